@@ -1,0 +1,202 @@
+//! The closed vocabulary of states and reasons.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Types of the conditions of a `RollbackRequest`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConditionType {
+    /// True when the request has ended well. Its reason is the [`Word`].
+    Ready,
+    /// True while something is still to be done or waited for (kstatus: `InProgress`).
+    Reconciling,
+    /// True when the request has ended and a person has to look (kstatus: `Failed`).
+    Stalled,
+    /// True when enough people approved the plan.
+    Approved,
+    /// True when somebody denied the request.
+    Denied,
+    /// True when the request has ended and nothing is left to do.
+    Complete,
+    /// True when the request has ended without what was asked for.
+    Failed,
+    /// True when the incident report is written.
+    Reported,
+}
+
+impl ConditionType {
+    /// The `type` of the condition.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Reconciling => "Reconciling",
+            Self::Stalled => "Stalled",
+            Self::Approved => "Approved",
+            Self::Denied => "Denied",
+            Self::Complete => "Complete",
+            Self::Failed => "Failed",
+            Self::Reported => "Reported",
+        }
+    }
+}
+
+/// Where a request stands, in one word: the reason of the `Ready` condition.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Word {
+    /// The plan is being made.
+    Planning,
+    /// The plan is published and waits for people.
+    AwaitingApproval,
+    /// Approved; the Deployment is being claimed and saved.
+    BackingUp,
+    /// The old template is being written.
+    Reverting,
+    /// The old version is coming up.
+    RollingOut,
+    /// The old version is up and is being checked.
+    Verifying,
+    /// End: what was asked for is true.
+    Succeeded,
+    /// End: an approver said no.
+    Denied,
+    /// End: withdrawn before anything was changed.
+    Cancelled,
+    /// End: nobody approved in time.
+    Expired,
+    /// End: it cannot or must not be done; nothing was changed.
+    Refused,
+    /// End: somebody else changed the Deployment; their change stands.
+    Superseded,
+    /// End: it was tried and did not work.
+    Failed,
+}
+
+impl Word {
+    /// The word itself.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Planning => "Planning",
+            Self::AwaitingApproval => "AwaitingApproval",
+            Self::BackingUp => "BackingUp",
+            Self::Reverting => "Reverting",
+            Self::RollingOut => "RollingOut",
+            Self::Verifying => "Verifying",
+            Self::Succeeded => "Succeeded",
+            Self::Denied => "Denied",
+            Self::Cancelled => "Cancelled",
+            Self::Expired => "Expired",
+            Self::Refused => "Refused",
+            Self::Superseded => "Superseded",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
+/// Why a request ended as it did.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Succeeded: rolled back, rolled out, and every check passed.
+    RolledBack,
+    /// Succeeded: the Deployment already has the template that was asked for.
+    NoOp,
+    /// Succeeded: the revision asked for differs from what runs only by a restart.
+    Equivalent,
+    /// Succeeded: rolled back, but nothing could show that it is well (no replicas, or no checks).
+    Unverified,
+    /// Succeeded: this very request already ran before it was created again.
+    AlreadyRolledBack,
+    /// Succeeded: the plan is published, as a dry run asks.
+    DryRun,
+    /// Superseded: what the request calls bad does not run (any more).
+    NotLive,
+    /// Superseded: the pod template was changed by somebody else.
+    TemplateChanged,
+    /// Denied by an approver.
+    DeniedByApprover,
+    /// Cancelled by annotation.
+    CancelledByUser,
+    /// Cancelled because the request was deleted.
+    Deleted,
+    /// Expired: not approved in time.
+    NotApprovedInTime,
+    /// Refused: the Deployment does not exist.
+    DeploymentNotFound,
+    /// Refused: the Deployment is being deleted.
+    DeploymentDeleting,
+    /// Refused: the Deployment is paused.
+    Paused,
+    /// Refused: no earlier revision to go back to.
+    NoHistory,
+    /// Refused: the revision asked for is not in the history.
+    RevisionNotFound,
+    /// Refused: more than one revision fits.
+    Ambiguous,
+    /// Refused: the revision's number cannot be read.
+    RevisionUnreadable,
+    /// Refused: the decision matrix says to fix it forward.
+    HotfixForward,
+    /// Refused: asked for something that this version cannot do.
+    Unsupported,
+    /// Refused: the spec was changed, which admission should have prevented.
+    SpecChanged,
+    /// Refused: the API server did not stamp who asks.
+    RequesterUnknown,
+    /// Refused: another rollback is already written on the Deployment for its own controller.
+    LegacyRollback,
+    /// Refused: the requester or an approver may not change the Deployment.
+    Forbidden,
+    /// Refused: the revision that was approved is gone from the history.
+    HistoryPruned,
+    /// Refused: the revision that was approved was edited since.
+    DigestMismatch,
+    /// Failed: the Deployment was deleted, or deleted and made again.
+    TargetGone,
+    /// Failed: the API server does not take the old template.
+    PatchRejected,
+    /// Failed: the old version did not become available in time.
+    RolloutTimedOut,
+    /// Failed: the Deployment controller reports that it makes no progress.
+    RolloutFailed,
+    /// Failed: the old version is up, but a check did not pass in time.
+    ChecksFailed,
+}
+
+impl Reason {
+    /// The reason as a condition carries it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RolledBack => "RolledBack",
+            Self::NoOp => "NoOp",
+            Self::Equivalent => "Equivalent",
+            Self::Unverified => "Unverified",
+            Self::AlreadyRolledBack => "AlreadyRolledBack",
+            Self::DryRun => "DryRun",
+            Self::NotLive => "NotLive",
+            Self::TemplateChanged => "TemplateChanged",
+            Self::DeniedByApprover => "DeniedByApprover",
+            Self::CancelledByUser => "CancelledByUser",
+            Self::Deleted => "Deleted",
+            Self::NotApprovedInTime => "NotApprovedInTime",
+            Self::DeploymentNotFound => "DeploymentNotFound",
+            Self::DeploymentDeleting => "DeploymentDeleting",
+            Self::Paused => "Paused",
+            Self::NoHistory => "NoHistory",
+            Self::RevisionNotFound => "RevisionNotFound",
+            Self::Ambiguous => "Ambiguous",
+            Self::RevisionUnreadable => "RevisionUnreadable",
+            Self::HotfixForward => "HotfixForward",
+            Self::Unsupported => "Unsupported",
+            Self::SpecChanged => "SpecChanged",
+            Self::RequesterUnknown => "RequesterUnknown",
+            Self::LegacyRollback => "LegacyRollback",
+            Self::Forbidden => "Forbidden",
+            Self::HistoryPruned => "HistoryPruned",
+            Self::DigestMismatch => "DigestMismatch",
+            Self::TargetGone => "TargetGone",
+            Self::PatchRejected => "PatchRejected",
+            Self::RolloutTimedOut => "RolloutTimedOut",
+            Self::RolloutFailed => "RolloutFailed",
+            Self::ChecksFailed => "ChecksFailed",
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The kinds of `rollback.broxiva.com/v1alpha1`: what people and machines write, and what the
+//! controller answers. Types only: no client, no runtime, no decisions.
+//!
+//! - [`RollbackRequest`]: one rollback, asked for once. Its spec never changes.
+//! - [`RollbackPolicy`]: the rules of a namespace; the one named [`POLICY_NAME`] is in force.
+//! - [`RevisionLedger`]: the controller's memory about one Deployment, and the lock on it.
+
+pub mod conditions;
+pub mod ledger;
+pub mod names;
+pub mod policy;
+pub mod request;
+pub mod status;
+
+pub use conditions::{ConditionType, Reason, Word};
+pub use ledger::{RevisionLedger, RevisionLedgerSpec};
+pub use names::*;
+pub use policy::{RollbackPolicy, RollbackPolicySpec};
+pub use request::{RollbackRequest, RollbackRequestSpec};
+pub use status::RollbackRequestStatus;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// The three definitions as they are installed, in the order of their file names.
+pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
+    let mut request = RollbackRequest::crd();
+    request::default_status(&mut request);
+    vec![RevisionLedger::crd(), RollbackPolicy::crd(), request]
+}

@@ -1,0 +1,48 @@
+//! Names that are part of the interface: annotations, labels, finalizer, field manager.
+
+/// API group of all kinds.
+pub const GROUP: &str = "rollback.broxiva.com";
+/// The policy with this name rules its namespace.
+pub const POLICY_NAME: &str = "default";
+/// Field manager of every write of the controller.
+pub const FIELD_MANAGER: &str = "rollback-controller";
+
+/// Mailbox: who approves. The API server accepts only one's own name.
+pub const APPROVED_BY: &str = "rollback.broxiva.com/approved-by";
+/// Mailbox: the typed confirmation, for example `ROLLBACK PRODUCTION`.
+pub const CONFIRM: &str = "rollback.broxiva.com/confirm";
+/// Mailbox: the digest of the plan that the approver saw.
+pub const PLAN: &str = "rollback.broxiva.com/plan";
+/// Mailbox: who denies.
+pub const DENIED_BY: &str = "rollback.broxiva.com/denied-by";
+/// Mailbox: why it is denied.
+pub const DENIED_REASON: &str = "rollback.broxiva.com/denied-reason";
+/// Mailbox: who cancels.
+pub const CANCELLED_BY: &str = "rollback.broxiva.com/cancelled-by";
+/// Stamped by the API server beside [`APPROVED_BY`]: the approver's uid.
+pub const APPROVER_UID: &str = "rollback.broxiva.com/approver-uid";
+/// Stamped by the API server beside [`APPROVED_BY`]: the approver's groups, one a line.
+pub const APPROVER_GROUPS: &str = "rollback.broxiva.com/approver-groups";
+
+/// Held by a request from its creation (stamped by the API server) until its incident is written.
+pub const FINALIZER: &str = "rollback.broxiva.com/incident";
+
+/// Label of the admission policies and bindings that make approvals true.
+pub const GUARD_LABEL: &str = "rollback.broxiva.com/guard";
+/// Label of backups and incidents: what the ConfigMap is, `backup` or `incident`.
+pub const ARTIFACT_LABEL: &str = "rollback.broxiva.com/artifact";
+/// Label of backups and incidents: UID of the request that they belong to.
+pub const REQUEST_UID_LABEL: &str = "rollback.broxiva.com/request-uid";
+/// Annotation of backups and incidents: name of the request that they belong to.
+pub const REQUEST_NAME_ANNOTATION: &str = "rollback.broxiva.com/request";
+
+/// Kubernetes' own annotation for the reason of a revision; copied to the `ReplicaSet`.
+pub const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
+/// Kubernetes' own annotation with the revision number.
+pub const REVISION: &str = "deployment.kubernetes.io/revision";
+/// Kubernetes' own annotation with the numbers that a `ReplicaSet` had before.
+pub const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
+/// Set by `kubectl rollout restart`; says nothing about the version that runs.
+pub const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+/// Added to the template of each `ReplicaSet` by the Deployment controller.
+pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";

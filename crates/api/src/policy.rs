@@ -1,0 +1,208 @@
+//! `RollbackPolicy`: the rules of a namespace.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The rules for rollbacks in this namespace. Only the policy named `default` is in force; without
+/// it the production rules hold.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "rollback.broxiva.com",
+    version = "v1alpha1",
+    kind = "RollbackPolicy",
+    namespaced,
+    derive = "PartialEq",
+    shortname = "rbp",
+    category = "rollback",
+    doc = "The rules for rollbacks in a namespace",
+    validation = Rule::new("self.metadata.name == 'default'")
+        .message("a namespace has one policy and its name is default; change metadata.name to default"),
+    printcolumn(name = "Environment", type_ = "string", json_path = ".spec.environment"),
+    printcolumn(name = "Approvals", type_ = "integer", json_path = ".spec.approvals.required"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackPolicySpec {
+    /// What runs here. Production asks for an approver who is not the requester.
+    #[serde(default)]
+    pub environment: Environment,
+
+    /// Who has to say yes.
+    #[serde(default)]
+    pub approvals: Approvals,
+
+    /// How long the old version may take to come back.
+    #[serde(default)]
+    pub rollout: Rollout,
+
+    /// How it is shown that the old version is well.
+    #[serde(default)]
+    pub verification: Verification,
+}
+
+/// What runs in a namespace.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Environment {
+    /// Customers depend on it: approval by somebody else, with `ROLLBACK PRODUCTION`.
+    #[default]
+    Production,
+    /// Approval with `ROLLBACK`; the requester may give it.
+    Staging,
+    /// Approval with `ROLLBACK`; the requester may give it.
+    Development,
+}
+
+impl Environment {
+    /// The phrase that an approver types unless the policy names another.
+    pub fn confirm_phrase(self) -> &'static str {
+        match self {
+            Self::Production => "ROLLBACK PRODUCTION",
+            Self::Staging | Self::Development => "ROLLBACK",
+        }
+    }
+
+    /// Whether the approver must not be the requester.
+    pub fn four_eyes(self) -> bool {
+        match self {
+            Self::Production => true,
+            Self::Staging | Self::Development => false,
+        }
+    }
+}
+
+/// Who has to say yes, and how.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Approvals {
+    /// How many different people must approve.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 5))]
+    pub required: u8,
+
+    /// The phrase that an approver types. Defaults to `ROLLBACK PRODUCTION` in production and to
+    /// `ROLLBACK` elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100))]
+    pub confirm_phrase: Option<String>,
+
+    /// Seconds after which a request that nobody approved expires.
+    #[serde(default = "an_hour")]
+    #[schemars(range(min = 1, max = 604_800))]
+    pub expire_after_seconds: u32,
+}
+
+impl Default for Approvals {
+    fn default() -> Self {
+        Self {
+            required: one(),
+            confirm_phrase: None,
+            expire_after_seconds: an_hour(),
+        }
+    }
+}
+
+/// How long the old version may take to come back.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    /// Seconds from the revert until every replica must be available.
+    #[serde(default = "five_minutes")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub timeout_seconds: u32,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self {
+            timeout_seconds: five_minutes(),
+        }
+    }
+}
+
+/// How it is shown that the old version is well.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Verification {
+    /// Seconds from the end of the rollout until every check must have passed.
+    #[serde(default = "two_minutes")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub timeout_seconds: u32,
+
+    /// HTTP checks, each against the new pods of the Deployment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub http: Vec<HttpCheck>,
+}
+
+impl Default for Verification {
+    fn default() -> Self {
+        Self {
+            timeout_seconds: two_minutes(),
+            http: Vec::new(),
+        }
+    }
+}
+
+/// One HTTP GET that the new pods must answer well.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpCheck {
+    /// Name of the check, for the report.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub name: String,
+
+    /// Port of the pod.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: u16,
+
+    /// Path, for example `/health/ready`.
+    #[schemars(length(min = 1, max = 500), regex(pattern = r"^/[!-~]*$"))]
+    pub path: String,
+
+    /// Status code that means well.
+    #[serde(default = "ok")]
+    #[schemars(range(min = 100, max = 599))]
+    pub expected_status: u16,
+
+    /// How many rounds in a row every pod must answer well.
+    #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 20))]
+    pub consecutive_successes: u8,
+
+    /// Seconds between two rounds.
+    #[serde(default = "five")]
+    #[schemars(range(min = 1, max = 300))]
+    pub period_seconds: u16,
+
+    /// Seconds that one answer may take.
+    #[serde(default = "five")]
+    #[schemars(range(min = 1, max = 60))]
+    pub timeout_seconds: u16,
+}
+
+fn one() -> u8 {
+    1
+}
+fn two() -> u8 {
+    2
+}
+fn five() -> u16 {
+    5
+}
+fn ok() -> u16 {
+    200
+}
+fn an_hour() -> u32 {
+    3600
+}
+fn five_minutes() -> u32 {
+    300
+}
+fn two_minutes() -> u32 {
+    120
+}

@@ -1,0 +1,312 @@
+//! `RollbackRequest`: one rollback, asked for once.
+
+use jiff::Timestamp;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON,
+};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::status::RollbackRequestStatus;
+
+/// What to roll back, to what, and why. Immutable once created.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "rollback.broxiva.com",
+    version = "v1alpha1",
+    kind = "RollbackRequest",
+    namespaced,
+    status = "RollbackRequestStatus",
+    derive = "PartialEq",
+    shortname = "rbr",
+    category = "rollback",
+    doc = "One rollback of one or more Deployments, asked for once",
+    printcolumn(
+        name = "Target",
+        type_ = "string",
+        json_path = ".status.summary.target"
+    ),
+    printcolumn(name = "To", type_ = "string", json_path = ".status.summary.to"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
+        name = "Approved by",
+        type_ = "string",
+        json_path = ".status.summary.approvedBy"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackRequestSpec {
+    /// The Deployments to roll back, in this namespace.
+    #[schemars(length(min = 1, max = 200))]
+    pub targets: Vec<Target>,
+
+    /// Why. Shown to the approver and written into the incident report.
+    pub reason: RequestReason,
+
+    /// How urgent it is. Defaults to what the category implies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub urgency: Option<Urgency>,
+
+    /// When the request expires if nobody has approved it by then. The policy sets a default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Timestamp>,
+
+    /// True: publish the plan in the status and stop. Nothing is changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+
+    /// Who asks. Stamped by the API server; what a client writes here is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<Identity>,
+}
+
+/// One Deployment, or the Deployments that a selector or a name prefix finds.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("[has(self.name), has(self.selector), has(self.namePrefix)].exists_one(s, s)")
+        .message("say which Deployment to roll back with exactly one of name, selector and namePrefix"),
+    validation = Rule::new("!has(self.kind) || self.kind == 'Deployment'")
+        .message("kind must be Deployment; nothing else can be rolled back yet. For a StatefulSet or DaemonSet use kubectl rollout undo, for an Argo Rollout its own undo")
+)]
+pub struct Target {
+    /// Kind of the target; only Deployment.
+    #[serde(default = "deployment")]
+    #[schemars(length(max = 63))]
+    pub kind: String,
+
+    /// Name of one Deployment in the namespace of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub name: Option<String>,
+
+    /// The Deployments with these labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+
+    /// The Deployments whose names start with this, for example `broxiva-`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9][-a-z0-9.]*$"))]
+    pub name_prefix: Option<String>,
+
+    /// What is bad. When it is no longer live, nothing is done. Recommended for requests from Git.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<From>,
+
+    /// What to go back to.
+    pub to: To,
+}
+
+fn deployment() -> String {
+    "Deployment".to_owned()
+}
+
+/// Labels that a Deployment must have, all of them.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LabelSelector {
+    /// Label keys and their values.
+    #[schemars(extend(
+        "minProperties" = 1,
+        "maxProperties" = 16,
+        "additionalProperties" = {"type": "string", "maxLength": 63}
+    ))]
+    pub match_labels: std::collections::BTreeMap<String, String>,
+}
+
+/// The bad version, by what it is and not by its number.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("[has(self.templateDigest), has(self.image)].exists_one(s, s)")
+        .message("say what is bad with exactly one of templateDigest and image")
+)]
+pub struct From {
+    /// Digest of the bad pod template, as plans and reports print it: `sha256:` and 64 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
+    pub template_digest: Option<String>,
+
+    /// An image that the bad pod template has, exactly as its container names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 500))]
+    pub image: Option<String>,
+}
+
+/// Where to go back to.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("[has(self.previous), has(self.revision), has(self.version), has(self.image), has(self.lastKnownGood)].exists_one(s, s)")
+        .message("say where to go back to with exactly one of previous, revision, version, image and lastKnownGood, for example to: {previous: {}}")
+)]
+pub struct To {
+    /// The newest revision that differs from what runs now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Previous>,
+
+    /// A revision number, as `kubectl rollout history` shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub revision: Option<i64>,
+
+    /// A version such as `v2.1.5`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub version: Option<String>,
+
+    /// The newest revision with this image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ToImage>,
+
+    /// The newest revision that is known to have been healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_known_good: Option<LastKnownGood>,
+}
+
+/// No further choices.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct Previous {}
+
+/// No further choices.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct LastKnownGood {}
+
+/// An image and the container that has it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ToImage {
+    /// Name of the container; may be left out when there is only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub container: Option<String>,
+
+    /// The image.
+    #[schemars(length(min = 1, max = 500))]
+    pub image: String,
+}
+
+/// Why the rollback is asked for.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestReason {
+    /// Kind of the trouble; sets the default urgency and whether a rollback is the right answer.
+    pub category: Category,
+
+    /// What is wrong, in one line.
+    #[schemars(length(min = 1, max = 500))]
+    pub summary: String,
+
+    /// Why it is wrong, as far as known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 4000))]
+    pub root_cause: String,
+
+    /// Who is affected, and how.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 4000))]
+    pub impact: String,
+
+    /// Where the incident is discussed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2000), regex(pattern = r"^https?://[^\s<>]+$"))]
+    pub incident_url: Option<String>,
+}
+
+/// Kind of the trouble, from the decision matrix.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Category {
+    /// Health checks fail.
+    HealthCheck,
+    /// More errors than allowed, for example 5xx above 1 %.
+    ErrorRate,
+    /// Answers take more than half as long again.
+    Latency,
+    /// The software does the wrong thing.
+    BusinessLogic,
+    /// A security hole.
+    Security,
+    /// A feature that is not critical is broken. Fixed forward, unless the policy says otherwise.
+    Feature,
+}
+
+/// How urgent a rollback is.
+#[derive(
+    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+)]
+pub enum Urgency {
+    /// When there is time.
+    Low,
+    /// Today.
+    Medium,
+    /// Now.
+    High,
+    /// Now, before everything else.
+    Critical,
+    /// At once.
+    Immediate,
+}
+
+impl Category {
+    /// The urgency that a request of this category has when it names none.
+    pub fn default_urgency(self) -> Urgency {
+        match self {
+            Self::HealthCheck => Urgency::Immediate,
+            Self::ErrorRate | Self::Latency => Urgency::High,
+            Self::BusinessLogic => Urgency::Medium,
+            Self::Security => Urgency::Critical,
+            Self::Feature => Urgency::Low,
+        }
+    }
+}
+
+/// An authenticated user, as the API server knows it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// User name.
+    #[schemars(length(max = 1000))]
+    pub username: String,
+
+    /// UID that the authenticator gave, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000))]
+    pub uid: Option<String>,
+
+    /// Groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(max = 1000)))]
+    pub groups: Vec<String>,
+}
+
+/// `status: {observedGeneration: -1}` on every new object, so that kstatus, Flux and Argo CD read
+/// "not looked at yet" and not "done" before the controller has written anything.
+pub(crate) fn default_status(crd: &mut CustomResourceDefinition) {
+    let status = crd
+        .spec
+        .versions
+        .iter_mut()
+        .filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut())
+        .filter_map(|schema| schema.properties.as_mut()?.get_mut("status"));
+    for schema in status {
+        schema.default = Some(JSON(serde_json::json!({"observedGeneration": -1})));
+    }
+}

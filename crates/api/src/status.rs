@@ -1,0 +1,319 @@
+//! What the controller answers: facts, each written once, and the conditions that are read from them.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::policy::{Environment, HttpCheck};
+use crate::request::Identity;
+use crate::{Reason, Word};
+
+/// Status of a `RollbackRequest`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackRequestStatus {
+    /// Generation of the spec that this status speaks of; -1 until the controller has looked.
+    #[serde(default = "not_observed")]
+    pub observed_generation: i64,
+
+    /// Where the request stands, for people, `kubectl wait`, kstatus and Argo CD.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+
+    /// The columns of `kubectl get`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+
+    /// What would be done. Approval binds to its digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+
+    /// Approvals of this plan that were found valid.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub approvals: Vec<Approval>,
+
+    /// How far each target has come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200))]
+    pub targets: Vec<TargetStatus>,
+
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+
+    /// The incident report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<Artifact>,
+}
+
+fn not_observed() -> i64 {
+    -1
+}
+
+impl Default for RollbackRequestStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: not_observed(),
+            conditions: Vec::new(),
+            summary: None,
+            plan: None,
+            approvals: Vec::new(),
+            targets: Vec::new(),
+            outcome: None,
+            incident: None,
+        }
+    }
+}
+
+/// The columns of `kubectl get`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// What is rolled back.
+    pub target: String,
+    /// To what.
+    pub to: String,
+    /// Who approved, separated by commas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<String>,
+}
+
+/// What would be done, resolved once from live reads.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// `sha256:` over the request's UID, the rules, the guard and the targets.
+    pub digest: String,
+    /// When it was made.
+    pub planned_at: Timestamp,
+    /// When the request expires if it is not approved by then.
+    pub not_after: Timestamp,
+    /// The rules in force when it was made; a change voids approvals.
+    pub rules: Rules,
+    /// The admission policies that make approvals true; a change voids approvals.
+    #[schemars(length(max = 32))]
+    pub guard: Vec<GuardPolicy>,
+    /// The targets.
+    #[schemars(length(max = 200))]
+    pub targets: Vec<PlannedTarget>,
+}
+
+/// The rules in force, taken from the policy of the namespace or, without one, from production.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Rules {
+    /// What runs in the namespace.
+    pub environment: Environment,
+    /// The phrase that an approver types.
+    pub confirm_phrase: String,
+    /// How many different people must approve.
+    pub approvals_required: u8,
+    /// Whether the requester may not approve.
+    pub four_eyes: bool,
+    /// Seconds from the revert until every replica must be available.
+    pub rollout_timeout_seconds: u32,
+    /// Seconds from the end of the rollout until every check must have passed.
+    pub verification_timeout_seconds: u32,
+    /// The checks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub http: Vec<HttpCheck>,
+}
+
+/// Identity of one admission policy or binding of the guard.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+pub struct GuardPolicy {
+    /// Kind of the object.
+    pub kind: String,
+    /// Name of the object.
+    pub name: String,
+    /// Its UID: an object that was deleted and made again is another one.
+    pub uid: String,
+    /// Its generation: a changed object is another one.
+    pub generation: i64,
+}
+
+/// One Deployment of the plan, by identity and not only by name.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedTarget {
+    /// Name of the Deployment.
+    pub name: String,
+    /// UID of the Deployment.
+    pub uid: String,
+    /// Digest of the template that is to be replaced.
+    pub from_digest: String,
+    /// Revision that is to be replaced, when a `ReplicaSet` carries it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_revision: Option<i64>,
+    /// Revision to go back to, as numbered when the plan was made.
+    pub to_revision: i64,
+    /// Digest of the template to go back to.
+    pub to_digest: String,
+    /// The `ReplicaSet` that holds it.
+    pub replica_set: String,
+    /// UID of that `ReplicaSet`.
+    pub replica_set_uid: String,
+    /// The containers whose image changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub images: Vec<ImageChange>,
+    /// What the reader should know, for example that a revision was renumbered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub notes: Vec<String>,
+}
+
+/// A container whose image changes.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageChange {
+    /// Name of the container.
+    pub container: String,
+    /// Image that runs now; absent when the container does not exist now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Image that will run; absent when the container will not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// One valid approval.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Approval {
+    /// Who, as stamped by the API server.
+    pub by: Identity,
+    /// Digest of the plan that was approved.
+    pub plan_digest: String,
+    /// When the controller saw it.
+    pub at: Timestamp,
+}
+
+/// How far one target has come.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetStatus {
+    /// Name of the Deployment.
+    pub name: String,
+    /// The saved Deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Artifact>,
+    /// The intent to revert, stored before the Deployment is touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revert: Option<Revert>,
+    /// When the Deployment was first seen with the old template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverted_at: Option<Timestamp>,
+    /// How the old version is coming up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+    /// How the checks are going.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationStatus>,
+}
+
+/// A ConfigMap that the controller wrote.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Artifact {
+    /// Name of the ConfigMap.
+    pub config_map: String,
+    /// When it was seen.
+    pub at: Timestamp,
+}
+
+/// The intent to revert, and what has to be known of the time before.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Revert {
+    /// When the intent was stored.
+    pub intended_at: Timestamp,
+    /// The Deployment's `Progressing` condition before the revert. It is sticky: a failure that is
+    /// still shown afterwards unchanged is not a failure of the old version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progressing: Option<Progressing>,
+}
+
+/// What identifies one state of the `Progressing` condition.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Progressing {
+    /// Reason of the condition.
+    pub reason: String,
+    /// Its `lastUpdateTime`, as the API server wrote it.
+    pub last_update_time: String,
+}
+
+/// How the old version is coming up.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// When every replica must be available; set at the revert, never moved.
+    pub deadline: Timestamp,
+    /// Replicas asked for.
+    pub desired: i64,
+    /// Replicas with the old template.
+    pub updated: i64,
+    /// Replicas that are available.
+    pub available: i64,
+    /// When every replica was available.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Timestamp>,
+}
+
+/// How the checks are going.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct VerificationStatus {
+    /// When every check must have passed.
+    pub deadline: Timestamp,
+    /// The checks, in the order of the policy.
+    #[schemars(length(max = 10))]
+    pub checks: Vec<CheckStatus>,
+    /// When every check had passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Timestamp>,
+}
+
+/// How one check is going.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckStatus {
+    /// Name of the check.
+    pub name: String,
+    /// Rounds so far.
+    pub rounds: u32,
+    /// Good rounds in a row.
+    pub consecutive_successes: u32,
+    /// When the last round was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_at: Option<Timestamp>,
+    /// What the last round found, in words.
+    #[serde(default)]
+    pub last_result: String,
+    /// When it had enough good rounds in a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_at: Option<Timestamp>,
+}
+
+/// How a request ended.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// The end state.
+    pub word: Word,
+    /// Why, in one word.
+    pub reason: Reason,
+    /// Why, in a sentence or two: what happened, what it means, what to do next.
+    pub message: String,
+    /// Who ended it, when a person did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
