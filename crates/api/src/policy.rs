@@ -79,7 +79,7 @@ pub struct Approvals {
     /// How many different people must approve.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 5))]
-    pub required: u8,
+    pub required: i32,
 
     /// The phrase that an approver types. Defaults to `ROLLBACK PRODUCTION` in production and to
     /// `ROLLBACK` elsewhere.
@@ -90,7 +90,7 @@ pub struct Approvals {
     /// Seconds after which a request that nobody approved expires.
     #[serde(default = "an_hour")]
     #[schemars(range(min = 1, max = 604_800))]
-    pub expire_after_seconds: u32,
+    pub expire_after_seconds: i32,
 }
 
 impl Default for Approvals {
@@ -110,7 +110,7 @@ pub struct Rollout {
     /// Seconds from the revert until every replica must be available.
     #[serde(default = "five_minutes")]
     #[schemars(range(min = 1, max = 86_400))]
-    pub timeout_seconds: u32,
+    pub timeout_seconds: i32,
 }
 
 impl Default for Rollout {
@@ -128,7 +128,7 @@ pub struct Verification {
     /// Seconds from the end of the rollout until every check must have passed.
     #[serde(default = "two_minutes")]
     #[schemars(range(min = 1, max = 86_400))]
-    pub timeout_seconds: u32,
+    pub timeout_seconds: i32,
 
     /// HTTP checks, each against the new pods of the Deployment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -158,7 +158,7 @@ pub struct HttpCheck {
 
     /// Port of the pod.
     #[schemars(range(min = 1, max = 65_535))]
-    pub port: u16,
+    pub port: i32,
 
     /// Path, for example `/health/ready`.
     #[schemars(length(min = 1, max = 500), regex(pattern = r"^/[!-~]*$"))]
@@ -167,42 +167,42 @@ pub struct HttpCheck {
     /// Status code that means well.
     #[serde(default = "ok")]
     #[schemars(range(min = 100, max = 599))]
-    pub expected_status: u16,
+    pub expected_status: i32,
 
     /// How many rounds in a row every pod must answer well.
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 20))]
-    pub consecutive_successes: u8,
+    pub consecutive_successes: i32,
 
     /// Seconds between two rounds.
     #[serde(default = "five")]
     #[schemars(range(min = 1, max = 300))]
-    pub period_seconds: u16,
+    pub period_seconds: i32,
 
     /// Seconds that one answer may take.
     #[serde(default = "five")]
     #[schemars(range(min = 1, max = 60))]
-    pub timeout_seconds: u16,
+    pub timeout_seconds: i32,
 }
 
-fn one() -> u8 {
+fn one() -> i32 {
     1
 }
-fn two() -> u8 {
+fn two() -> i32 {
     2
 }
-fn five() -> u16 {
+fn five() -> i32 {
     5
 }
-fn ok() -> u16 {
+fn ok() -> i32 {
     200
 }
-fn an_hour() -> u32 {
+fn an_hour() -> i32 {
     3600
 }
-fn five_minutes() -> u32 {
+fn five_minutes() -> i32 {
     300
 }
-fn two_minutes() -> u32 {
+fn two_minutes() -> i32 {
     120
 }

@@ -110,13 +110,13 @@ pub struct Rules {
     /// The phrase that an approver types.
     pub confirm_phrase: String,
     /// How many different people must approve.
-    pub approvals_required: u8,
+    pub approvals_required: i32,
     /// Whether the requester may not approve.
     pub four_eyes: bool,
     /// Seconds from the revert until every replica must be available.
-    pub rollout_timeout_seconds: u32,
+    pub rollout_timeout_seconds: i32,
     /// Seconds from the end of the rollout until every check must have passed.
-    pub verification_timeout_seconds: u32,
+    pub verification_timeout_seconds: i32,
     /// The checks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
@@ -287,9 +287,9 @@ pub struct CheckStatus {
     /// Name of the check.
     pub name: String,
     /// Rounds so far.
-    pub rounds: u32,
+    pub rounds: i32,
     /// Good rounds in a row.
-    pub consecutive_successes: u32,
+    pub consecutive_successes: i32,
     /// When the last round was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_at: Option<Timestamp>,
