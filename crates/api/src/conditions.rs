@@ -141,6 +141,8 @@ pub enum Reason {
     SpecChanged,
     /// Refused: the API server did not stamp who asks.
     RequesterUnknown,
+    /// Refused: the namespace has not opted in to rollbacks.
+    NamespaceNotOptedIn,
     /// Refused: another rollback is already written on the Deployment for its own controller.
     LegacyRollback,
     /// Refused: the requester or an approver may not change the Deployment.
@@ -188,6 +190,7 @@ impl Reason {
             Self::Unsupported => "Unsupported",
             Self::SpecChanged => "SpecChanged",
             Self::RequesterUnknown => "RequesterUnknown",
+            Self::NamespaceNotOptedIn => "NamespaceNotOptedIn",
             Self::LegacyRollback => "LegacyRollback",
             Self::Forbidden => "Forbidden",
             Self::HistoryPruned => "HistoryPruned",

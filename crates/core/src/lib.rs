@@ -1,1 +1,21 @@
-//! Decisions.
+//! What to do next, as pure functions: no client, no runtime, no clock.
+//!
+//! One pass over a request reads [`observed::Observed`], calls [`decide::decide`], commits the
+//! status that comes out of it, and only then takes the one [`decide::Step`]. Everything that can be
+//! known about a request is in its status and in the cluster, so that a crash is just another pass.
+
+pub mod approval;
+pub mod artifact;
+pub mod conditions;
+pub mod decide;
+pub mod health;
+pub mod history;
+pub mod ledger;
+pub mod notice;
+pub mod observed;
+pub mod plan;
+pub mod report;
+pub mod rollout;
+pub mod template;
+pub mod text;
+pub mod time;

@@ -1,1 +1,45 @@
-//! Cluster.
+//! What the tests stand on: a real control plane on this machine, the people who use it, the shop
+//! that is rolled back, and the ways in which things go wrong. Never shipped.
+//!
+//! - [`cluster`] starts etcd, the API server, its controllers and fake nodes, or borrows a cluster.
+//! - [`shop`] builds the Deployments of a test; [`health`] answers their health checks.
+//! - [`controller`] runs the controller as a process of its own; [`proxy`] stands between it and the
+//!   API server and breaks the connection at a chosen request.
+//! - [`audit`] reads what the API server says has happened.
+
+pub mod audit;
+pub mod build;
+pub mod cluster;
+pub mod controller;
+mod folder;
+pub mod health;
+pub mod poll;
+mod ports;
+mod process;
+pub mod proxy;
+pub mod shop;
+
+pub use cluster::{Cluster, Namespace, User};
+pub use controller::ControllerProcess;
+pub use poll::eventually;
+
+use std::path::{Path, PathBuf};
+
+/// The root of the Cargo workspace that these tests belong to.
+pub fn workspace() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+}
+
+/// Where Cargo puts what it builds.
+pub(crate) fn target_folder() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || workspace().join("target"),
+        |folder| workspace().join(folder),
+    )
+}
+
+/// TLS needs one process-wide provider; whoever comes first installs it.
+pub(crate) fn install_crypto_provider() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+}

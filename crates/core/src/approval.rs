@@ -1,0 +1,184 @@
+//! The mailbox: whether what stands in the annotations is an approval of this plan.
+//!
+//! Admission refuses most of what is refused here. It is checked again because the annotations are
+//! worth nothing without the guard, and the guard may have been away.
+
+use jiff::Timestamp;
+use rollback_api::request::Identity;
+use rollback_api::status::{Approval, Plan};
+use rollback_api::{
+    APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CANCELLED_BY, CONFIRM, DENIED_BY, DENIED_REASON,
+    PLAN, Reason, RollbackRequest, Word,
+};
+
+use crate::plan::end;
+use crate::text::plain;
+
+/// What stands in the mailbox.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mailbox {
+    /// Nothing new.
+    Empty,
+    /// A valid approval that is not counted yet.
+    Valid(Approval),
+    /// Something that does not count, and why.
+    Invalid(String),
+}
+
+/// Longest name of a user that is repeated in a message.
+const NAME_LIMIT: usize = 200;
+
+fn annotation<'a>(request: &'a RollbackRequest, key: &str) -> &'a str {
+    request
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(key))
+        .map_or("", String::as_str)
+}
+
+/// Reads the approval in the mailbox against the plan and those already counted.
+pub fn read(
+    request: &RollbackRequest,
+    plan: &Plan,
+    counted: &[Approval],
+    now: Timestamp,
+) -> Mailbox {
+    let by = annotation(request, APPROVED_BY);
+    if by.is_empty() || counted.iter().any(|approval| approval.by.username == by) {
+        return Mailbox::Empty;
+    }
+    match objection(request, plan, by) {
+        Some(objection) => Mailbox::Invalid(objection),
+        None => Mailbox::Valid(Approval {
+            by: Identity {
+                username: by.to_owned(),
+                uid: Some(annotation(request, APPROVER_UID).to_owned())
+                    .filter(|uid| !uid.is_empty()),
+                groups: stamped_groups(request),
+            },
+            plan_digest: plan.digest.clone(),
+            at: now,
+        }),
+    }
+}
+
+/// Why the mailbox holds no valid approval of this plan.
+fn objection(request: &RollbackRequest, plan: &Plan, by: &str) -> Option<String> {
+    let requester = request.spec.requested_by.as_ref();
+    let shown = plain(by, NAME_LIMIT);
+    if annotation(request, PLAN) != plan.digest {
+        return Some(format!(
+            "The approval of {shown} is for another plan. Read the plan again and approve it with {PLAN}={}",
+            plan.digest
+        ));
+    }
+    if annotation(request, CONFIRM) != plan.rules.confirm_phrase {
+        return Some(format!(
+            "The approval of {shown} lacks the typed confirmation. Set {CONFIRM}=\"{}\"",
+            plan.rules.confirm_phrase
+        ));
+    }
+    if stamped_groups(request).is_empty() {
+        return Some(format!(
+            "The approval of {shown} does not carry the API server's stamp, so nobody knows who wrote it. Check that the admission policies of deploy/ are installed"
+        ));
+    }
+    if by.starts_with("system:serviceaccount:")
+        || stamped_groups(request)
+            .iter()
+            .any(|group| group == "system:serviceaccounts")
+    {
+        return Some(format!(
+            "{shown} is a ServiceAccount; only a person can approve"
+        ));
+    }
+    if plan.rules.four_eyes && requester.is_none_or(|requester| requester.username == by) {
+        return Some(format!(
+            "{shown} asked for this rollback; in {} somebody else has to approve",
+            environment(plan)
+        ));
+    }
+    None
+}
+
+fn environment(plan: &Plan) -> &'static str {
+    match plan.rules.environment {
+        rollback_api::policy::Environment::Production => "production",
+        rollback_api::policy::Environment::Staging => "staging",
+        rollback_api::policy::Environment::Development => "development",
+    }
+}
+
+fn stamped_groups(request: &RollbackRequest) -> Vec<String> {
+    annotation(request, APPROVER_GROUPS)
+        .lines()
+        .filter(|group| !group.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Whether enough different people approved this very plan.
+pub fn suffices(plan: &Plan, counted: &[Approval]) -> bool {
+    let valid = counted
+        .iter()
+        .filter(|approval| approval.plan_digest == plan.digest)
+        .count();
+    i32::try_from(valid).is_ok_and(|valid| valid >= plan.rules.approvals_required.max(1))
+}
+
+/// What to type to approve this plan.
+pub fn how_to_approve(request: &RollbackRequest, plan: &Plan) -> String {
+    format!(
+        "kubectl annotate rbr {} {APPROVED_BY}=YOUR-USER-NAME {CONFIRM}=\"{}\" {PLAN}={} --overwrite",
+        plain(request.metadata.name.as_deref().unwrap_or_default(), 253),
+        plan.rules.confirm_phrase,
+        plan.digest
+    )
+}
+
+/// How the request ends because a person does not want it any more.
+pub fn withdrawn(
+    request: &RollbackRequest,
+    now: Timestamp,
+) -> Option<rollback_api::status::Outcome> {
+    let unchanged = "Nothing was changed.";
+    if request.metadata.deletion_timestamp.is_some() {
+        return Some(end(
+            Word::Cancelled,
+            Reason::Deleted,
+            format!("The request was deleted before anything was done. {unchanged}"),
+            now,
+        ));
+    }
+    let cancelled_by = annotation(request, CANCELLED_BY);
+    if !cancelled_by.is_empty() {
+        let by = plain(cancelled_by, NAME_LIMIT);
+        let mut outcome = end(
+            Word::Cancelled,
+            Reason::CancelledByUser,
+            format!("{by} cancelled the request. {unchanged}"),
+            now,
+        );
+        outcome.by = Some(by);
+        return Some(outcome);
+    }
+    let denied_by = annotation(request, DENIED_BY);
+    (!denied_by.is_empty()).then(|| {
+        let by = plain(denied_by, NAME_LIMIT);
+        let why = plain(annotation(request, DENIED_REASON), 1000);
+        let why = if why.is_empty() {
+            "no reason given".to_owned()
+        } else {
+            why
+        };
+        let mut outcome = end(
+            Word::Denied,
+            Reason::DeniedByApprover,
+            format!("{by} denied the request: {why}. {unchanged}"),
+            now,
+        );
+        outcome.by = Some(by);
+        outcome
+    })
+}

@@ -1,0 +1,239 @@
+//! Conditions and the columns of `kubectl get`: projections of the facts.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use rollback_api::status::{Outcome, Plan, Summary};
+use rollback_api::{ConditionType, Reason, RollbackRequest, RollbackRequestStatus, Word};
+
+use crate::approval;
+use crate::decide::{Phase, Step};
+use crate::text::plain;
+use crate::time;
+
+/// Longest message of a condition (the API server's own limit is 32768).
+const MESSAGE_LIMIT: usize = 4000;
+
+/// How often a guard that nobody announces is looked at while waiting.
+const RECHECK_SECONDS: i64 = 60;
+
+/// Where a request stands after a decision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stand {
+    /// What to do next.
+    pub step: Step,
+    /// What a person should know.
+    pub message: String,
+    /// Why there is no approval yet, in one word.
+    pub approval: &'static str,
+}
+
+impl Stand {
+    /// A step and what it is for.
+    pub fn new(step: Step, message: impl Into<String>) -> Self {
+        Self {
+            step,
+            message: message.into(),
+            approval: "AwaitingApproval",
+        }
+    }
+
+    /// Something was not read: look again soon.
+    pub fn recheck(now: Timestamp, message: impl Into<String>) -> Self {
+        Self::new(
+            Step::Wait {
+                until: Some(time::after(now, 1)),
+            },
+            message,
+        )
+    }
+
+    /// Waiting for people, until the plan expires.
+    pub fn waiting(
+        plan: &Plan,
+        now: Timestamp,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        let until = plan.not_after.min(time::after(now, RECHECK_SECONDS));
+        Self {
+            approval: reason,
+            ..Self::new(Step::Wait { until: Some(until) }, message)
+        }
+    }
+}
+
+/// The word for a phase that is not the end.
+fn word(phase: Phase, outcome: Option<&Outcome>) -> Word {
+    match (phase, outcome) {
+        (_, Some(outcome)) => outcome.word,
+        (Phase::Planning | Phase::Ended, None) => Word::Planning,
+        (Phase::AwaitingApproval, None) => Word::AwaitingApproval,
+        (Phase::BackingUp, None) => Word::BackingUp,
+        (Phase::Reverting, None) => Word::Reverting,
+        (Phase::RollingOut, None) => Word::RollingOut,
+        (Phase::Verifying, None) => Word::Verifying,
+    }
+}
+
+/// Whether a request that ended so needs nobody's attention: kstatus and Argo CD show it as done.
+///
+/// A request that was superseded before anything was written is settled: an old manifest that stays
+/// in Git must not turn an application red for ever.
+pub fn is_settled(outcome: &Outcome) -> bool {
+    match outcome.word {
+        Word::Succeeded => true,
+        Word::Superseded => outcome.reason == Reason::NotLive,
+        Word::Planning
+        | Word::AwaitingApproval
+        | Word::BackingUp
+        | Word::Reverting
+        | Word::RollingOut
+        | Word::Verifying
+        | Word::Denied
+        | Word::Cancelled
+        | Word::Expired
+        | Word::Refused
+        | Word::Failed => false,
+    }
+}
+
+/// Sets conditions and summary from the facts. Transition times change only with the status of a
+/// condition.
+pub fn project(
+    request: &RollbackRequest,
+    status: &mut RollbackRequestStatus,
+    stand: &Stand,
+    now: Timestamp,
+) {
+    let outcome = status.outcome.clone();
+    let word = word(Phase::of(status), outcome.as_ref()).as_str();
+    let message = stand.message.as_str();
+    let mut wanted: Vec<(ConditionType, bool, &str, &str)> = Vec::new();
+    match &outcome {
+        None => {
+            wanted.push((ConditionType::Ready, false, word, message));
+            wanted.push((ConditionType::Reconciling, true, word, message));
+        }
+        Some(outcome) => {
+            let settled = is_settled(outcome);
+            let (reason, message) = (outcome.reason.as_str(), outcome.message.as_str());
+            wanted.push((ConditionType::Ready, settled, word, message));
+            if settled {
+                wanted.push((ConditionType::Complete, true, reason, message));
+            } else {
+                wanted.push((ConditionType::Failed, true, reason, message));
+                wanted.push((ConditionType::Stalled, true, reason, message));
+            }
+            if outcome.word == Word::Denied {
+                wanted.push((ConditionType::Denied, true, reason, message));
+            }
+        }
+    }
+    let approved_by = approved_by(status);
+    if let Some(plan) = &status.plan {
+        if approval::suffices(plan, &status.approvals) {
+            let by = approved_by.as_deref().unwrap_or_default();
+            wanted.push((ConditionType::Approved, true, "Approved", by));
+        } else if outcome.is_none() {
+            wanted.push((ConditionType::Approved, false, stand.approval, message));
+        }
+    }
+    if let Some(incident) = &status.incident {
+        wanted.push((
+            ConditionType::Reported,
+            true,
+            "Published",
+            &incident.config_map,
+        ));
+    }
+    let generation = status.observed_generation;
+    let conditions = wanted
+        .into_iter()
+        .map(|(kind, is_true, reason, message)| {
+            condition(
+                &status.conditions,
+                kind,
+                is_true,
+                reason,
+                message,
+                generation,
+                now,
+            )
+        })
+        .collect();
+    status.summary = Some(summary(request, status, approved_by));
+    status.conditions = conditions;
+}
+
+fn condition(
+    old: &[Condition],
+    kind: ConditionType,
+    is_true: bool,
+    reason: &str,
+    message: &str,
+    generation: i64,
+    now: Timestamp,
+) -> Condition {
+    let value = if is_true { "True" } else { "False" };
+    let since = old
+        .iter()
+        .find(|condition| condition.type_ == kind.as_str() && condition.status == value)
+        .map_or(Time(now), |condition| {
+            condition.last_transition_time.clone()
+        });
+    Condition {
+        type_: kind.as_str().to_owned(),
+        status: value.to_owned(),
+        reason: reason.to_owned(),
+        message: message.chars().take(MESSAGE_LIMIT).collect(),
+        observed_generation: Some(generation),
+        last_transition_time: since,
+    }
+}
+
+/// Who approved, for the column.
+fn approved_by(status: &RollbackRequestStatus) -> Option<String> {
+    let names: Vec<String> = status
+        .approvals
+        .iter()
+        .map(|approval| plain(&approval.by.username, 200))
+        .collect();
+    (!names.is_empty()).then(|| names.join(","))
+}
+
+fn summary(
+    request: &RollbackRequest,
+    status: &RollbackRequestStatus,
+    approved_by: Option<String>,
+) -> Summary {
+    let planned = status.plan.as_ref().and_then(|plan| plan.targets.first());
+    let asked = request.spec.targets.first();
+    Summary {
+        target: asked.and_then(|target| target.name.as_deref()).map_or_else(
+            || "?".to_owned(),
+            |name| format!("deployment/{}", plain(name, 253)),
+        ),
+        to: match planned {
+            Some(planned) => match planned.images.as_slice() {
+                [only] => format!(
+                    "revision {} ({})",
+                    planned.to_revision,
+                    tag(only.to.as_deref())
+                ),
+                _ => format!("revision {}", planned.to_revision),
+            },
+            None => match asked.and_then(|target| target.to.revision) {
+                Some(revision) => format!("revision {revision}"),
+                None => "previous".to_owned(),
+            },
+        },
+        approved_by,
+    }
+}
+
+/// What a person calls an image: its tag, or all of it when there is none.
+fn tag(image: Option<&str>) -> String {
+    let image = image.unwrap_or("removed");
+    let last = image.rsplit('/').next().unwrap_or(image);
+    plain(last.split_once(':').map_or(last, |(_, tag)| tag), 60)
+}

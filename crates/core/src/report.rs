@@ -1,0 +1,416 @@
+//! The incident report: Markdown for people, the same as JSON for machines.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use rollback_api::request::{Category, Identity, Urgency};
+use rollback_api::status::{Approval, ImageChange, Outcome, Plan, TargetStatus};
+use rollback_api::{RollbackRequest, RollbackRequestStatus, Word};
+use serde::Serialize;
+
+use crate::artifact::{self, Artifact, Kind};
+use crate::text::{code, markdown, plain, quote};
+use crate::time::{self, human, stamp};
+
+/// Hours from the end of an incident until it has been reviewed.
+const REVIEW_WITHIN_HOURS: i64 = 48;
+/// Longest free text that is repeated.
+const TEXT_LIMIT: usize = 4000;
+/// Longest single line that is repeated.
+const LINE_LIMIT: usize = 500;
+
+/// The report as data.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report<'a> {
+    request: Named<'a>,
+    outcome: &'a Outcome,
+    category: Category,
+    urgency: Urgency,
+    summary: String,
+    root_cause: String,
+    impact: String,
+    incident_url: Option<String>,
+    requested_by: Option<&'a Identity>,
+    approvals: &'a [Approval],
+    plan: &'a Plan,
+    targets: &'a [TargetStatus],
+    timeline: Vec<Moment>,
+    seconds_from_request_to_end: i64,
+    follow_up_actions: Vec<String>,
+    review_due: Timestamp,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Named<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    uid: &'a str,
+}
+
+/// One moment of the timeline.
+#[derive(Serialize)]
+struct Moment {
+    at: Timestamp,
+    what: String,
+}
+
+/// The incident of a request that has ended: none for a dry run, and none without a plan.
+pub fn incident(request: &RollbackRequest, status: &RollbackRequestStatus) -> Option<Artifact> {
+    let (plan, outcome) = (status.plan.as_ref()?, status.outcome.as_ref()?);
+    if request.spec.dry_run {
+        return None;
+    }
+    let report = gather(request, status, plan, outcome);
+    let stem = artifact::incident_stem(outcome);
+    let json = serde_json::to_string_pretty(&report).unwrap_or_default();
+    Some(Artifact {
+        kind: Kind::Incident,
+        name: artifact::incident_name(request, outcome),
+        data: BTreeMap::from([
+            (format!("{stem}.md"), page(&report)),
+            (format!("{stem}.json"), json),
+        ]),
+    })
+}
+
+fn gather<'a>(
+    request: &'a RollbackRequest,
+    status: &'a RollbackRequestStatus,
+    plan: &'a Plan,
+    outcome: &'a Outcome,
+) -> Report<'a> {
+    let reason = &request.spec.reason;
+    let timeline = timeline(request, status, plan, outcome);
+    let started = timeline.first().map_or(outcome.at, |moment| moment.at);
+    Report {
+        request: Named {
+            namespace: request.metadata.namespace.as_deref().unwrap_or_default(),
+            name: request.metadata.name.as_deref().unwrap_or_default(),
+            uid: request.metadata.uid.as_deref().unwrap_or_default(),
+        },
+        outcome,
+        category: reason.category,
+        urgency: request
+            .spec
+            .urgency
+            .unwrap_or_else(|| reason.category.default_urgency()),
+        summary: plain(&reason.summary, LINE_LIMIT),
+        root_cause: reason.root_cause.clone(),
+        impact: reason.impact.clone(),
+        incident_url: reason.incident_url.as_deref().map(|url| plain(url, 2000)),
+        requested_by: request.spec.requested_by.as_ref(),
+        approvals: &status.approvals,
+        plan,
+        targets: &status.targets,
+        timeline,
+        seconds_from_request_to_end: outcome.at.duration_since(started).as_secs(),
+        follow_up_actions: follow_ups(outcome, plan),
+        review_due: time::after(outcome.at, REVIEW_WITHIN_HOURS * 3600),
+    }
+}
+
+fn timeline(
+    request: &RollbackRequest,
+    status: &RollbackRequestStatus,
+    plan: &Plan,
+    outcome: &Outcome,
+) -> Vec<Moment> {
+    let mut moments = Vec::new();
+    let mut add = |at: Timestamp, what: String| moments.push(Moment { at, what });
+    if let Some(created) = &request.metadata.creation_timestamp {
+        let who = request
+            .spec
+            .requested_by
+            .as_ref()
+            .map_or("somebody", |by| by.username.as_str());
+        add(
+            created.0,
+            format!("{} asked for the rollback", plain(who, 200)),
+        );
+    }
+    add(plan.planned_at, "plan published".to_owned());
+    for approval in &status.approvals {
+        add(
+            approval.at,
+            format!("approved by {}", plain(&approval.by.username, 200)),
+        );
+    }
+    for target in &status.targets {
+        let name = plain(&target.name, 253);
+        if let Some(backup) = &target.backup {
+            add(
+                backup.at,
+                format!("{name} saved in ConfigMap {}", backup.config_map),
+            );
+        }
+        if let Some(at) = target.reverted_at {
+            add(at, format!("{name} has the old template"));
+        }
+        if let Some(at) = target
+            .rollout
+            .as_ref()
+            .and_then(|rollout| rollout.completed_at)
+        {
+            add(at, format!("every replica of {name} is available"));
+        }
+        if let Some(at) = target
+            .verification
+            .as_ref()
+            .and_then(|checks| checks.completed_at)
+        {
+            add(at, format!("every check of {name} passed"));
+        }
+    }
+    add(
+        outcome.at,
+        format!(
+            "ended: {} ({})",
+            outcome.word.as_str(),
+            outcome.reason.as_str()
+        ),
+    );
+    moments.sort_by_key(|moment| moment.at);
+    moments
+}
+
+fn follow_ups(outcome: &Outcome, plan: &Plan) -> Vec<String> {
+    let targets: Vec<&str> = plan
+        .targets
+        .iter()
+        .map(|target| target.name.as_str())
+        .collect();
+    let targets = targets.join(", ");
+    let mut actions = match outcome.word {
+        Word::Succeeded => vec![
+            format!("Revert the change in Git, so that the next deployment of {targets} does not bring the bad version back."),
+            "Check by hand what no probe sees: log in, browse, cart, checkout, orders, administration.".to_owned(),
+            "Find the root cause and fix it before the version is deployed again.".to_owned(),
+        ],
+        Word::Failed => vec![
+            format!("Escalate now: {targets} may still be broken."),
+            "Find out why the old version is not well: configuration, data and dependencies may have changed since it ran.".to_owned(),
+        ],
+        Word::Superseded => vec![format!("Find out who changed {targets} and whether production is well now.")],
+        Word::Denied | Word::Cancelled | Word::Expired | Word::Refused => {
+            vec![format!("Nothing was changed. Check whether {targets} still needs help.")]
+        }
+        Word::Planning | Word::AwaitingApproval | Word::BackingUp | Word::Reverting | Word::RollingOut | Word::Verifying => Vec::new(),
+    };
+    actions
+        .push("Hold the post-incident review and add what was learned to this report.".to_owned());
+    actions
+}
+
+/// The report as a page.
+fn page(report: &Report) -> String {
+    let mut page = String::new();
+    head(&mut page, report);
+    why(&mut page, report);
+    people(&mut page, report);
+    plan(&mut page, report);
+    checks(&mut page, report);
+    timeline_table(&mut page, report);
+    follow_up(&mut page, report);
+    page
+}
+
+// Writing to a String cannot fail, so the results are dropped.
+
+fn head(page: &mut String, report: &Report) {
+    let targets: Vec<String> = report
+        .plan
+        .targets
+        .iter()
+        .map(|target| markdown(&target.name, 253))
+        .collect();
+    let _ = writeln!(
+        page,
+        "# Rollback of {}: {}\n",
+        targets.join(", "),
+        report.outcome.word.as_str()
+    );
+    let _ = writeln!(page, "{}\n", markdown(&report.outcome.message, TEXT_LIMIT));
+    let _ = writeln!(page, "| | |\n|---|---|");
+    let _ = writeln!(
+        page,
+        "| Request | {} in namespace {} |",
+        code(report.request.name, 253),
+        code(report.request.namespace, 63)
+    );
+    let _ = writeln!(
+        page,
+        "| Category, urgency | {:?}, {:?} |",
+        report.category, report.urgency
+    );
+    let _ = writeln!(page, "| Ended | {} |", stamp(report.outcome.at));
+    let duration = jiff::SignedDuration::from_secs(report.seconds_from_request_to_end);
+    let _ = writeln!(page, "| From request to end | {} |", human(duration));
+    let _ = writeln!(page, "| Review due | {} |\n", stamp(report.review_due));
+}
+
+fn why(page: &mut String, report: &Report) {
+    let _ = writeln!(
+        page,
+        "## Reason\n\n{}\n",
+        quote(&report.summary, LINE_LIMIT)
+    );
+    if let Some(url) = &report.incident_url {
+        let _ = writeln!(page, "Incident: {}\n", code(url, 2000));
+    }
+    for (title, text) in [
+        ("Root cause", &report.root_cause),
+        ("Impact", &report.impact),
+    ] {
+        let body = if text.trim().is_empty() {
+            "Not known when the request was made. To be filled in at the review.".to_owned()
+        } else {
+            quote(text, TEXT_LIMIT)
+        };
+        let _ = writeln!(page, "## {title}\n\n{body}\n");
+    }
+}
+
+fn people(page: &mut String, report: &Report) {
+    let _ = writeln!(page, "## Who\n");
+    let requester = report
+        .requested_by
+        .map_or("unknown", |by| by.username.as_str());
+    let _ = writeln!(page, "- Asked for by {}", markdown(requester, 200));
+    if report.approvals.is_empty() {
+        let _ = writeln!(page, "- Approved by nobody");
+    }
+    for approval in report.approvals {
+        let _ = writeln!(
+            page,
+            "- Approved by {} at {}",
+            markdown(&approval.by.username, 200),
+            stamp(approval.at)
+        );
+    }
+    if let Some(by) = &report.outcome.by {
+        let _ = writeln!(page, "- Ended by {}", markdown(by, 200));
+    }
+    page.push('\n');
+}
+
+fn plan(page: &mut String, report: &Report) {
+    let _ = writeln!(
+        page,
+        "## Plan\n\nDigest {}\n",
+        code(&report.plan.digest, 80)
+    );
+    for target in &report.plan.targets {
+        let from = target
+            .from_revision
+            .map_or_else(|| "?".to_owned(), |number| number.to_string());
+        let _ = writeln!(
+            page,
+            "Deployment {}: revision {from} -> {}\n",
+            code(&target.name, 253),
+            target.to_revision
+        );
+        if target.images.is_empty() {
+            let _ = writeln!(page, "No image changes.\n");
+        } else {
+            let _ = writeln!(page, "| Container | From | To |\n|---|---|---|");
+            for ImageChange {
+                container,
+                from,
+                to,
+            } in &target.images
+            {
+                let cell = |image: &Option<String>| {
+                    image
+                        .as_deref()
+                        .map_or_else(|| "none".to_owned(), |image| code(image, LINE_LIMIT))
+                };
+                let _ = writeln!(
+                    page,
+                    "| {} | {} | {} |",
+                    code(container, 63),
+                    cell(from),
+                    cell(to)
+                );
+            }
+            page.push('\n');
+        }
+        for note in &target.notes {
+            let _ = writeln!(page, "Note: {}\n", markdown(note, LINE_LIMIT));
+        }
+    }
+}
+
+fn checks(page: &mut String, report: &Report) {
+    let _ = writeln!(page, "## Is it well again\n");
+    for target in report.targets {
+        match &target.rollout {
+            None => {
+                let _ = writeln!(page, "{} was not changed.\n", code(&target.name, 253));
+            }
+            Some(rollout) => {
+                let _ = writeln!(
+                    page,
+                    "{}: {} of {} replicas run the old template, {} available.\n",
+                    code(&target.name, 253),
+                    rollout.updated,
+                    rollout.desired,
+                    rollout.available
+                );
+            }
+        }
+        let Some(verification) = target
+            .verification
+            .as_ref()
+            .filter(|checks| !checks.checks.is_empty())
+        else {
+            continue;
+        };
+        let _ = writeln!(
+            page,
+            "| Check | Result | Rounds | Last answer |\n|---|---|---|---|"
+        );
+        for check in &verification.checks {
+            let result = if check.passed_at.is_some() {
+                "passed"
+            } else {
+                "NOT passed"
+            };
+            let _ = writeln!(
+                page,
+                "| {} | {result} | {} | {} |",
+                code(&check.name, 63),
+                check.rounds,
+                markdown(&check.last_result, LINE_LIMIT)
+            );
+        }
+        page.push('\n');
+    }
+}
+
+fn timeline_table(page: &mut String, report: &Report) {
+    let _ = writeln!(page, "## Timeline\n\n| Time | What |\n|---|---|");
+    for moment in &report.timeline {
+        let _ = writeln!(
+            page,
+            "| {} | {} |",
+            stamp(moment.at),
+            markdown(&moment.what, LINE_LIMIT)
+        );
+    }
+    page.push('\n');
+}
+
+fn follow_up(page: &mut String, report: &Report) {
+    let _ = writeln!(page, "## Follow-up actions\n");
+    for action in &report.follow_up_actions {
+        let _ = writeln!(page, "- [ ] {}", markdown(action, LINE_LIMIT));
+    }
+    let _ = writeln!(
+        page,
+        "\nPost-incident review due by {}.",
+        stamp(report.review_due)
+    );
+}

@@ -1,0 +1,212 @@
+//! Builds the programs of the embedded cluster from `tests/cluster`, once per version of it.
+
+use std::{
+    fs::{self, File},
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use sha2::{Digest, Sha256};
+
+use crate::process::tail;
+
+const KUBERNETES_FLAGS: &str = "-s -w \
+    -X k8s.io/component-base/version.gitVersion=v1.37.2 \
+    -X k8s.io/component-base/version.gitMajor=1 \
+    -X k8s.io/component-base/version.gitMinor=37";
+const KWOK_FLAGS: &str = "-s -w -X sigs.k8s.io/kwok/pkg/consts.Version=v0.8.0";
+const PLAIN_FLAGS: &str = "-s -w";
+
+/// Every program: its name, the folder of its Go module, its package, its linker flags.
+const PROGRAMS: [(&str, &str, &str, &str); 4] = [
+    ("leash", ".", "./leash", PLAIN_FLAGS),
+    ("controlplane", ".", "./controlplane", KUBERNETES_FLAGS),
+    ("kubectl", ".", "./kubectl", KUBERNETES_FLAGS),
+    ("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", KWOK_FLAGS),
+];
+
+const NO_GO: &str = "the embedded cluster is built with Go: install Go 1.26 or newer \
+    (https://go.dev/dl), or pass --context NAME to use an existing cluster";
+
+/// The programs that an embedded cluster is made of.
+#[derive(Clone, Debug)]
+pub struct Binaries {
+    folder: PathBuf,
+}
+
+impl Binaries {
+    /// The programs in a folder that an earlier [`ensure`] filled.
+    pub(crate) fn at(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// The folder that holds them.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// etcd, kube-apiserver, kube-controller-manager and kube-scheduler in one program.
+    pub fn controlplane(&self) -> PathBuf {
+        self.folder.join("controlplane")
+    }
+
+    /// The real kubectl.
+    pub fn kubectl(&self) -> PathBuf {
+        self.folder.join("kubectl")
+    }
+
+    /// The player of fake nodes.
+    pub fn kwok(&self) -> PathBuf {
+        self.folder.join("kwok")
+    }
+
+    /// The program that ties a child to the life of its parent.
+    pub fn leash(&self) -> PathBuf {
+        self.folder.join("leash")
+    }
+}
+
+/// Builds what is not built yet. Concurrent callers wait for the one that builds.
+pub fn ensure() -> Result<Binaries> {
+    let sources = crate::workspace().join("tests").join("cluster");
+    let home = crate::target_folder().join("cluster");
+    fs::create_dir_all(&home)?;
+    let folder = home.join(fingerprint(&sources)?);
+
+    let lock = File::create(home.join("lock"))?;
+    if lock.try_lock().is_err() {
+        eprintln!("waiting for another process that builds the embedded cluster");
+        lock.lock()?;
+    }
+    remove_others(&home, &folder)?;
+    let missing: Vec<_> = PROGRAMS
+        .iter()
+        .filter(|(name, ..)| !folder.join(name).exists())
+        .collect();
+    if !missing.is_empty() {
+        eprintln!(
+            "building the embedded cluster with Go: about 8 to 10 minutes on two cores the first \
+             time, seconds when Go's build cache is warm"
+        );
+        fs::create_dir_all(&folder)?;
+    }
+    for (number, (name, module, package, linker)) in missing.iter().enumerate() {
+        eprintln!("building {name} ({} of {})", number + 1, missing.len());
+        build(name, &sources.join(module), package, linker, &folder)?;
+    }
+    Ok(Binaries { folder })
+}
+
+/// Names the inputs: everything that goes into the programs, and the compiler.
+fn fingerprint(sources: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    hash.update(go(sources, &["env", "GOVERSION", "GOOS", "GOARCH"])?);
+    for program in PROGRAMS {
+        hash.update(format!("{program:?}"));
+    }
+    let mut files = Vec::new();
+    list(sources, &mut files)?;
+    files.sort();
+    for file in files {
+        hash.update(file.strip_prefix(sources)?.to_string_lossy().as_bytes());
+        hash.update(fs::read(&file)?);
+    }
+    let digest = hash.finalize();
+    Ok(digest[..8]
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
+}
+
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("no {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            list(&path, files)?;
+        } else if path.file_name().is_some_and(|name| name != "stages.yaml") {
+            // The stages are read when a cluster starts; they are not compiled in.
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn go(folder: &Path, args: &[&str]) -> Result<Vec<u8>> {
+    let output = Command::new("go")
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .map_err(no_go)?;
+    if !output.status.success() {
+        bail!(
+            "go {}: {}",
+            args.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(output.stdout)
+}
+
+fn no_go(error: std::io::Error) -> anyhow::Error {
+    if error.kind() == ErrorKind::NotFound {
+        anyhow!(NO_GO)
+    } else {
+        anyhow!(error).context("cannot run go")
+    }
+}
+
+fn build(name: &str, module: &Path, package: &str, linker: &str, folder: &Path) -> Result<()> {
+    let unfinished = folder.join(format!("{name}.unfinished"));
+    let log = folder.join(format!("{name}.log"));
+    let output = File::create(&log)?;
+    let mut child = Command::new("go")
+        .args(["build", "-trimpath", "-ldflags", linker, "-o"])
+        .arg(&unfinished)
+        .arg(package)
+        .current_dir(module)
+        .env("CGO_ENABLED", "0")
+        .env("GOWORK", "off")
+        // The sums in go.sum are the only ones that are accepted.
+        .env("GOFLAGS", "-mod=readonly -buildvcs=false")
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()
+        .map_err(no_go)?;
+
+    let start = Instant::now();
+    let mut told = 0;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        thread::sleep(Duration::from_millis(100));
+        let half_minutes = start.elapsed().as_secs() / 30;
+        if half_minutes > told {
+            told = half_minutes;
+            eprintln!("  {name}: {} s so far", start.elapsed().as_secs());
+        }
+    };
+    if !status.success() {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        bail!("go build {package} failed:\n{}", tail(&text, 25));
+    }
+    fs::rename(unfinished, folder.join(name))?;
+    fs::remove_file(log)?;
+    eprintln!("  {name}: done after {} s", start.elapsed().as_secs());
+    Ok(())
+}
+
+/// Older versions of the programs are of no use any more, and large.
+fn remove_others(home: &Path, current: &Path) -> Result<()> {
+    for entry in fs::read_dir(home)? {
+        let path = entry?.path();
+        if path.is_dir() && path != current {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! The flags of each component. What is not said here is as in any other cluster.
+
+use std::{ffi::OsStr, fs, path::Path};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::user;
+use crate::{
+    build::Binaries,
+    ports::Ports,
+    process::{Launch, Process},
+};
+
+/// What all components share: where the programs and the data are, and which ports are theirs.
+pub(crate) struct Site<'a> {
+    pub(crate) binaries: &'a Binaries,
+    pub(crate) folder: &'a Path,
+    pub(crate) ports: &'a Ports,
+}
+
+impl Site<'_> {
+    pub(crate) fn server(&self) -> String {
+        format!("https://127.0.0.1:{}", self.ports.port(0))
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<String> {
+        let path = self.folder.join(name);
+        fs::write(&path, content)?;
+        Ok(path.display().to_string())
+    }
+
+    fn start(&self, component: &str, flags: Vec<String>) -> Result<Process> {
+        let mut args = vec![component.to_owned()];
+        args.extend(flags);
+        let launch = Launch {
+            name: component,
+            program: &self.binaries.controlplane(),
+            args,
+            env: vec![],
+            log: self.folder.join(format!("{component}.log")),
+        };
+        Process::start(&self.binaries.leash(), launch)
+    }
+
+    pub(crate) fn etcd(&self) -> Result<Process> {
+        let clients = format!("http://127.0.0.1:{}", self.ports.port(1));
+        let peers = format!("http://127.0.0.1:{}", self.ports.port(2));
+        self.start(
+            "etcd",
+            vec![
+                format!("--data-dir={}", self.file("etcd")),
+                format!("--listen-client-urls={clients}"),
+                format!("--advertise-client-urls={clients}"),
+                format!("--listen-peer-urls={peers}"),
+                format!("--initial-advertise-peer-urls={peers}"),
+                format!("--initial-cluster=default={peers}"),
+                // The data does not have to survive anything.
+                "--unsafe-no-fsync".into(),
+                "--log-level=warn".into(),
+            ],
+        )
+    }
+
+    pub(crate) fn apiserver(&self) -> Result<Process> {
+        let tokens = self.write("tokens.csv", user::token_file())?;
+        let policy = self.write("audit-policy.json", audit_policy().to_string())?;
+        self.start(
+            "kube-apiserver",
+            vec![
+                format!("--etcd-servers=http://127.0.0.1:{}", self.ports.port(1)),
+                "--bind-address=127.0.0.1".into(),
+                format!("--secure-port={}", self.ports.port(0)),
+                // The address of the kubernetes Service may not be on loopback, so it gets none.
+                "--endpoint-reconciler-type=none".into(),
+                "--service-cluster-ip-range=10.96.0.0/16".into(),
+                format!("--cert-dir={}", self.folder.display()),
+                format!("--tls-cert-file={}", self.file("server.crt")),
+                format!("--tls-private-key-file={}", self.file("server.key")),
+                "--service-account-issuer=https://kubernetes.default.svc".into(),
+                format!("--service-account-key-file={}", self.file("accounts.pub")),
+                format!(
+                    "--service-account-signing-key-file={}",
+                    self.file("accounts.key")
+                ),
+                "--authorization-mode=RBAC,Node".into(),
+                format!("--token-auth-file={tokens}"),
+                format!("--audit-policy-file={policy}"),
+                format!("--audit-log-path={}", self.file("audit.log")),
+                // Written before the request ends, in one file that is never rotated away.
+                "--audit-log-mode=blocking".into(),
+                "--audit-log-maxsize=4096".into(),
+                // Many tests share one server.
+                "--max-requests-inflight=3000".into(),
+                "--max-mutating-requests-inflight=1500".into(),
+                // A pod template field that is newer than the types of the controller.
+                "--feature-gates=EvictionRequestAPI=true".into(),
+            ],
+        )
+    }
+
+    pub(crate) fn controller_manager(&self) -> Result<Process> {
+        self.start(
+            "kube-controller-manager",
+            vec![
+                format!("--kubeconfig={}", self.file("kubeconfig")),
+                "--leader-elect=false".into(),
+                "--secure-port=0".into(),
+                "--use-service-account-credentials".into(),
+                format!(
+                    "--service-account-private-key-file={}",
+                    self.file("accounts.key")
+                ),
+                format!("--root-ca-file={}", self.file("ca.crt")),
+                // Tests that run side by side must not starve each other.
+                "--kube-api-qps=200".into(),
+                "--kube-api-burst=400".into(),
+                "--concurrent-deployment-syncs=20".into(),
+                "--concurrent-replicaset-syncs=20".into(),
+                "--concurrent-namespace-syncs=20".into(),
+            ],
+        )
+    }
+
+    pub(crate) fn scheduler(&self) -> Result<Process> {
+        let config = json!({
+            "apiVersion": "kubescheduler.config.k8s.io/v1",
+            "kind": "KubeSchedulerConfiguration",
+            "clientConnection": { "kubeconfig": self.file("kubeconfig"), "qps": 200, "burst": 400 },
+            "leaderElection": { "leaderElect": false },
+        });
+        let config = self.write("scheduler.json", config.to_string())?;
+        self.start(
+            "kube-scheduler",
+            vec![format!("--config={config}"), "--secure-port=0".into()],
+        )
+    }
+}
+
+/// Plays the nodes of the cluster that `kubeconfig` leads to.
+pub(crate) fn kwok(binaries: &Binaries, folder: &Path, kubeconfig: &Path) -> Result<Process> {
+    let stages = crate::workspace().join("tests/cluster/stages.yaml");
+    let launch = Launch {
+        name: "kwok",
+        program: &binaries.kwok(),
+        args: vec![
+            format!("--kubeconfig={}", kubeconfig.display()),
+            format!("--config={}", stages.display()),
+            "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake".into(),
+            "--node-ip=127.0.0.1".into(),
+            "--node-lease-duration-seconds=40".into(),
+        ],
+        env: vec![("KWOK_WORKDIR", OsStr::new(folder))],
+        log: folder.join("kwok.log"),
+    };
+    Process::start(&binaries.leash(), launch)
+}
+
+/// A node that exists on paper only. The taint keeps everything away that does not ask for it.
+pub(crate) fn fake_node(number: usize) -> Value {
+    let name = format!("fake-{number}");
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "annotations": { "kwok.x-k8s.io/node": "fake" },
+            "labels": {
+                "kubernetes.io/hostname": name,
+                "kubernetes.io/os": "linux",
+                "testkit.broxiva.com/node": "fake",
+            },
+        },
+        "spec": {
+            "taints": [{ "key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule" }],
+        },
+    })
+}
+
+/// Records every write, and the reads of controllers that run as a `ServiceAccount`, so that tests
+/// can count what a controller asks for. The cluster's own housekeeping only reads quietly.
+fn audit_policy() -> Value {
+    let reads = ["get", "list", "watch"];
+    json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived", "ResponseStarted"],
+        "rules": [
+            { "level": "None", "verbs": reads, "userGroups": ["system:serviceaccounts:kube-system"] },
+            { "level": "Metadata", "verbs": reads, "userGroups": ["system:serviceaccounts"] },
+            { "level": "None", "verbs": reads },
+            { "level": "Request", "resources": [
+                { "group": "apps", "resources": ["deployments"] },
+                { "group": "rollback.broxiva.com" },
+            ] },
+            { "level": "Request", "verbs": ["create"], "resources": [
+                { "group": "", "resources": ["configmaps"] },
+            ] },
+            { "level": "Metadata" },
+        ],
+    })
+}

@@ -1,0 +1,142 @@
+//! Installing this project on a cluster, as a user would: `crds/` first, then `deploy/`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use kube::{
+    Api,
+    api::{ApiResource, DynamicObject, GroupVersionKind, PostParams},
+};
+use serde_json::{Value, json};
+
+use super::{Cluster, user::User};
+use crate::poll::eventually;
+
+const PATIENCE: Duration = Duration::from_secs(45);
+
+impl Cluster {
+    /// Applies everything under `crds/` and `deploy/` except the controller's own Deployment (tests
+    /// run it as a process), and waits until the admission policies are enforced.
+    pub async fn install(&self) -> Result<()> {
+        let documents = documents()?;
+        let (first, rest): (Vec<Value>, Vec<Value>) = documents.into_iter().partition(|document| {
+            let kind = &document["kind"];
+            kind == "Namespace" || kind == "CustomResourceDefinition"
+        });
+        self.apply_all(&first).await?;
+        let crds: Vec<&str> = first
+            .iter()
+            .filter(|document| document["kind"] == "CustomResourceDefinition")
+            .filter_map(|document| document.pointer("/metadata/name")?.as_str())
+            .collect();
+        ensure!(
+            !crds.is_empty(),
+            "no CustomResourceDefinition under crds/ or deploy/"
+        );
+        let mut wait = vec![
+            "wait",
+            "--for=condition=Established",
+            "--timeout=30s",
+            "crd",
+        ];
+        wait.extend(crds);
+        self.kubectl_ok(User::Admin, &wait, "").await?;
+        self.apply_all(&rest).await?;
+        self.wait_for_admission().await
+    }
+
+    async fn apply_all(&self, documents: &[Value]) -> Result<()> {
+        if documents.is_empty() {
+            return Ok(());
+        }
+        let list = json!({ "apiVersion": "v1", "kind": "List", "items": documents }).to_string();
+        let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+        self.kubectl_ok(User::Admin, &apply, &list).await?;
+        Ok(())
+    }
+
+    /// The API server compiles admission policies some time after it accepted them. They are in
+    /// force when a request that leaves nothing behind comes back stamped with who asked for it.
+    async fn wait_for_admission(&self) -> Result<()> {
+        let namespace = self.namespace("install-probe").await?;
+        let kind = GroupVersionKind::gvk("rollback.broxiva.com", "v1alpha1", "RollbackRequest");
+        let resource = ApiResource::from_gvk(&kind);
+        let client = self.client(User::Requester).await?;
+        let requests: Api<DynamicObject> =
+            Api::namespaced_with(client, namespace.name(), &resource);
+        let probe = DynamicObject::new("install-probe", &resource).data(json!({ "spec": {
+            "targets": [{ "name": "install-probe", "to": { "previous": {} } }],
+            "reason": { "category": "ErrorRate", "summary": "is admission in force?" },
+        } }));
+        let dry_run = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        eventually(
+            "the admission policies are in force",
+            PATIENCE,
+            async || {
+                let answer = requests.create(&dry_run, &probe).await?;
+                let stamp = answer.data.pointer("/spec/requestedBy/username");
+                let expected = Some(&json!(User::Requester.as_str()));
+                ensure!(stamp == expected, "spec.requestedBy.username is {stamp:?}");
+                Ok(())
+            },
+        )
+        .await?;
+        self.kubectl_ok(
+            User::Admin,
+            &["delete", "namespace", namespace.name(), "--wait=false"],
+            "",
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+/// Every object that is to be installed, in the order of the file names.
+fn documents() -> Result<Vec<Value>> {
+    let mut files = Vec::new();
+    for folder in ["crds", "deploy"] {
+        let folder = crate::workspace().join(folder);
+        list(&folder, &mut files)
+            .with_context(|| format!("nothing to install in {}", folder.display()))?;
+    }
+    let mut documents = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file)?;
+        let parsed: Vec<Value> = serde_saphyr::from_multiple(&text)
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        for document in parsed {
+            match document["kind"].as_str() {
+                Some("Deployment" | "Kustomization") => {}
+                Some(_) => documents.push(document),
+                None if document.is_null() => {}
+                None => bail!("an object without a kind in {}", file.display()),
+            }
+        }
+    }
+    Ok(documents)
+}
+
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            list(&path, files)?;
+        } else if path
+            .extension()
+            .is_some_and(|kind| kind == "yaml" || kind == "yml")
+        {
+            files.push(path);
+        }
+    }
+    Ok(())
+}

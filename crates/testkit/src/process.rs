@@ -1,0 +1,164 @@
+//! Child processes that cannot outlive this one, not even when it is killed.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+type Order = (Command, mpsc::Sender<io::Result<Child>>);
+
+/// The kernel pulls the leash when the *thread* that forked ends, and test threads come and go.
+/// So one thread that never ends does all the forking.
+fn spawn(command: Command) -> Result<Child> {
+    static SPAWNER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (orders, inbox) = mpsc::channel::<Order>();
+        thread::spawn(move || {
+            for (mut command, answer) in inbox {
+                // A requester that has gone away wants no child: dropping the answer is enough,
+                // because the leash ends with this process.
+                drop(answer.send(command.spawn()));
+            }
+        });
+        orders
+    });
+    let (answer, child) = mpsc::channel();
+    spawner
+        .send((command, answer))
+        .context("the spawning thread is gone")?;
+    Ok(child.recv().context("the spawning thread is gone")??)
+}
+
+/// A child on a leash, writing its output to a log file.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    log: PathBuf,
+    child: Arc<Mutex<Child>>,
+}
+
+/// What to start, with what.
+pub(crate) struct Launch<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) program: &'a Path,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(&'a str, &'a OsStr)>,
+    pub(crate) log: PathBuf,
+}
+
+impl Process {
+    pub(crate) fn start(leash: &Path, launch: Launch<'_>) -> Result<Self> {
+        let output = File::create(&launch.log)
+            .with_context(|| format!("cannot write {}", launch.log.display()))?;
+        let mut command = Command::new(leash);
+        command
+            .arg(launch.program)
+            .args(launch.args)
+            .env("LEASH_PARENT", std::process::id().to_string())
+            .envs(launch.env)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        let child = spawn(command).with_context(|| format!("cannot start {}", launch.name))?;
+        Ok(Self {
+            name: launch.name.to_owned(),
+            log: launch.log,
+            child: Arc::new(Mutex::new(child)),
+        })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        lock(&self.child).id()
+    }
+
+    /// A handle that kills the process, for callbacks that outlive a borrow of it.
+    pub(crate) fn killer(&self) -> Killer {
+        Killer(Arc::clone(&self.child))
+    }
+
+    /// Fails, with the end of its log, when the process is no longer running.
+    pub(crate) fn check(&self) -> Result<()> {
+        let Some(status) = self.exited()? else {
+            return Ok(());
+        };
+        bail!(
+            "{} ended ({status}); the end of its log:\n{}",
+            self.name,
+            self.log_tail(25)
+        )
+    }
+
+    pub(crate) fn exited(&self) -> Result<Option<ExitStatus>> {
+        Ok(lock(&self.child).try_wait()?)
+    }
+
+    /// Asks the process to end and waits until it has.
+    pub(crate) fn terminate(&self, patience: Duration) -> Result<ExitStatus> {
+        if let Some(status) = self.exited()? {
+            return Ok(status);
+        }
+        Command::new("kill")
+            .args(["-TERM", &self.pid().to_string()])
+            .status()
+            .context("cannot run kill")?;
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if let Some(status) = self.exited()? {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        bail!(
+            "{} still runs {patience:?} after SIGTERM; the end of its log:\n{}",
+            self.name,
+            self.log_tail(25)
+        )
+    }
+
+    pub(crate) fn log(&self) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub(crate) fn log_tail(&self, lines: usize) -> String {
+        tail(&self.log(), lines)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.killer().kill();
+    }
+}
+
+/// Kills a process, from wherever it is called.
+#[derive(Clone, Debug)]
+pub struct Killer(Arc<Mutex<Child>>);
+
+impl Killer {
+    /// Sends SIGKILL and waits until the process is gone. Does nothing when it already is.
+    pub fn kill(&self) {
+        let mut child = lock(&self.0);
+        // Both fail only when the process is gone and waited for, which is what is wanted.
+        drop(child.kill());
+        drop(child.wait());
+    }
+}
+
+fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
+    child.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The last lines of a text.
+pub(crate) fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}

@@ -1,0 +1,325 @@
+//! A proxy between a client and the API server that breaks things at a chosen request.
+//!
+//! It listens on plain HTTP on loopback, so the client's kubeconfig names it as the server; the
+//! bearer token travels on in the header. Answers are streamed, so watches work as usual.
+
+mod severable;
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Result;
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{ConnectInfo, Request, State},
+    response::Response,
+};
+use futures::{StreamExt, future::BoxFuture};
+use http::{HeaderMap, Method, StatusCode, header};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use severable::{Line, Severable};
+
+/// The moment of a mutating request at which a fault happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// The action runs, then the request goes on as if nothing had happened: somebody else was faster.
+    Aside,
+    /// The action runs and the connection drops: the API server never hears of the request.
+    BeforeForward,
+    /// The API server has answered; the action runs and the connection drops, so that the client
+    /// never learns that the request was carried out.
+    AfterCommit,
+    /// The client has its answer; then the action runs.
+    AfterAnswer,
+}
+
+/// A request that may change something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mutation {
+    /// Its place among all mutating requests that the proxy saw, from 0.
+    pub index: usize,
+    /// The HTTP method.
+    pub method: Method,
+    /// The path, without the query.
+    pub path: String,
+}
+
+type Action = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
+type Filter = Box<dyn Fn(&Mutation) -> bool + Send>;
+
+/// What is to happen at which request.
+pub struct Fault {
+    nth: usize,
+    point: Point,
+    filter: Filter,
+    action: Action,
+}
+
+impl Fault {
+    /// At the n-th mutating request after arming, from 1.
+    pub fn new(nth: usize, point: Point) -> Self {
+        Self {
+            nth,
+            point,
+            filter: Box::new(|_| true),
+            action: Box::new(|| Box::pin(async {})),
+        }
+    }
+
+    /// Counts only the requests that the filter accepts.
+    #[must_use]
+    pub fn only(mut self, filter: impl Fn(&Mutation) -> bool + Send + 'static) -> Self {
+        self.filter = Box::new(filter);
+        self
+    }
+
+    /// Runs this at that point: usually it kills the client. It may block for a moment.
+    #[must_use]
+    pub fn run(self, action: impl FnOnce() + Send + 'static) -> Self {
+        self.run_async(move || async move { action() })
+    }
+
+    /// Runs this at that point and waits for it.
+    #[must_use]
+    pub fn run_async<F>(mut self, action: impl FnOnce() -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.action = Box::new(move || Box::pin(action()));
+        self
+    }
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Fault({:?} of request {})", self.point, self.nth)
+    }
+}
+
+/// A running proxy. Dropping stops it and drops the connections that wait for an answer.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    upstream: String,
+    client: reqwest::Client,
+    ledger: Mutex<Ledger>,
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    mutations: Vec<Mutation>,
+    armed: Vec<Fault>,
+    fired: usize,
+}
+
+impl Proxy {
+    /// Starts a proxy to the API server at `upstream`, whose certificate `ca_pem` vouches for.
+    pub async fn start(upstream: &str, ca_pem: &[u8]) -> Result<Self> {
+        crate::install_crypto_provider();
+        let client = reqwest::Client::builder()
+            .tls_certs_only([reqwest::Certificate::from_pem(ca_pem)?])
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()?;
+        let shared = Arc::new(Shared {
+            upstream: upstream.trim_end_matches('/').to_owned(),
+            client,
+            ledger: Mutex::default(),
+        });
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let app = Router::new()
+            .fallback(handle)
+            .with_state(Arc::clone(&shared))
+            .into_make_service_with_connect_info::<Line>();
+        let task = tokio::spawn(async move {
+            // It only ends with this task.
+            drop(axum::serve(Severable(listener), app).await);
+        });
+        Ok(Self {
+            address,
+            shared,
+            task,
+        })
+    }
+
+    /// What the client's kubeconfig has to name as the server.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The mutating requests that came so far, in order.
+    pub fn mutations(&self) -> Vec<Mutation> {
+        self.shared.ledger().mutations.clone()
+    }
+
+    /// Arms a fault. It happens once; several can be armed at the same time.
+    pub fn arm(&self, fault: Fault) {
+        self.shared.ledger().armed.push(fault);
+    }
+
+    /// Forgets the faults that have not happened.
+    pub fn disarm(&self) {
+        self.shared.ledger().armed.clear();
+    }
+
+    /// How many faults have happened.
+    pub fn fired(&self) -> usize {
+        self.shared.ledger().fired
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Shared {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records a mutating request; gives the fault whose turn it is.
+    fn note(&self, request: &Request) -> Option<Fault> {
+        let method = request.method();
+        if ![Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method) {
+            return None;
+        }
+        let ledger = &mut *self.ledger();
+        let mutation = Mutation {
+            index: ledger.mutations.len(),
+            method: method.clone(),
+            path: request.uri().path().to_owned(),
+        };
+        for fault in &mut ledger.armed {
+            if (fault.filter)(&mutation) {
+                fault.nth = fault.nth.saturating_sub(1);
+            }
+        }
+        ledger.mutations.push(mutation);
+        let due = ledger.armed.iter().position(|fault| fault.nth == 0)?;
+        ledger.fired += 1;
+        Some(ledger.armed.remove(due))
+    }
+
+    async fn forward(&self, request: Request) -> reqwest::Result<reqwest::Response> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        self.client
+            .request(head.method, format!("{}{path}", self.upstream))
+            .headers(end_to_end(&head.headers))
+            .body(reqwest::Body::wrap_stream(body.into_data_stream()))
+            .send()
+            .await
+    }
+}
+
+async fn handle(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    request: Request,
+) -> Response {
+    let Some(fault) = shared.note(&request) else {
+        return shared
+            .forward(request)
+            .await
+            .map_or_else(bad_gateway, streamed);
+    };
+    match fault.point {
+        Point::Aside => {
+            (fault.action)().await;
+            shared
+                .forward(request)
+                .await
+                .map_or_else(bad_gateway, streamed)
+        }
+        Point::BeforeForward => {
+            (fault.action)().await;
+            line.sever()
+        }
+        Point::AfterCommit => {
+            if let Ok(answer) = shared.forward(request).await {
+                // The whole answer: by then the API server is done with the request.
+                drop(answer.bytes().await);
+            }
+            (fault.action)().await;
+            line.sever()
+        }
+        Point::AfterAnswer => {
+            let answer = shared
+                .forward(request)
+                .await
+                .map_or_else(bad_gateway, streamed);
+            and_then(answer, fault.action)
+        }
+    }
+}
+
+/// Runs the action once the body is on its way to the client.
+fn and_then(answer: Response, action: Action) -> Response {
+    let afterwards = AtTheEnd(Some(action));
+    answer.map(|body| {
+        let stream = body.into_data_stream().map(move |chunk| {
+            // Owned by the stream, so it is dropped with it: when the last byte was taken.
+            let _afterwards = &afterwards;
+            chunk
+        });
+        Body::from_stream(stream)
+    })
+}
+
+struct AtTheEnd(Option<Action>);
+
+impl Drop for AtTheEnd {
+    fn drop(&mut self) {
+        if let Some(action) = self.0.take() {
+            tokio::spawn(async move {
+                // The last bytes leave for the socket right after the body is dropped.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                action().await;
+            });
+        }
+    }
+}
+
+fn streamed(answer: reqwest::Response) -> Response {
+    let status = answer.status();
+    let headers = end_to_end(answer.headers());
+    let mut response = Response::new(Body::from_stream(answer.bytes_stream()));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn bad_gateway(error: reqwest::Error) -> Response {
+    let mut response = Response::new(Body::from(Bytes::from(error.to_string())));
+    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    response
+}
+
+/// Without the headers that belong to one of the two connections.
+fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    for name in [
+        header::HOST,
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+    headers
+}
