@@ -6,7 +6,7 @@ use rollback_api::status::{Outcome, Plan, Summary};
 use rollback_api::{ConditionType, Reason, RollbackRequest, RollbackRequestStatus, Word};
 
 use crate::approval;
-use crate::decide::{Phase, Step};
+use crate::step::{Phase, Step};
 use crate::text::plain;
 use crate::time;
 

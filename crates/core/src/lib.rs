@@ -1,7 +1,7 @@
 //! What to do next, as pure functions: no client, no runtime, no clock.
 //!
 //! One pass over a request reads [`observed::Observed`], calls [`decide::decide`], commits the
-//! status that comes out of it, and only then takes the one [`decide::Step`]. Everything that can be
+//! status that comes out of it, and only then takes the one [`step::Step`]. Everything that can be
 //! known about a request is in its status and in the cluster, so that a crash is just another pass.
 
 pub mod approval;
@@ -16,6 +16,7 @@ pub mod observed;
 pub mod plan;
 pub mod report;
 pub mod rollout;
+pub mod step;
 pub mod template;
 pub mod text;
 pub mod time;

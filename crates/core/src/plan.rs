@@ -73,14 +73,10 @@ pub fn digest(
 
 /// The name of the Deployment that the request is about, as long as there is exactly one.
 pub fn target_name(request: &RollbackRequest) -> Option<&str> {
-    match request.spec.targets.as_slice() {
-        [
-            Target {
-                name: Some(name), ..
-            },
-        ] => Some(name),
-        _ => None,
-    }
+    let [target] = request.spec.targets.as_slice() else {
+        return None;
+    };
+    target.name.as_deref()
 }
 
 /// Makes the plan, or says how the request ends instead.
@@ -178,13 +174,10 @@ fn refused(reason: Reason, message: impl Into<String>, now: Timestamp) -> Outcom
 
 fn supported_target(request: &RollbackRequest, now: Timestamp) -> Result<&Target, Outcome> {
     let unsupported = |message: &str| Err(refused(Reason::Unsupported, message, now));
-    let target = match request.spec.targets.as_slice() {
-        [target] => target,
-        _ => {
-            return unsupported(
-                "spec.targets: this version rolls back one Deployment per request. Create one RollbackRequest for each.",
-            );
-        }
+    let [target] = request.spec.targets.as_slice() else {
+        return unsupported(
+            "spec.targets: this version rolls back one Deployment per request. Create one RollbackRequest for each.",
+        );
     };
     if target.kind != "Deployment" {
         return unsupported(

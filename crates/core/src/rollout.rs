@@ -141,15 +141,14 @@ fn missing(
             "Deployment {name}: the Deployment controller has not taken up the old template yet."
         );
     }
-    let mut message = format!(
-        "Deployment {name}: {} of {} replicas run the old template, {} are available.",
+    let failure = running
+        .and_then(ReplicaSet::failure)
+        .map_or_else(String::new, |failure| {
+            let failure = plain(failure, 500);
+            format!(" Pods cannot be made: {}.", failure.trim_end_matches('.'))
+        });
+    format!(
+        "Deployment {name}: {} of {} replicas run the old template, {} are available.{failure}",
         counts.updated, counts.desired, counts.available
-    );
-    if let Some(failure) = running.and_then(ReplicaSet::failure) {
-        message.push_str(&format!(
-            " Pods cannot be made: {}.",
-            plain(failure, 500).trim_end_matches('.')
-        ));
-    }
-    message
+    )
 }

@@ -1,0 +1,208 @@
+//! From the claim to the one write.
+
+use jiff::Timestamp;
+use rollback_api::status::{
+    Artifact as ArtifactStatus, Outcome, PlannedTarget, Revert as Intent, RolloutStatus,
+};
+use rollback_api::{CHANGE_CAUSE, Reason, RollbackRequest, RollbackRequestStatus, Word};
+use serde_json::{Value, json};
+
+use super::preconditions::{planned_template, ready_to_write};
+use super::{finish, only_target, uid};
+use crate::conditions::Stand;
+use crate::ledger::Holder;
+use crate::observed::{Deployment, Observed, Rejection, Rival, Seen};
+use crate::plan::end;
+use crate::step::{Revert, Step};
+use crate::template::Template;
+use crate::text::plain;
+use crate::{artifact, ledger, time};
+
+pub(super) fn backing_up(
+    request: &RollbackRequest,
+    observed: &Observed,
+    status: &mut RollbackRequestStatus,
+    now: Timestamp,
+) -> Stand {
+    let deployment = match ready_to_write(request, observed, status, now) {
+        Ok(deployment) => deployment,
+        Err(stand) => return stand,
+    };
+    let Some((_, target, _)) = only_target(status) else {
+        return Stand::new(Step::Again, "The plan is missing.");
+    };
+    if observed.ledger == Seen::Unknown {
+        return Stand::recheck(now, "Reading the ledger.");
+    }
+    let held = observed.ledger.found();
+    match (
+        ledger::holder(held, &target.uid, uid(request)),
+        &observed.rival,
+    ) {
+        (Holder::Nobody, _)
+        | (Holder::Other(_), Seen::Found(Rival { active: false, .. }) | Seen::Absent) => {
+            let step = Step::Claim {
+                deployment: target.name.clone(),
+                ledger: ledger::claimed(held, request, target),
+            };
+            return Stand::new(step, format!("Claiming Deployment {}.", target.name));
+        }
+        (Holder::Other(claim), Seen::Found(_) | Seen::Unknown) => {
+            let message = format!(
+                "Waiting for RollbackRequest {}, which works on Deployment {}.",
+                plain(&claim.request, 253),
+                target.name
+            );
+            return Stand::new(
+                Step::Wait {
+                    until: Some(time::after(now, 5)),
+                },
+                message,
+            );
+        }
+        (Holder::Us, _) => {}
+    }
+    let restored = match planned_template(observed, target, now) {
+        Ok(template) => template,
+        Err(outcome) => return finish(status, outcome),
+    };
+    match observed.backup {
+        Seen::Unknown => Stand::recheck(now, "Reading the backup."),
+        Seen::Absent => {
+            let backup = artifact::backup(request, target, deployment, &restored);
+            Stand::new(
+                Step::BackUp(backup),
+                format!("Saving Deployment {}.", target.name),
+            )
+        }
+        Seen::Found(at) => {
+            let config_map = artifact::backup_name(request, &target.name);
+            let step = revert_step(request, target, deployment, &restored);
+            let message = format!("Writing the old template to Deployment {}.", target.name);
+            let intent = Intent {
+                intended_at: now,
+                progressing: deployment.progressing(),
+            };
+            if let Some(progress) = status.targets.first_mut() {
+                progress.backup = Some(ArtifactStatus { config_map, at });
+                progress.revert = Some(intent);
+            }
+            Stand::new(step, message)
+        }
+    }
+}
+
+pub(super) fn reverting(
+    request: &RollbackRequest,
+    observed: &Observed,
+    status: &mut RollbackRequestStatus,
+    now: Timestamp,
+) -> Stand {
+    let deployment = match ready_to_write(request, observed, status, now) {
+        Ok(deployment) => deployment,
+        Err(stand) => return stand,
+    };
+    if let Some(outcome) = rejected(deployment, observed.rejection.as_ref(), now) {
+        return finish(status, outcome);
+    }
+    let Some((_, target, _)) = only_target(status) else {
+        return Stand::new(Step::Again, "The plan is missing.");
+    };
+    if ledger::holder(observed.ledger.found(), &target.uid, uid(request)) != Holder::Us {
+        let step = Step::Claim {
+            deployment: target.name.clone(),
+            ledger: ledger::claimed(observed.ledger.found(), request, target),
+        };
+        return Stand::new(step, format!("Claiming Deployment {} again.", target.name));
+    }
+    match planned_template(observed, target, now) {
+        Err(outcome) => finish(status, outcome),
+        Ok(restored) => Stand::new(
+            revert_step(request, target, deployment, &restored),
+            format!("Writing the old template to Deployment {}.", target.name),
+        ),
+    }
+}
+
+/// A refusal is final when it was given for the Deployment as it still is.
+fn rejected(
+    deployment: &Deployment,
+    rejection: Option<&Rejection>,
+    now: Timestamp,
+) -> Option<Outcome> {
+    let rejection =
+        rejection.filter(|rejection| rejection.generation == deployment.generation())?;
+    Some(end(
+        Word::Failed,
+        Reason::PatchRejected,
+        format!(
+            "The API server does not take the old template of Deployment {} (HTTP {}): {}. Nothing was changed.",
+            deployment.name(),
+            rejection.code,
+            plain(&rejection.message, 800).trim_end_matches('.')
+        ),
+        now,
+    ))
+}
+
+/// The one write: template and change-cause, if the Deployment is still the one that was just read.
+fn revert_step(
+    request: &RollbackRequest,
+    target: &PlannedTarget,
+    deployment: &Deployment,
+    restored: &Template,
+) -> Step {
+    let cause = format!(
+        "rollback to revision {} by RollbackRequest {} ({})",
+        target.to_revision,
+        request.metadata.name.as_deref().unwrap_or_default(),
+        uid(request)
+    );
+    let mut patch = vec![
+        json!({"op": "test", "path": "/metadata/uid", "value": target.uid}),
+        json!({"op": "test", "path": "/metadata/generation", "value": deployment.generation()}),
+    ];
+    // The map must be there before a key can be added, and must not be replaced if it came meanwhile.
+    if !deployment.has_annotations() {
+        patch.push(json!({"op": "test", "path": "/metadata/annotations", "value": null}));
+        patch.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
+    }
+    patch.push(json!({"op": "replace", "path": "/spec/template", "value": restored.as_json()}));
+    let change_cause = format!("/metadata/annotations/{}", CHANGE_CAUSE.replace('/', "~1"));
+    patch.push(json!({"op": "add", "path": change_cause, "value": cause}));
+    Step::Revert(Revert {
+        deployment: target.name.clone(),
+        generation: deployment.generation(),
+        patch: Value::Array(patch),
+    })
+}
+
+/// Stores that the Deployment has the old template, and from when its time counts.
+pub(super) fn reverted(
+    deployment: &Deployment,
+    status: &mut RollbackRequestStatus,
+    now: Timestamp,
+) -> Stand {
+    let timeout = status
+        .plan
+        .as_ref()
+        .map_or(0, |plan| plan.rules.rollout_timeout_seconds);
+    if let Some(progress) = status.targets.first_mut() {
+        progress.reverted_at = Some(now);
+        progress.rollout = Some(RolloutStatus {
+            deadline: time::after(now, i64::from(timeout)),
+            desired: deployment.desired(),
+            updated: 0,
+            available: 0,
+            completed_at: None,
+        });
+        // What the Deployment controller says before it has looked at our write is about the bad version.
+        if let (true, Some(revert)) = (
+            deployment.observed_generation() < deployment.generation(),
+            &mut progress.revert,
+        ) {
+            revert.progressing = deployment.progressing();
+        }
+    }
+    Stand::new(Step::Again, "The old template is in place.")
+}
