@@ -93,8 +93,8 @@ pub enum Access {
 /// The API server refused the revert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Generation that the revert was made for.
-    pub generation: i64,
+    /// The JSON Patch that was refused, preconditions included.
+    pub patch: Value,
     /// HTTP status code.
     pub code: u16,
     /// What the API server said.

@@ -57,8 +57,6 @@ pub enum Step {
 pub struct Revert {
     /// Name of the Deployment.
     pub deployment: String,
-    /// Generation that the preconditions name.
-    pub generation: i64,
     /// The JSON Patch, preconditions first.
     pub patch: Value,
 }

@@ -5,6 +5,7 @@ use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
@@ -39,9 +40,9 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// The programs in a folder that an earlier [`ensure`] filled.
+    /// The programs in a folder that [`ensure`] has filled, here or in another process.
     pub(crate) fn at(folder: PathBuf) -> Self {
-        Self { folder }
+        KNOWN.get_or_init(|| Self { folder }).clone()
     }
 
     /// The folder that holds them.
@@ -70,8 +71,14 @@ impl Binaries {
     }
 }
 
+/// What this process has already found, so that it is looked for once.
+static KNOWN: OnceLock<Binaries> = OnceLock::new();
+
 /// Builds what is not built yet. Concurrent callers wait for the one that builds.
 pub fn ensure() -> Result<Binaries> {
+    if let Some(known) = KNOWN.get() {
+        return Ok(known.clone());
+    }
     let sources = crate::workspace().join("tests").join("cluster");
     let home = crate::target_folder().join("cluster");
     fs::create_dir_all(&home)?;
@@ -98,7 +105,7 @@ pub fn ensure() -> Result<Binaries> {
         eprintln!("building {name} ({} of {})", number + 1, missing.len());
         build(name, &sources.join(module), package, linker, &folder)?;
     }
-    Ok(Binaries { folder })
+    Ok(Binaries::at(folder))
 }
 
 /// Names the inputs: everything that goes into the programs, and the compiler.

@@ -77,7 +77,7 @@ pub(super) fn backing_up(
         }
         Seen::Found(at) => {
             let config_map = artifact::backup_name(request, &target.name);
-            let step = revert_step(request, target, deployment, &restored);
+            let step = Step::Revert(revert(request, target, deployment, &restored));
             let message = format!("Writing the old template to Deployment {}.", target.name);
             let intent = Intent {
                 intended_at: now,
@@ -102,9 +102,6 @@ pub(super) fn reverting(
         Ok(deployment) => deployment,
         Err(stand) => return stand,
     };
-    if let Some(outcome) = rejected(deployment, observed.rejection.as_ref(), now) {
-        return finish(status, outcome);
-    }
     let Some((_, target, _)) = only_target(status) else {
         return Stand::new(Step::Again, "The plan is missing.");
     };
@@ -115,29 +112,29 @@ pub(super) fn reverting(
         };
         return Stand::new(step, format!("Claiming Deployment {} again.", target.name));
     }
-    match planned_template(observed, target, now) {
-        Err(outcome) => finish(status, outcome),
-        Ok(restored) => Stand::new(
-            revert_step(request, target, deployment, &restored),
+    let restored = match planned_template(observed, target, now) {
+        Ok(template) => template,
+        Err(outcome) => return finish(status, outcome),
+    };
+    let revert = revert(request, target, deployment, &restored);
+    match rejected(&revert, observed.rejection.as_ref(), now) {
+        Some(outcome) => finish(status, outcome),
+        None => Stand::new(
+            Step::Revert(revert),
             format!("Writing the old template to Deployment {}.", target.name),
         ),
     }
 }
 
-/// A refusal is final when it was given for the Deployment as it still is.
-fn rejected(
-    deployment: &Deployment,
-    rejection: Option<&Rejection>,
-    now: Timestamp,
-) -> Option<Outcome> {
-    let rejection =
-        rejection.filter(|rejection| rejection.generation == deployment.generation())?;
+/// A refusal is final when the same patch, with the same preconditions, would be sent again.
+fn rejected(revert: &Revert, rejection: Option<&Rejection>, now: Timestamp) -> Option<Outcome> {
+    let rejection = rejection.filter(|rejection| rejection.patch == revert.patch)?;
     Some(end(
         Word::Failed,
         Reason::PatchRejected,
         format!(
             "The API server does not take the old template of Deployment {} (HTTP {}): {}. Nothing was changed.",
-            deployment.name(),
+            revert.deployment,
             rejection.code,
             plain(&rejection.message, 800).trim_end_matches('.')
         ),
@@ -146,12 +143,12 @@ fn rejected(
 }
 
 /// The one write: template and change-cause, if the Deployment is still the one that was just read.
-fn revert_step(
+fn revert(
     request: &RollbackRequest,
     target: &PlannedTarget,
     deployment: &Deployment,
     restored: &Template,
-) -> Step {
+) -> Revert {
     let cause = format!(
         "rollback to revision {} by RollbackRequest {} ({})",
         target.to_revision,
@@ -170,11 +167,10 @@ fn revert_step(
     patch.push(json!({"op": "replace", "path": "/spec/template", "value": restored.as_json()}));
     let change_cause = format!("/metadata/annotations/{}", CHANGE_CAUSE.replace('/', "~1"));
     patch.push(json!({"op": "add", "path": change_cause, "value": cause}));
-    Step::Revert(Revert {
+    Revert {
         deployment: target.name.clone(),
-        generation: deployment.generation(),
         patch: Value::Array(patch),
-    })
+    }
 }
 
 /// Stores that the Deployment has the old template, and from when its time counts.

@@ -87,14 +87,7 @@ impl Cluster {
                 Ok(())
             },
         )
-        .await?;
-        self.kubectl_ok(
-            User::Admin,
-            &["delete", "namespace", namespace.name(), "--wait=false"],
-            "",
-        )
-        .await?;
-        Ok(())
+        .await
     }
 }
 

@@ -174,6 +174,14 @@ impl Cluster {
         Ok(Config::from_custom_kubeconfig(file, &options).await?)
     }
 
+    /// How to reach the API server by the current context of another kubeconfig file, such as one of
+    /// [`Cluster::service_account_kubeconfig`].
+    pub async fn config_from(&self, kubeconfig: &Path) -> Result<Config> {
+        crate::install_crypto_provider();
+        let file = Kubeconfig::read_from(kubeconfig)?;
+        Ok(Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?)
+    }
+
     /// A client as this user. It belongs to the runtime of the caller, so each test makes its own.
     pub async fn client(&self, user: User) -> Result<Client> {
         Ok(Client::try_from(self.config(user).await?)?)

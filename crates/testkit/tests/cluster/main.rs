@@ -1,0 +1,23 @@
+//! The embedded cluster itself: it starts, it works, it leaves nothing behind.
+
+mod lifetime;
+mod people;
+mod proxy;
+mod shop;
+
+use std::time::Instant;
+
+use testkit::Cluster;
+use tokio::sync::OnceCell;
+
+/// One bare cluster for all tests that need no more than that.
+async fn bare() -> &'static Cluster {
+    static BARE: OnceCell<Cluster> = OnceCell::const_new();
+    BARE.get_or_init(|| async {
+        let start = Instant::now();
+        let cluster = Cluster::start().await.unwrap();
+        eprintln!("the cluster started in {:?}", start.elapsed());
+        cluster
+    })
+    .await
+}
