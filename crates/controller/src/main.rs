@@ -1,2 +1,50 @@
-//! Controller.
-fn main() {}
+//! `rollback-controller`: watches `RollbackRequests` and carries them out.
+//!
+//! A request goes through [`reconcile`]: read ([`observe`]), decide (`rollback-core`), commit the
+//! status, act ([`act`]), tell ([`tell`]). Everything else here is plumbing.
+
+mod act;
+mod config;
+mod context;
+mod metrics;
+mod network;
+mod observe;
+mod reconcile;
+mod run;
+mod server;
+mod tell;
+mod watch;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> std::process::ExitCode {
+    let config = config::Config::parse();
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn"));
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(filter)
+        .init();
+    // One TLS provider in the whole process; it cannot have been set before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start the runtime");
+            return std::process::ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run::run(config)) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::error!(%error, cause, "the controller stops");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

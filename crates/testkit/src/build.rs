@@ -17,6 +17,7 @@ use crate::process::tail;
 
 const KUBERNETES_FLAGS: &str = "-s -w \
     -X k8s.io/component-base/version.gitVersion=v1.37.2 \
+    -X k8s.io/client-go/pkg/version.gitVersion=v1.37.2 \
     -X k8s.io/component-base/version.gitMajor=1 \
     -X k8s.io/component-base/version.gitMinor=37";
 const KWOK_FLAGS: &str = "-s -w -X sigs.k8s.io/kwok/pkg/consts.Version=v0.8.0";

@@ -8,20 +8,24 @@ use serde_json::{Value, json};
 use super::user;
 use crate::{
     build::Binaries,
-    ports::Ports,
     process::{Launch, Process},
 };
 
-/// What all components share: where the programs and the data are, and which ports are theirs.
+/// What all components share: where the programs and the data are, and the ports of the API server,
+/// of etcd, and of etcd's peers that it does not have.
 pub(crate) struct Site<'a> {
     pub(crate) binaries: &'a Binaries,
     pub(crate) folder: &'a Path,
-    pub(crate) ports: &'a Ports,
+    pub(crate) ports: [u16; 3],
 }
 
 impl Site<'_> {
     pub(crate) fn server(&self) -> String {
-        format!("https://127.0.0.1:{}", self.ports.port(0))
+        format!("https://127.0.0.1:{}", self.ports[0])
+    }
+
+    pub(crate) fn etcd_port(&self) -> u16 {
+        self.ports[1]
     }
 
     fn file(&self, name: &str) -> String {
@@ -48,8 +52,8 @@ impl Site<'_> {
     }
 
     pub(crate) fn etcd(&self) -> Result<Process> {
-        let clients = format!("http://127.0.0.1:{}", self.ports.port(1));
-        let peers = format!("http://127.0.0.1:{}", self.ports.port(2));
+        let clients = format!("http://127.0.0.1:{}", self.ports[1]);
+        let peers = format!("http://127.0.0.1:{}", self.ports[2]);
         self.start(
             "etcd",
             vec![
@@ -72,9 +76,9 @@ impl Site<'_> {
         self.start(
             "kube-apiserver",
             vec![
-                format!("--etcd-servers=http://127.0.0.1:{}", self.ports.port(1)),
+                format!("--etcd-servers=http://127.0.0.1:{}", self.ports[1]),
                 "--bind-address=127.0.0.1".into(),
-                format!("--secure-port={}", self.ports.port(0)),
+                format!("--secure-port={}", self.ports[0]),
                 // The address of the kubernetes Service may not be on loopback, so it gets none.
                 "--endpoint-reconciler-type=none".into(),
                 "--service-cluster-ip-range=10.96.0.0/16".into(),

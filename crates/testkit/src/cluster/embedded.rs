@@ -22,7 +22,7 @@ use super::{
 use crate::{build::Binaries, folder::Folder, poll::eventually, ports::Ports};
 
 const NODES: usize = 5;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) async fn start(binaries: Binaries) -> Result<Cluster> {
     // The ports are leased, but a program that knows nothing of leases may still take one in the
@@ -47,7 +47,7 @@ async fn start_once(binaries: Binaries) -> Result<Cluster> {
     let site = Site {
         binaries: &binaries,
         folder: &path,
-        ports: &ports,
+        ports: [ports.port(0), ports.port(1), ports.port(2)],
     };
     tls::write(&path)?;
     let config = kubeconfig::embedded(&site.server(), &path.join("ca.crt"));
@@ -56,7 +56,7 @@ async fn start_once(binaries: Binaries) -> Result<Cluster> {
     let etcd = site.etcd()?;
     eventually("etcd listens", PATIENCE, async || {
         etcd.check()?;
-        TcpStream::connect((Ipv4Addr::LOCALHOST, ports.port(1)))?;
+        TcpStream::connect((Ipv4Addr::LOCALHOST, site.etcd_port()))?;
         Ok(())
     })
     .await?;
@@ -64,7 +64,7 @@ async fn start_once(binaries: Binaries) -> Result<Cluster> {
 
     let mut cluster = Cluster {
         processes: vec![apiserver, etcd],
-        _ports: None,
+        _ports: Some(ports),
         binaries: binaries.clone(),
         kubeconfig: path.join("kubeconfig"),
         audit: Some(path.join("audit.log")),
@@ -77,7 +77,6 @@ async fn start_once(binaries: Binaries) -> Result<Cluster> {
     cluster.processes.insert(0, site.controller_manager()?);
     cluster.processes.insert(0, site.scheduler()?);
     cluster.start_nodes(&client).await?;
-    cluster._ports = Some(ports);
     cluster.write_state()?;
     Ok(cluster)
 }

@@ -7,14 +7,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use kube::{
-    Api,
-    api::{ApiResource, DynamicObject, GroupVersionKind, PostParams},
-};
+use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use super::{Cluster, user::User};
-use crate::poll::eventually;
+use crate::{poll::eventually, shop};
 
 const PATIENCE: Duration = Duration::from_secs(45);
 
@@ -59,36 +56,84 @@ impl Cluster {
         Ok(())
     }
 
-    /// The API server compiles admission policies some time after it accepted them. They are in
-    /// force when a request that leaves nothing behind comes back stamped with who asked for it.
+    /// The API server takes up policies some time after it has accepted them, in the order in which
+    /// they came. So two things are looked for, by requests that leave nothing behind: a request is
+    /// stamped with who asked for it, and a validating policy that was added last is enforced.
     async fn wait_for_admission(&self) -> Result<()> {
         let namespace = self.namespace("install-probe").await?;
-        let kind = GroupVersionKind::gvk("rollback.broxiva.com", "v1alpha1", "RollbackRequest");
-        let resource = ApiResource::from_gvk(&kind);
-        let client = self.client(User::Requester).await?;
-        let requests: Api<DynamicObject> =
-            Api::namespaced_with(client, namespace.name(), &resource);
-        let probe = DynamicObject::new("install-probe", &resource).data(json!({ "spec": {
-            "targets": [{ "name": "install-probe", "to": { "previous": {} } }],
-            "reason": { "category": "ErrorRate", "summary": "is admission in force?" },
-        } }));
+        let name = namespace.name();
         let dry_run = PostParams {
             dry_run: true,
             ..PostParams::default()
         };
-        eventually(
-            "the admission policies are in force",
-            PATIENCE,
-            async || {
-                let answer = requests.create(&dry_run, &probe).await?;
-                let stamp = answer.data.pointer("/spec/requestedBy/username");
-                let expected = Some(&json!(User::Requester.as_str()));
-                ensure!(stamp == expected, "spec.requestedBy.username is {stamp:?}");
-                Ok(())
+        let client = self.client(User::Requester).await?;
+        let requests = shop::api(
+            &client,
+            name,
+            "rollback.broxiva.com/v1alpha1",
+            "RollbackRequest",
+        );
+        let request = serde_json::from_value(json!({
+            "metadata": { "name": "install-probe" },
+            "spec": {
+                "targets": [{ "name": "install-probe", "to": { "previous": {} } }],
+                "reason": { "category": "ErrorRate", "summary": "is admission in force?" },
             },
-        )
-        .await
+        }))?;
+        eventually("requests are stamped", PATIENCE, async || {
+            let answer = requests.create(&dry_run, &request).await?;
+            let stamp = answer.data.pointer("/spec/requestedBy/username");
+            let expected = Some(&json!(User::Requester.as_str()));
+            ensure!(stamp == expected, "spec.requestedBy.username is {stamp:?}");
+            Ok(())
+        })
+        .await?;
+
+        let sentinel = sentinel(name);
+        self.apply_all(&sentinel).await?;
+        let config_maps = shop::api(&client, name, "v1", "ConfigMap");
+        let config_map = serde_json::from_value(json!({ "metadata": { "name": "probe" } }))?;
+        eventually("the last policy is enforced", PATIENCE, async || {
+            let answer = config_maps.create(&dry_run, &config_map).await;
+            let refused = matches!(answer, Err(kube::Error::Api(status)) if status.is_invalid());
+            ensure!(refused, "it lets pass what it forbids");
+            Ok(())
+        })
+        .await?;
+        let kinds = "validatingadmissionpolicy,validatingadmissionpolicybinding";
+        self.kubectl_ok(User::Admin, &["delete", kinds, name], "")
+            .await?;
+        Ok(())
     }
+}
+
+/// A policy, named like the namespace it is for, that forbids `ConfigMap`s there.
+fn sentinel(namespace: &str) -> [Value; 2] {
+    let only_here = json!({ "matchLabels": { "kubernetes.io/metadata.name": namespace } });
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": { "name": namespace },
+        "spec": {
+            "matchConstraints": {
+                "namespaceSelector": only_here,
+                "resourceRules": [{
+                    "apiGroups": [""],
+                    "apiVersions": ["v1"],
+                    "operations": ["CREATE"],
+                    "resources": ["configmaps"],
+                }],
+            },
+            "validations": [{ "expression": "false" }],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": { "name": namespace },
+        "spec": { "policyName": namespace, "validationActions": ["Deny"] },
+    });
+    [policy, binding]
 }
 
 /// Every object that is to be installed, in the order of the file names.

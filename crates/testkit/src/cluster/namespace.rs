@@ -58,7 +58,7 @@ impl Drop for Namespace {
 
 impl Cluster {
     /// Creates a namespace that has opted in to rollbacks: the controller may execute them, Rita and
-    /// the GitOps tool may ask for them, Anna and Omar may approve them, Olga may look.
+    /// the `GitOps` tool may ask for them, Anna and Omar may approve them, Olga may look.
     pub async fn namespace(&self, prefix: &str) -> Result<Namespace> {
         let client = self.client(User::Admin).await?;
         let namespace = self.empty_namespace(&client, prefix).await?;

@@ -13,7 +13,7 @@ pub enum User {
     SecondApprover,
     /// Olga, who may look at the namespace and nothing more.
     Outsider,
-    /// The identity of a GitOps tool that applies what is in Git.
+    /// The identity of a `GitOps` tool that applies what is in Git.
     Gitops,
 }
 

@@ -215,6 +215,14 @@ impl Shared {
         Some(ledger.armed.remove(due))
     }
 
+    /// The API server's answer, or that it could not be reached.
+    async fn answer(&self, request: Request) -> Response {
+        match self.forward(request).await {
+            Ok(answer) => streamed(answer),
+            Err(error) => bad_gateway(&error),
+        }
+    }
+
     async fn forward(&self, request: Request) -> reqwest::Result<reqwest::Response> {
         let (head, body) = request.into_parts();
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -233,18 +241,12 @@ async fn handle(
     request: Request,
 ) -> Response {
     let Some(fault) = shared.note(&request) else {
-        return shared
-            .forward(request)
-            .await
-            .map_or_else(bad_gateway, streamed);
+        return shared.answer(request).await;
     };
     match fault.point {
         Point::Aside => {
             (fault.action)().await;
-            shared
-                .forward(request)
-                .await
-                .map_or_else(bad_gateway, streamed)
+            shared.answer(request).await
         }
         Point::BeforeForward => {
             (fault.action)().await;
@@ -259,10 +261,7 @@ async fn handle(
             line.sever()
         }
         Point::AfterAnswer => {
-            let answer = shared
-                .forward(request)
-                .await
-                .map_or_else(bad_gateway, streamed);
+            let answer = shared.answer(request).await;
             and_then(answer, fault.action)
         }
     }
@@ -304,7 +303,7 @@ fn streamed(answer: reqwest::Response) -> Response {
     response
 }
 
-fn bad_gateway(error: reqwest::Error) -> Response {
+fn bad_gateway(error: &reqwest::Error) -> Response {
     let mut response = Response::new(Body::from(Bytes::from(error.to_string())));
     *response.status_mut() = StatusCode::BAD_GATEWAY;
     response

@@ -98,12 +98,12 @@ async fn another_process_can_join_a_cluster() {
 async fn a_borrowed_cluster_is_used_by_impersonation() {
     let lender = Cluster::start().await.unwrap();
     let (mut borrower, folder, _) = hold(&["admin"], Some(lender.kubeconfig()));
-    let borrowed = Cluster::attach(&folder).unwrap();
-    assert!(borrowed.is_existing());
-    assert!(borrowed.audit().is_none());
+    let cluster = Cluster::attach(&folder).unwrap();
+    assert!(cluster.is_existing());
+    assert!(cluster.audit().is_none());
 
-    let namespace = borrowed.namespace("borrowed").await.unwrap();
-    let client = borrowed.client(User::Requester).await.unwrap();
+    let namespace = cluster.namespace("borrowed").await.unwrap();
+    let client = cluster.client(User::Requester).await.unwrap();
     let object = shop::deployment("api").build();
     shop::apply(&client, namespace.name(), &object)
         .await
@@ -111,7 +111,7 @@ async fn a_borrowed_cluster_is_used_by_impersonation() {
     shop::wait_available(&client, namespace.name(), "api")
         .await
         .unwrap();
-    let olga = borrowed.client(User::Outsider).await.unwrap();
+    let olga = cluster.client(User::Outsider).await.unwrap();
     shop::apply(&olga, namespace.name(), &object)
         .await
         .unwrap_err();

@@ -1,5 +1,8 @@
 //! The embedded cluster itself: it starts, it works, it leaves nothing behind.
+#![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
+mod controller;
+mod installed;
 mod lifetime;
 mod people;
 mod proxy;

@@ -13,7 +13,7 @@ use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client,
-    api::{DeleteParams, PostParams, WatchEvent, WatchParams},
+    api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams},
 };
 use serde_json::json;
 use testkit::{
@@ -88,7 +88,7 @@ impl Stage {
 #[tokio::test]
 async fn it_passes_everything_on_also_watches() {
     let stage = stage("pass").await;
-    let from_now = stage.past.list(&Default::default()).await.unwrap();
+    let from_now = stage.past.list(&ListParams::default()).await.unwrap();
     let version = from_now.metadata.resource_version.unwrap();
     let events = stage
         .through

@@ -1,0 +1,220 @@
+//! Writes: one idempotent write for each step. What it did is learned by looking again.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::Request;
+use kube::{Api, Resource, ResourceExt};
+use rollback_api::{FIELD_MANAGER, FINALIZER, RevisionLedger, RevisionLedgerSpec, RollbackRequest};
+use rollback_core::artifact::Artifact;
+use rollback_core::observed::Rejection;
+use rollback_core::step::{Revert, Step};
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::observe::Read;
+
+/// A write that failed. It is tried again after looking again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The ledger.
+    #[error("writing the RevisionLedger")]
+    Ledger(#[source] kube::Error),
+    /// A ConfigMap.
+    #[error("writing ConfigMap {name}")]
+    ConfigMap {
+        /// Its name.
+        name: String,
+        /// Why not.
+        #[source]
+        source: kube::Error,
+    },
+    /// The Deployment.
+    #[error("writing the old template to Deployment {name}")]
+    Revert {
+        /// Its name.
+        name: String,
+        /// Why not.
+        #[source]
+        source: kube::Error,
+    },
+    /// The finalizer.
+    #[error("dropping the finalizer")]
+    Finalizer(#[source] kube::Error),
+    /// A value that cannot be sent.
+    #[error("preparing a write")]
+    Prepare(#[from] serde_json::Error),
+}
+
+/// Takes the step.
+pub async fn act(
+    context: &Context,
+    request: &RollbackRequest,
+    read: &Read,
+    step: &Step,
+) -> Result<(), Error> {
+    match step {
+        Step::Wait { .. } | Step::Again | Step::Done => Ok(()),
+        Step::Claim { deployment, ledger } | Step::Release { deployment, ledger } => {
+            write_ledger(context, request, read, deployment, ledger).await
+        }
+        Step::BackUp(artifact) => create(context, request, artifact).await,
+        Step::Revert(write) => revert(context, request, write).await,
+        Step::Publish(artifact) => publish(context, request, artifact).await,
+        Step::DropFinalizer => drop_finalizer(context, request).await,
+    }
+}
+
+fn namespace(request: &RollbackRequest) -> String {
+    request.namespace().unwrap_or_default()
+}
+
+fn post() -> PostParams {
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    }
+}
+
+/// Creates the ledger, or replaces exactly the version that was read.
+async fn write_ledger(
+    context: &Context,
+    request: &RollbackRequest,
+    read: &Read,
+    deployment: &str,
+    spec: &RevisionLedgerSpec,
+) -> Result<(), Error> {
+    let api: Api<RevisionLedger> = Api::namespaced(context.client.clone(), &namespace(request));
+    let mut ledger = RevisionLedger::new(deployment, spec.clone());
+    ledger.metadata.owner_references = Some(vec![OwnerReference {
+        api_version: "apps/v1".to_owned(),
+        kind: "Deployment".to_owned(),
+        name: deployment.to_owned(),
+        uid: spec.deployment_uid.clone(),
+        ..OwnerReference::default()
+    }]);
+    let written = match &read.ledger {
+        None => api.create(&post(), &ledger).await,
+        Some(old) => {
+            ledger.metadata.resource_version = old.resource_version();
+            api.replace(deployment, &post(), &ledger).await
+        }
+    };
+    written.map(|_| ()).map_err(Error::Ledger)
+}
+
+/// Creates a ConfigMap whose name and content follow from the request: if it is there, it was us.
+async fn create(
+    context: &Context,
+    request: &RollbackRequest,
+    artifact: &Artifact,
+) -> Result<(), Error> {
+    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace(request));
+    let config_map: ConfigMap = serde_json::from_value(artifact.config_map(request))?;
+    match api.create(&post(), &config_map).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        Err(source) => Err(Error::ConfigMap {
+            name: artifact.name.clone(),
+            source,
+        }),
+    }
+}
+
+/// Writes the report. A request that is being deleted is not held for ever by a report that the API
+/// server forbids, as it does in a namespace that is being deleted itself.
+async fn publish(
+    context: &Context,
+    request: &RollbackRequest,
+    artifact: &Artifact,
+) -> Result<(), Error> {
+    match create(context, request, artifact).await {
+        Err(Error::ConfigMap {
+            name,
+            source: kube::Error::Api(status),
+        }) if status.is_forbidden() && request.metadata.deletion_timestamp.is_some() => {
+            tracing::warn!(config_map = name, error = %status.message, "the report cannot be written and the request is deleted without it");
+            drop_finalizer(context, request).await
+        }
+        result => result,
+    }
+}
+
+/// The one write to a Deployment. A refusal is remembered, so that the next pass can tell a refusal
+/// that is final from a race that was lost.
+async fn revert(context: &Context, request: &RollbackRequest, write: &Revert) -> Result<(), Error> {
+    let patch: json_patch::Patch = serde_json::from_value(write.patch.clone())?;
+    let failed = |source| Error::Revert {
+        name: write.deployment.clone(),
+        source,
+    };
+    let parameters = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let url = Deployment::url_path(&(), Some(&namespace(request)));
+    let http = Request::new(url)
+        .patch::<()>(&write.deployment, &parameters, &Patch::Json(patch))
+        .map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+    let uid = request.uid().unwrap_or_default();
+    match context.client.request::<Value>(http).await {
+        Ok(_) => Ok(()),
+        // Looking again tells: a precondition that no longer holds makes another patch, or none.
+        Err(kube::Error::Api(status)) if is_refusal(status.code) => {
+            let rejection = Rejection {
+                patch: write.patch.clone(),
+                code: status.code,
+                message: status.message.clone(),
+            };
+            context.remember(&uid, |memory| memory.rejection = Some(rejection));
+            Ok(())
+        }
+        Err(source) => Err(failed(source)),
+    }
+}
+
+/// Whether the API server understood the request and will not have it. Not found, conflict and
+/// throttling are no refusals.
+fn is_refusal(code: u16) -> bool {
+    (400..500).contains(&code) && ![404, 408, 409, 429].contains(&code)
+}
+
+/// Lets the request go. The `resourceVersion` guards the finalizers of others.
+async fn drop_finalizer(context: &Context, request: &RollbackRequest) -> Result<(), Error> {
+    let api: Api<RollbackRequest> = Api::namespaced(context.client.clone(), &namespace(request));
+    let others: Vec<&String> = request
+        .finalizers()
+        .iter()
+        .filter(|finalizer| *finalizer != FINALIZER)
+        .collect();
+    let patch =
+        json!({"metadata": {"resourceVersion": request.resource_version(), "finalizers": others}});
+    let parameters = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    match api
+        .patch_metadata(&request.name_any(), &parameters, &Patch::Merge(&patch))
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(Error::Finalizer(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_refusal;
+
+    #[test]
+    fn a_refusal_is_an_answer_that_will_not_change_by_itself() {
+        for code in [400, 403, 413, 415, 422] {
+            assert!(is_refusal(code), "{code}");
+        }
+        for code in [200, 404, 408, 409, 429, 500, 503, 504] {
+            assert!(!is_refusal(code), "{code}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What every pass needs, and what is remembered between passes. Nothing here is needed to be right
+//! after a crash: it only saves requests to the API server.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kube::Client;
+use rollback_core::observed::Rejection;
+
+use crate::metrics::Metrics;
+use crate::network::Networks;
+use crate::watch::Watches;
+
+/// What every pass needs.
+pub struct Context {
+    /// Client of the passes: bounded reads, no hidden retries.
+    pub client: Client,
+    /// HTTP client of the checks: no redirects, no proxy.
+    pub http: reqwest::Client,
+    /// Networks that checks may reach.
+    pub networks: Networks,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Watches of the Deployments that are being rolled back.
+    pub watches: Watches,
+    memory: Mutex<HashMap<String, Memory>>,
+}
+
+/// What is remembered of one request while it is being worked on.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Failed passes in a row.
+    pub failures: u32,
+    /// The API server's last word on the revert.
+    pub rejection: Option<Rejection>,
+    /// Names of the Events that were sent.
+    pub told: HashSet<String>,
+}
+
+impl Context {
+    /// A context with nothing remembered.
+    pub fn new(
+        client: Client,
+        http: reqwest::Client,
+        networks: Networks,
+        metrics: Arc<Metrics>,
+        watches: Watches,
+    ) -> Self {
+        Self {
+            client,
+            http,
+            networks,
+            metrics,
+            watches,
+            memory: Mutex::default(),
+        }
+    }
+
+    /// Reads or changes what is remembered of the request with this UID.
+    pub fn remember<T>(&self, uid: &str, change: impl FnOnce(&mut Memory) -> T) -> T {
+        change(self.locked().entry(uid.to_owned()).or_default())
+    }
+
+    /// Forgets a request that has ended or is gone.
+    pub fn forget(&self, uid: &str) {
+        self.locked().remove(uid);
+        self.watches.stop(uid);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashMap<String, Memory>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,104 @@
+//! Counters for Prometheus. Labels are closed vocabularies, so that no request can make a series.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use rollback_api::status::Outcome;
+
+/// The counters.
+pub struct Metrics {
+    registry: Registry,
+    passes: Histogram,
+    errors: Family<Stage, Counter>,
+    outcomes: Family<End, Counter>,
+    recovery: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Stage {
+    stage: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct End {
+    word: &'static str,
+    reason: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let passes = Histogram::new([
+            0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0,
+        ]);
+        let recovery = Histogram::new([
+            1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
+        ]);
+        let mut metrics = Self {
+            registry: Registry::with_prefix("rollback"),
+            passes,
+            errors: Family::default(),
+            outcomes: Family::default(),
+            recovery,
+        };
+        let registry = &mut metrics.registry;
+        registry.register_with_unit(
+            "pass_duration",
+            "Time of one pass over a request",
+            Unit::Seconds,
+            metrics.passes.clone(),
+        );
+        registry.register(
+            "errors",
+            "Passes that failed and are tried again, by stage",
+            metrics.errors.clone(),
+        );
+        registry.register(
+            "outcomes",
+            "Requests that ended, by end state and reason",
+            metrics.outcomes.clone(),
+        );
+        registry.register_with_unit(
+            "recovery",
+            "Time from the plan to a rollback that succeeded",
+            Unit::Seconds,
+            metrics.recovery.clone(),
+        );
+        metrics
+    }
+}
+
+impl Metrics {
+    /// One pass took this long.
+    pub fn passed(&self, took: Duration) {
+        self.passes.observe(took.as_secs_f64());
+    }
+
+    /// A pass failed in this stage.
+    pub fn failed(&self, stage: &'static str) {
+        self.errors.get_or_create(&Stage { stage }).inc();
+    }
+
+    /// A request ended; `seconds` is the time since its plan when it was carried out.
+    pub fn ended(&self, outcome: &Outcome, seconds: Option<f64>) {
+        let end = End {
+            word: outcome.word.as_str(),
+            reason: outcome.reason.as_str(),
+        };
+        self.outcomes.get_or_create(&end).inc();
+        if let Some(seconds) = seconds {
+            self.recovery.observe(seconds);
+        }
+    }
+
+    /// Everything, in the text format of `OpenMetrics`.
+    pub fn page(&self) -> String {
+        let mut page = String::new();
+        // Writing to a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut page, &self.registry);
+        page
+    }
+}

@@ -1,0 +1,135 @@
+//! Whether those who ask and approve may do by themselves what they have done here.
+
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
+    SubjectAccessReviewSpec,
+};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use rollback_api::request::Identity;
+use rollback_api::{GROUP, RollbackRequest};
+use rollback_core::observed::Access;
+
+use super::{Error, reading};
+
+/// One question to the authorizer.
+struct Question<'a> {
+    who: &'a Identity,
+    attributes: ResourceAttributes,
+    what: String,
+}
+
+/// Asks for the requester and each approver.
+pub async fn access(
+    client: &Client,
+    request: &RollbackRequest,
+    namespace: &str,
+    deployment: &str,
+) -> Result<Access, Error> {
+    let approvals = request
+        .status
+        .as_ref()
+        .map(|status| status.approvals.as_slice())
+        .unwrap_or_default();
+    let requester = request
+        .spec
+        .requested_by
+        .iter()
+        .map(|who| patch(who, namespace, deployment));
+    let approvers = approvals.iter().flat_map(|approval| {
+        [
+            patch(&approval.by, namespace, deployment),
+            approve(&approval.by, namespace, request),
+        ]
+    });
+    let questions: Vec<Question> = requester.chain(approvers).collect();
+    let asked: Vec<_> = questions
+        .iter()
+        .map(|question| ask(client, question))
+        .collect();
+    let answers = futures::future::try_join_all(asked).await?;
+    let denied = questions.iter().zip(answers).find(|(_, allowed)| !allowed);
+    Ok(
+        denied.map_or(Access::Allowed, |(question, _)| Access::Denied {
+            who: question.who.username.clone(),
+            what: question.what.clone(),
+        }),
+    )
+}
+
+/// Whether the namespace lets this controller patch Deployments.
+pub async fn opted_in(client: &Client, namespace: &str) -> Result<bool, Error> {
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(attributes("apps", "deployments", "patch", namespace)),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    let answer = reading(
+        "our own permissions",
+        api.create(&PostParams::default(), &review).await,
+    )?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+fn patch<'a>(who: &'a Identity, namespace: &str, deployment: &str) -> Question<'a> {
+    let attributes = ResourceAttributes {
+        name: Some(deployment.to_owned()),
+        ..attributes("apps", "deployments", "patch", namespace)
+    };
+    Question {
+        who,
+        attributes,
+        what: format!("patch deployments.apps/{deployment}"),
+    }
+}
+
+fn approve<'a>(who: &'a Identity, namespace: &str, request: &RollbackRequest) -> Question<'a> {
+    let attributes = ResourceAttributes {
+        name: request.metadata.name.clone(),
+        subresource: Some("approval".to_owned()),
+        ..attributes(GROUP, "rollbackrequests", "approve", namespace)
+    };
+    Question {
+        who,
+        attributes,
+        what: "approve rollbackrequests/approval".to_owned(),
+    }
+}
+
+fn attributes(group: &str, resource: &str, verb: &str, namespace: &str) -> ResourceAttributes {
+    ResourceAttributes {
+        group: Some(group.to_owned()),
+        resource: Some(resource.to_owned()),
+        verb: Some(verb.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        ..ResourceAttributes::default()
+    }
+}
+
+/// An empty name is nobody: asking for it would be asking for somebody else.
+async fn ask(client: &Client, question: &Question<'_>) -> Result<bool, Error> {
+    if question.who.username.is_empty() {
+        return Ok(false);
+    }
+    let review = SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(question.who.username.clone()),
+            uid: question.who.uid.clone(),
+            groups: Some(question.who.groups.clone()),
+            resource_attributes: Some(question.attributes.clone()),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    };
+    let api: Api<SubjectAccessReview> = Api::all(client.clone());
+    let answer = reading(
+        "the permissions of the people involved",
+        api.create(&PostParams::default(), &review).await,
+    )?;
+    Ok(answer
+        .status
+        .is_some_and(|status| status.allowed && status.denied != Some(true)))
+}

@@ -1,0 +1,267 @@
+//! One request: observe, decide, commit, act.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::api::PostParams;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Resource, ResourceExt};
+use rollback_api::{FIELD_MANAGER, FINALIZER, RollbackRequest, RollbackRequestStatus};
+use rollback_core::decide::decide;
+use rollback_core::plan::target_name;
+use rollback_core::step::{Decision, Step};
+
+use crate::context::Context;
+use crate::{act, observe, tell};
+
+/// How long one pass may take, whatever hangs.
+const PASS_LIMIT: Duration = Duration::from_secs(60);
+/// How many passes one request makes in a row before others get their turn.
+const PASSES_IN_A_ROW: u32 = 16;
+/// Longest time between two tries of a pass that fails.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// Why a pass failed. All of it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something could not be read.
+    #[error("observing failed")]
+    Observe(#[from] observe::Error),
+    /// The status could not be written.
+    #[error("committing the status failed")]
+    Commit(#[source] kube::Error),
+    /// The step could not be taken.
+    #[error("acting failed")]
+    Act(#[from] act::Error),
+    /// The pass took too long.
+    #[error("the pass did not end within {} seconds", PASS_LIMIT.as_secs())]
+    TimedOut,
+}
+
+impl Error {
+    /// Category for the metric.
+    fn stage(&self) -> &'static str {
+        match self {
+            Self::Observe(_) => "observe",
+            Self::Commit(_) => "commit",
+            Self::Act(_) => "act",
+            Self::TimedOut => "timeout",
+        }
+    }
+
+    /// Whether somebody else wrote first. Nothing is wrong then: look again.
+    fn is_conflict(&self) -> bool {
+        let error = match self {
+            Self::Commit(error) | Self::Act(act::Error::Ledger(error)) => error,
+            Self::Observe(_) | Self::Act(_) | Self::TimedOut => return false,
+        };
+        matches!(error, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
+    }
+}
+
+/// What follows a pass.
+enum Next {
+    /// Another pass, from this state.
+    Pass(Box<RollbackRequest>),
+    /// Nothing before then.
+    At(Timestamp),
+    /// Nothing before something changes.
+    Change,
+}
+
+/// Brings one request as far as it goes now.
+pub async fn reconcile(
+    cached: Arc<RollbackRequest>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    let uid = cached.uid().unwrap_or_default();
+    if is_over(&cached) {
+        context.forget(&uid);
+        return Ok(Action::await_change());
+    }
+    // The cache may be behind our own last write: begin with what is there now.
+    let Some(mut request) = observe::request(&context.client, &cached).await? else {
+        context.forget(&uid);
+        return Ok(Action::await_change());
+    };
+    for _ in 0..PASSES_IN_A_ROW {
+        let started = Instant::now();
+        let next = tokio::time::timeout(PASS_LIMIT, pass(&request, &context))
+            .await
+            .map_err(|_| Error::TimedOut)??;
+        context.metrics.passed(started.elapsed());
+        context.remember(&uid, |memory| memory.failures = 0);
+        match next {
+            Next::Pass(newer) => request = *newer,
+            Next::At(at) => {
+                let wait = at.duration_since(Timestamp::now()).unsigned_abs();
+                let wait = if at <= Timestamp::now() {
+                    Duration::ZERO
+                } else {
+                    wait
+                };
+                return Ok(Action::requeue(wait));
+            }
+            Next::Change => return Ok(Action::await_change()),
+        }
+    }
+    Ok(Action::requeue(Duration::ZERO))
+}
+
+/// Backs off for one request without delaying others.
+pub fn error_policy(request: Arc<RollbackRequest>, error: &Error, context: Arc<Context>) -> Action {
+    if error.is_conflict() {
+        return Action::requeue(Duration::from_millis(50));
+    }
+    context.metrics.failed(error.stage());
+    let uid = request.uid().unwrap_or_default();
+    let failures = context.remember(&uid, |memory| {
+        memory.failures = memory.failures.saturating_add(1);
+        memory.failures
+    });
+    let cause = std::error::Error::source(error).map(chain);
+    tracing::warn!(
+        namespace = request.namespace(), request = request.name_any(),
+        %error, cause, failures, "a pass failed and will be tried again"
+    );
+    Action::requeue(backoff(failures))
+}
+
+fn backoff(failures: u32) -> Duration {
+    Duration::from_millis(250)
+        .saturating_mul(1 << failures.saturating_sub(1).min(10))
+        .min(LONGEST_BACKOFF)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        None => error.to_string(),
+        Some(source) => format!("{error}: {}", chain(source)),
+    }
+}
+
+/// Whether nothing is owed to a request any more.
+fn is_over(request: &RollbackRequest) -> bool {
+    let ended = request
+        .status
+        .as_ref()
+        .is_some_and(|status| status.outcome.is_some());
+    ended
+        && !request
+            .finalizers()
+            .iter()
+            .any(|finalizer| finalizer == FINALIZER)
+}
+
+async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Error> {
+    let now = Timestamp::now();
+    let (observed, read) = observe::observe(context, request, now).await?;
+    let Decision { status, step } = decide(request, &observed, now);
+    let committed = commit(context, request, &status).await?;
+    look_after(context, request, &step);
+    let result = act::act(context, &committed, &read, &step).await;
+    tell::tell(context, request, &status, now).await;
+    result?;
+    if let (Step::DropFinalizer | Step::Done, Some(uid)) = (&step, request.uid()) {
+        context.forget(&uid);
+    }
+    Ok(match step {
+        Step::Wait { until: Some(until) } => Next::At(until),
+        Step::Wait { until: None } | Step::DropFinalizer | Step::Done => Next::Change,
+        Step::Again
+        | Step::Claim { .. }
+        | Step::BackUp(_)
+        | Step::Revert(_)
+        | Step::Publish(_)
+        | Step::Release { .. } => Next::Pass(Box::new(committed)),
+    })
+}
+
+/// Writes the status if it differs. The `resourceVersion` that was read is the fence: whoever decided
+/// on an older state loses here, before acting.
+async fn commit(
+    context: &Context,
+    request: &RollbackRequest,
+    status: &RollbackRequestStatus,
+) -> Result<RollbackRequest, Error> {
+    let mut next = request.clone();
+    if request.status.as_ref() == Some(status) {
+        return Ok(next);
+    }
+    next.status = Some(status.clone());
+    next.metadata.managed_fields = None;
+    let api: Api<RollbackRequest> = Api::namespaced(
+        context.client.clone(),
+        &request.namespace().unwrap_or_default(),
+    );
+    let parameters = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    let committed = api
+        .replace_status(&request.name_any(), &parameters, &next)
+        .await
+        .map_err(Error::Commit)?;
+    report_end(context, request, status);
+    Ok(committed)
+}
+
+/// Counts and logs an end, once: with the commit that brings it.
+fn report_end(context: &Context, request: &RollbackRequest, status: &RollbackRequestStatus) {
+    let ended_before = request
+        .status
+        .as_ref()
+        .is_some_and(|old| old.outcome.is_some());
+    let Some(outcome) = status.outcome.as_ref().filter(|_| !ended_before) else {
+        return;
+    };
+    let reverted = status
+        .targets
+        .iter()
+        .any(|target| target.reverted_at.is_some());
+    let seconds = status
+        .plan
+        .as_ref()
+        .filter(|_| reverted && rollback_core::conditions::is_settled(outcome))
+        .map(|plan| outcome.at.duration_since(plan.planned_at).as_secs_f64());
+    context.metrics.ended(outcome, seconds);
+    tracing::info!(
+        namespace = request.namespace(),
+        request = request.name_any(),
+        word = outcome.word.as_str(),
+        reason = outcome.reason.as_str(),
+        "a request ended"
+    );
+}
+
+/// Watches the Deployment for as long as the request waits for it.
+fn look_after(context: &Context, request: &RollbackRequest, step: &Step) {
+    let (Step::Wait { .. }, Some(deployment), Some(uid)) =
+        (step, target_name(request), request.uid())
+    else {
+        return;
+    };
+    let namespace = request.namespace().unwrap_or_default();
+    let reference = ObjectRef::from_obj_with(
+        request,
+        <RollbackRequest as Resource>::DynamicType::default(),
+    );
+    context
+        .watches
+        .start(&uid, reference, &namespace, deployment);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_grows_and_stops_growing() {
+        assert_eq!(backoff(1), Duration::from_millis(250));
+        assert_eq!(backoff(3), Duration::from_secs(1));
+        assert_eq!(backoff(9), LONGEST_BACKOFF);
+        assert_eq!(backoff(u32::MAX), LONGEST_BACKOFF);
+    }
+}

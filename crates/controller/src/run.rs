@@ -1,0 +1,196 @@
+//! Starting, serving and stopping.
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{
+    Controller, Predicate, PredicateConfig, WatchStreamExt, controller, predicates, watcher,
+};
+use kube::{Api, Client, ResourceExt};
+use rollback_api::{RollbackPolicy, RollbackRequest};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::context::Context;
+use crate::metrics::Metrics;
+use crate::network::Networks;
+use crate::reconcile::{error_policy, reconcile};
+use crate::server::{self, Pages};
+use crate::watch::{WATCH_SECONDS, Watches};
+
+/// How long one read of a pass may take.
+const READ_LIMIT: Duration = Duration::from_secs(15);
+/// How long connecting may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why the controller stops.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No API server is configured.
+    #[error("finding the API server; set KUBECONFIG or run in a pod with a ServiceAccount")]
+    Config(#[from] kube::config::InferConfigError),
+    /// The client cannot be made.
+    #[error("preparing the client of the API server")]
+    Client(#[source] kube::Error),
+    /// The HTTP client of the checks cannot be made.
+    #[error("preparing the HTTP client of the checks")]
+    Http(#[from] reqwest::Error),
+    /// The metrics address cannot be used.
+    #[error("serving metrics at --metrics-address")]
+    Serve(#[from] std::io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT, then finishes the passes under way and returns.
+pub async fn run(config: Config) -> Result<(), Error> {
+    let stop = CancellationToken::new();
+    let signal = stop.clone();
+    tokio::spawn(async move {
+        shutdown_signal().await;
+        signal.cancel();
+    });
+
+    let metrics = Arc::new(Metrics::default());
+    let ready = Arc::new(AtomicBool::new(false));
+    let listener = tokio::net::TcpListener::bind(config.metrics_address).await?;
+    let pages = server::router(Pages {
+        metrics: metrics.clone(),
+        ready: ready.clone(),
+    });
+    let server =
+        axum::serve(listener, pages).with_graceful_shutdown(stop.clone().cancelled_owned());
+
+    let kubeconfig = kube::Config::infer().await?;
+    let (passes, watches) = clients(kubeconfig)?;
+    let controller = control(&config, passes, watches, metrics, ready, stop.clone())?;
+    let (served, ()) = tokio::join!(server.into_future(), controller);
+    served?;
+    Ok(())
+}
+
+/// One client for passes, whose reads end, and one for watches, which are quiet for long.
+fn clients(mut config: kube::Config) -> Result<(Client, Client), Error> {
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_LIMIT);
+    let watches = Client::try_from(config.clone()).map_err(Error::Client)?;
+    config.read_timeout = Some(READ_LIMIT);
+    config.reset_reader_on_write = true;
+    let passes = Client::try_from(config).map_err(Error::Client)?;
+    Ok((passes, watches))
+}
+
+fn control(
+    config: &Config,
+    passes: Client,
+    watches: Client,
+    metrics: Arc<Metrics>,
+    ready: Arc<AtomicBool>,
+    stop: CancellationToken,
+) -> Result<impl Future<Output = ()> + use<>, Error> {
+    let http = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .connect_timeout(CONNECT_LIMIT)
+        .user_agent(concat!("rollback-controller/", env!("CARGO_PKG_VERSION")))
+        .build()?;
+    let (changed, changes) = tokio::sync::mpsc::unbounded_channel();
+    let changes = futures::stream::unfold(changes, |mut changes| async move {
+        Some((changes.recv().await?, changes))
+    });
+    let watched = Watches::new(watches.clone(), changed);
+    let context = Arc::new(Context::new(
+        passes,
+        http,
+        Networks(config.probe_networks.clone()),
+        metrics,
+        watched,
+    ));
+
+    let (reader, writer) = reflector::store();
+    let requests = watcher(scoped::<RollbackRequest>(config, &watches), watching())
+        .default_backoff()
+        .modify(|request| request.metadata.managed_fields = None)
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(
+            predicates::generation.combine(predicates::annotations),
+            PredicateConfig::default(),
+        );
+    let store = reader.clone();
+    tokio::spawn(async move {
+        if store.wait_until_ready().await.is_ok() {
+            ready.store(true, Ordering::Relaxed);
+        }
+    });
+    let by_policy = reader.clone();
+    let limits = controller::Config::default().concurrency(config.concurrency);
+    Ok(Controller::for_stream(requests, reader)
+        .with_config(limits)
+        .watches(
+            scoped::<RollbackPolicy>(config, &watches),
+            watching(),
+            move |policy| waiting_in(&by_policy, policy.namespace()),
+        )
+        .reconcile_on(changes)
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(reconcile, error_policy, context)
+        .for_each(|result| {
+            if let Err(controller::Error::QueueError(error)) = result {
+                tracing::warn!(%error, "a watch failed and is made anew");
+            }
+            std::future::ready(())
+        })
+        .boxed())
+}
+
+fn watching() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
+fn scoped<K>(config: &Config, client: &Client) -> Api<K>
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    match &config.namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// The requests of a namespace that have not ended: their rules may have changed.
+fn waiting_in(
+    requests: &Store<RollbackRequest>,
+    namespace: Option<String>,
+) -> Vec<ObjectRef<RollbackRequest>> {
+    requests
+        .state()
+        .iter()
+        .filter(|request| request.namespace() == namespace)
+        .filter(|request| {
+            request
+                .status
+                .as_ref()
+                .is_none_or(|status| status.outcome.is_none())
+        })
+        .map(|request| ObjectRef::from_obj(request.as_ref()))
+        .collect()
+}
+
+async fn shutdown_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut stream) => {
+                stream.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = terminated => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

@@ -1,0 +1,75 @@
+//! Events: told after the fact, at least once, and never in the way.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
+use kube::{Api, Resource, ResourceExt};
+use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
+use rollback_core::notice::{Notice, notices};
+
+use crate::context::Context;
+
+/// Facts older than this were told by whoever was here before.
+const FRESH: SignedDuration = SignedDuration::from_mins(10);
+/// How long one Event may take.
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// Sends the Events of `status` that were not sent yet. A failure is logged and tried again with the
+/// next pass.
+pub async fn tell(
+    context: &Context,
+    request: &RollbackRequest,
+    status: &RollbackRequestStatus,
+    now: Timestamp,
+) {
+    let Some(uid) = request.uid() else { return };
+    let name = request.name_any();
+    for notice in notices(status) {
+        let event_name = notice.event_name(&name, &uid);
+        let known = context.remember(&uid, |memory| memory.told.contains(&event_name));
+        if known || now.duration_since(notice.at) > FRESH {
+            continue;
+        }
+        let api: Api<Event> = Api::namespaced(
+            context.client.clone(),
+            &request.namespace().unwrap_or_default(),
+        );
+        let event = event(request, &event_name, notice);
+        let parameters = PostParams::default();
+        match tokio::time::timeout(LIMIT, api.create(&parameters, &event)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, request = %name, "an Event was not sent");
+                continue;
+            }
+            Err(_) => {
+                tracing::warn!(request = %name, "an Event was not sent in time");
+                return;
+            }
+        }
+        context.remember(&uid, |memory| memory.told.insert(event_name));
+    }
+}
+
+fn event(request: &RollbackRequest, name: &str, notice: Notice) -> Event {
+    Event {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: request.namespace(),
+            ..ObjectMeta::default()
+        },
+        action: Some(notice.action.to_owned()),
+        event_time: Some(MicroTime(notice.at)),
+        note: Some(notice.note),
+        reason: Some(notice.reason.to_owned()),
+        regarding: Some(request.object_ref(&())),
+        reporting_controller: Some(rollback_api::GROUP.to_owned() + "/controller"),
+        reporting_instance: Some(FIELD_MANAGER.to_owned()),
+        type_: Some(if notice.warning { "Warning" } else { "Normal" }.to_owned()),
+        ..Event::default()
+    }
+}

@@ -1,0 +1,80 @@
+//! Watches of single Deployments, for as long as a request works on them. There is no watch on all
+//! Deployments: what is not being rolled back costs nothing.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use rollback_api::RollbackRequest;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::AbortHandle;
+
+/// Seconds after which a watch that went silent is made anew.
+pub const WATCH_SECONDS: u32 = 60;
+
+/// The running watches, by UID of the request.
+pub struct Watches {
+    client: Client,
+    changed: UnboundedSender<ObjectRef<RollbackRequest>>,
+    running: Mutex<HashMap<String, AbortHandle>>,
+}
+
+impl Watches {
+    /// No watches yet. `client` must not have a read timeout; `changed` hears of every change.
+    pub fn new(client: Client, changed: UnboundedSender<ObjectRef<RollbackRequest>>) -> Self {
+        Self {
+            client,
+            changed,
+            running: Mutex::default(),
+        }
+    }
+
+    /// Looks after a Deployment for a request, if nobody does yet.
+    pub fn start(
+        &self,
+        uid: &str,
+        request: ObjectRef<RollbackRequest>,
+        namespace: &str,
+        deployment: &str,
+    ) {
+        let mut running = self.locked();
+        if running.contains_key(uid) {
+            return;
+        }
+        let api: Api<PartialObjectMeta<Deployment>> =
+            Api::namespaced(self.client.clone(), namespace);
+        let only = watcher::Config::default()
+            .fields(&format!("metadata.name={deployment}"))
+            .timeout(WATCH_SECONDS);
+        let changed = self.changed.clone();
+        let task = tokio::spawn(async move {
+            let mut events = watcher(api, only)
+                .default_backoff()
+                .touched_objects()
+                .boxed();
+            while let Some(event) = events.next().await {
+                let Ok(_) = event else { continue };
+                if changed.send(request.clone()).is_err() {
+                    return;
+                }
+            }
+        });
+        running.insert(uid.to_owned(), task.abort_handle());
+    }
+
+    /// Ends the watch of a request.
+    pub fn stop(&self, uid: &str) {
+        if let Some(task) = self.locked().remove(uid) {
+            task.abort();
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashMap<String, AbortHandle>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
