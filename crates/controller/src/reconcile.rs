@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
 use rollback_api::{FIELD_MANAGER, FINALIZER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::decide::decide;
 use rollback_core::plan::target_name;
@@ -17,11 +17,11 @@ use crate::context::Context;
 use crate::{act, observe, tell};
 
 /// How long one pass may take, whatever hangs.
-const PASS_LIMIT: Duration = Duration::from_secs(60);
+const PASS_LIMIT: Duration = Duration::from_mins(1);
 /// How many passes one request makes in a row before others get their turn.
 const PASSES_IN_A_ROW: u32 = 16;
 /// Longest time between two tries of a pass that fails.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 
 /// Why a pass failed. All of it is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +88,7 @@ pub async fn reconcile(
     };
     for _ in 0..PASSES_IN_A_ROW {
         let started = Instant::now();
-        let next = tokio::time::timeout(PASS_LIMIT, pass(&request, &context))
+        let next = tokio::time::timeout(PASS_LIMIT, Box::pin(pass(&request, &context)))
             .await
             .map_err(|_| Error::TimedOut)??;
         context.metrics.passed(started.elapsed());
@@ -111,6 +111,10 @@ pub async fn reconcile(
 }
 
 /// Backs off for one request without delaying others.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the controller asks for"
+)]
 pub fn error_policy(request: Arc<RollbackRequest>, error: &Error, context: Arc<Context>) -> Action {
     if error.is_conflict() {
         return Action::requeue(Duration::from_millis(50));
@@ -244,10 +248,7 @@ fn look_after(context: &Context, request: &RollbackRequest, step: &Step) {
         return;
     };
     let namespace = request.namespace().unwrap_or_default();
-    let reference = ObjectRef::from_obj_with(
-        request,
-        <RollbackRequest as Resource>::DynamicType::default(),
-    );
+    let reference = ObjectRef::from_obj(request);
     context
         .watches
         .start(&uid, reference, &namespace, deployment);

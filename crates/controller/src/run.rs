@@ -65,9 +65,9 @@ pub async fn run(config: Config) -> Result<(), Error> {
 
     let kubeconfig = kube::Config::infer().await?;
     let (passes, watches) = clients(kubeconfig)?;
-    let controller = control(&config, passes, watches, metrics, ready, stop.clone())?;
-    let (served, ()) = tokio::join!(server.into_future(), controller);
-    served?;
+    let controller = control(&config, passes, &watches, metrics, ready, stop.clone())?;
+    let (pages_end, ()) = tokio::join!(server.into_future(), controller);
+    pages_end?;
     Ok(())
 }
 
@@ -85,7 +85,7 @@ fn clients(mut config: kube::Config) -> Result<(Client, Client), Error> {
 fn control(
     config: &Config,
     passes: Client,
-    watches: Client,
+    watches: &Client,
     metrics: Arc<Metrics>,
     ready: Arc<AtomicBool>,
     stop: CancellationToken,
@@ -96,21 +96,21 @@ fn control(
         .connect_timeout(CONNECT_LIMIT)
         .user_agent(concat!("rollback-controller/", env!("CARGO_PKG_VERSION")))
         .build()?;
-    let (changed, changes) = tokio::sync::mpsc::unbounded_channel();
-    let changes = futures::stream::unfold(changes, |mut changes| async move {
-        Some((changes.recv().await?, changes))
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let deployments = futures::stream::unfold(receiver, |mut receiver| async move {
+        Some((receiver.recv().await?, receiver))
     });
-    let watched = Watches::new(watches.clone(), changed);
+    let deployment_watches = Watches::new(watches.clone(), sender);
     let context = Arc::new(Context::new(
         passes,
         http,
         Networks(config.probe_networks.clone()),
         metrics,
-        watched,
+        deployment_watches,
     ));
 
     let (reader, writer) = reflector::store();
-    let requests = watcher(scoped::<RollbackRequest>(config, &watches), watching())
+    let requests = watcher(scoped::<RollbackRequest>(config, watches), watching())
         .default_backoff()
         .modify(|request| request.metadata.managed_fields = None)
         .reflect(writer)
@@ -130,11 +130,11 @@ fn control(
     Ok(Controller::for_stream(requests, reader)
         .with_config(limits)
         .watches(
-            scoped::<RollbackPolicy>(config, &watches),
+            scoped::<RollbackPolicy>(config, watches),
             watching(),
-            move |policy| waiting_in(&by_policy, policy.namespace()),
+            move |policy| waiting_in(&by_policy, policy.metadata.namespace.as_deref()),
         )
-        .reconcile_on(changes)
+        .reconcile_on(deployments)
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(reconcile, error_policy, context)
         .for_each(|result| {
@@ -163,12 +163,12 @@ where
 /// The requests of a namespace that have not ended: their rules may have changed.
 fn waiting_in(
     requests: &Store<RollbackRequest>,
-    namespace: Option<String>,
+    namespace: Option<&str>,
 ) -> Vec<ObjectRef<RollbackRequest>> {
     requests
         .state()
         .iter()
-        .filter(|request| request.namespace() == namespace)
+        .filter(|request| request.metadata.namespace.as_deref() == namespace)
         .filter(|request| {
             request
                 .status
