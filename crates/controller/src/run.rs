@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{
     Controller, Predicate, PredicateConfig, WatchStreamExt, controller, predicates, watcher,
 };
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use rollback_api::{RollbackPolicy, RollbackRequest};
 use tokio_util::sync::CancellationToken;
 
@@ -113,18 +113,17 @@ fn control(
     let requests = watcher(scoped::<RollbackRequest>(config, watches), watching())
         .default_backoff()
         .modify(|request| request.metadata.managed_fields = None)
+        .inspect_ok(move |event| {
+            if matches!(event, watcher::Event::InitDone) {
+                ready.store(true, Ordering::Relaxed);
+            }
+        })
         .reflect(writer)
         .applied_objects()
         .predicate_filter(
             predicates::generation.combine(predicates::annotations),
             PredicateConfig::default(),
         );
-    let store = reader.clone();
-    tokio::spawn(async move {
-        if store.wait_until_ready().await.is_ok() {
-            ready.store(true, Ordering::Relaxed);
-        }
-    });
     let by_policy = reader.clone();
     let limits = controller::Config::default().concurrency(config.concurrency);
     Ok(Controller::for_stream(requests, reader)

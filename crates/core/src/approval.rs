@@ -3,6 +3,8 @@
 //! Admission refuses most of what is refused here. It is checked again because the annotations are
 //! worth nothing without the guard, and the guard may have been away.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use rollback_api::request::Identity;
 use rollback_api::status::{Approval, Plan};
@@ -120,11 +122,12 @@ fn stamped_groups(request: &RollbackRequest) -> Vec<String> {
 
 /// Whether enough different people approved this very plan.
 pub fn suffices(plan: &Plan, counted: &[Approval]) -> bool {
-    let valid = counted
+    let people: BTreeSet<&str> = counted
         .iter()
         .filter(|approval| approval.plan_digest == plan.digest)
-        .count();
-    i32::try_from(valid).is_ok_and(|valid| valid >= plan.rules.approvals_required.max(1))
+        .map(|approval| approval.by.username.as_str())
+        .collect();
+    i32::try_from(people.len()).is_ok_and(|people| people >= plan.rules.approvals_required.max(1))
 }
 
 /// What to type to approve this plan.

@@ -114,6 +114,19 @@ impl History {
                 ));
                 continue;
             }
+            let rivals: Vec<&Revision> = self
+                .revisions
+                .iter()
+                .filter(|other| other.number == Some(number))
+                .filter(|other| !other.template.is_equivalent(current))
+                .filter(|other| !bad.contains(&other.template.digest()))
+                .collect();
+            if rivals
+                .iter()
+                .any(|other| other.template != revision.template)
+            {
+                return Choice::None(Reason::Ambiguous, ambiguous("previous", number, &rivals));
+            }
             return Choice::Revision {
                 revision,
                 notes: skipped,
@@ -154,7 +167,11 @@ impl History {
             }
             ([], []) => return Choice::None(Reason::RevisionNotFound, self.not_found(number)),
             ([_, _, ..], _) | ([], [_, _, ..]) => {
-                return Choice::None(Reason::Ambiguous, ambiguous(number, &now, &before));
+                let candidates = if now.is_empty() { before } else { now };
+                return Choice::None(
+                    Reason::Ambiguous,
+                    ambiguous("revision", number, &candidates),
+                );
             }
         };
         if revision.template == *current {
@@ -197,11 +214,10 @@ impl History {
     }
 }
 
-fn ambiguous(number: i64, now: &[&Revision], before: &[&Revision]) -> String {
-    let candidates = if now.is_empty() { before } else { now };
+fn ambiguous(asked: &str, number: i64, candidates: &[&Revision]) -> String {
     let names: Vec<&str> = candidates.iter().map(|r| r.replica_set.as_str()).collect();
     format!(
-        "spec.targets[0].to.revision: revision {number} could be any of the ReplicaSets {}; nobody should guess. \
+        "spec.targets[0].to.{asked}: revision {number} could be any of the ReplicaSets {}; nobody should guess. \
          Delete the one that is wrong, or ask for a revision whose number is unique.",
         names.join(", ")
     )

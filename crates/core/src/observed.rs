@@ -193,6 +193,11 @@ impl Deployment {
         integer(&self.0, "/spec/replicas").unwrap_or(1)
     }
 
+    /// Seconds without progress after which the Deployment controller gives up.
+    pub fn progress_deadline_seconds(&self) -> i64 {
+        integer(&self.0, "/spec/progressDeadlineSeconds").unwrap_or(600)
+    }
+
     /// A count of the status, zero when it is left out.
     fn count(&self, field: &str) -> i64 {
         integer(&self.0, &format!("/status/{field}")).unwrap_or_default()

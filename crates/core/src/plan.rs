@@ -15,6 +15,11 @@ use crate::{ledger, time};
 /// Annotation with which the Deployment's own controller is told to roll back.
 const LEGACY_ROLLBACK: &str = "deprecated.deployment.rollback.to";
 
+/// Most notes about a target that a status takes.
+const MAX_NOTES: usize = 16;
+/// Most image changes of a target that a status takes.
+const MAX_IMAGES: usize = 50;
+
 /// An end of the request, decided at `at`.
 pub fn end(word: Word, reason: Reason, message: impl Into<String>, at: Timestamp) -> Outcome {
     Outcome {
@@ -328,18 +333,36 @@ fn resolve(
     let bad = ledger::bad_templates(observed.ledger.found(), deployment.uid());
     let name = deployment.name();
     match history.choose(&target.to, current, &bad) {
-        Choice::Revision { revision, notes } => Ok(PlannedTarget {
-            name: name.to_owned(),
-            uid: deployment.uid().to_owned(),
-            from_digest: current.digest(),
-            from_revision: history.holding(current).and_then(|running| running.number),
-            to_revision: revision.number.unwrap_or_default(),
-            to_digest: revision.template.digest(),
-            replica_set: revision.replica_set.clone(),
-            replica_set_uid: revision.uid.clone(),
-            images: template::image_changes(current, &revision.template),
-            notes,
-        }),
+        Choice::Revision {
+            revision,
+            mut notes,
+        } => {
+            let mut images = template::image_changes(current, &revision.template);
+            let (unsaid, hidden) = (
+                notes.len().saturating_sub(MAX_NOTES - 2),
+                images.len().saturating_sub(MAX_IMAGES),
+            );
+            images.truncate(MAX_IMAGES);
+            if unsaid > 0 {
+                notes.truncate(MAX_NOTES - 2);
+                notes.push(format!("{unsaid} more revisions were skipped"));
+            }
+            if hidden > 0 {
+                notes.push(format!("{hidden} more containers change their image"));
+            }
+            Ok(PlannedTarget {
+                name: name.to_owned(),
+                uid: deployment.uid().to_owned(),
+                from_digest: current.digest(),
+                from_revision: history.holding(current).and_then(|running| running.number),
+                to_revision: revision.number.unwrap_or_default(),
+                to_digest: revision.template.digest(),
+                replica_set: revision.replica_set.clone(),
+                replica_set_uid: revision.uid.clone(),
+                images,
+                notes,
+            })
+        }
         Choice::Current(which) => Err(end(
             Word::Succeeded,
             Reason::NoOp,

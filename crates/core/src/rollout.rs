@@ -87,7 +87,7 @@ pub fn judge(
         return Rollout::Complete(counts);
     }
     let missing = missing(deployment, counts, settled, running);
-    if settled && failed_since(deployment, progress) {
+    if settled && failed_since(deployment, progress, now) {
         let message = plain(deployment.condition_message("Progressing"), 500);
         return Rollout::Failed(
             counts,
@@ -118,15 +118,22 @@ fn gone(name: &str, how: &str) -> String {
     format!("Deployment {name} {how} meanwhile; what has its name now is not what was approved.")
 }
 
-/// Whether the Deployment controller reports a failure that it did not report before the revert.
-fn failed_since(deployment: &Deployment, progress: &TargetStatus) -> bool {
+/// Whether the Deployment controller reports a failure of the old version.
+///
+/// It counts from the last progress and not from our write, so what it reports before its whole time
+/// has passed since the revert is about the version before; so is what it reported then already.
+fn failed_since(deployment: &Deployment, progress: &TargetStatus, now: Timestamp) -> bool {
+    let had_its_time = progress
+        .reverted_at
+        .is_some_and(|at| now >= time::after(at, deployment.progress_deadline_seconds()));
     let before = progress
         .revert
         .as_ref()
         .and_then(|revert| revert.progressing.as_ref());
-    deployment
-        .progressing()
-        .is_some_and(|current| current.reason == DEADLINE_EXCEEDED && Some(&current) != before)
+    had_its_time
+        && deployment
+            .progressing()
+            .is_some_and(|current| current.reason == DEADLINE_EXCEEDED && Some(&current) != before)
 }
 
 fn missing(

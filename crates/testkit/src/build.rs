@@ -32,7 +32,7 @@ const PROGRAMS: [(&str, &str, &str, &str); 4] = [
 ];
 
 const NO_GO: &str = "the embedded cluster is built with Go: install Go 1.26 or newer \
-    (https://go.dev/dl), or pass --context NAME to use an existing cluster";
+    (https://go.dev/dl)";
 
 /// The programs that an embedded cluster is made of.
 #[derive(Clone, Debug)]

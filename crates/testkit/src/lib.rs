@@ -5,6 +5,7 @@
 //! - [`shop`] builds the Deployments of a test; [`health`] answers their health checks.
 //! - [`controller`] runs the controller as a process of its own; [`proxy`] stands between it and the
 //!   API server and breaks the connection at a chosen request.
+//! - [`scene`] puts them together: a namespace, a controller, the people and what they do.
 //! - [`audit`] reads what the API server says has happened.
 
 pub mod audit;
@@ -17,11 +18,13 @@ pub mod poll;
 mod ports;
 mod process;
 pub mod proxy;
+pub mod scene;
 pub mod shop;
 
 pub use cluster::{Cluster, Namespace, User};
 pub use controller::ControllerProcess;
 pub use poll::eventually;
+pub use scene::Scene;
 
 use std::path::{Path, PathBuf};
 

@@ -15,11 +15,12 @@ use rollback_api::{
     APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CONFIRM, FINALIZER, PLAN, Reason,
     RollbackPolicySpec, RollbackRequest, RollbackRequestSpec, Word,
 };
-use rollback_core::decide::{Decision, Phase, Step, decide};
+use rollback_core::decide::decide;
 use rollback_core::health;
 use rollback_core::observed::{
     Access, Answer, Deployment, Guard, Observed, Reading, ReplicaSet, Seen,
 };
+use rollback_core::step::{Decision, Phase, Step};
 use rollback_core::template::Template;
 use serde_json::{Value, json};
 
@@ -545,7 +546,11 @@ impl Scene {
     pub fn ends(&mut self, word: Word, reason: Reason) -> Outcome {
         self.settle();
         let outcome = self.outcome();
-        assert_eq!((outcome.word, outcome.reason), (word, reason), "{outcome:?}");
+        assert_eq!(
+            (outcome.word, outcome.reason),
+            (word, reason),
+            "{outcome:?}"
+        );
         outcome
     }
 }

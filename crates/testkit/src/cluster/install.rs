@@ -74,6 +74,8 @@ impl Cluster {
             "RollbackRequest",
         );
         let request = serde_json::from_value(json!({
+            "apiVersion": "rollback.broxiva.com/v1alpha1",
+            "kind": "RollbackRequest",
             "metadata": { "name": "install-probe" },
             "spec": {
                 "targets": [{ "name": "install-probe", "to": { "previous": {} } }],

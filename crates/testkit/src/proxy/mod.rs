@@ -15,7 +15,7 @@ use std::{
 use anyhow::Result;
 use axum::{
     Router,
-    body::{Body, Bytes},
+    body::{Body, Bytes, HttpBody},
     extract::{ConnectInfo, Request, State},
     response::Response,
 };
@@ -132,6 +132,9 @@ impl Proxy {
             .tls_certs_only([reqwest::Certificate::from_pem(ca_pem)?])
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
+            // Well before the API server closes idle connections: a body that is streamed cannot be
+            // sent twice, so a request must not meet a closing one.
+            .pool_idle_timeout(Duration::from_secs(20))
             .build()?;
         let shared = Arc::new(Shared {
             upstream: upstream.trim_end_matches('/').to_owned(),
@@ -226,10 +229,15 @@ impl Shared {
     async fn forward(&self, request: Request) -> reqwest::Result<reqwest::Response> {
         let (head, body) = request.into_parts();
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        let body = if body.is_end_stream() {
+            reqwest::Body::default()
+        } else {
+            reqwest::Body::wrap_stream(body.into_data_stream())
+        };
         self.client
             .request(head.method, format!("{}{path}", self.upstream))
             .headers(end_to_end(&head.headers))
-            .body(reqwest::Body::wrap_stream(body.into_data_stream()))
+            .body(body)
             .send()
             .await
     }

@@ -209,3 +209,22 @@ async fn a_pod_answers_at_its_address() {
     assert_eq!(server.paths(), ["/health/live", "/health/ready"]);
     assert_eq!(other.count(), 0);
 }
+
+#[tokio::test]
+async fn a_template_may_hold_a_field_that_is_newer_than_our_types() {
+    let cluster = super::bare().await;
+    let namespace = cluster.namespace("newer").await.unwrap();
+    let client = cluster.client(User::Requester).await.unwrap();
+    let responders = json!([{ "name": "shop.broxiva.com/drain", "priority": 1000 }]);
+    let object = deployment("api")
+        .set("/spec/template/spec/evictionResponders", responders.clone())
+        .build();
+    shop::apply(&client, namespace.name(), &object)
+        .await
+        .unwrap();
+    let deployment = shop::wait_available(&client, namespace.name(), "api")
+        .await
+        .unwrap();
+    let spec = &deployment.data["spec"]["template"]["spec"];
+    assert_eq!(spec["evictionResponders"], responders);
+}
