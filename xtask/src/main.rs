@@ -1,8 +1,16 @@
-//! The project's own commands: `cargo xtask generate | demo | test | bench`.
+//! The project's own commands: `cargo xtask demo | test | bench | generate`.
 
+mod bench;
+mod cargo;
+mod demo;
 mod generate;
+mod session;
+mod story;
+mod test;
 
-use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
 
 /// The project's own commands.
 #[derive(Parser)]
@@ -12,14 +20,70 @@ struct Cli {
     command: Command,
 }
 
+/// Where to run.
+#[derive(Args, Clone)]
+struct Place {
+    /// Use this context of your kubeconfig instead of an embedded cluster. You need to be its
+    /// administrator: the definitions, the guard and fake nodes are installed there.
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+}
+
 #[derive(Subcommand)]
 enum Command {
+    /// Watch a rollback from the first command to the report, on the embedded cluster.
+    Demo {
+        #[command(flatten)]
+        place: Place,
+        /// Leave the cluster up at the end, and print its kubeconfig.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Run all tests, with one cluster for those that need it.
+    Test {
+        #[command(flatten)]
+        place: Place,
+        /// Passed on to `cargo test`, for example `-p rollback-core` or a part of a test's name.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Measure, against a null client in the same run.
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
     /// Write the generated files (crds/) anew.
     Generate,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+#[derive(Subcommand)]
+enum Bench {
+    /// From the approval to the PATCH of the Deployment, by the API server's audit log.
+    Latency {
+        /// How many rollbacks.
+        #[arg(long, default_value_t = 200)]
+        rollbacks: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo { place, keep } => {
+            session::run(async |ctrl_c| demo::run(place, keep, ctrl_c).await)
+        }
+        Command::Test { place, arguments } => {
+            session::run(async |ctrl_c| test::run(place, arguments, ctrl_c).await)
+        }
+        Command::Bench {
+            what: Bench::Latency { rollbacks },
+        } => session::run(async |ctrl_c| bench::latency(rollbacks, ctrl_c).await),
         Command::Generate => generate::write(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -230,10 +230,7 @@ impl Deployment {
 
     /// Whether this request wrote the current template.
     pub fn was_reverted_by(&self, request_uid: &str) -> bool {
-        !request_uid.is_empty()
-            && self
-                .annotation(CHANGE_CAUSE)
-                .is_some_and(|cause| cause.contains(request_uid))
+        is_caused_by(&self.0, request_uid)
     }
 
     /// The state of the `Progressing` condition.
@@ -249,6 +246,12 @@ impl Deployment {
     pub fn condition_message(&self, kind: &str) -> &str {
         condition(&self.0, kind).map_or("", |condition| string(condition, "/message"))
     }
+}
+
+/// Whether the change-cause is the one that this request writes.
+fn is_caused_by(object: &Value, request_uid: &str) -> bool {
+    !request_uid.is_empty()
+        && annotation(object, CHANGE_CAUSE).is_some_and(|cause| cause.contains(request_uid))
 }
 
 impl ReplicaSet {
@@ -286,6 +289,12 @@ impl ReplicaSet {
     /// An annotation.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         annotation(&self.0, key)
+    }
+
+    /// Whether this request wrote its template to the Deployment: the Deployment controller copies the
+    /// change-cause, and it stays here when somebody changes the Deployment again.
+    pub fn was_restored_by(&self, request_uid: &str) -> bool {
+        is_caused_by(&self.0, request_uid)
     }
 
     /// Why it cannot make pods, in the words of its own condition.

@@ -14,23 +14,29 @@ pub fn plain(text: &str, limit: usize) -> String {
     kept
 }
 
-/// One line of Markdown that shows `text` and does nothing else.
+/// One line of Markdown that shows `text` and does nothing else. Only what would be obeyed is
+/// escaped, because the page is also read as it is, in a terminal.
 pub fn markdown(text: &str, limit: usize) -> String {
+    let text = plain(text, limit);
     let mut escaped = String::with_capacity(text.len());
-    for c in plain(text, limit).chars() {
+    let mut before = ' ';
+    for (index, c) in text.char_indices() {
+        let rest = &text[index..];
         match c {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '&' => escaped.push_str("&amp;"),
-            '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '(' | ')' | '#' | '!' | '|' | '~' => {
+            '\\' | '`' | '*' | '_' | '[' | ']' | '#' | '|' | '~' => {
                 escaped.push('\\');
                 escaped.push(c);
             }
-            // An address in running text would become a link on its own.
-            ':' => escaped.push_str("&#58;"),
-            '@' => escaped.push_str("&#64;"),
+            // An address in running text would become a link, and a name would call somebody.
+            ':' if rest.starts_with("://") => escaped.push_str("&#58;"),
+            '.' if before.eq_ignore_ascii_case(&'w') => escaped.push_str("&#46;"),
+            '@' if !before.is_alphanumeric() => escaped.push_str("&#64;"),
             other => escaped.push(other),
         }
+        before = c;
     }
     escaped
 }
@@ -73,8 +79,11 @@ mod tests {
     #[test]
     fn markdown_is_shown_and_not_obeyed() {
         assert_eq!(
-            markdown("# x [a](http://b) <img> `c` @all", 100),
-            "\\# x \\[a\\]\\(http&#58;//b\\) &lt;img&gt; \\`c\\` &#64;all"
+            markdown(
+                "# x [a](http://b) <img> `c` @all www.d at 14:02 (a.b@c)",
+                100
+            ),
+            "\\# x \\[a\\](http&#58;//b) &lt;img&gt; \\`c\\` &#64;all www&#46;d at 14:02 (a.b@c)"
         );
         assert_eq!(quote("one\n## two", 100), "> one\n> \\#\\# two");
         assert_eq!(quote("one\ntwo", 4), "> one");

@@ -283,13 +283,10 @@ fn a_renewed_plan_voids_approvals() {
                 Scene::default().approved()
             };
             if phase == Phase::AwaitingApproval {
-                scene = Scene::default().with_policy(
-                    json!({"approvals": {"required": 2}, "environment": "production"}),
-                );
+                scene = Scene::default().with_policy(json!({"approvals": {"required": 3}}));
                 scene.until(Phase::AwaitingApproval);
                 approve(&mut scene.request, BOB);
                 scene.settle();
-                scene.observed.policy = Seen::Found(policy(json!({"approvals": {"required": 3}})));
             }
             assert_eq!(scene.phase(), phase, "{what}");
             let before = scene.status();

@@ -31,49 +31,77 @@ const PROGRAMS: [(&str, &str, &str, &str); 4] = [
     ("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", KWOK_FLAGS),
 ];
 
-const NO_GO: &str = "the embedded cluster is built with Go: install Go 1.26 or newer \
-    (https://go.dev/dl)";
+const NO_GO: &str = "the embedded cluster is built with Go: install Go 1.26 or newer, or pass \
+    --context NAME to use an existing cluster (kubectl and kwok have to be on the PATH then)";
 
 /// The programs that an embedded cluster is made of.
 #[derive(Clone, Debug)]
 pub struct Binaries {
-    folder: PathBuf,
+    /// Where they were built; without it they are looked for on the PATH.
+    folder: Option<PathBuf>,
 }
 
 impl Binaries {
     /// The programs in a folder that [`ensure`] has filled, here or in another process.
-    pub(crate) fn at(folder: PathBuf) -> Self {
+    pub(crate) fn at(folder: Option<PathBuf>) -> Self {
         KNOWN.get_or_init(|| Self { folder }).clone()
     }
 
-    /// The folder that holds them.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// The folder that holds them, unless they are those on the PATH.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        self.folder
+            .as_ref()
+            .map_or_else(|| PathBuf::from(name), |folder| folder.join(name))
     }
 
     /// etcd, kube-apiserver, kube-controller-manager and kube-scheduler in one program.
     pub fn controlplane(&self) -> PathBuf {
-        self.folder.join("controlplane")
+        self.program("controlplane")
     }
 
     /// The real kubectl.
     pub fn kubectl(&self) -> PathBuf {
-        self.folder.join("kubectl")
+        self.program("kubectl")
     }
 
     /// The player of fake nodes.
     pub fn kwok(&self) -> PathBuf {
-        self.folder.join("kwok")
+        self.program("kwok")
     }
 
-    /// The program that ties a child to the life of its parent.
-    pub fn leash(&self) -> PathBuf {
-        self.folder.join("leash")
+    /// The program that ties a child to the life of its parent; there is none without Go.
+    pub fn leash(&self) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join("leash"))
     }
 }
 
 /// What this process has already found, so that it is looked for once.
 static KNOWN: OnceLock<Binaries> = OnceLock::new();
+
+/// The programs for an existing cluster: as [`ensure`], or those on the PATH where Go is missing.
+pub fn ensure_for_existing() -> Result<Binaries> {
+    if let Some(known) = KNOWN.get() {
+        return Ok(known.clone());
+    }
+    let go_is_missing = matches!(
+        Command::new("go").arg("version").output(),
+        Err(error) if error.kind() == ErrorKind::NotFound
+    );
+    if !go_is_missing {
+        return ensure();
+    }
+    for name in ["kubectl", "kwok"] {
+        Command::new(name)
+            .arg("--help")
+            .output()
+            .with_context(|| format!("{name} is not on the PATH; it is needed on an existing cluster, unless Go is there to build it"))?;
+    }
+    Ok(Binaries::at(None))
+}
 
 /// Builds what is not built yet. Concurrent callers wait for the one that builds.
 pub fn ensure() -> Result<Binaries> {
@@ -106,7 +134,7 @@ pub fn ensure() -> Result<Binaries> {
         eprintln!("building {name} ({} of {})", number + 1, missing.len());
         build(name, &sources.join(module), package, linker, &folder)?;
     }
-    Ok(Binaries::at(folder))
+    Ok(Binaries::at(Some(folder)))
 }
 
 /// Names the inputs: everything that goes into the programs, and the compiler.

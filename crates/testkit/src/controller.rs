@@ -38,7 +38,7 @@ impl ControllerProcess {
         extra_args: &[&str],
     ) -> Result<Self> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let leash = build::ensure()?.leash();
+        let leash = build::ensure_for_existing()?.leash();
         let ports = Ports::lease()?;
         let folder = tempfile::Builder::new()
             .prefix("rollback-controller-")
@@ -65,7 +65,7 @@ impl ControllerProcess {
             log: folder.path().join(format!("controller-{number}.log")),
         };
         Ok(Self {
-            process: Process::start(&leash, launch)?,
+            process: Process::start(leash.as_deref(), launch)?,
             ports,
             _log_folder: folder,
         })

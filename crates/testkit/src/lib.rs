@@ -35,7 +35,7 @@ pub fn workspace() -> PathBuf {
 }
 
 /// Where Cargo puts what it builds.
-pub(crate) fn target_folder() -> PathBuf {
+pub fn target_folder() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(
         || workspace().join("target"),
         |folder| workspace().join(folder),

@@ -55,12 +55,18 @@ pub(crate) struct Launch<'a> {
 }
 
 impl Process {
-    pub(crate) fn start(leash: &Path, launch: Launch<'_>) -> Result<Self> {
+    pub(crate) fn start(leash: Option<&Path>, launch: Launch<'_>) -> Result<Self> {
         let output = File::create(&launch.log)
             .with_context(|| format!("cannot write {}", launch.log.display()))?;
-        let mut command = Command::new(leash);
+        let mut command = match leash {
+            Some(leash) => {
+                let mut command = Command::new(leash);
+                command.arg(launch.program);
+                command
+            }
+            None => Command::new(launch.program),
+        };
         command
-            .arg(launch.program)
             .args(launch.args)
             .env("LEASH_PARENT", std::process::id().to_string())
             .envs(launch.env)

@@ -17,7 +17,7 @@ use rollback_api::{
 use serde_json::{Value, json};
 
 /// How long anything may take that the cluster gets to in its own time.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 /// What a production approver types.
 pub const PRODUCTION: &str = "ROLLBACK PRODUCTION";
 /// Name of the controller's user.
@@ -327,15 +327,14 @@ impl Scene {
 
 /// A request as a person writes it.
 pub fn request(name: &str, targets: Value) -> Value {
-    json!({
+    let mut request = json!({
         "apiVersion": "rollback.broxiva.com/v1alpha1",
         "kind": "RollbackRequest",
         "metadata": {"name": name},
-        "spec": {
-            "targets": targets,
-            "reason": {"category": "ErrorRate", "summary": "5xx above 1 % since 14:02"},
-        },
-    })
+        "spec": {"reason": {"category": "ErrorRate", "summary": "5xx above 1 % since 14:02"}},
+    });
+    request["spec"]["targets"] = targets;
+    request
 }
 
 /// Reason and message of the `Ready` condition.

@@ -26,7 +26,17 @@ enum Before<'a> {
     Over(Outcome),
 }
 
-fn before_revert<'a>(observed: &'a Observed, target: &PlannedTarget, now: Timestamp) -> Before<'a> {
+fn before_revert<'a>(
+    observed: &'a Observed,
+    target: &PlannedTarget,
+    intended: bool,
+    now: Timestamp,
+) -> Before<'a> {
+    let effect = if intended {
+        "The old template may have been written just before that."
+    } else {
+        "Nothing was changed."
+    };
     let deployment = match &observed.deployment {
         Seen::Unknown => return Before::Unknown,
         Seen::Found(deployment) if deployment.uid() == target.uid => deployment,
@@ -35,7 +45,7 @@ fn before_revert<'a>(observed: &'a Observed, target: &PlannedTarget, now: Timest
                 Word::Failed,
                 Reason::TargetGone,
                 format!(
-                    "Deployment {} was deleted, or deleted and made again, since the plan was made. Nothing was changed. Create a new request if there is still something to roll back.",
+                    "Deployment {} was deleted, or deleted and made again, since the plan was made. {effect} Create a new request if there is still something to roll back.",
                     target.name
                 ),
                 now,
@@ -52,7 +62,7 @@ fn before_revert<'a>(observed: &'a Observed, target: &PlannedTarget, now: Timest
             Word::Superseded,
             Reason::TemplateChanged,
             format!(
-                "Somebody deployed another version of {} since the plan was made, so what the plan calls bad does not run any more. Nothing was changed. Create a new request if the new version has to be rolled back too.",
+                "Somebody deployed another version of {} since the plan was made, so what the plan calls bad does not run any more. {effect} Create a new request if the new version has to be rolled back too.",
                 target.name
             ),
             now,
@@ -68,10 +78,13 @@ pub(super) fn revalidate<'a>(
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) -> Result<&'a Deployment, Stand> {
-    let Some((plan, target, _)) = only_target(status) else {
+    let Some((plan, target, progress)) = only_target(status) else {
         return Err(Stand::new(Step::Again, "The plan is missing."));
     };
-    let deployment = match before_revert(observed, target, now) {
+    if let Some(deployment) = written_and_changed_again(request, observed, target) {
+        return Err(reverted(deployment, status, now));
+    }
+    let deployment = match before_revert(observed, target, progress.revert.is_some(), now) {
         Before::Unknown => return Err(Stand::recheck(now, "Reading the Deployment.")),
         Before::Over(outcome) => return Err(finish(status, outcome)),
         Before::Reverted(deployment) => {
@@ -91,6 +104,22 @@ pub(super) fn revalidate<'a>(
         ));
     }
     Ok(deployment)
+}
+
+/// The Deployment, if our write is in its past and somebody has written another template since. It is
+/// not written again; from the rollout on this is what it is, a change of somebody else.
+fn written_and_changed_again<'a>(
+    request: &RollbackRequest,
+    observed: &'a Observed,
+    target: &PlannedTarget,
+) -> Option<&'a Deployment> {
+    let deployment = observed.deployment.found()?;
+    let written = deployment.was_reverted_by(uid(request))
+        || observed.replica_sets.iter().any(|set| {
+            set.controller_uid() == Some(&target.uid) && set.was_restored_by(uid(request))
+        });
+    let changed = deployment.template().digest() != target.to_digest;
+    (deployment.uid() == target.uid && written && changed).then_some(deployment)
 }
 
 /// The Deployment has the old template. Either a pass of ours wrote it and did not live to say so, or

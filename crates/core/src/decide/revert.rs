@@ -31,36 +31,8 @@ pub(super) fn backing_up(
     let Some((_, target, _)) = only_target(status) else {
         return Stand::new(Step::Again, "The plan is missing.");
     };
-    if observed.ledger == Seen::Unknown {
-        return Stand::recheck(now, "Reading the ledger.");
-    }
-    let held = observed.ledger.found();
-    match (
-        ledger::holder(held, &target.uid, uid(request)),
-        &observed.rival,
-    ) {
-        (Holder::Nobody, _)
-        | (Holder::Other(_), Seen::Found(Rival { active: false, .. }) | Seen::Absent) => {
-            let step = Step::Claim {
-                deployment: target.name.clone(),
-                ledger: ledger::claimed(held, request, target),
-            };
-            return Stand::new(step, format!("Claiming Deployment {}.", target.name));
-        }
-        (Holder::Other(claim), Seen::Found(_) | Seen::Unknown) => {
-            let message = format!(
-                "Waiting for RollbackRequest {}, which works on Deployment {}.",
-                plain(&claim.request, 253),
-                target.name
-            );
-            return Stand::new(
-                Step::Wait {
-                    until: Some(time::after(now, 5)),
-                },
-                message,
-            );
-        }
-        (Holder::Us, _) => {}
+    if let Err(stand) = hold_claim(request, observed, target, now) {
+        return stand;
     }
     let restored = match planned_template(observed, target, now) {
         Ok(template) => template,
@@ -92,6 +64,43 @@ pub(super) fn backing_up(
     }
 }
 
+/// Ok when we hold the claim. One that somebody else holds is taken only when they have ended.
+fn hold_claim(
+    request: &RollbackRequest,
+    observed: &Observed,
+    target: &PlannedTarget,
+    now: Timestamp,
+) -> Result<(), Stand> {
+    if observed.ledger == Seen::Unknown {
+        return Err(Stand::recheck(now, "Reading the ledger."));
+    }
+    let held = observed.ledger.found();
+    match (
+        ledger::holder(held, &target.uid, uid(request)),
+        &observed.rival,
+    ) {
+        (Holder::Us, _) => Ok(()),
+        (Holder::Nobody, _)
+        | (Holder::Other(_), Seen::Found(Rival { active: false, .. }) | Seen::Absent) => {
+            let step = Step::Claim {
+                deployment: target.name.clone(),
+                ledger: ledger::claimed(held, request, target),
+            };
+            let message = format!("Claiming Deployment {}.", target.name);
+            Err(Stand::new(step, message))
+        }
+        (Holder::Other(claim), Seen::Found(_) | Seen::Unknown) => {
+            let message = format!(
+                "Waiting for RollbackRequest {}, which works on Deployment {}.",
+                plain(&claim.request, 253),
+                target.name
+            );
+            let until = Some(time::after(now, 5));
+            Err(Stand::new(Step::Wait { until }, message))
+        }
+    }
+}
+
 pub(super) fn reverting(
     request: &RollbackRequest,
     observed: &Observed,
@@ -105,12 +114,8 @@ pub(super) fn reverting(
     let Some((_, target, _)) = only_target(status) else {
         return Stand::new(Step::Again, "The plan is missing.");
     };
-    if ledger::holder(observed.ledger.found(), &target.uid, uid(request)) != Holder::Us {
-        let step = Step::Claim {
-            deployment: target.name.clone(),
-            ledger: ledger::claimed(observed.ledger.found(), request, target),
-        };
-        return Stand::new(step, format!("Claiming Deployment {} again.", target.name));
+    if let Err(stand) = hold_claim(request, observed, target, now) {
+        return stand;
     }
     let restored = match planned_template(observed, target, now) {
         Ok(template) => template,

@@ -24,6 +24,7 @@ use rollback_core::step::{Decision, Phase, Step};
 use rollback_core::template::Template;
 use serde_json::{Value, json};
 
+pub mod cluster;
 pub mod kstatus;
 pub mod patch;
 

@@ -48,7 +48,7 @@ impl Site<'_> {
             env: vec![],
             log: self.folder.join(format!("{component}.log")),
         };
-        Process::start(&self.binaries.leash(), launch)
+        Process::start(self.binaries.leash().as_deref(), launch)
     }
 
     pub(crate) fn etcd(&self) -> Result<Process> {
@@ -161,7 +161,7 @@ pub(crate) fn kwok(binaries: &Binaries, folder: &Path, kubeconfig: &Path) -> Res
         env: vec![("KWOK_WORKDIR", OsStr::new(folder))],
         log: folder.join("kwok.log"),
     };
-    Process::start(&binaries.leash(), launch)
+    Process::start(binaries.leash().as_deref(), launch)
 }
 
 /// A node that exists on paper only. The taint keeps everything away that does not ask for it.

@@ -69,7 +69,7 @@ impl Cluster {
     /// Borrows the cluster behind a context of the user's own kubeconfig. Needs the rights of an
     /// administrator there: users are impersonated, and fake nodes are added.
     pub async fn existing(context: &str) -> Result<Self> {
-        let binaries = tokio::task::spawn_blocking(crate::build::ensure).await??;
+        let binaries = tokio::task::spawn_blocking(crate::build::ensure_for_existing).await??;
         existing::borrow(binaries, context).await
     }
 
@@ -82,7 +82,7 @@ impl Cluster {
         Ok(Self {
             processes: Vec::new(),
             _ports: None,
-            binaries: Binaries::at(text("binaries").context("no binaries in the state file")?),
+            binaries: Binaries::at(text("binaries")),
             kubeconfig: text("kubeconfig").context("no kubeconfig in the state file")?,
             audit: text("audit"),
             path: folder.to_path_buf(),

@@ -20,8 +20,9 @@ use axum::{
     response::Response,
 };
 use futures::{StreamExt, future::BoxFuture};
-use http::{HeaderMap, Method, StatusCode, header};
-use tokio::{net::TcpListener, task::JoinHandle};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use serde_json::json;
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use severable::{Line, Severable};
 
@@ -37,6 +38,20 @@ pub enum Point {
     AfterCommit,
     /// The client has its answer; then the action runs.
     AfterAnswer,
+    /// The action runs and the client gets this status; the API server never hears of the request.
+    Refused(StatusCode),
+}
+
+/// What of the traffic is held up, on connections that stay open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Silence {
+    /// Nothing.
+    #[default]
+    None,
+    /// Requests arrive and are carried out, but no byte of an answer comes back.
+    Answers,
+    /// Requests do not arrive, and no byte of an answer comes back.
+    Everything,
 }
 
 /// A request that may change something.
@@ -115,6 +130,7 @@ struct Shared {
     upstream: String,
     client: reqwest::Client,
     ledger: Mutex<Ledger>,
+    silence: watch::Sender<Silence>,
 }
 
 #[derive(Debug, Default)]
@@ -122,6 +138,7 @@ struct Ledger {
     mutations: Vec<Mutation>,
     armed: Vec<Fault>,
     fired: usize,
+    abandoned: usize,
 }
 
 impl Proxy {
@@ -140,6 +157,7 @@ impl Proxy {
             upstream: upstream.trim_end_matches('/').to_owned(),
             client,
             ledger: Mutex::default(),
+            silence: watch::Sender::default(),
         });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -182,6 +200,27 @@ impl Proxy {
     pub fn fired(&self) -> usize {
         self.shared.ledger().fired
     }
+
+    /// A handle that holds up the traffic and lets it go on, for the action of a fault too.
+    pub fn switch(&self) -> Switch {
+        Switch(Arc::clone(&self.shared))
+    }
+
+    /// How many requests the client has given up while it waited for the answer.
+    pub fn abandoned(&self) -> usize {
+        self.shared.ledger().abandoned
+    }
+}
+
+/// Holds up the traffic of a [`Proxy`] and lets it go on.
+#[derive(Clone, Debug)]
+pub struct Switch(Arc<Shared>);
+
+impl Switch {
+    /// From now on, watches that are already open included.
+    pub fn set(&self, silence: Silence) {
+        self.0.silence.send_replace(silence);
+    }
 }
 
 impl Drop for Proxy {
@@ -219,11 +258,39 @@ impl Shared {
     }
 
     /// The API server's answer, or that it could not be reached.
-    async fn answer(&self, request: Request) -> Response {
-        match self.forward(request).await {
-            Ok(answer) => streamed(answer),
+    async fn answer(self: &Arc<Self>, request: Request) -> Response {
+        let waiting = Waiting(Some(self));
+        self.may_pass(|silence| *silence != Silence::Everything)
+            .await;
+        let answer = self.forward(request).await;
+        self.may_pass(|silence| *silence == Silence::None).await;
+        waiting.over();
+        match answer {
+            Ok(answer) => self.streamed(answer),
             Err(error) => bad_gateway(&error),
         }
+    }
+
+    async fn may_pass(&self, free: impl FnMut(&Silence) -> bool) {
+        // The sender is right here, so it cannot be gone.
+        drop(self.silence.subscribe().wait_for(free).await);
+    }
+
+    fn streamed(self: &Arc<Self>, answer: reqwest::Response) -> Response {
+        let status = answer.status();
+        let headers = end_to_end(answer.headers());
+        let shared = Arc::clone(self);
+        let body = answer.bytes_stream().then(move |chunk| {
+            let shared = Arc::clone(&shared);
+            async move {
+                shared.may_pass(|silence| *silence == Silence::None).await;
+                chunk
+            }
+        });
+        let mut response = Response::new(Body::from_stream(body));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
     }
 
     async fn forward(&self, request: Request) -> reqwest::Result<reqwest::Response> {
@@ -272,6 +339,10 @@ async fn handle(
             let answer = shared.answer(request).await;
             and_then(answer, fault.action)
         }
+        Point::Refused(status) => {
+            (fault.action)().await;
+            refusal(status)
+        }
     }
 }
 
@@ -302,12 +373,41 @@ impl Drop for AtTheEnd {
     }
 }
 
-fn streamed(answer: reqwest::Response) -> Response {
-    let status = answer.status();
-    let headers = end_to_end(answer.headers());
-    let mut response = Response::new(Body::from_stream(answer.bytes_stream()));
+/// A request whose client waits for the answer; it is given up when this is dropped before the end.
+struct Waiting<'a>(Option<&'a Shared>);
+
+impl Waiting<'_> {
+    fn over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0 {
+            shared.ledger().abandoned += 1;
+        }
+    }
+}
+
+/// As the API server says it.
+fn refusal(status: StatusCode) -> Response {
+    let body = json!({
+        "apiVersion": "v1",
+        "kind": "Status",
+        "status": "Failure",
+        "reason": status.canonical_reason().unwrap_or_default().replace(' ', ""),
+        "message": "the proxy of the test says so",
+        "code": status.as_u16(),
+    });
+    let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = status;
-    *response.headers_mut() = headers;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
 
