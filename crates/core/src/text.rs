@@ -32,13 +32,19 @@ pub fn markdown(text: &str, limit: usize) -> String {
             }
             // An address in running text would become a link, and a name would call somebody.
             ':' if rest.starts_with("://") => escaped.push_str("&#58;"),
-            '.' if before.eq_ignore_ascii_case(&'w') => escaped.push_str("&#46;"),
+            '.' if ends_with_www(&text[..index]) => escaped.push_str("&#46;"),
             '@' if !before.is_alphanumeric() => escaped.push_str("&#64;"),
             other => escaped.push(other),
         }
         before = c;
     }
     escaped
+}
+
+fn ends_with_www(text: &str) -> bool {
+    text.len() >= 3
+        && text.is_char_boundary(text.len() - 3)
+        && text[text.len() - 3..].eq_ignore_ascii_case("www")
 }
 
 /// A paragraph of Markdown, each line quoted, that shows `text` and does nothing else.

@@ -1,1 +1,236 @@
-//! Scenarios: crash.
+//! The controller is killed, cut off and refused at every moment of a rollback, and what is left
+//! behind is the same as if nothing had happened.
+//!
+//! The controller is the real program, behind a proxy that knows each of its writes. First a run
+//! that nobody disturbs says which writes there are and how it ends; then there is one run for each
+//! write and each way to disturb it. These need an embedded cluster: the proxy and the audit log.
+
+mod ending;
+mod matrix;
+mod run;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use rollback_api::{APPROVED_BY, CONFIRM, PLAN, Reason, Word};
+use serde_json::json;
+use testkit::proxy::{Fault, Point, Silence};
+use testkit::scene::{CONTROLLER, PATIENCE, PRODUCTION};
+use testkit::{Scene, User, eventually};
+
+use ending::Ending;
+use matrix::Trouble;
+use run::{DEPLOYMENT, PROGRAM, REQUEST, Run, is_counted};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_write_it_ends_as_if_nothing_had_happened() -> Result<()> {
+    let kills = [
+        Point::BeforeForward,
+        Point::AfterCommit,
+        Point::AfterAnswer,
+    ];
+    matrix::check("kill", &kills.map(Trouble::Kill)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_or_cut_off_at_any_write_it_tries_again() -> Result<()> {
+    matrix::check("refuse", &Trouble::without_a_kill()).await
+}
+
+#[tokio::test]
+async fn approved_while_it_was_away_a_request_is_carried_out_once() -> Result<()> {
+    let mut scene = Scene::new(PROGRAM, "away").await?;
+    scene.two_versions(DEPLOYMENT).await?;
+    scene
+        .ask(REQUEST, DEPLOYMENT, json!({"previous": {}}))
+        .await?;
+    let plan = scene.plan(REQUEST).await?;
+    kill(&mut scene)?;
+    scene.approve(REQUEST, User::Approver).await?;
+    scene.start_controller().await?;
+    let (_, outcome) = scene.wait_for_end(REQUEST).await?;
+    assert_eq!(
+        (outcome.word, outcome.reason),
+        (Word::Succeeded, Reason::Unverified)
+    );
+    let status = scene.status(REQUEST).await?;
+    let digest = status.plan.map(|plan| plan.digest);
+    assert_eq!(digest, Some(plan.digest), "the plan is resolved once");
+    reverted_once(&scene).await
+}
+
+#[tokio::test]
+async fn killed_between_two_approvals_it_remembers_the_first() -> Result<()> {
+    let mut scene = Scene::new(PROGRAM, "between").await?;
+    scene.policy(json!({"approvals": {"required": 2}})).await?;
+    scene.two_versions(DEPLOYMENT).await?;
+    scene
+        .ask(REQUEST, DEPLOYMENT, json!({"previous": {}}))
+        .await?;
+    let plan = scene.plan(REQUEST).await?;
+    kill(&mut scene)?;
+
+    // Nobody has counted the first approval, so nobody may write over it.
+    let approve = async |user| {
+        scene
+            .approve_plan(REQUEST, user, PRODUCTION, &plan.digest)
+            .await
+    };
+    approve(User::Approver).await?;
+    let early = approve(User::SecondApprover).await;
+    let refusal = format!("{:#}", early.err().context("it was written over")?);
+    assert!(refusal.contains("has not been counted yet"), "{refusal}");
+
+    scene.start_controller().await?;
+    approvals(&scene, 1).await?;
+    kill(&mut scene)?;
+    scene
+        .approve_plan(REQUEST, User::SecondApprover, PRODUCTION, &plan.digest)
+        .await?;
+    // The mailbox holds the second approval only; the first is in the status.
+    let request = scene.request(REQUEST).await?;
+    let mailbox = request.metadata.annotations.unwrap_or_default();
+    assert_eq!(
+        [APPROVED_BY, CONFIRM, PLAN].map(|key| mailbox.get(key).map(String::as_str)),
+        [
+            Some(User::SecondApprover.as_str()),
+            Some(PRODUCTION),
+            Some(plan.digest.as_str())
+        ]
+    );
+    assert!(scene.image(DEPLOYMENT).await?.ends_with(":v2"));
+
+    scene.start_controller().await?;
+    let (request, outcome) = scene.wait_for_end(REQUEST).await?;
+    assert_eq!(outcome.word, Word::Succeeded, "{}", outcome.message);
+    let approvals = request.status.unwrap_or_default().approvals;
+    let names: Vec<_> = approvals
+        .iter()
+        .map(|approval| approval.by.username.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [User::Approver.as_str(), User::SecondApprover.as_str()]
+    );
+    reverted_once(&scene).await
+}
+
+#[tokio::test]
+async fn restarted_over_and_over_it_reverts_once() -> Result<()> {
+    let run = Run::new("restless", "v1").await?;
+    let expected = Ending::undisturbed();
+    let mut controller = run.start_controller().await?;
+    run.ask().await?;
+    run.approve().await?;
+    // Killed at the first write of each life, whatever that is, until it gets through.
+    let mut lives = 0;
+    loop {
+        let fired = run.proxy.fired();
+        let killer = controller.killer();
+        let fault = Fault::new(3, Point::AfterCommit)
+            .only(is_counted)
+            .run(move || killer.kill());
+        run.proxy.arm(fault);
+        let over = eventually("it was killed, or it is over", PATIENCE, async || {
+            let killed = controller.exited()?.is_some();
+            let over = run.is_over().await?;
+            ensure!(killed || over, "it is still at work");
+            Ok(over)
+        })
+        .await?;
+        if over {
+            break;
+        }
+        lives += 1;
+        ensure!(run.proxy.fired() == fired + 1, "it ended by itself");
+        ensure!(lives < 40, "it does not get on");
+        controller = run.start_controller().await?;
+    }
+    run.proxy.disarm();
+    // The last life may have ended with the last write.
+    drop(controller);
+    let _controller = run.start_controller().await?;
+    run.wait_for(&expected).await?;
+    assert!(lives >= 5, "it was killed only {lives} times");
+    assert_eq!(matrix::patches(&[run.ns()])?, [1]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn when_the_api_server_falls_silent_it_gives_up_waiting_and_recovers() -> Result<()> {
+    let lost = silence("lost", Point::Aside, Silence::Everything);
+    let unanswered = silence("unanswered", Point::Aside, Silence::Answers);
+    futures::try_join!(lost, unanswered)?;
+    Ok(())
+}
+
+/// The connections stay open and nothing comes back any more, from the revert on.
+async fn silence(name: &str, point: Point, silence: Silence) -> Result<()> {
+    let run = Run::new(name, "v1").await?;
+    let controller = run.start_controller().await?;
+    let switch = run.proxy.switch();
+    let frozen = switch.clone();
+    let fault = Fault::new(1, point)
+        .only(|mutation| mutation.method == "PATCH" && mutation.path.contains("/deployments/"))
+        .run(move || frozen.set(silence));
+    run.proxy.arm(fault);
+    run.ask().await?;
+    run.approve().await?;
+    eventually("it gives up", PATIENCE, async || {
+        ensure!(run.proxy.abandoned() > 1, "it still waits for an answer");
+        Ok(())
+    })
+    .await?;
+    ensure!(run.proxy.fired() == 1, "the revert was not held up");
+    ensure!(
+        controller.exited()?.is_none(),
+        "it ended: {}",
+        controller.log()
+    );
+    switch.set(Silence::None);
+    if let Err(error) = run.wait_for(&Ending::undisturbed()).await {
+        return Err(error.context(controller.log()));
+    }
+    ensure!(
+        matrix::patches(&[run.ns()])? == [1],
+        "{name}: not one revert"
+    );
+    Ok(())
+}
+
+/// Kills the controller as a power cut would.
+fn kill(scene: &mut Scene) -> Result<()> {
+    let controller = scene.controller.take().context("no controller runs")?;
+    controller.kill();
+    ensure!(controller.exited()?.is_some(), "it still runs");
+    Ok(())
+}
+
+async fn approvals(scene: &Scene, count: usize) -> Result<()> {
+    eventually("the approval is counted", Duration::from_secs(20), async || {
+        let counted = scene.status(REQUEST).await?.approvals.len();
+        ensure!(counted == count, "{counted} are counted");
+        Ok(())
+    })
+    .await
+}
+
+/// One write to the Deployment by the controller, one backup, one incident, one entry in the ledger.
+async fn reverted_once(scene: &Scene) -> Result<()> {
+    let audit = scene.cluster.audit().context("no audit log")?;
+    let patches = audit.deployment_patches(scene.ns(), DEPLOYMENT)?;
+    let by_us = patches.iter().filter(|event| event.user == CONTROLLER);
+    ensure!(by_us.count() == 1, "not one revert");
+    ensure!(
+        scene.image(DEPLOYMENT).await?.ends_with(":v1"),
+        "not rolled back"
+    );
+    for kind in ["backup", "incident"] {
+        let count = scene.artifacts(kind, REQUEST).await?.len();
+        ensure!(count == 1, "{count} of {kind}");
+    }
+    let ledger = ending::ledger(scene, DEPLOYMENT).await?;
+    ensure!(ledger.claim.is_none(), "still claimed: {ledger:?}");
+    ensure!(ledger.rollbacks.len() == 1, "not one entry: {ledger:?}");
+    Ok(())
+}

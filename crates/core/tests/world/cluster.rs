@@ -959,8 +959,10 @@ impl Cluster {
                     if round > 20 {
                         self.rival_active = false;
                     }
+                    // Nobody needs to see every minute of an hour in which nothing happens.
+                    let jump = if round > 40 { 600 } else { 0 };
                     let until = until.map_or(60, |until| until.as_second() - at(0).as_second());
-                    self.now = until.clamp(self.now + 1, self.now + 60);
+                    self.now = until.clamp(self.now + 1, self.now + 60) + jump;
                 }
                 _ => {}
             }

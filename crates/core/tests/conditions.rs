@@ -1,0 +1,501 @@
+//! What kstatus, `kubectl wait` and a person read from the conditions in every state.
+
+mod world;
+
+use rollback_api::status::Outcome;
+use rollback_api::{Reason, RollbackRequest, Word};
+use rollback_core::conditions::is_settled;
+use rollback_core::observed::{Access, Rejection, Seen};
+use rollback_core::step::{Phase, Step};
+use serde_json::{Value, json};
+use world::kstatus::{Kstatus, compute};
+use world::{
+    Scene, annotate, approve, at, condition_map, digest, policy, set_counts, set_progressing,
+    template,
+};
+
+/// Every end that a request can come to, by the words of its Ready condition and outcome.
+fn ends() -> Vec<(&'static str, Scene)> {
+    let checks = json!({"verification": {"timeoutSeconds": 60, "http": [
+        {"name": "live", "port": 1, "path": "/", "consecutiveSuccesses": 1}
+    ]}});
+    let mut all: Vec<(&'static str, Scene)> = Vec::new();
+    let mut add = |name, scene: Scene| all.push((name, scene));
+
+    let mut scene = Scene::default().with_policy(checks.clone()).rolled_out();
+    scene.probe(200);
+    add("Succeeded/RolledBack", scene);
+    add("Succeeded/Unverified", Scene::default().rolled_out());
+    add("Succeeded/DryRun", Scene::new(&json!({"dryRun": true})));
+    let to = |to: Value| json!({"targets": [{"name": "api", "to": to}]});
+    add("Succeeded/NoOp", Scene::new(&to(json!({"revision": 2}))));
+    let mut scene = Scene::new(&to(json!({"revision": 2})));
+    scene.deploy(&world::restarted("v2", "now"));
+    add("Succeeded/Equivalent", scene);
+    let mut done = Scene::default().rolled_out();
+    done.settle();
+    let mut scene = Scene::default();
+    scene.observed.ledger = done.observed.ledger;
+    add("Succeeded/AlreadyRolledBack", scene);
+    let from =
+        json!({"targets": [{"name": "api", "from": {"image": "gone:1"}, "to": {"previous": {}}}]});
+    add("Superseded/NotLive", Scene::new(&from));
+    let mut scene = Scene::default().reverted();
+    scene.deploy(&template("v3"));
+    add("Superseded/TemplateChanged", scene);
+    let mut scene = Scene::default();
+    annotate(&mut scene.request, rollback_api::DENIED_BY, "bob");
+    add("Denied/DeniedByApprover", scene);
+    let mut scene = Scene::default();
+    annotate(&mut scene.request, rollback_api::CANCELLED_BY, "bob");
+    add("Cancelled/CancelledByUser", scene);
+    let mut scene = Scene::default().approved();
+    scene.now = at(4000);
+    add("Expired/NotApprovedInTime", scene);
+
+    let mut scene = Scene::default();
+    scene.observed.deployment = Seen::Absent;
+    add("Refused/DeploymentNotFound", scene);
+    for (name, pointer, key, value) in [
+        (
+            "Refused/DeploymentDeleting",
+            "metadata",
+            "deletionTimestamp",
+            json!("now"),
+        ),
+        ("Refused/Paused", "spec", "paused", json!(true)),
+    ] {
+        let mut scene = Scene::default();
+        scene.edit(|d| d[pointer][key] = value);
+        add(name, scene);
+    }
+    let mut scene = Scene::default();
+    scene.edit(|d| d["metadata"]["annotations"]["deprecated.deployment.rollback.to"] = json!("1"));
+    add("Refused/LegacyRollback", scene);
+    let mut scene = Scene::default();
+    scene.observed.replica_sets.remove(0);
+    add("Refused/NoHistory", scene);
+    add(
+        "Refused/RevisionNotFound",
+        Scene::new(&to(json!({"revision": 99}))),
+    );
+    let mut scene = Scene::new(&to(json!({"revision": 1})));
+    scene
+        .observed
+        .replica_sets
+        .extend(world::sets([world::replica_set("v0", "1")]));
+    add("Refused/Ambiguous", scene);
+    add(
+        "Refused/HotfixForward",
+        Scene::new(&json!({"reason": {"category": "Feature", "summary": "s"}})),
+    );
+    add(
+        "Refused/Unsupported",
+        Scene::new(&to(json!({"lastKnownGood": {}}))),
+    );
+    let mut scene = Scene::default();
+    scene.request.metadata.generation = Some(2);
+    add("Refused/SpecChanged", scene);
+    let mut scene = Scene::default();
+    scene.request.spec.requested_by = None;
+    add("Refused/RequesterUnknown", scene);
+    let mut scene = Scene::default();
+    scene.observed.opted_in = Seen::Found(false);
+    add("Refused/NamespaceNotOptedIn", scene);
+    let mut scene = Scene::default().approved();
+    scene.observed.access = Seen::Found(Access::Denied {
+        who: "ann".to_owned(),
+        what: "patch".to_owned(),
+    });
+    add("Refused/Forbidden", scene);
+    let mut scene = Scene::default().approved();
+    scene.observed.replica_sets.remove(0);
+    add("Refused/HistoryPruned", scene);
+    let mut scene = Scene::default().approved();
+    scene.observed.replica_sets[0].0["spec"]["template"] = template("v0");
+    add("Refused/DigestMismatch", scene);
+    let mut scene = Scene::default().reverted();
+    scene.observed.deployment = Seen::Absent;
+    add("Failed/TargetGone", scene);
+    let mut scene = Scene::default().intended();
+    let Step::Revert(revert) = scene.decide().step else {
+        panic!("it reverts");
+    };
+    scene.observed.rejection = Some(Rejection {
+        patch: revert.patch,
+        code: 422,
+        message: "no".to_owned(),
+    });
+    add("Failed/PatchRejected", scene);
+    let mut scene = Scene::default().reverted();
+    scene.now = at(400);
+    add("Failed/RolloutTimedOut", scene);
+    let mut scene = Scene::default().reverted();
+    scene.edit(|d| {
+        d["spec"]["progressDeadlineSeconds"] = json!(10);
+        d["status"]["observedGeneration"] = d["metadata"]["generation"].clone();
+        set_counts(d, 3, 3, 0);
+        set_progressing(
+            d,
+            "False",
+            "ProgressDeadlineExceeded",
+            "2026-11-23T14:00:30Z",
+        );
+    });
+    scene.now = at(60);
+    add("Failed/RolloutFailed", scene);
+    let mut scene = Scene::default().with_policy(checks).rolled_out();
+    scene.now = at(400);
+    add("Failed/ChecksFailed", scene);
+    let mut scene = Scene::default();
+    scene.request.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(3)));
+    add("Cancelled/Deleted", scene);
+    all
+}
+
+#[test]
+fn every_end_is_reached_and_reads_right() {
+    for (name, mut scene) in ends() {
+        // It may be written first and judged then; the word is the same from the first moment.
+        scene.settle();
+        assert_eq!(scene.word(), name);
+        let status = scene.status();
+        let map = condition_map(&status);
+        let (word, reason) = name.split_once('/').unwrap();
+        let good = word == "Succeeded" || name == "Superseded/NotLive";
+        let (truth, end) = if good {
+            ("True", "Complete")
+        } else {
+            ("False", "Failed")
+        };
+        assert_eq!(map["Ready"], (truth.to_owned(), word.to_owned()), "{name}");
+        assert_eq!(map[end], ("True".to_owned(), reason.to_owned()), "{name}");
+        assert_eq!(map.contains_key("Complete"), good, "{name}");
+        assert_eq!(map.contains_key("Failed"), !good, "{name}");
+        assert_eq!(map.contains_key("Stalled"), !good, "{name}");
+        assert!(!map.contains_key("Reconciling"), "{name}");
+        assert_eq!(map.contains_key("Denied"), word == "Denied", "{name}");
+        let expected = match (good, reason) {
+            (_, "Deleted") => Kstatus::Terminating,
+            (true, _) => Kstatus::Current,
+            (false, _) => Kstatus::Failed,
+        };
+        assert_eq!(compute(&scene.request), expected, "{name}");
+        assert_eq!(
+            Some(status.observed_generation),
+            scene.request.metadata.generation,
+            "{name}"
+        );
+        assert_eq!(
+            map.contains_key("Reported"),
+            status.incident.is_some(),
+            "{name}"
+        );
+        let wants_report = status.plan.is_some() && name != "Succeeded/DryRun";
+        assert_eq!(status.incident.is_some(), wants_report, "{name}");
+        assert_eq!(scene.request.metadata.finalizers, None, "{name}");
+        let claim = scene
+            .observed
+            .ledger
+            .found()
+            .and_then(|ledger| ledger.claim.clone());
+        assert_eq!(claim, None, "{name}");
+        let written = status
+            .targets
+            .first()
+            .is_some_and(|target| target.reverted_at.is_some());
+        let message = status.outcome.unwrap().message;
+        assert!(
+            !(written && message.contains("Nothing was changed")),
+            "{name}: {message}"
+        );
+        fits(&scene.request);
+    }
+}
+
+#[test]
+fn every_reason_is_an_end() {
+    let reached: Vec<String> = ends().iter().map(|(name, _)| (*name).to_owned()).collect();
+    let described = include_str!("../../api/src/conditions.rs");
+    let reasons = described.split("pub enum Reason").nth(1).unwrap();
+    let reasons = reasons.split('}').next().unwrap();
+    let missing: Vec<&str> = reasons
+        .lines()
+        .map(|line| line.trim().trim_end_matches(','))
+        .filter(|line| line.chars().next().is_some_and(char::is_uppercase))
+        .filter(|reason| {
+            !reached
+                .iter()
+                .any(|name| name.ends_with(&format!("/{reason}")))
+        })
+        .collect();
+    // A number that cannot be read is left out of the history and named in the refusal instead.
+    assert_eq!(missing, ["RevisionUnreadable"]);
+}
+
+/// What the API server checks of a condition.
+fn fits(request: &RollbackRequest) {
+    let status = request.status.clone().unwrap_or_default();
+    let mut types: Vec<_> = status.conditions.iter().map(|c| c.type_.clone()).collect();
+    types.dedup();
+    assert_eq!(types.len(), status.conditions.len());
+    assert!(types.len() <= 16);
+    for condition in &status.conditions {
+        assert!(condition.reason.chars().all(|c| c.is_ascii_alphanumeric()));
+        assert!(!condition.reason.is_empty() && condition.reason.len() <= 1024);
+        assert!(condition.message.chars().count() <= 32_768);
+        assert!(
+            condition.type_ == "Approved" || !condition.message.is_empty(),
+            "{}",
+            condition.type_
+        );
+        assert_eq!(
+            condition.observed_generation,
+            Some(status.observed_generation)
+        );
+    }
+}
+
+#[test]
+fn every_state_of_waiting_is_in_progress() {
+    let mut planning = Scene::default();
+    planning.observed.deployment = Seen::Unknown;
+    let mut waiting = Scene::default();
+    waiting.until(Phase::AwaitingApproval);
+    let mut invalid = waiting.clone();
+    approve(&mut invalid.request, "bob");
+    annotate(&mut invalid.request, rollback_api::CONFIRM, "?");
+    let mut unguarded = waiting.clone();
+    unguarded.observed.guard.missing.push("x".to_owned());
+    let mut rival = Scene::default().approved();
+    let Step::Claim { ledger, .. } = rival.decide().step else {
+        panic!("it claims");
+    };
+    let mut theirs = ledger;
+    theirs.claim.as_mut().unwrap().request_uid = "r-2".to_owned();
+    rival.observed.ledger = Seen::Found(theirs);
+    rival.observed.rival = Seen::Found(rollback_core::observed::Rival {
+        name: "r".to_owned(),
+        active: true,
+    });
+    let mut unasked = Scene::default().intended();
+    unasked.observed.access = Seen::Unknown;
+    let verifying = Scene::default()
+        .with_policy(json!({"verification": {"http": [{"name": "live", "port": 1, "path": "/"}]}}))
+        .rolled_out();
+    for (word, mut scene) in [
+        ("Planning", planning),
+        ("AwaitingApproval", waiting),
+        ("AwaitingApproval", invalid),
+        ("AwaitingApproval", unguarded),
+        ("BackingUp", rival),
+        ("Reverting", unasked),
+        ("RollingOut", Scene::default().reverted()),
+        ("Verifying", verifying),
+    ] {
+        let step = scene.settle();
+        assert!(
+            matches!(step, Step::Wait { until: Some(_) }),
+            "{word}: {step:?}"
+        );
+        assert_eq!(compute(&scene.request), Kstatus::InProgress, "{word}");
+        let map = condition_map(&scene.status());
+        assert_eq!(map["Ready"], ("False".to_owned(), word.to_owned()));
+        assert_eq!(map["Reconciling"], ("True".to_owned(), word.to_owned()));
+        for end in ["Complete", "Failed", "Stalled", "Denied", "Reported"] {
+            assert!(!map.contains_key(end), "{word} {end}");
+        }
+        fits(&scene.request);
+    }
+}
+
+#[test]
+fn a_request_that_nobody_looked_at_is_in_progress() {
+    // The definition gives every new object this status; kstatus would call one without a status done.
+    let mut request = Scene::default().request;
+    request.status = serde_json::from_value(json!({"observedGeneration": -1})).unwrap();
+    assert_eq!(compute(&request), Kstatus::InProgress);
+}
+
+#[test]
+fn a_changed_spec_is_in_progress_until_it_is_looked_at() {
+    let mut scene = Scene::default().rolled_out();
+    scene.settle();
+    scene.request.metadata.generation = Some(2);
+    assert_eq!(compute(&scene.request), Kstatus::InProgress);
+    scene.settle();
+    assert_eq!(compute(&scene.request), Kstatus::Current);
+}
+
+#[test]
+fn superseded_before_anything_was_written_is_for_git_no_failure() {
+    // An old manifest stays in Git while the version moves on; the application must not turn red for it.
+    let mut scene = Scene::default();
+    scene.until(Phase::AwaitingApproval);
+    scene.deploy(&template("v3"));
+    scene.settle();
+    assert_eq!(scene.outcome().word, Word::Superseded);
+    assert_eq!(compute(&scene.request), Kstatus::Current);
+}
+
+#[test]
+fn what_is_settled() {
+    let outcome = |word, reason| Outcome {
+        word,
+        reason,
+        message: String::new(),
+        by: None,
+        at: at(0),
+    };
+    for (word, reason, settled) in [
+        (Word::Succeeded, Reason::RolledBack, true),
+        (Word::Succeeded, Reason::Unverified, true),
+        (Word::Superseded, Reason::NotLive, true),
+        (Word::Superseded, Reason::TemplateChanged, false),
+        (Word::Denied, Reason::DeniedByApprover, false),
+        (Word::Cancelled, Reason::CancelledByUser, false),
+        (Word::Expired, Reason::NotApprovedInTime, false),
+        (Word::Refused, Reason::Paused, false),
+        (Word::Failed, Reason::ChecksFailed, false),
+    ] {
+        assert_eq!(is_settled(&outcome(word, reason)), settled, "{word:?}");
+    }
+}
+
+#[test]
+fn approved_is_true_false_or_absent() {
+    let mut scene = Scene::default().with_policy(json!({"approvals": {"required": 2}}));
+    scene.pass();
+    assert_eq!(condition_map(&scene.status())["Approved"].0, "False");
+    approve(&mut scene.request, "bob");
+    scene.settle();
+    let map = condition_map(&scene.status());
+    assert_eq!(
+        map["Approved"],
+        ("False".to_owned(), "AwaitingApproval".to_owned())
+    );
+    approve(&mut scene.request, "cat");
+    scene.until(Phase::BackingUp);
+    let status = scene.status();
+    let approved = status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == "Approved")
+        .unwrap();
+    assert_eq!(
+        (approved.status.as_str(), approved.message.as_str()),
+        ("True", "bob,cat")
+    );
+    // Ended without enough approvals, it says nothing; with them, it keeps saying so.
+    scene.observed.replica_sets.clear();
+    scene.settle();
+    assert_eq!(condition_map(&scene.status())["Approved"].0, "True");
+    let mut denied = Scene::default();
+    denied.until(Phase::AwaitingApproval);
+    annotate(&mut denied.request, rollback_api::DENIED_BY, "bob");
+    denied.settle();
+    assert!(!condition_map(&denied.status()).contains_key("Approved"));
+}
+
+#[test]
+fn transition_times_change_only_with_the_status() {
+    let since = |scene: &Scene, kind: &str| {
+        let status = scene.status();
+        let condition = status
+            .conditions
+            .iter()
+            .find(|c| c.type_ == kind)
+            .unwrap()
+            .clone();
+        condition.last_transition_time.0
+    };
+    let mut scene = Scene::default();
+    scene.pass();
+    assert_eq!(since(&scene, "Ready"), at(5));
+    scene.now = at(50);
+    approve(&mut scene.request, "bob");
+    scene.until(Phase::BackingUp);
+    assert_eq!(
+        (since(&scene, "Ready"), since(&scene, "Approved")),
+        (at(5), at(50))
+    );
+    scene.now = at(60);
+    scene.until(Phase::RollingOut);
+    scene.roll_out();
+    assert_eq!(
+        (since(&scene, "Reconciling"), since(&scene, "Approved")),
+        (at(5), at(50))
+    );
+    scene.now = at(70);
+    scene.settle();
+    assert_eq!(scene.word(), "Succeeded/Unverified");
+    assert_eq!(
+        (since(&scene, "Ready"), since(&scene, "Complete")),
+        (at(70), at(70))
+    );
+    let ended = scene.status();
+    scene.now = at(9999);
+    scene.settle();
+    assert_eq!(scene.status(), ended);
+    // A plan that lost its approvals is not approved from then on.
+    let mut scene = Scene::default().approved();
+    scene.now = at(80);
+    scene.observed.policy = Seen::Found(policy(json!({"environment": "staging"})));
+    scene.pass();
+    assert_eq!(since(&scene, "Approved"), at(80));
+}
+
+#[test]
+fn the_columns() {
+    let summary = |scene: &Scene| {
+        let summary = scene.status().summary.unwrap();
+        (summary.target, summary.to, summary.approved_by)
+    };
+    let mut scene = Scene::default();
+    scene.observed.deployment = Seen::Unknown;
+    scene.pass();
+    assert_eq!(
+        summary(&scene),
+        ("deployment/api".to_owned(), "previous".to_owned(), None)
+    );
+    let mut scene = Scene::new(&json!({"targets": [{"name": "api", "to": {"revision": 1}}]}));
+    scene.observed.deployment = Seen::Unknown;
+    scene.pass();
+    assert_eq!(summary(&scene).1, "revision 1");
+    let scene = Scene::default().approved();
+    assert_eq!(
+        summary(&scene),
+        (
+            "deployment/api".to_owned(),
+            "revision 1 (v1)".to_owned(),
+            Some("bob@broxiva.com".to_owned())
+        )
+    );
+    for (image, tag) in [
+        ("api:v1", "v1"),
+        ("localhost:5000/shop/api", "api"),
+        ("localhost:5000/shop/api:v1", "v1"),
+        ("api@sha256:abc", "abc"),
+    ] {
+        let mut scene = Scene::default();
+        scene.observed.replica_sets[0].0["spec"]["template"]["spec"]["containers"][0]["image"] =
+            json!(image);
+        scene.until(Phase::AwaitingApproval);
+        assert_eq!(summary(&scene).1, format!("revision 1 ({tag})"));
+    }
+    let mut none = Scene::new(&json!({"targets": []}));
+    none.settle();
+    assert_eq!(summary(&none).0, "?");
+    assert_eq!(digest("v1").len(), 71);
+}
+
+#[test]
+fn long_messages_are_cut() {
+    let mut scene =
+        Scene::default().with_policy(json!({"approvals": {"confirmPhrase": "x".repeat(9000)}}));
+    scene.settle();
+    for condition in scene.status().conditions {
+        assert!(condition.message.chars().count() <= 4000);
+    }
+}

@@ -1,0 +1,164 @@
+//! What happens to the Deployment, or to us, while the old version is rolling out.
+
+use anyhow::{Context, Result, ensure};
+use jiff::SignedDuration;
+use rollback_api::{Reason, Word};
+use serde_json::json;
+use testkit::scene::PATIENCE;
+use testkit::shop::{BEHAVIOUR, Behaviour};
+use testkit::{Scene, User, eventually, shop};
+
+use crate::stage::{
+    APP, REQUEST, delete_deployment, ensure_answers, ensure_ended, kill, number, progress,
+    replica_set, scene, start_rolling_out, stuck_then_well, template, text,
+};
+
+/// The pods of the old version get well, those that are still to come included.
+async fn heal(scene: &Scene) -> Result<()> {
+    let client = scene.client(User::Admin).await?;
+    let well = [(BEHAVIOUR, Behaviour::Ready.as_str())];
+    eventually("the request has ended", PATIENCE, async || {
+        shop::annotate_pods(&client, scene.ns(), APP, &well).await?;
+        let ended = scene.status(REQUEST).await?.outcome.is_some();
+        ensure!(ended, "it is still under way");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn case_52_a_new_version_meanwhile_supersedes() -> Result<()> {
+    let scene = scene("case-52").await?;
+    stuck_then_well(&scene).await?;
+    start_rolling_out(&scene).await?;
+    assert!(scene.image(APP).await?.ends_with(":v1"));
+    scene
+        .apply_deployment(shop::deployment(APP).version("v3"))
+        .await?;
+    let (request, outcome) = scene.wait_for_end(REQUEST).await?;
+    ensure_ended(&outcome, Word::Superseded, Reason::TemplateChanged)?;
+    assert!(progress(&request)?.reverted_at.is_some());
+    assert!(scene.image(APP).await?.ends_with(":v3"));
+    ensure_answers(&scene, &[200])
+}
+
+#[tokio::test]
+async fn case_52_scaling_and_annotating_meanwhile_do_not_matter() -> Result<()> {
+    let scene = scene("case-52-scale").await?;
+    stuck_then_well(&scene).await?;
+    start_rolling_out(&scene).await?;
+    let before = number(&scene.deployment(APP).await?, "/metadata/generation");
+    let annotate = json!({"metadata": {"annotations": {"broxiva.com/note": "on it"}}});
+    scene.patch_deployment(APP, annotate).await?;
+    let scale = json!({"spec": {"replicas": 3}});
+    scene.patch_deployment(APP, scale).await?;
+    // The controller has seen the third replica and goes on waiting.
+    eventually("the request waits for three", PATIENCE, async || {
+        let request = scene.request(REQUEST).await?;
+        let rollout = progress(&request)?.rollout.context("no rollout")?;
+        ensure!(rollout.desired == 3, "it waits for {}", rollout.desired);
+        Ok(())
+    })
+    .await?;
+    let waiting = scene.wait_for(REQUEST, "RollingOut").await?;
+    let deadline = progress(&waiting)?.rollout.map(|rollout| rollout.deadline);
+    heal(&scene).await?;
+    let (request, outcome) = scene.wait_for_end(REQUEST).await?;
+    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    let rollout = progress(&request)?.rollout.context("no rollout")?;
+    assert_eq!((rollout.desired, rollout.available), (3, 3));
+    assert_eq!(Some(rollout.deadline), deadline);
+    let after = scene.deployment(APP).await?;
+    assert_eq!(number(&after, "/metadata/generation"), before + 2);
+    assert_eq!(
+        template(&after),
+        template(&replica_set(&scene, "v1").await?)
+    );
+    ensure_answers(&scene, &[200])
+}
+
+#[tokio::test]
+async fn case_53_a_deployment_deleted_meanwhile_is_gone() -> Result<()> {
+    let scene = scene("case-53").await?;
+    stuck_then_well(&scene).await?;
+    start_rolling_out(&scene).await?;
+    delete_deployment(&scene).await?;
+    let (_, outcome) = scene.wait_for_end(REQUEST).await?;
+    ensure_ended(&outcome, Word::Failed, Reason::TargetGone)?;
+    assert_eq!(scene.artifacts("incident", REQUEST).await?.len(), 1);
+    ensure_answers(&scene, &[200])
+}
+
+/// The twin runs what was asked for and is well; it is not the Deployment that was rolled back.
+#[tokio::test]
+async fn case_53_a_deployment_made_again_meanwhile_is_gone() -> Result<()> {
+    let mut scene = scene("case-53-twin").await?;
+    stuck_then_well(&scene).await?;
+    start_rolling_out(&scene).await?;
+    let old = scene.deployment(APP).await?;
+    kill(&mut scene)?;
+    delete_deployment(&scene).await?;
+    let mut twin = shop::deployment(APP).build();
+    twin["spec"]["template"] = template(&old);
+    shop::apply(&scene.client(User::Admin).await?, scene.ns(), &twin).await?;
+    let twin = scene
+        .wait_for_deployment(APP, |deployment| {
+            number(deployment, "/status/updatedReplicas") > 0
+        })
+        .await?;
+    assert_eq!(template(&twin), template(&old));
+    assert_ne!(text(&twin, "/metadata/uid"), text(&old, "/metadata/uid"));
+    scene.start_controller().await?;
+    let (_, outcome) = scene.wait_for_end(REQUEST).await?;
+    ensure_ended(&outcome, Word::Failed, Reason::TargetGone)?;
+    ensure_answers(&scene, &[200])
+}
+
+#[tokio::test]
+async fn case_59_a_restart_does_not_move_the_deadline() -> Result<()> {
+    const SECONDS: i64 = 8;
+    let mut scene = scene("case-59").await?;
+    scene
+        .policy(json!({"rollout": {"timeoutSeconds": SECONDS}}))
+        .await?;
+    stuck_then_well(&scene).await?;
+    let request = start_rolling_out(&scene).await?;
+    let before = progress(&request)?;
+    let deadline = before.rollout.context("no rollout")?.deadline;
+    let reverted = before.reverted_at.context("not reverted")?;
+    assert_eq!(
+        deadline.duration_since(reverted),
+        SignedDuration::from_secs(SECONDS)
+    );
+    kill(&mut scene)?;
+    scene.start_controller().await?;
+    let (request, outcome) = scene.wait_for_end(REQUEST).await?;
+    ensure_ended(&outcome, Word::Failed, Reason::RolloutTimedOut)?;
+    let after = progress(&request)?;
+    assert_eq!(
+        after.rollout.map(|rollout| rollout.deadline),
+        Some(deadline)
+    );
+    assert_eq!(after.reverted_at, Some(reverted));
+    assert!(outcome.at >= deadline);
+    let late = outcome.at.duration_since(deadline);
+    assert!(late < SignedDuration::from_secs(SECONDS), "{late:#} late");
+    assert!(scene.image(APP).await?.ends_with(":v1"));
+    ensure_answers(&scene, &[200])
+}
+
+#[tokio::test]
+async fn case_59_a_restart_does_not_stop_the_rollout() -> Result<()> {
+    let mut scene = scene("case-59-well").await?;
+    stuck_then_well(&scene).await?;
+    let request = start_rolling_out(&scene).await?;
+    let deadline = progress(&request)?.rollout.map(|rollout| rollout.deadline);
+    kill(&mut scene)?;
+    scene.start_controller().await?;
+    heal(&scene).await?;
+    let (request, outcome) = scene.wait_for_end(REQUEST).await?;
+    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    let after = progress(&request)?.rollout.map(|rollout| rollout.deadline);
+    assert_eq!(after, deadline);
+    ensure_answers(&scene, &[200])
+}

@@ -1,0 +1,299 @@
+//! One run for each write and each kind of trouble.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::ExitStatusExt as _;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use axum::http::StatusCode;
+use futures::StreamExt as _;
+use testkit::Cluster;
+use testkit::proxy::{Fault, Point};
+use testkit::scene::CONTROLLER;
+use tokio::sync::oneshot;
+
+use crate::ending::Ending;
+use crate::run::{DEPLOYMENT, Run, is_counted, kind};
+
+/// How many runs there are at the same time.
+const AT_ONCE: usize = 6;
+/// The writes of which there may be more or fewer: progress is committed as it is seen.
+const COMMIT: &str = "PUT rollbackrequests/status";
+
+/// What goes wrong at a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The controller is killed there and started again.
+    Kill(Point),
+    /// The connection breaks, or the answer is a refusal; the controller lives on.
+    Fail(Point),
+}
+
+impl Trouble {
+    /// Every trouble that the controller survives.
+    pub fn without_a_kill() -> [Self; 5] {
+        let refused = |status| Self::Fail(Point::Refused(status));
+        [
+            Self::Fail(Point::BeforeForward),
+            Self::Fail(Point::AfterCommit),
+            refused(StatusCode::TOO_MANY_REQUESTS),
+            refused(StatusCode::SERVICE_UNAVAILABLE),
+            refused(StatusCode::INTERNAL_SERVER_ERROR),
+        ]
+    }
+
+    fn point(self) -> Point {
+        match self {
+            Self::Kill(point) | Self::Fail(point) => point,
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Kill(point) => format!("killed {point:?}"),
+            Self::Fail(Point::Refused(status)) => format!("answered {}", status.as_u16()),
+            Self::Fail(point) => format!("cut off {point:?}"),
+        }
+    }
+}
+
+/// The write at which it happens: the n-th of its kind, from 1.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    kind: String,
+    nth: usize,
+}
+
+/// What one run came to.
+struct Row {
+    place: Place,
+    trouble: Trouble,
+    namespace: String,
+    /// Where the request was when it happened; `None` when it never happened.
+    hit: Option<String>,
+    took: Duration,
+}
+
+/// Runs everything and prints a table.
+pub async fn check(name: &str, troubles: &[Trouble]) -> Result<()> {
+    let began = Instant::now();
+    let places = places(name).await?;
+    let jobs = places
+        .iter()
+        .flat_map(|place| troubles.iter().map(|trouble| (place.clone(), *trouble)));
+    let mut rows = all(name, jobs).await?;
+    // Until there is no such commit any more: the first run need not have been the longest.
+    let commits = places.iter().filter(|place| place.kind == COMMIT).count();
+    for nth in commits + 1.. {
+        let place = Place {
+            kind: COMMIT.to_owned(),
+            nth,
+        };
+        let jobs = troubles.iter().map(|trouble| (place.clone(), *trouble));
+        let more = all(name, jobs).await?;
+        let over = more.iter().all(|row| row.hit.is_none());
+        rows.extend(more);
+        if over {
+            break;
+        }
+    }
+    print(&rows, troubles, began.elapsed());
+    everything_was_hit(&rows, &places, troubles)?;
+
+    let namespaces: Vec<&str> = rows.iter().map(|row| row.namespace.as_str()).collect();
+    for (row, patches) in rows.iter().zip(patches(&namespaces)?) {
+        let at = format!("{:?}, {}", row.place, row.trouble.name());
+        ensure!(patches == 1, "{patches} reverts in the run of {at}");
+    }
+    Ok(())
+}
+
+/// The writes of a run that nobody disturbs.
+async fn places(name: &str) -> Result<Vec<Place>> {
+    let run = Run::new(name, "v1").await?;
+    let _controller = run.start_controller().await?;
+    run.ask().await?;
+    run.approve().await?;
+    run.wait_for(&Ending::undisturbed()).await?;
+    ensure!(patches(&[run.ns()])? == [1], "not one revert");
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mutations = run.proxy.mutations();
+    Ok(mutations
+        .iter()
+        .filter(|mutation| is_counted(mutation))
+        .map(|mutation| {
+            let kind = kind(mutation);
+            let nth = counts.entry(kind.clone()).or_default();
+            *nth += 1;
+            Place { kind, nth: *nth }
+        })
+        .collect())
+}
+
+async fn all(name: &str, jobs: impl Iterator<Item = (Place, Trouble)>) -> Result<Vec<Row>> {
+    let runs = jobs.map(|(place, trouble)| async move {
+        let at = format!("{place:?}, {}", trouble.name());
+        disturbed(name, place, trouble).await.context(at)
+    });
+    // Boxed, or the compiler has to prove too much about all of them at once.
+    let runs: Vec<_> = runs.map(Box::pin).collect();
+    let results: Vec<_> = futures::stream::iter(runs)
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    let mut rows = Vec::new();
+    let mut failures = Vec::new();
+    for result in results {
+        match result {
+            Ok(row) => rows.push(row),
+            Err(error) => failures.push(format!("{error:?}")),
+        }
+    }
+    let count = failures.len();
+    ensure!(
+        failures.is_empty(),
+        "{count} runs failed:\n{}",
+        failures.join("\n\n")
+    );
+    Ok(rows)
+}
+
+/// One run with trouble.
+async fn disturbed(name: &str, place: Place, trouble: Trouble) -> Result<Row> {
+    let run = Run::new(name, "v1").await?;
+    let began = Instant::now();
+    let controller = run.start_controller().await?;
+    let (tell, mut told) = oneshot::channel();
+    let killer = controller.killer();
+    let wanted = place.kind.clone();
+    let fault = Fault::new(place.nth, trouble.point())
+        .only(move |mutation| is_counted(mutation) && kind(mutation) == wanted)
+        .run(move || {
+            if let Trouble::Kill(_) = trouble {
+                killer.kill();
+            }
+            drop(tell.send(()));
+        });
+    run.proxy.arm(fault);
+
+    let mut story = pin!(async {
+        run.ask().await?;
+        run.approve().await?;
+        run.wait_for(&Ending::undisturbed()).await
+    });
+    let early = tokio::select! {
+        biased;
+        hit = &mut told => { hit?; None }
+        end = &mut story => Some(end),
+    };
+    let over = early.is_some();
+    if let Some(end) = early {
+        end.with_context(|| controller.log())?;
+    }
+    let happened = !over || run.proxy.fired() > 0;
+    let mut hit = None;
+    if happened {
+        if over {
+            // After the answer to the very last write.
+            tokio::time::timeout(Duration::from_secs(10), &mut told).await??;
+        }
+        let mut now = controller;
+        if let Trouble::Kill(_) = trouble {
+            let status = now.exited()?.context("the controller is not gone")?;
+            ensure!(status.signal() == Some(9), "it ended by itself: {status}");
+            hit = Some(run.whereabouts().await?);
+            now = run.start_controller().await?;
+        } else {
+            hit = Some(run.whereabouts().await?);
+        }
+        let end = async {
+            if !over {
+                story.await?;
+            }
+            run.wait_for(&Ending::undisturbed()).await
+        };
+        end.await.with_context(|| now.log())?;
+        ensure!(now.exited()?.is_none(), "it ended: {}", now.log());
+    }
+    Ok(Row {
+        place,
+        trouble,
+        namespace: run.ns().to_owned(),
+        hit,
+        took: began.elapsed(),
+    })
+}
+
+/// Each write of each kind that has a fixed number, and commits at every stage.
+fn everything_was_hit(rows: &[Row], places: &[Place], troubles: &[Trouble]) -> Result<()> {
+    for trouble in troubles {
+        let mine = || rows.iter().filter(|row| row.trouble == *trouble);
+        for place in places.iter().filter(|place| place.kind != COMMIT) {
+            let hit = mine().any(|row| row.place == *place && row.hit.is_some());
+            ensure!(hit, "{place:?} was never {}", trouble.name());
+        }
+        let stages: BTreeSet<&str> = mine()
+            .filter(|row| row.place.kind == COMMIT)
+            .filter_map(|row| row.hit.as_deref())
+            .collect();
+        if *trouble == Trouble::Kill(Point::AfterCommit) {
+            for stage in [
+                "Planning",
+                "AwaitingApproval",
+                "BackingUp",
+                "Reverting",
+                "RollingOut",
+                "Verifying",
+                "Succeeded",
+                "Succeeded, reported",
+            ] {
+                ensure!(
+                    stages.contains(stage),
+                    "no commit of {stage} was {}: {stages:?}",
+                    trouble.name()
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many writes of the controller changed the Deployment, in each of these namespaces.
+pub fn patches(namespaces: &[&str]) -> Result<Vec<usize>> {
+    let audit = Cluster::shared_now()
+        .and_then(Cluster::audit)
+        .context("no audit log")?;
+    let writes = audit.events_of_user(CONTROLLER)?;
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for event in &writes {
+        let write = event.resource == "deployments"
+            && event.name == DEPLOYMENT
+            && !["get", "list", "watch"].contains(&event.verb.as_str());
+        if write && event.succeeded() && !event.is_dry_run() {
+            *counts.entry(&event.namespace).or_default() += 1;
+        }
+    }
+    Ok(namespaces
+        .iter()
+        .map(|namespace| counts.get(namespace).copied().unwrap_or_default())
+        .collect())
+}
+
+fn print(rows: &[Row], troubles: &[Trouble], took: Duration) {
+    let mut sorted: Vec<&Row> = rows.iter().collect();
+    sorted.sort_by(|a, b| a.place.cmp(&b.place));
+    println!("{:<24} {:<32} {:<24} {:>6}", "trouble", "write", "request was", "took");
+    for row in sorted {
+        let write = format!("{} #{}", row.place.kind, row.place.nth);
+        let hit = row.hit.as_deref().unwrap_or("- no such write -");
+        let seconds = row.took.as_secs_f64();
+        println!("{:<24} {write:<32} {hit:<24} {seconds:>5.1}s", row.trouble.name());
+    }
+    for trouble in troubles {
+        let mine: Vec<&Row> = rows.iter().filter(|row| row.trouble == *trouble).collect();
+        let hit = mine.iter().filter(|row| row.hit.is_some()).count();
+        println!("{:<24} {hit} of {} runs", trouble.name(), mine.len());
+    }
+    println!("{} runs in {:.0} s", rows.len(), took.as_secs_f64());
+}
