@@ -6,6 +6,7 @@
 //! - [`RevisionLedger`]: the controller's memory about one Deployment, and the lock on it.
 
 pub mod conditions;
+pub mod identity;
 pub mod ledger;
 pub mod names;
 pub mod policy;
@@ -13,6 +14,7 @@ pub mod request;
 pub mod status;
 
 pub use conditions::{ConditionType, Reason, Word};
+pub use identity::Identity;
 pub use ledger::{RevisionLedger, RevisionLedgerSpec};
 pub use names::*;
 pub use policy::{RollbackPolicy, RollbackPolicySpec};

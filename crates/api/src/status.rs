@@ -6,8 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{Environment, HttpCheck};
-use crate::request::Identity;
-use crate::{Reason, Word};
+use crate::{Identity, Reason, Word};
 
 /// Status of a `RollbackRequest`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use rollback_api::request::Identity;
+use rollback_api::Identity;
 use rollback_api::status::{Approval, Plan};
 use rollback_api::{
     APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CANCELLED_BY, CONFIRM, DENIED_BY, DENIED_REASON,

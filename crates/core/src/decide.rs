@@ -25,7 +25,7 @@ use crate::time;
 use ending::winding_up;
 use preconditions::revalidate;
 use recovery::{rolling_out, verifying};
-use revert::{backing_up, reverting};
+use revert::writing;
 
 /// The next step of `request`, given what was observed at `now`.
 ///
@@ -64,8 +64,7 @@ fn advance(
     match phase {
         Phase::Planning => planning(request, observed, status, now),
         Phase::AwaitingApproval => awaiting_approval(request, observed, status, now),
-        Phase::BackingUp => backing_up(request, observed, status, now),
-        Phase::Reverting => reverting(request, observed, status, now),
+        Phase::BackingUp | Phase::Reverting => writing(request, observed, status, now),
         Phase::RollingOut => rolling_out(request, observed, status, now),
         Phase::Verifying => verifying(request, observed, status, now),
         Phase::Ended => winding_up(request, observed, status),

@@ -90,8 +90,14 @@ pub fn fold(rules: &Rules, status: &mut VerificationStatus, readings: &[Reading]
 
 /// What the checks say together, at `now`.
 pub fn verdict(rules: &Rules, status: &VerificationStatus, now: Timestamp) -> Verdict {
+    let unknown = rules
+        .http
+        .iter()
+        .filter(|check| status.checks.iter().all(|state| state.name != check.name))
+        .map(|check| format!("check {} ({}): never asked", check.name, check.path));
     let waiting: Vec<String> = open(rules, status)
         .map(|(check, state)| describe(check, state))
+        .chain(unknown)
         .collect();
     if waiting.is_empty() {
         return Verdict::Passed;

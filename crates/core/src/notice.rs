@@ -26,8 +26,8 @@ pub struct Notice {
     pub note: String,
 }
 
-/// Longest note of an Event that the API server takes.
-const NOTE_LIMIT: usize = 1000;
+/// Longest note of an Event that the API server takes, in bytes.
+const NOTE_LIMIT: usize = 1024;
 
 impl Notice {
     /// Name of the Event: the same for the same fact.
@@ -52,12 +52,14 @@ impl Notice {
 pub fn notices(status: &RollbackRequestStatus) -> Vec<Notice> {
     let mut notices = Vec::new();
     let mut tell = |at, warning, reason, action, note: String| {
+        let mut note = plain(&note, NOTE_LIMIT);
+        note.truncate(note.floor_char_boundary(NOTE_LIMIT));
         notices.push(Notice {
             at,
             warning,
             reason,
             action,
-            note: plain(&note, NOTE_LIMIT),
+            note,
         });
     };
     if let Some(plan) = &status.plan {

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use rollback_api::request::{Category, Identity, Urgency};
+use rollback_api::Identity;
+use rollback_api::request::{Category, Urgency};
 use rollback_api::status::{Approval, ImageChange, Outcome, Plan, TargetStatus};
 use rollback_api::{RollbackRequest, RollbackRequestStatus, Word};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::artifact::{self, Artifact, Kind};
 use crate::text::{code, markdown, plain, quote};
@@ -17,6 +19,11 @@ use crate::time::{self, human, stamp};
 const REVIEW_WITHIN_HOURS: i64 = 48;
 /// Longest free text that is repeated.
 const TEXT_LIMIT: usize = 4000;
+/// Longest JSON that is kept as it is, in bytes. A ConfigMap holds 1 MiB.
+const DATA_LIMIT: usize = 256 * 1024;
+/// Longest text and longest list of a JSON that was too long.
+const SHORT_LIMIT: usize = 200;
+const SHORT_LIST: usize = 20;
 /// Longest single line that is repeated.
 const LINE_LIMIT: usize = 500;
 
@@ -65,7 +72,7 @@ pub fn incident(request: &RollbackRequest, status: &RollbackRequestStatus) -> Op
     }
     let report = gather(request, status, plan, outcome);
     let stem = artifact::incident_stem(outcome);
-    let json = serde_json::to_string_pretty(&report).unwrap_or_default();
+    let json = data(&report);
     Some(Artifact {
         kind: Kind::Incident,
         name: artifact::incident_name(request, outcome),
@@ -74,6 +81,29 @@ pub fn incident(request: &RollbackRequest, status: &RollbackRequestStatus) -> Op
             (format!("{stem}.json"), json),
         ]),
     })
+}
+
+/// The report as JSON. What others made too long to fit beside the page is cut.
+fn data(report: &Report) -> String {
+    let json = serde_json::to_string_pretty(report).unwrap_or_default();
+    if json.len() <= DATA_LIMIT {
+        return json;
+    }
+    let mut value = serde_json::to_value(report).unwrap_or_default();
+    shorten(&mut value);
+    serde_json::to_string_pretty(&value).unwrap_or_default()
+}
+
+fn shorten(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = plain(text, SHORT_LIMIT),
+        Value::Array(items) => {
+            items.truncate(SHORT_LIST);
+            items.iter_mut().for_each(shorten);
+        }
+        Value::Object(map) => map.values_mut().for_each(shorten),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 fn gather<'a>(

@@ -30,6 +30,15 @@ pub fn markdown(text: &str, limit: usize) -> String {
                 escaped.push('\\');
                 escaped.push(c);
             }
+            // At the beginning of a line these make a list, or a heading of the line before.
+            '-' | '+' | '=' if text[..index].trim().is_empty() => {
+                escaped.push('\\');
+                escaped.push(c);
+            }
+            '.' | ')' if is_number(&text[..index]) => {
+                escaped.push('\\');
+                escaped.push(c);
+            }
             // An address in running text would become a link, and a name would call somebody.
             ':' if rest.starts_with("://") => escaped.push_str("&#58;"),
             '.' if ends_with_www(&text[..index]) => escaped.push_str("&#46;"),
@@ -39,6 +48,11 @@ pub fn markdown(text: &str, limit: usize) -> String {
         before = c;
     }
     escaped
+}
+
+fn is_number(text: &str) -> bool {
+    let text = text.trim();
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_digit())
 }
 
 fn ends_with_www(text: &str) -> bool {
@@ -59,15 +73,14 @@ pub fn quote(text: &str, limit: usize) -> String {
 
 /// A code span of Markdown that shows `text` and does nothing else.
 pub fn code(text: &str, limit: usize) -> String {
-    format!(
-        "`{}`",
-        plain(text, limit).replace('`', "'").replace('|', "¦")
-    )
+    let text = plain(text, limit).replace('`', "'").replace('|', "¦");
+    // Two backticks with nothing between them would open a span that others close.
+    format!("`{}`", if text.is_empty() { " " } else { &text })
 }
 
 /// Characters that make text read in another order than it is written.
 fn is_bidi(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}')
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{2028}' | '\u{2029}')
 }
 
 #[cfg(test)]

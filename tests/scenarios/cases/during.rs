@@ -89,7 +89,7 @@ async fn case_53_a_deployment_deleted_meanwhile_is_gone() -> Result<()> {
     ensure_answers(&scene, &[200])
 }
 
-/// The twin runs what was asked for and is well; it is not the Deployment that was rolled back.
+/// The twin has the very template that was asked for; it is not the Deployment that was rolled back.
 #[tokio::test]
 async fn case_53_a_deployment_made_again_meanwhile_is_gone() -> Result<()> {
     let mut scene = scene("case-53-twin").await?;

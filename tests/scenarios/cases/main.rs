@@ -6,6 +6,9 @@
 //! deadline, and asserts on what the API server holds and what its audit log says.
 
 mod during;
+mod history;
+mod limits;
+mod odd;
 mod races;
 mod selection;
 mod stage;

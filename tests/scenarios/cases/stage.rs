@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, PropagationPolicy};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy};
 use kube::core::DynamicObject;
 use kube::{Api, Client};
 use rollback_api::status::{Outcome, PlannedTarget, TargetStatus};
@@ -266,4 +266,76 @@ pub async fn start_rolling_out(scene: &Scene) -> Result<RollbackRequest> {
         .await?;
     scene.approve(REQUEST, User::Approver).await?;
     scene.wait_for(REQUEST, "RollingOut").await
+}
+
+/// Deploys these versions, one after the other.
+pub async fn deploy_all(scene: &Scene, versions: &[&str]) -> Result<()> {
+    for version in versions {
+        scene.deploy(shop::deployment(APP).version(version)).await?;
+    }
+    Ok(())
+}
+
+/// Patches an object of any kind as the administrator (merge patch).
+pub async fn patch(
+    scene: &Scene,
+    api_version: &str,
+    kind: &str,
+    name: &str,
+    patch: &Value,
+) -> Result<()> {
+    let client = scene.client(User::Admin).await?;
+    let api = shop::api(&client, scene.ns(), api_version, kind);
+    api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .with_context(|| format!("patching {kind} {name}"))?;
+    Ok(())
+}
+
+/// Annotates the `ReplicaSet` with this tag; null removes.
+pub async fn annotate_replica_set(
+    scene: &Scene,
+    tag: &str,
+    key: &str,
+    value: Option<&str>,
+) -> Result<()> {
+    let set = replica_set(scene, tag).await?;
+    let annotated = serde_json::json!({"metadata": {"annotations": {key: value}}});
+    patch(
+        scene,
+        "apps/v1",
+        "ReplicaSet",
+        text(&set, "/metadata/name"),
+        &annotated,
+    )
+    .await
+}
+
+/// The reason of a condition of a Deployment.
+pub fn condition<'a>(deployment: &'a Value, kind: &str) -> Option<&'a str> {
+    let conditions = deployment.pointer("/status/conditions")?.as_array()?;
+    conditions
+        .iter()
+        .find(|condition| condition["type"] == kind)?
+        .get("reason")?
+        .as_str()
+}
+
+/// Limits what the namespace may hold, and waits until the limit is enforced.
+pub async fn quota(scene: &Scene, resource: &str, most: u32) -> Result<()> {
+    let client = scene.client(User::Admin).await?;
+    let quota = serde_json::json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "tight"},
+        "spec": {"hard": {resource: most.to_string()}},
+    });
+    shop::apply(&client, scene.ns(), &quota).await?;
+    let api = shop::api(&client, scene.ns(), "v1", "ResourceQuota");
+    eventually("the quota is counted", PATIENCE, async || {
+        let quota = api.get("tight").await?;
+        let used = quota.data.pointer("/status/used");
+        let counted = used.and_then(|used| used.get(resource));
+        ensure!(counted.is_some(), "it is {:?}", quota.data);
+        Ok(())
+    })
+    .await
 }

@@ -24,11 +24,7 @@ use run::{DEPLOYMENT, PROGRAM, REQUEST, Run, is_counted};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_write_it_ends_as_if_nothing_had_happened() -> Result<()> {
-    let kills = [
-        Point::BeforeForward,
-        Point::AfterCommit,
-        Point::AfterAnswer,
-    ];
+    let kills = [Point::BeforeForward, Point::AfterCommit, Point::AfterAnswer];
     matrix::check("kill", &kills.map(Trouble::Kill)).await
 }
 
@@ -127,14 +123,14 @@ async fn restarted_over_and_over_it_reverts_once() -> Result<()> {
     loop {
         let fired = run.proxy.fired();
         let killer = controller.killer();
-        let fault = Fault::new(3, Point::AfterCommit)
-            .only(is_counted)
+        let fault = Fault::new(1, Point::AfterCommit)
+            .only(|mutation| is_counted(mutation) && !mutation.path.ends_with("/events"))
             .run(move || killer.kill());
         run.proxy.arm(fault);
         let over = eventually("it was killed, or it is over", PATIENCE, async || {
-            let killed = controller.exited()?.is_some();
+            let gone = controller.exited()?.is_some();
             let over = run.is_over().await?;
-            ensure!(killed || over, "it is still at work");
+            ensure!(gone || over, "it is still at work");
             Ok(over)
         })
         .await?;
@@ -152,7 +148,7 @@ async fn restarted_over_and_over_it_reverts_once() -> Result<()> {
     let _controller = run.start_controller().await?;
     run.wait_for(&expected).await?;
     assert!(lives >= 5, "it was killed only {lives} times");
-    assert_eq!(matrix::patches(&[run.ns()])?, [1]);
+    assert_eq!(matrix::patches(&[run.ns()]).await?, [1]);
     Ok(())
 }
 
@@ -192,7 +188,7 @@ async fn silence(name: &str, point: Point, silence: Silence) -> Result<()> {
         return Err(error.context(controller.log()));
     }
     ensure!(
-        matrix::patches(&[run.ns()])? == [1],
+        matrix::patches(&[run.ns()]).await? == [1],
         "{name}: not one revert"
     );
     Ok(())
@@ -207,11 +203,15 @@ fn kill(scene: &mut Scene) -> Result<()> {
 }
 
 async fn approvals(scene: &Scene, count: usize) -> Result<()> {
-    eventually("the approval is counted", Duration::from_secs(20), async || {
-        let counted = scene.status(REQUEST).await?.approvals.len();
-        ensure!(counted == count, "{counted} are counted");
-        Ok(())
-    })
+    eventually(
+        "the approval is counted",
+        Duration::from_secs(20),
+        async || {
+            let counted = scene.status(REQUEST).await?.approvals.len();
+            ensure!(counted == count, "{counted} are counted");
+            Ok(())
+        },
+    )
     .await
 }
 

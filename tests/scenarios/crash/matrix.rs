@@ -102,7 +102,7 @@ pub async fn check(name: &str, troubles: &[Trouble]) -> Result<()> {
     everything_was_hit(&rows, &places, troubles)?;
 
     let namespaces: Vec<&str> = rows.iter().map(|row| row.namespace.as_str()).collect();
-    for (row, patches) in rows.iter().zip(patches(&namespaces)?) {
+    for (row, patches) in rows.iter().zip(patches(&namespaces).await?) {
         let at = format!("{:?}, {}", row.place, row.trouble.name());
         ensure!(patches == 1, "{patches} reverts in the run of {at}");
     }
@@ -116,7 +116,7 @@ async fn places(name: &str) -> Result<Vec<Place>> {
     run.ask().await?;
     run.approve().await?;
     run.wait_for(&Ending::undisturbed()).await?;
-    ensure!(patches(&[run.ns()])? == [1], "not one revert");
+    ensure!(patches(&[run.ns()]).await? == [1], "not one revert");
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mutations = run.proxy.mutations();
     Ok(mutations
@@ -173,7 +173,8 @@ async fn disturbed(name: &str, place: Place, trouble: Trouble) -> Result<Row> {
             if let Trouble::Kill(_) = trouble {
                 killer.kill();
             }
-            drop(tell.send(()));
+            // Nobody listens any more when the run has failed.
+            let _ = tell.send(());
         });
     run.proxy.arm(fault);
 
@@ -239,7 +240,6 @@ fn everything_was_hit(rows: &[Row], places: &[Place], troubles: &[Trouble]) -> R
             .collect();
         if *trouble == Trouble::Kill(Point::AfterCommit) {
             for stage in [
-                "Planning",
                 "AwaitingApproval",
                 "BackingUp",
                 "Reverting",
@@ -260,10 +260,8 @@ fn everything_was_hit(rows: &[Row], places: &[Place], troubles: &[Trouble]) -> R
 }
 
 /// How many writes of the controller changed the Deployment, in each of these namespaces.
-pub fn patches(namespaces: &[&str]) -> Result<Vec<usize>> {
-    let audit = Cluster::shared_now()
-        .and_then(Cluster::audit)
-        .context("no audit log")?;
+pub async fn patches(namespaces: &[&str]) -> Result<Vec<usize>> {
+    let audit = Cluster::shared().await?.audit().context("no audit log")?;
     let writes = audit.events_of_user(CONTROLLER)?;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for event in &writes {
@@ -283,12 +281,18 @@ pub fn patches(namespaces: &[&str]) -> Result<Vec<usize>> {
 fn print(rows: &[Row], troubles: &[Trouble], took: Duration) {
     let mut sorted: Vec<&Row> = rows.iter().collect();
     sorted.sort_by(|a, b| a.place.cmp(&b.place));
-    println!("{:<24} {:<32} {:<24} {:>6}", "trouble", "write", "request was", "took");
+    println!(
+        "{:<24} {:<32} {:<24} {:>6}",
+        "trouble", "write", "request was", "took"
+    );
     for row in sorted {
         let write = format!("{} #{}", row.place.kind, row.place.nth);
         let hit = row.hit.as_deref().unwrap_or("- no such write -");
         let seconds = row.took.as_secs_f64();
-        println!("{:<24} {write:<32} {hit:<24} {seconds:>5.1}s", row.trouble.name());
+        println!(
+            "{:<24} {write:<32} {hit:<24} {seconds:>5.1}s",
+            row.trouble.name()
+        );
     }
     for trouble in troubles {
         let mine: Vec<&Row> = rows.iter().filter(|row| row.trouble == *trouble).collect();

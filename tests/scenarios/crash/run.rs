@@ -33,7 +33,11 @@ impl Run {
         let cluster = scene.cluster;
         let proxy = Proxy::start(&cluster.server()?, &cluster.ca()?).await?;
         scene.kubeconfig = cluster
-            .service_account_kubeconfig("rollback-system", "rollback-controller", Some(&proxy.url()))
+            .service_account_kubeconfig(
+                "rollback-system",
+                "rollback-controller",
+                Some(&proxy.url()),
+            )
             .await?;
         let health = HealthServer::start().await?;
         let check = json!({"name": "ready", "port": HEALTH_PORT, "path": "/health/ready", "periodSeconds": 1});

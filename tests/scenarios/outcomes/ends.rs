@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use rollback_api::{CANCELLED_BY, DENIED_BY, DENIED_REASON, Reason, Word};
 use serde_json::json;
 use testkit::health::{HEALTH_PORT, HealthServer};
-use testkit::scene::{condition, request};
-use testkit::{User, shop};
+use testkit::scene::{PATIENCE, condition, request};
+use testkit::{User, eventually, shop};
 
 use crate::expect::{End, artifacts, columns, events, scene};
 use crate::people::{delete_request, wait_until_gone};
@@ -31,13 +31,17 @@ async fn rolled_back_when_every_check_passes() -> Result<()> {
         condition(&waiting, "Reconciling").is_some_and(|(status, ..)| status == "True"),
         "kstatus has to see work in progress"
     );
-    let (_, _, how) = condition(&waiting, "Ready").context("no Ready")?;
-    for part in [
-        "kubectl annotate rbr api-5xx",
-        "confirm=\"ROLLBACK PRODUCTION\"",
-    ] {
-        ensure!(how.contains(part), "{part} is not in {how}");
-    }
+    eventually("it is said how to approve", PATIENCE, async || {
+        let (_, _, how) =
+            condition(&scene.request("api-5xx").await?, "Ready").context("no Ready")?;
+        let parts = [
+            "kubectl annotate rbr api-5xx",
+            "confirm=\"ROLLBACK PRODUCTION\"",
+        ];
+        ensure!(parts.iter().all(|part| how.contains(part)), "{how}");
+        Ok(())
+    })
+    .await?;
     scene.approve("api-5xx", User::Approver).await?;
     let end = End::well(Reason::RolledBack).saying(&["2 of 2 checks passed"]);
     end.check(&scene, "api-5xx").await?;

@@ -6,4 +6,6 @@
 
 mod ends;
 mod expect;
+mod failed;
 mod people;
+mod refused;

@@ -6,7 +6,7 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::api::PostParams;
 use kube::{Api, Client};
-use rollback_api::request::Identity;
+use rollback_api::Identity;
 use rollback_api::{GROUP, RollbackRequest};
 use rollback_core::observed::Access;
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rollback_api::status::{Outcome, PlannedTarget};
 use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
 
-use super::revert::reverted;
+use super::recovery::reverted;
 use super::{finish, only_target, uid};
 use crate::conditions::Stand;
 use crate::history::History;
@@ -58,9 +58,14 @@ fn before_revert<'a>(
     } else if digest == target.from_digest {
         Before::AsPlanned(deployment)
     } else {
+        let reason = if intended {
+            Reason::TemplateChanged
+        } else {
+            Reason::NotLive
+        };
         Before::Over(end(
             Word::Superseded,
-            Reason::TemplateChanged,
+            reason,
             format!(
                 "Somebody deployed another version of {} since the plan was made, so what the plan calls bad does not run any more. {effect} Create a new request if the new version has to be rolled back too.",
                 target.name

@@ -1,16 +1,48 @@
 //! From the revert to the end: the rollout, then the checks.
 
 use jiff::Timestamp;
+use rollback_api::status::RolloutStatus;
 use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
 
 use super::{finish, only_target};
 use crate::conditions::Stand;
 use crate::health;
-use crate::observed::Observed;
+use crate::observed::{Deployment, Observed};
 use crate::plan::end;
 use crate::rollout::{self, Counts, Rollout};
 use crate::step::Step;
 use crate::text::plain;
+use crate::time;
+
+/// Stores that the Deployment has the old template, and from when its time counts.
+pub(super) fn reverted(
+    deployment: &Deployment,
+    status: &mut RollbackRequestStatus,
+    now: Timestamp,
+) -> Stand {
+    let timeout = status
+        .plan
+        .as_ref()
+        .map_or(0, |plan| plan.rules.rollout_timeout_seconds);
+    if let Some(progress) = status.targets.first_mut() {
+        progress.reverted_at = Some(now);
+        progress.rollout = Some(RolloutStatus {
+            deadline: time::after(now, i64::from(timeout)),
+            desired: deployment.desired(),
+            updated: 0,
+            available: 0,
+            completed_at: None,
+        });
+        // What the Deployment controller says before it has looked at our write is about the bad version.
+        if let (true, Some(revert)) = (
+            deployment.observed_generation() < deployment.generation(),
+            &mut progress.revert,
+        ) {
+            revert.progressing = deployment.progressing();
+        }
+    }
+    Stand::new(Step::Again, "The old template is in place.")
+}
 
 pub(super) fn rolling_out(
     request: &RollbackRequest,

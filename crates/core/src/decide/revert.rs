@@ -1,9 +1,7 @@
 //! From the claim to the one write.
 
 use jiff::Timestamp;
-use rollback_api::status::{
-    Artifact as ArtifactStatus, Outcome, PlannedTarget, Revert as Intent, RolloutStatus,
-};
+use rollback_api::status::{Artifact as ArtifactStatus, Outcome, PlannedTarget, Revert as Intent};
 use rollback_api::{CHANGE_CAUSE, Reason, RollbackRequest, RollbackRequestStatus, Word};
 use serde_json::{Value, json};
 
@@ -18,7 +16,9 @@ use crate::template::Template;
 use crate::text::plain;
 use crate::{artifact, ledger, time};
 
-pub(super) fn backing_up(
+/// The way to the one write: claim, backup, intent, patch. A pass that begins in the middle goes on
+/// from there.
+pub(super) fn writing(
     request: &RollbackRequest,
     observed: &Observed,
     status: &mut RollbackRequestStatus,
@@ -28,7 +28,7 @@ pub(super) fn backing_up(
         Ok(deployment) => deployment,
         Err(stand) => return stand,
     };
-    let Some((_, target, _)) = only_target(status) else {
+    let Some((_, target, progress)) = only_target(status) else {
         return Stand::new(Step::Again, "The plan is missing.");
     };
     if let Err(stand) = hold_claim(request, observed, target, now) {
@@ -38,30 +38,31 @@ pub(super) fn backing_up(
         Ok(template) => template,
         Err(outcome) => return finish(status, outcome),
     };
-    match observed.backup {
-        Seen::Unknown => Stand::recheck(now, "Reading the backup."),
-        Seen::Absent => {
-            let backup = artifact::backup(request, target, deployment, &restored);
-            Stand::new(
-                Step::BackUp(backup),
-                format!("Saving Deployment {}.", target.name),
-            )
+    let backup = match (&progress.backup, &observed.backup) {
+        (Some(known), _) => known.clone(),
+        (None, Seen::Found(at)) => ArtifactStatus {
+            config_map: artifact::backup_name(request, &target.name),
+            at: *at,
+        },
+        (None, Seen::Absent) => {
+            let step = Step::BackUp(artifact::backup(request, target, deployment, &restored));
+            return Stand::new(step, format!("Saving Deployment {}.", target.name));
         }
-        Seen::Found(at) => {
-            let config_map = artifact::backup_name(request, &target.name);
-            let step = Step::Revert(revert(request, target, deployment, &restored));
-            let message = format!("Writing the old template to Deployment {}.", target.name);
-            let intent = Intent {
-                intended_at: now,
-                progressing: deployment.progressing(),
-            };
-            if let Some(progress) = status.targets.first_mut() {
-                progress.backup = Some(ArtifactStatus { config_map, at });
-                progress.revert = Some(intent);
-            }
-            Stand::new(step, message)
-        }
+        (None, Seen::Unknown) => return Stand::recheck(now, "Reading the backup."),
+    };
+    let revert = revert(request, target, deployment, &restored);
+    if let Some(outcome) = rejected(&revert, observed.rejection.as_ref(), now) {
+        return finish(status, outcome);
     }
+    let message = format!("Writing the old template to Deployment {}.", target.name);
+    if let Some(progress) = status.targets.first_mut() {
+        progress.backup = Some(backup);
+        progress.revert.get_or_insert_with(|| Intent {
+            intended_at: now,
+            progressing: deployment.progressing(),
+        });
+    }
+    Stand::new(Step::Revert(revert), message)
 }
 
 /// Ok when we hold the claim. One that somebody else holds is taken only when they have ended.
@@ -98,36 +99,6 @@ fn hold_claim(
             let until = Some(time::after(now, 5));
             Err(Stand::new(Step::Wait { until }, message))
         }
-    }
-}
-
-pub(super) fn reverting(
-    request: &RollbackRequest,
-    observed: &Observed,
-    status: &mut RollbackRequestStatus,
-    now: Timestamp,
-) -> Stand {
-    let deployment = match ready_to_write(request, observed, status, now) {
-        Ok(deployment) => deployment,
-        Err(stand) => return stand,
-    };
-    let Some((_, target, _)) = only_target(status) else {
-        return Stand::new(Step::Again, "The plan is missing.");
-    };
-    if let Err(stand) = hold_claim(request, observed, target, now) {
-        return stand;
-    }
-    let restored = match planned_template(observed, target, now) {
-        Ok(template) => template,
-        Err(outcome) => return finish(status, outcome),
-    };
-    let revert = revert(request, target, deployment, &restored);
-    match rejected(&revert, observed.rejection.as_ref(), now) {
-        Some(outcome) => finish(status, outcome),
-        None => Stand::new(
-            Step::Revert(revert),
-            format!("Writing the old template to Deployment {}.", target.name),
-        ),
     }
 }
 
@@ -176,34 +147,4 @@ fn revert(
         deployment: target.name.clone(),
         patch: Value::Array(patch),
     }
-}
-
-/// Stores that the Deployment has the old template, and from when its time counts.
-pub(super) fn reverted(
-    deployment: &Deployment,
-    status: &mut RollbackRequestStatus,
-    now: Timestamp,
-) -> Stand {
-    let timeout = status
-        .plan
-        .as_ref()
-        .map_or(0, |plan| plan.rules.rollout_timeout_seconds);
-    if let Some(progress) = status.targets.first_mut() {
-        progress.reverted_at = Some(now);
-        progress.rollout = Some(RolloutStatus {
-            deadline: time::after(now, i64::from(timeout)),
-            desired: deployment.desired(),
-            updated: 0,
-            available: 0,
-            completed_at: None,
-        });
-        // What the Deployment controller says before it has looked at our write is about the bad version.
-        if let (true, Some(revert)) = (
-            deployment.observed_generation() < deployment.generation(),
-            &mut progress.revert,
-        ) {
-            revert.progressing = deployment.progressing();
-        }
-    }
-    Stand::new(Step::Again, "The old template is in place.")
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use rollback_api::Identity;
 use rollback_api::policy::HttpCheck;
-use rollback_api::request::Identity;
 use rollback_api::status::{GuardPolicy, Outcome, PlannedTarget, RollbackRequestStatus};
 use rollback_api::{
     APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CONFIRM, FINALIZER, PLAN, Reason,
