@@ -67,7 +67,7 @@ fn advance(
         Phase::BackingUp | Phase::Reverting => writing(request, observed, status, now),
         Phase::RollingOut => rolling_out(request, observed, status, now),
         Phase::Verifying => verifying(request, observed, status, now),
-        Phase::Ended => winding_up(request, observed, status),
+        Phase::Ended => winding_up(request, observed, status, now),
     }
 }
 

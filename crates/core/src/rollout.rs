@@ -118,14 +118,29 @@ fn gone(name: &str, how: &str) -> String {
     format!("Deployment {name} {how} meanwhile; what has its name now is not what was approved.")
 }
 
+/// When the old version has had the whole time that its Deployment gives it.
+fn had_its_time(deployment: &Deployment, progress: &TargetStatus) -> Option<Timestamp> {
+    let seconds = deployment.progress_deadline_seconds();
+    progress.reverted_at.map(|at| time::after(at, seconds))
+}
+
+/// When to look again though nothing changes: when the time is over, and when a failure begins to
+/// count, since the Deployment controller may have reported it a moment before and says it only once.
+pub fn wake(seen: &Seen<Deployment>, progress: &TargetStatus, now: Timestamp) -> Option<Timestamp> {
+    let deadline = progress.rollout.as_ref().map(|rollout| rollout.deadline);
+    let counts = seen
+        .found()
+        .and_then(|deployment| had_its_time(deployment, progress))
+        .filter(|at| *at > now);
+    deadline.into_iter().chain(counts).min()
+}
+
 /// Whether the Deployment controller reports a failure of the old version.
 ///
 /// It counts from the last progress and not from our write, so what it reports before its whole time
 /// has passed since the revert is about the version before; so is what it reported then already.
 fn failed_since(deployment: &Deployment, progress: &TargetStatus, now: Timestamp) -> bool {
-    let had_its_time = progress
-        .reverted_at
-        .is_some_and(|at| now >= time::after(at, deployment.progress_deadline_seconds()));
+    let had_its_time = had_its_time(deployment, progress).is_some_and(|at| now >= at);
     let before = progress
         .revert
         .as_ref()

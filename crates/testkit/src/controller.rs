@@ -30,7 +30,8 @@ pub struct ControllerProcess {
 
 impl ControllerProcess {
     /// Starts the program `bin` for all requests that the identity of `kubeconfig` may see.
-    /// `namespace` is where the controller itself lives.
+    /// `namespace` is the one that it looks after. Its checks may reach the fake pods on loopback,
+    /// unless `extra_args` name other `--probe-networks`.
     pub fn spawn(
         bin: &Path,
         kubeconfig: &Path,
@@ -49,9 +50,10 @@ impl ControllerProcess {
             namespace.to_owned(),
             "--metrics-address".to_owned(),
             format!("127.0.0.1:{}", ports.port(0)),
-            "--probe-networks".to_owned(),
-            "127.0.0.0/8".to_owned(),
         ];
+        if !extra_args.contains(&"--probe-networks") {
+            args.extend(["--probe-networks", "127.0.0.0/8"].map(str::to_owned));
+        }
         args.extend(extra_args.iter().map(ToString::to_string));
         let filter = env::var_os("RUST_LOG").unwrap_or_else(|| "info".into());
         let launch = Launch {

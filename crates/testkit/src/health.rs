@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use axum::{Router, extract::State, response::IntoResponse};
-use http::{StatusCode, Uri};
+use http::{StatusCode, Uri, header};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 /// The port that every [`HealthServer`] listens on: fake pods differ by their address.
@@ -26,6 +26,8 @@ pub struct Answer {
     pub body: String,
     /// How long the client has to wait for it.
     pub delay: Duration,
+    /// Where the client is sent, if anywhere.
+    pub location: Option<String>,
 }
 
 impl Answer {
@@ -40,6 +42,15 @@ impl Answer {
             status,
             body: String::new(),
             delay: Duration::ZERO,
+            location: None,
+        }
+    }
+
+    /// Go and ask there instead.
+    pub fn redirect(url: &str) -> Self {
+        Self {
+            location: Some(url.to_owned()),
+            ..Self::status(302)
         }
     }
 
@@ -157,7 +168,8 @@ async fn reply(State(shared): State<Arc<Mutex<Shared>>>, uri: Uri) -> impl IntoR
     };
     tokio::time::sleep(answer.delay).await;
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
-    (status, answer.body)
+    let location = answer.location.map(|url| [(header::LOCATION, url)]);
+    (status, location, answer.body)
 }
 
 fn lock(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {

@@ -143,6 +143,7 @@ async fn restarted_over_and_over_it_reverts_once() -> Result<()> {
         controller = run.start_controller().await?;
     }
     run.proxy.disarm();
+    eprintln!("{}", run.proxy.mutations().iter().filter(|m| is_counted(m)).map(run::kind).collect::<Vec<_>>().join("\n"));
     // The last life may have ended with the last write.
     drop(controller);
     let _controller = run.start_controller().await?;

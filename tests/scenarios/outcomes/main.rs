@@ -4,8 +4,13 @@
 //! `ServiceAccount`, and asserts on what the API server holds. They run in parallel.
 //! `cargo xtask test` starts one cluster for all of them; `cargo test` alone works too.
 
+mod approvals;
+mod bad_input;
+mod checks;
 mod ends;
 mod expect;
 mod failed;
+mod guard;
 mod people;
+mod reapply;
 mod refused;

@@ -1,5 +1,6 @@
 //! After the end: what is still owed.
 
+use jiff::Timestamp;
 use rollback_api::ledger::Rollback;
 use rollback_api::status::Artifact as ArtifactStatus;
 use rollback_api::{FINALIZER, RollbackRequest, RollbackRequestStatus};
@@ -16,6 +17,7 @@ pub(super) fn winding_up(
     request: &RollbackRequest,
     observed: &Observed,
     status: &mut RollbackRequestStatus,
+    now: Timestamp,
 ) -> Stand {
     let message = status
         .outcome
@@ -31,6 +33,10 @@ pub(super) fn winding_up(
                 });
             }
         }
+    }
+    // A claim that we may still hold must not be forgotten.
+    if observed.ledger == Seen::Unknown && only_target(status).is_some() {
+        return Stand::recheck(now, message);
     }
     if let Some(step) = release(request, observed, status) {
         return Stand::new(step, message);

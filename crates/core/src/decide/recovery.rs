@@ -53,7 +53,7 @@ pub(super) fn rolling_out(
     let Some((plan, target, progress)) = only_target(status) else {
         return Stand::new(Step::Again, "The plan is missing.");
     };
-    let deadline = progress.rollout.as_ref().map(|rollout| rollout.deadline);
+    let until = rollout::wake(&observed.deployment, progress, now);
     let rules = plan.rules.clone();
     match rollout::judge(
         &observed.deployment,
@@ -84,7 +84,7 @@ pub(super) fn rolling_out(
         }
         Rollout::InProgress(counts, message) => {
             count(status, counts);
-            Stand::new(Step::Wait { until: deadline }, message)
+            Stand::new(Step::Wait { until }, message)
         }
         Rollout::Empty(counts) => {
             count(status, counts);
