@@ -27,10 +27,12 @@ pub async fn latency(rollbacks: usize, ctrl_c: CtrlC) -> Result<()> {
 }
 
 async fn measure(rollbacks: usize) -> Result<()> {
+    let place = Place { context: None };
+    session::prepare(&place).await?;
     eprintln!("building the controller, optimised");
     let program = cargo::controller(true).await?;
     // The cluster must outlive what a Scene borrows from it; the process ends with the measurement.
-    let cluster = Box::leak(Box::new(session::cluster(&Place { context: None }).await?));
+    let cluster = Box::leak(Box::new(session::cluster(&place).await?));
     let mut scene = Scene::on(cluster, program, "bench").await?;
     eprintln!("deploying {rollbacks} Deployments and as many twins, twice");
     prepare(&scene, rollbacks).await?;

@@ -49,6 +49,7 @@ pub async fn run(place: Place, keep: bool, ctrl_c: CtrlC) -> Result<()> {
 }
 
 async fn demo(place: &Place, keep: bool) -> Result<()> {
+    session::prepare(place).await?;
     eprintln!("building the controller (a few minutes the first time, seconds later)");
     let program = cargo::controller(false).await?;
     let cluster = session::cluster(place).await?;

@@ -28,6 +28,20 @@ pub fn run(work: impl AsyncFnOnce(CtrlC) -> Result<()>) -> Result<()> {
     runtime.block_on(work(CtrlC))
 }
 
+/// Builds what the cluster is made of, or says what is missing, before anything that takes long.
+pub async fn prepare(place: &Place) -> Result<()> {
+    let existing = place.context.is_some();
+    let build = move || {
+        if existing {
+            testkit::build::ensure_for_existing()
+        } else {
+            testkit::build::ensure()
+        }
+    };
+    tokio::task::spawn_blocking(build).await??;
+    Ok(())
+}
+
 /// The cluster that the user asked for, with this project installed.
 pub async fn cluster(place: &Place) -> Result<Cluster> {
     let cluster = match &place.context {

@@ -12,6 +12,7 @@ pub async fn run(place: Place, arguments: Vec<String>, ctrl_c: CtrlC) -> Result<
 }
 
 async fn test(place: &Place, extra: &[String]) -> Result<()> {
+    session::prepare(place).await?;
     let mut arguments = vec!["test", "--locked"];
     if extra
         .iter()

@@ -53,7 +53,9 @@ use crate::status::RollbackRequestStatus;
 #[serde(rename_all = "camelCase")]
 pub struct RollbackRequestSpec {
     /// The Deployments to roll back, in this namespace.
-    #[schemars(length(min = 1, max = 200))]
+    #[schemars(length(max = 200))]
+    #[x_kube(validation = Rule::new("size(self) > 0")
+        .message("say which Deployment to roll back, for example targets: [{name: broxiva-api, to: {previous: {}}}]"))]
     pub targets: Vec<Target>,
 
     /// Why. Shown to the approver and written into the incident report.
@@ -93,10 +95,9 @@ pub struct Target {
 
     /// Name of one Deployment in the namespace of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
-    )]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')")
+        .message("a Deployment has no such name; write it as kubectl get deployments prints it: small letters, digits, '-' and '.', without deployment/ before it"))]
     pub name: Option<String>,
 
     /// The Deployments with these labels.
@@ -105,7 +106,9 @@ pub struct Target {
 
     /// The Deployments whose names start with this, for example `broxiva-`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9][-a-z0-9.]*$"))]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9][-a-z0-9.]*$')")
+        .message("no name of a Deployment begins so; use small letters, digits, '-' and '.', for example broxiva-"))]
     pub name_prefix: Option<String>,
 
     /// What is bad. When it is no longer live, nothing is done. Recommended for requests from Git.
@@ -126,10 +129,11 @@ fn deployment() -> String {
 pub struct LabelSelector {
     /// Label keys and their values.
     #[schemars(extend(
-        "minProperties" = 1,
         "maxProperties" = 16,
         "additionalProperties" = {"type": "string", "maxLength": 63}
     ))]
+    #[x_kube(validation = Rule::new("size(self) > 0")
+        .message("name at least one label; without one, every Deployment of the namespace would be meant"))]
     pub match_labels: std::collections::BTreeMap<String, String>,
 }
 
@@ -138,12 +142,14 @@ pub struct LabelSelector {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("[has(self.templateDigest), has(self.image)].exists_one(s, s)")
-        .message("say what is bad with exactly one of templateDigest and image")
+        .message("say what is bad with exactly one of templateDigest and image, or leave from out: then what runs now is rolled back")
 )]
 pub struct From {
     /// Digest of the bad pod template, as plans and reports print it: `sha256:` and 64 hex digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
+    #[schemars(length(max = 71))]
+    #[x_kube(validation = Rule::new("self.matches('^sha256:[0-9a-f]{64}$')")
+        .message("that is no digest; copy status.plan.targets[0].fromDigest of an earlier plan (a request with dryRun: true makes one): sha256: and 64 hex digits"))]
     pub template_digest: Option<String>,
 
     /// An image that the bad pod template has, exactly as its container names it.
@@ -166,7 +172,8 @@ pub struct To {
 
     /// A revision number, as `kubectl rollout history` shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[x_kube(validation = Rule::new("self >= 1")
+        .message("revisions count from 1; pick one that kubectl rollout history deployment/NAME shows, or write to: {previous: {}}"))]
     pub revision: Option<i64>,
 
     /// A version such as `v2.1.5`.
@@ -213,7 +220,9 @@ pub struct RequestReason {
     pub category: Category,
 
     /// What is wrong, in one line.
-    #[schemars(length(min = 1, max = 500))]
+    #[schemars(length(max = 500))]
+    #[x_kube(validation = Rule::new("self.trim() != ''")
+        .message("say in one line what is wrong, for example \"5xx above 1 % since 14:02\": the approver decides by it"))]
     pub summary: String,
 
     /// Why it is wrong, as far as known.
@@ -228,7 +237,9 @@ pub struct RequestReason {
 
     /// Where the incident is discussed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2000), regex(pattern = r"^https?://[^\s<>]+$"))]
+    #[schemars(length(max = 2000))]
+    #[x_kube(validation = Rule::new("self.matches('^https?://[^\\\\s<>]+$')")
+        .message("give the address of a page, beginning with https:// or http://, or leave it out"))]
     pub incident_url: Option<String>,
 }
 

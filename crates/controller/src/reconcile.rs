@@ -165,8 +165,15 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
     let Decision { status, step } = decide(request, &observed, now);
     let committed = commit(context, request, &status).await?;
     look_after(context, request, &step);
+    // Nobody looks at a request again that has been let go, so it is told about before.
+    let last = matches!(step, Step::DropFinalizer);
+    if last {
+        tell::tell(context, request, &status, now).await;
+    }
     let result = act::act(context, &committed, &read, &step).await;
-    tell::tell(context, request, &status, now).await;
+    if !last {
+        tell::tell(context, request, &status, now).await;
+    }
     result?;
     if let (Step::DropFinalizer | Step::Done, Some(uid)) = (&step, request.uid()) {
         context.forget(&uid);

@@ -24,6 +24,8 @@ use crate::watch::{WATCH_SECONDS, Watches};
 
 /// How long one read of a pass may take.
 const READ_LIMIT: Duration = Duration::from_secs(15);
+/// How long passes under way may take after the signal to stop.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// How long connecting may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
@@ -44,7 +46,7 @@ pub enum Error {
     Serve(#[from] std::io::Error),
 }
 
-/// Runs until SIGTERM or SIGINT, then finishes the passes under way and returns.
+/// Runs until SIGTERM or SIGINT, then finishes the passes under way, if they are quick, and returns.
 pub async fn run(config: Config) -> Result<(), Error> {
     let stop = CancellationToken::new();
     let signal = stop.clone();
@@ -66,9 +68,21 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let kubeconfig = kube::Config::infer().await?;
     let (passes, watches) = clients(kubeconfig)?;
     let controller = control(&config, passes, &watches, metrics, ready, stop.clone())?;
-    let (pages_end, ()) = tokio::join!(server.into_future(), controller);
-    pages_end?;
+    let everything = async { tokio::join!(server.into_future(), controller).0 };
+    tokio::select! {
+        end = everything => end?,
+        () = overdue(stop) => tracing::warn!(
+            "passes under way were cut off; whoever starts next goes on from the last status"
+        ),
+    }
     Ok(())
+}
+
+/// The moment from which nothing is waited for any more: a check may hang, and an API server too.
+/// Every pass can be cut off anywhere, so this costs nothing but a little time later.
+async fn overdue(stop: CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(DRAIN_LIMIT).await;
 }
 
 /// One client for passes, whose reads end, and one for watches, which are quiet for long.

@@ -7,8 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use rollback_api::RollbackRequest;
 use tokio::sync::mpsc::UnboundedSender;
@@ -53,12 +54,14 @@ impl Watches {
             .timeout(WATCH_SECONDS);
         let changed = self.changed.clone();
         let task = tokio::spawn(async move {
-            let mut events = watcher(api, only)
-                .default_backoff()
-                .touched_objects()
-                .boxed();
+            let mut events = watcher(api, only).default_backoff().boxed();
             while let Some(event) = events.next().await {
-                let Ok(_) = event else { continue };
+                match event {
+                    // The end of the list counts, however empty it is: the Deployment may have gone
+                    // between the read that led to this watch and its beginning.
+                    Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => {}
+                    Ok(Event::Init | Event::InitApply(_)) | Err(_) => continue,
+                }
                 if changed.send(request.clone()).is_err() {
                     return;
                 }

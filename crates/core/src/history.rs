@@ -127,10 +127,9 @@ impl History {
             {
                 return Choice::None(Reason::Ambiguous, ambiguous("previous", number, &rivals));
             }
-            return Choice::Revision {
-                revision,
-                notes: skipped,
-            };
+            // First, so that it is not the one that is left out when there are many.
+            let notes = self.unreadable_note().into_iter().chain(skipped).collect();
+            return Choice::Revision { revision, notes };
         }
         let mut message = String::from(
             "spec.targets[0].to.previous: there is no earlier revision to go back to.",

@@ -1,5 +1,16 @@
 //! The mailbox: what is an approval and what is not, how many it takes, and how people say no.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    clippy::assigning_clones,
+    clippy::format_collect,
+    clippy::type_complexity,
+    reason = "tables are long, and what is wrong in a test ends it"
+)]
+
 mod world;
 
 use rollback_api::status::{Approval, Plan};

@@ -1,5 +1,16 @@
 //! The whole way, step by step, and every guard on it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    clippy::assigning_clones,
+    clippy::format_collect,
+    clippy::type_complexity,
+    reason = "tables are long, and what is wrong in a test ends it"
+)]
+
 mod world;
 
 use rollback_api::ledger::Claim;
@@ -242,7 +253,7 @@ fn the_intent_keeps_what_was_said_before() {
             "False",
             "ProgressDeadlineExceeded",
             "2026-11-23T13:59:00Z",
-        )
+        );
     });
     let scene = scene.intended();
     let said = Progressing {
@@ -407,6 +418,7 @@ fn case_17_53_another_deployment_of_this_name_is_gone() {
 
 #[test]
 fn what_is_not_known_is_waited_for() {
+    type Blind = fn(&mut Scene);
     let mut planning = Scene::default();
     planning.observed.deployment = Seen::Unknown;
     waits(&planning, 1);
@@ -417,28 +429,27 @@ fn what_is_not_known_is_waited_for() {
         scene
     };
     let intended = Scene::default().intended();
-    type Blind = fn(&mut Scene);
     let cases: [(&str, &Scene, Blind); 7] = [
         ("ledger", &approved, |scene| {
-            scene.observed.ledger = Seen::Unknown
+            scene.observed.ledger = Seen::Unknown;
         }),
         ("access", &approved, |scene| {
-            scene.observed.access = Seen::Unknown
+            scene.observed.access = Seen::Unknown;
         }),
         ("no access", &approved, |scene| {
-            scene.observed.access = Seen::Absent
+            scene.observed.access = Seen::Absent;
         }),
         ("backup", &claimed, |scene| {
-            scene.observed.backup = Seen::Unknown
+            scene.observed.backup = Seen::Unknown;
         }),
         ("ledger at the write", &intended, |scene| {
-            scene.observed.ledger = Seen::Unknown
+            scene.observed.ledger = Seen::Unknown;
         }),
         ("access at the write", &intended, |scene| {
-            scene.observed.access = Seen::Unknown
+            scene.observed.access = Seen::Unknown;
         }),
         ("guard at the write", &intended, |scene| {
-            scene.observed.guard.missing.push("x".to_owned())
+            scene.observed.guard.missing.push("x".to_owned());
         }),
     ];
     for (what, scene, blind) in cases {
@@ -555,7 +566,7 @@ fn case_36_38_64_a_deployment_that_must_not_be_touched_any_more() {
                 (|d| d["spec"]["paused"] = json!(true)) as fn(&mut Value),
             ),
             (Reason::DeploymentDeleting, |d| {
-                d["metadata"]["deletionTimestamp"] = json!("now")
+                d["metadata"]["deletionTimestamp"] = json!("now");
             }),
             (Reason::LegacyRollback, |d| {
                 d["metadata"]["annotations"]["deprecated.deployment.rollback.to"] = json!("0");

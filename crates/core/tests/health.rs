@@ -1,5 +1,16 @@
 //! Readings of checks, folded into what the status remembers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    clippy::assigning_clones,
+    clippy::format_collect,
+    clippy::type_complexity,
+    reason = "tables are long, and what is wrong in a test ends it"
+)]
+
 mod world;
 
 use rollback_api::status::{Rules, VerificationStatus};
@@ -308,7 +319,7 @@ fn checks_decide_the_end() {
             break;
         }
         assert!(matches!(well.pass(), Step::Wait { .. } | Step::Again));
-        well.now = well.now + jiff::SignedDuration::from_secs(5);
+        well.now += jiff::SignedDuration::from_secs(5);
     }
     let outcome = well.ends(Word::Succeeded, Reason::RolledBack);
     assert!(
@@ -334,7 +345,7 @@ fn checks_decide_the_end() {
             until: Some(at(10))
         }
     );
-    ill.now = ill.now + jiff::SignedDuration::from_secs(60);
+    ill.now += jiff::SignedDuration::from_secs(60);
     let outcome = ill.ends(Word::Failed, Reason::ChecksFailed);
     assert!(
         outcome.message.contains("not well either"),

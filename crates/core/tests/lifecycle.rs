@@ -3,6 +3,17 @@
 //! `PROPTEST_CASES` sets how many stories are told; a story that breaks a law is printed as a list of
 //! events and kept in `tests/lifecycle.regressions`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    clippy::assigning_clones,
+    clippy::format_collect,
+    clippy::type_complexity,
+    reason = "tables are long, and what is wrong in a test ends it"
+)]
+
 mod world;
 
 use proptest::prelude::*;
@@ -109,7 +120,7 @@ fn approved(stale: bool) -> impl Strategy<Value = Vec<Event>> {
         early: None,
         late: None,
     };
-    let begin = vec![
+    let begin = [
         quiet(),
         Event::Approve("bob@broxiva.com"),
         quiet(),
@@ -163,6 +174,9 @@ proptest! {
             let mut cluster = tell(&setting, policy, &fields);
             let mut crashes = crashes.iter();
             for round in 0..60 {
+                if cluster.is_over() {
+                    break;
+                }
                 let (crash, twice) = crashes.next().copied().unwrap_or((Crash::No, false));
                 cluster.pass(crash, false, twice, None, None);
                 if round % 3 == 0 {

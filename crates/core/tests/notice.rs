@@ -1,5 +1,16 @@
 //! Events: one for each fact, with a name that is the same however often it is told.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    clippy::assigning_clones,
+    clippy::format_collect,
+    clippy::type_complexity,
+    reason = "tables are long, and what is wrong in a test ends it"
+)]
+
 mod world;
 
 use std::collections::BTreeSet;
@@ -33,7 +44,7 @@ fn life(mut scene: Scene) -> Vec<RollbackRequestStatus> {
         }
         let step = scene.pass();
         statuses.push(scene.status());
-        scene.now = scene.now + jiff::SignedDuration::from_millis(1500);
+        scene.now += jiff::SignedDuration::from_millis(1500);
         if step == Step::Done {
             return statuses;
         }

@@ -1,5 +1,16 @@
 //! Making the plan: every way to be refused, what is bad, the expiry, the digest and the rules.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    clippy::assigning_clones,
+    clippy::format_collect,
+    clippy::type_complexity,
+    reason = "tables are long, and what is wrong in a test ends it"
+)]
+
 mod world;
 
 use rollback_api::ledger::Rollback;
@@ -529,7 +540,7 @@ fn what_does_not_change_the_digest() {
         (
             "a null field of the template",
             with_deployment(|d| {
-                d["spec"]["template"]["metadata"]["creationTimestamp"] = Value::Null
+                d["spec"]["template"]["metadata"]["creationTimestamp"] = Value::Null;
             }),
         ),
         (

@@ -15,17 +15,21 @@ pub async fn eventually<T>(
     mut attempt: impl AsyncFnMut() -> Result<T>,
 ) -> Result<T> {
     let start = Instant::now();
+    let mut before = None;
     loop {
         // One attempt must not hang past the deadline, or the message below would never be read.
         let left = deadline.saturating_sub(start.elapsed()).max(INTERVAL);
         let reason = match tokio::time::timeout(left, attempt()).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(reason)) => reason,
-            Err(_) => anyhow!("the last attempt did not come back"),
+            Err(_) => before
+                .take()
+                .unwrap_or_else(|| anyhow!("the only attempt did not come back")),
         };
         if start.elapsed() >= deadline {
             return Err(reason.context(format!("gave up after {deadline:?}: {what}")));
         }
+        before = Some(reason);
         tokio::time::sleep(INTERVAL).await;
     }
 }

@@ -8,8 +8,9 @@ use testkit::scene::PATIENCE;
 use testkit::{Scene, User, eventually, shop};
 
 use crate::stage::{
-    APP, REQUEST, annotate_replica_set, condition, deploy_all, deployments, ensure_answers,
-    ensure_ended, ensure_nothing_written, number, patch, planned, quota, replica_set, scene, text,
+    APP, REQUEST, annotate_replica_set, condition, delete_deployment, deploy_all, deploy_stuck,
+    deployments, ensure_answers, ensure_ended, ensure_nothing_written, number, patch, planned,
+    quota, replica_set, scene, text,
 };
 
 /// Rolls back, which has to succeed, and says to which tag and what the plan notes.
@@ -119,12 +120,12 @@ async fn hold_pods(scene: &Scene, finalizers: Value) -> Result<()> {
     let hold = json!({"metadata": {"finalizers": finalizers}});
     for pod in api.list(&ListParams::default()).await?.items {
         let name = pod.metadata.name.unwrap_or_default();
-        let held = api
+        let patched = api
             .patch(&name, &PatchParams::default(), &Patch::Merge(&hold))
             .await;
-        match held {
+        match patched {
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
-            held => drop(held?),
+            other => drop(other?),
         }
     }
     Ok(())
@@ -252,8 +253,8 @@ async fn case_19_a_replica_set_that_is_being_deleted_is_no_history() -> Result<(
     let set = replica_set(&scene, "v2").await?;
     let name = text(&set, "/metadata/name");
     let hold = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}});
-    let held = hold(json!(["testkit.broxiva.com/hold"]));
-    patch(&scene, "apps/v1", "ReplicaSet", name, &held).await?;
+    let ours = hold(json!(["testkit.broxiva.com/hold"]));
+    patch(&scene, "apps/v1", "ReplicaSet", name, &ours).await?;
     let client = scene.client(User::Admin).await?;
     shop::api(&client, scene.ns(), "apps/v1", "ReplicaSet")
         .delete(name, &DeleteParams::default())
@@ -263,4 +264,63 @@ async fn case_19_a_replica_set_that_is_being_deleted_is_no_history() -> Result<(
     let (tag, _) = roll_back_to(&scene, REQUEST, json!({"previous": {}})).await?;
     assert_eq!(tag, "v1");
     patch(&scene, "apps/v1", "ReplicaSet", name, &hold(Value::Null)).await
+}
+
+/// While the bad version has not come up, the one before it is kept; after that nothing is.
+#[tokio::test]
+async fn case_21_without_history_there_is_a_way_back_from_a_failed_rollout_only() -> Result<()> {
+    let scene = scene("case-21").await?;
+    let forgetful = |version: &str| {
+        shop::deployment(APP)
+            .version(version)
+            .set("/spec/revisionHistoryLimit", json!(0))
+    };
+    scene.deploy(forgetful("v1")).await?;
+    deploy_stuck(&scene, forgetful("v2")).await?;
+    let (tag, _) = roll_back_to(&scene, REQUEST, json!({"previous": {}})).await?;
+    assert_eq!(tag, "v1");
+    scene.deploy(forgetful("v3")).await?;
+    eventually("the history is pruned", PATIENCE, async || {
+        let sets = scene.replica_sets(APP).await?;
+        ensure!(sets.len() == 1, "{} ReplicaSets", sets.len());
+        Ok(())
+    })
+    .await?;
+    scene.ask("too-late", APP, json!({"previous": {}})).await?;
+    let (_, outcome) = scene.wait_for_end("too-late").await?;
+    ensure_ended(&outcome, Word::Refused, Reason::NoHistory)?;
+    ensure_answers(&scene, &[200])
+}
+
+/// The hash of a template depends on the template alone, so a first life of the Deployment tells
+/// which name the `ReplicaSet` of version 3 will want.
+#[tokio::test]
+async fn case_69_a_taken_name_does_not_matter() -> Result<()> {
+    let scene = scene("case-69").await?;
+    deploy_all(&scene, &["v3"]).await?;
+    let wanted = replica_set(&scene, "v3").await?;
+    delete_deployment(&scene).await?;
+    deploy_all(&scene, &["v1", "v2"]).await?;
+    let old = replica_set(&scene, "v2").await?;
+    let taken = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet",
+        "metadata": {"name": wanted["metadata"]["name"]},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"planted": "true"}},
+            "template": {
+                "metadata": {"labels": {"planted": "true"}},
+                "spec": old["spec"]["template"]["spec"],
+            },
+        },
+    });
+    shop::apply(&scene.client(User::Admin).await?, scene.ns(), &taken).await?;
+    deploy_all(&scene, &["v3"]).await?;
+    let collided = scene.deployment(APP).await?;
+    assert_eq!(number(&collided, "/status/collisionCount"), 1);
+    let (tag, _) = roll_back_to(&scene, REQUEST, json!({"previous": {}})).await?;
+    assert_eq!(tag, "v2");
+    let reused = replica_set(&scene, "v2").await?;
+    assert_eq!(reused["metadata"]["uid"], old["metadata"]["uid"]);
+    Ok(())
 }

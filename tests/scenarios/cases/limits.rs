@@ -1,17 +1,21 @@
 //! Rollouts that the Deployment's own conditions tell the wrong story about.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use futures::StreamExt;
+use kube::api::{WatchEvent, WatchParams};
 use rollback_api::{Reason, Word};
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::health::{HEALTH_PORT, HealthServer};
+use testkit::scene::PATIENCE;
 use testkit::shop::{BEHAVIOUR, Behaviour};
-use testkit::{User, shop};
+use testkit::{Scene, User, eventually, shop};
 
 use crate::stage::{
-    APP, REQUEST, condition, deploy_all, deploy_stuck, ensure_answers, ensure_ended, progress,
-    quota, scene,
+    APP, REQUEST, condition, deploy_all, deploy_stuck, deployments, ensure_answers, ensure_ended,
+    number, progress, quota, scene, text,
 };
 
 #[tokio::test]
@@ -20,10 +24,10 @@ async fn case_46_the_failure_of_the_bad_version_is_not_ours() -> Result<()> {
     let impatient = || {
         shop::deployment(APP)
             .replicas(1)
-            .progress_deadline(3)
+            .progress_deadline(5)
             .set("/spec/strategy", json!({"type": "Recreate"}))
     };
-    let slow = impatient().ready_after(Duration::from_secs(2));
+    let slow = impatient().ready_after(Duration::from_secs(1));
     scene.deploy(slow.version("v1")).await?;
     deploy_stuck(&scene, impatient().version("v2")).await?;
     scene
@@ -31,12 +35,47 @@ async fn case_46_the_failure_of_the_bad_version_is_not_ours() -> Result<()> {
             condition(deployment, "Progressing") == Some("ProgressDeadlineExceeded")
         })
         .await?;
+    let states = watch(&scene).await?;
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
     ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
-    assert!(scene.image(APP).await?.ends_with(":v1"));
-    Ok(())
+    // Whoever believed the condition would have called the rollback failed.
+    let stale = |deployment: &Value| {
+        text(deployment, "/spec/template/spec/containers/0/image").ends_with(":v1")
+            && number(deployment, "/status/observedGeneration")
+                == number(deployment, "/metadata/generation")
+            && condition(deployment, "Progressing") == Some("ProgressDeadlineExceeded")
+    };
+    eventually("the failure was still shown", PATIENCE, async || {
+        let seen = states.lock().unwrap_or_else(PoisonError::into_inner);
+        ensure!(seen.iter().any(stale), "{} states without it", seen.len());
+        Ok(())
+    })
+    .await
+}
+
+/// Every state of the Deployment from now on.
+async fn watch(scene: &Scene) -> Result<Arc<Mutex<Vec<Value>>>> {
+    let api = deployments(scene).await?;
+    let from = api.get(APP).await?.metadata.resource_version;
+    let only = WatchParams::default().fields(&format!("metadata.name={APP}"));
+    let mut events = api
+        .watch(&only, &from.context("no resourceVersion")?)
+        .await?
+        .boxed();
+    let states = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&states);
+    tokio::spawn(async move {
+        while let Some(Ok(event)) = events.next().await {
+            let (WatchEvent::Added(object) | WatchEvent::Modified(object)) = event else {
+                continue;
+            };
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.extend(serde_json::to_value(object));
+        }
+    });
+    Ok(states)
 }
 
 /// The Deployment controller waits for ever: what happened before was a success, and nothing moves.

@@ -1,9 +1,7 @@
 //! Deployments that must not be touched, and writes that are not taken.
 
 use anyhow::{Context, Result, ensure};
-use kube::Api;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use rollback_api::{FIELD_MANAGER, Reason, Word};
 use serde_json::{Value, json};
 use testkit::scene::{PATIENCE, request};
@@ -11,9 +9,12 @@ use testkit::shop::Behaviour;
 use testkit::{Scene, User, eventually, shop};
 
 use crate::stage::{
-    APP, REQUEST, deploy_all, deployments, ensure_answers, ensure_ended, ensure_nothing_written,
-    patch, replica_set, scene, text,
+    APP, REQUEST, admission, deploy_all, deploy_stuck, deployments, ensure_answers, ensure_ended,
+    ensure_nothing_written, patch, replica_set, scene, text,
 };
+
+const POLICY: &str = "ValidatingAdmissionPolicy";
+const BINDING: &str = "ValidatingAdmissionPolicyBinding";
 
 /// Asks for the previous version, which has to be refused with nothing written.
 async fn ensure_refused(scene: &Scene, reason: Reason) -> Result<()> {
@@ -59,7 +60,10 @@ async fn case_38_a_deployment_that_is_being_deleted_is_refused() -> Result<()> {
 async fn case_40_a_write_that_is_denied_is_not_tried_again() -> Result<()> {
     let scene = scene("case-40").await?;
     deploy_all(&scene, &["v1", "v2"]).await?;
-    let policy = deny(&scene).await?;
+    let old = replica_set(&scene, "v1").await?;
+    let not_v1 = "!object.spec.template.spec.containers.exists(c, c.image.endsWith(':v1'))";
+    let probe = json!({"spec": {"template": old["spec"]["template"]}});
+    forbid(&scene, not_v1, "v1 is withdrawn", &probe).await?;
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
@@ -71,70 +75,54 @@ async fn case_40_a_write_that_is_denied_is_not_tried_again() -> Result<()> {
     );
     assert!(scene.image(APP).await?.ends_with(":v2"));
     ensure_answers(&scene, &[422])?;
-    for kind in [
-        "ValidatingAdmissionPolicyBinding",
-        "ValidatingAdmissionPolicy",
-    ] {
-        let api = admission(&scene, kind).await?;
-        api.delete(&policy, &DeleteParams::default()).await?;
-    }
-    Ok(())
+    permit(&scene).await
 }
 
-async fn admission(scene: &Scene, kind: &str) -> Result<Api<DynamicObject>> {
-    let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
-    let client = scene.client(User::Admin).await?;
-    Ok(Api::all_with(client, &ApiResource::from_gvk(&kind)))
-}
-
-/// From now on the API server does not take version 1 in this namespace.
-async fn deny(scene: &Scene) -> Result<String> {
-    let name = format!("withdrawn-{}", scene.ns());
-    let here = json!({"matchLabels": {"kubernetes.io/metadata.name": scene.ns()}});
-    let objects = [
-        json!({
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingAdmissionPolicy",
-            "metadata": {"name": name},
-            "spec": {
-                "matchConstraints": {
-                    "namespaceSelector": here,
-                    "resourceRules": [{
-                        "apiGroups": ["apps"], "apiVersions": ["v1"],
-                        "operations": ["UPDATE"], "resources": ["deployments"],
-                    }],
-                },
-                "validations": [{
-                    "expression": "!object.spec.template.spec.containers.exists(c, c.image.endsWith(':v1'))",
-                    "message": "v1 is withdrawn",
-                }],
-            },
-        }),
-        json!({
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": {"name": name},
-            "spec": {"policyName": name, "validationActions": ["Deny"]},
-        }),
-    ];
-    for object in &objects {
-        let api = admission(scene, text(object, "/kind")).await?;
+/// From now on the API server takes only what this expression allows of Deployments in this
+/// namespace; the probe is a patch that it has to deny.
+async fn forbid(scene: &Scene, expression: &str, message: &str, probe: &Value) -> Result<()> {
+    let name = scene.ns();
+    let here = json!({"matchLabels": {"kubernetes.io/metadata.name": name}});
+    let updates = json!({
+        "apiGroups": ["apps"], "apiVersions": ["v1"],
+        "operations": ["UPDATE"], "resources": ["deployments"],
+    });
+    let policy = json!({
+        "matchConstraints": {"namespaceSelector": here, "resourceRules": [updates]},
+        "validations": [{"expression": expression, "message": message}],
+    });
+    let binding = json!({"policyName": name, "validationActions": ["Deny"]});
+    for (kind, spec) in [(POLICY, policy), (BINDING, binding)] {
+        let object = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
+            "metadata": {"name": name}, "spec": spec,
+        });
         let apply = PatchParams::apply("testkit").force();
-        api.patch(&name, &apply, &Patch::Apply(object)).await?;
+        let api = admission(scene, kind).await?;
+        api.patch(name, &apply, &Patch::Apply(&object)).await?;
     }
     let api = deployments(scene).await?;
-    let v1 = shop::deployment(APP).version("v1").build();
     let dry_run = PatchParams {
         dry_run: true,
-        ..PatchParams::apply("testkit").force()
+        ..PatchParams::default()
     };
-    eventually("v1 is denied", PATIENCE, async || {
-        let answer = api.patch(APP, &dry_run, &Patch::Apply(&v1)).await;
-        ensure!(answer.is_err(), "it is still taken");
+    eventually("the probe is denied", PATIENCE, async || {
+        let answer = api.patch(APP, &dry_run, &Patch::Merge(probe)).await;
+        let Err(error) = answer else {
+            anyhow::bail!("it is still taken");
+        };
+        ensure!(error.to_string().contains(message), "{error}");
         Ok(())
     })
-    .await?;
-    Ok(name)
+    .await
+}
+
+async fn permit(scene: &Scene) -> Result<()> {
+    for kind in [BINDING, POLICY] {
+        let api = admission(scene, kind).await?;
+        api.delete(scene.ns(), &DeleteParams::default()).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]
@@ -166,7 +154,7 @@ async fn case_41_the_field_manager_is_always_the_same() -> Result<()> {
 async fn case_44_of_two_requests_one_is_superseded() -> Result<()> {
     let scene = scene("case-44").await?;
     let stuck = || shop::deployment(APP).progress_deadline(600);
-    crate::stage::deploy_stuck(&scene, stuck().version("v1")).await?;
+    deploy_stuck(&scene, stuck().version("v1")).await?;
     for version in ["v2", "v3"] {
         scene.deploy(stuck().version(version)).await?;
     }
@@ -176,7 +164,7 @@ async fn case_44_of_two_requests_one_is_superseded() -> Result<()> {
     scene.ask(REQUEST, APP, json!({"revision": 1})).await?;
     scene.approve(REQUEST, User::Approver).await?;
     let (_, outcome) = scene.wait_for_end("loser").await?;
-    ensure_ended(&outcome, Word::Superseded, Reason::TemplateChanged)?;
+    ensure_ended(&outcome, Word::Superseded, Reason::NotLive)?;
     scene.wait_for(REQUEST, "RollingOut").await?;
     let client = scene.client(User::Admin).await?;
     let well = [(shop::BEHAVIOUR, Behaviour::Ready.as_str())];
@@ -207,18 +195,26 @@ async fn case_63_other_kinds_are_not_accepted() -> Result<()> {
     ensure_nothing_written(&scene).await
 }
 
-/// The Deployment controller removes the annotation once it has rolled back, unless it cannot read it.
+/// The Deployment controller rolls back by itself and removes the annotation with the same write. It
+/// is kept from that here, so that the annotation stays long enough to be seen.
 #[tokio::test]
 async fn case_64_a_rollback_of_the_old_kind_is_refused() -> Result<()> {
+    const PROBE: &str = "testkit.broxiva.com/probe";
     let scene = scene("case-64").await?;
-    deploy_all(&scene, &["v1", "v2"]).await?;
-    let stray = json!({"deprecated.deployment.rollback.to": "one"});
+    deploy_all(&scene, &["v1"]).await?;
+    let v2 = shop::deployment(APP).version("v2");
+    scene.deploy(v2.annotation(PROBE, "1")).await?;
+    let keep = "!has(oldObject.metadata.annotations) || has(object.metadata.annotations) \
+                && oldObject.metadata.annotations.all(k, k in object.metadata.annotations)";
+    let probe = json!({"metadata": {"annotations": {PROBE: null}}});
+    forbid(&scene, keep, "annotations stay", &probe).await?;
+    let legacy = json!({"deprecated.deployment.rollback.to": "1"});
     scene
-        .patch_deployment(APP, json!({"metadata": {"annotations": stray}}))
+        .patch_deployment(APP, json!({"metadata": {"annotations": legacy}}))
         .await?;
     ensure_refused(&scene, Reason::LegacyRollback).await?;
     assert!(scene.image(APP).await?.ends_with(":v2"));
-    Ok(())
+    permit(&scene).await
 }
 
 #[tokio::test]

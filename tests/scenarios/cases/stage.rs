@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy};
-use kube::core::DynamicObject;
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 use rollback_api::status::{Outcome, PlannedTarget, TargetStatus};
 use rollback_api::{POD_TEMPLATE_HASH, Reason, RollbackRequest, Word};
@@ -61,6 +61,13 @@ pub fn kill(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
+/// The admission policies of this kind, or their bindings.
+pub async fn admission(scene: &Scene, kind: &str) -> Result<Api<DynamicObject>> {
+    let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
+    let client = scene.client(User::Admin).await?;
+    Ok(Api::all_with(client, &ApiResource::from_gvk(&kind)))
+}
+
 /// What the controller tried to write to the Deployment, refused or not. `None` without an audit log.
 pub fn attempts(scene: &Scene) -> Result<Option<Vec<Event>>> {
     let Some(audit) = scene.cluster.audit() else {
@@ -76,7 +83,7 @@ pub fn attempts(scene: &Scene) -> Result<Option<Vec<Event>>> {
     ))
 }
 
-/// The writes of the controller to Deployments were PATCHes of this Deployment, answered like this.
+/// All that the controller wrote to Deployments is patches of this one, answered like this.
 pub fn ensure_answers(scene: &Scene, codes: &[u16]) -> Result<()> {
     let Some(attempts) = attempts(scene)? else {
         return Ok(());

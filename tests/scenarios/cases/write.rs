@@ -3,14 +3,15 @@
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use rollback_api::{CHANGE_CAUSE, POD_TEMPLATE_HASH, REVISION, Reason, Word};
 use serde_json::{Value, json};
 use testkit::scene::PATIENCE;
-use testkit::{eventually, shop};
+use testkit::{Scene, eventually, shop};
 
 use crate::stage::{
-    APP, REQUEST, annotation, attempts, ensure_answers, ensure_ended, number, replica_set, scene,
-    template, text,
+    APP, REQUEST, admission, annotation, attempts, deployments, ensure_answers, ensure_ended,
+    number, progress, replica_set, scene, template, text,
 };
 
 /// Everything but what a rollback may change and what the API server keeps for itself.
@@ -212,4 +213,111 @@ async fn case_34_a_field_newer_than_our_types_survives() -> Result<()> {
     let reused = replica_set(&scene, "v1").await?;
     assert_eq!(reused["metadata"]["uid"], old["metadata"]["uid"]);
     Ok(())
+}
+
+/// A server-side apply of the old version by its owner could remove them, a merge could not.
+#[tokio::test]
+async fn case_35_what_the_bad_version_added_is_gone() -> Result<()> {
+    let scene = scene("case-35").await?;
+    let v1 = shop::deployment(APP).version("v1").env("KEPT", "1");
+    scene.deploy(v1).await?;
+    let v2 = shop::deployment(APP)
+        .version("v2")
+        .env("KEPT", "1")
+        .env("ADDED", "2")
+        .template_label("added", "true")
+        .template_annotation("added", "true")
+        .set(
+            "/spec/template/spec/hostAliases",
+            json!([{"ip": "127.0.0.9", "hostnames": ["added"]}]),
+        )
+        .set(
+            "/spec/template/spec/initContainers",
+            json!([{"name": "added", "image": "registry.broxiva.example/added:v2"}]),
+        );
+    scene.deploy(v2).await?;
+    let (_, outcome) = scene
+        .roll_back(REQUEST, APP, json!({"previous": {}}))
+        .await?;
+    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    let after = template(&scene.deployment(APP).await?);
+    assert!(!after.to_string().contains("added"), "{after}");
+    assert_eq!(
+        after.pointer("/spec/containers/0/env"),
+        Some(&json!([{"name": "KEPT", "value": "1"}]))
+    );
+    Ok(())
+}
+
+/// What runs then is neither what was nor what was asked for. It is not written again and again.
+#[tokio::test]
+async fn case_39_a_write_that_is_altered_on_its_way_is_noticed() -> Result<()> {
+    let scene = scene("case-39").await?;
+    scene.two_versions(APP).await?;
+    inject(&scene).await?;
+    let (request, outcome) = scene
+        .roll_back(REQUEST, APP, json!({"previous": {}}))
+        .await?;
+    ensure_ended(&outcome, Word::Superseded, Reason::TemplateChanged)?;
+    assert!(progress(&request)?.reverted_at.is_some());
+    let after = scene.deployment(APP).await?;
+    assert_eq!(after.pointer(INJECTED), Some(&json!("injected")));
+    assert!(!outcome.message.contains("Nothing was changed"));
+    ensure_answers(&scene, &[200])?;
+    for kind in [INJECTION_BINDING, INJECTION] {
+        let api = admission(&scene, kind).await?;
+        api.delete(scene.ns(), &DeleteParams::default()).await?;
+    }
+    Ok(())
+}
+
+const INJECTION: &str = "MutatingAdmissionPolicy";
+const INJECTION_BINDING: &str = "MutatingAdmissionPolicyBinding";
+const INJECTED: &str = "/spec/template/spec/schedulerName";
+
+/// From now on the API server alters every version 1 that is written in this namespace.
+async fn inject(scene: &Scene) -> Result<()> {
+    let name = scene.ns();
+    let here = json!({"matchLabels": {"kubernetes.io/metadata.name": name}});
+    let updates = json!({
+        "apiGroups": ["apps"], "apiVersions": ["v1"],
+        "operations": ["UPDATE"], "resources": ["deployments"],
+    });
+    let change = "Object{spec: Object.spec{template: Object.spec.template{spec: \
+                  Object.spec.template.spec{schedulerName: 'injected'}}}}";
+    let policy = json!({
+        "reinvocationPolicy": "Never",
+        "matchConstraints": {"namespaceSelector": here, "resourceRules": [updates]},
+        "matchConditions": [{
+            "name": "v1",
+            "expression": "object.spec.template.spec.containers.exists(c, c.image.endsWith(':v1'))",
+        }],
+        "mutations": [{
+            "patchType": "ApplyConfiguration", "applyConfiguration": {"expression": change},
+        }],
+    });
+    let binding = json!({"policyName": name});
+    for (kind, spec) in [(INJECTION, policy), (INJECTION_BINDING, binding)] {
+        let object = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
+            "metadata": {"name": name}, "spec": spec,
+        });
+        let apply = PatchParams::apply("testkit").force();
+        let api = admission(scene, kind).await?;
+        api.patch(name, &apply, &Patch::Apply(&object)).await?;
+    }
+    let api = deployments(scene).await?;
+    let old = replica_set(scene, "v1").await?;
+    let v1 = json!({"spec": {"template": old["spec"]["template"]}});
+    let dry_run = PatchParams {
+        dry_run: true,
+        ..PatchParams::default()
+    };
+    eventually("v1 is altered", PATIENCE, async || {
+        let answer = api.patch(APP, &dry_run, &Patch::Merge(&v1)).await?;
+        let answer = serde_json::to_value(answer)?;
+        ensure!(answer.pointer(INJECTED) == Some(&json!("injected")));
+        Ok(())
+    })
+    .await
 }

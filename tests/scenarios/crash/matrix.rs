@@ -1,4 +1,4 @@
-//! One run for each write and each kind of trouble.
+//! One run for each write and each moment of it at which the controller is killed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt as _;
@@ -6,7 +6,6 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use axum::http::StatusCode;
 use futures::StreamExt as _;
 use testkit::Cluster;
 use testkit::proxy::{Fault, Point};
@@ -21,43 +20,6 @@ const AT_ONCE: usize = 6;
 /// The writes of which there may be more or fewer: progress is committed as it is seen.
 const COMMIT: &str = "PUT rollbackrequests/status";
 
-/// What goes wrong at a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// The controller is killed there and started again.
-    Kill(Point),
-    /// The connection breaks, or the answer is a refusal; the controller lives on.
-    Fail(Point),
-}
-
-impl Trouble {
-    /// Every trouble that the controller survives.
-    pub fn without_a_kill() -> [Self; 5] {
-        let refused = |status| Self::Fail(Point::Refused(status));
-        [
-            Self::Fail(Point::BeforeForward),
-            Self::Fail(Point::AfterCommit),
-            refused(StatusCode::TOO_MANY_REQUESTS),
-            refused(StatusCode::SERVICE_UNAVAILABLE),
-            refused(StatusCode::INTERNAL_SERVER_ERROR),
-        ]
-    }
-
-    fn point(self) -> Point {
-        match self {
-            Self::Kill(point) | Self::Fail(point) => point,
-        }
-    }
-
-    fn name(self) -> String {
-        match self {
-            Self::Kill(point) => format!("killed {point:?}"),
-            Self::Fail(Point::Refused(status)) => format!("answered {}", status.as_u16()),
-            Self::Fail(point) => format!("cut off {point:?}"),
-        }
-    }
-}
-
 /// The write at which it happens: the n-th of its kind, from 1.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
@@ -68,7 +30,7 @@ struct Place {
 /// What one run came to.
 struct Row {
     place: Place,
-    trouble: Trouble,
+    point: Point,
     namespace: String,
     /// Where the request was when it happened; `None` when it never happened.
     hit: Option<String>,
@@ -76,12 +38,12 @@ struct Row {
 }
 
 /// Runs everything and prints a table.
-pub async fn check(name: &str, troubles: &[Trouble]) -> Result<()> {
+pub async fn check(name: &str, points: &[Point]) -> Result<()> {
     let began = Instant::now();
     let places = places(name).await?;
     let jobs = places
         .iter()
-        .flat_map(|place| troubles.iter().map(|trouble| (place.clone(), *trouble)));
+        .flat_map(|place| points.iter().map(|point| (place.clone(), *point)));
     let mut rows = all(name, jobs).await?;
     // Until there is no such commit any more: the first run need not have been the longest.
     let commits = places.iter().filter(|place| place.kind == COMMIT).count();
@@ -90,7 +52,7 @@ pub async fn check(name: &str, troubles: &[Trouble]) -> Result<()> {
             kind: COMMIT.to_owned(),
             nth,
         };
-        let jobs = troubles.iter().map(|trouble| (place.clone(), *trouble));
+        let jobs = points.iter().map(|point| (place.clone(), *point));
         let more = all(name, jobs).await?;
         let over = more.iter().all(|row| row.hit.is_none());
         rows.extend(more);
@@ -98,12 +60,12 @@ pub async fn check(name: &str, troubles: &[Trouble]) -> Result<()> {
             break;
         }
     }
-    print(&rows, troubles, began.elapsed());
-    everything_was_hit(&rows, &places, troubles)?;
+    print(&rows, points, began.elapsed());
+    everything_was_hit(&rows, &places, points)?;
 
     let namespaces: Vec<&str> = rows.iter().map(|row| row.namespace.as_str()).collect();
     for (row, patches) in rows.iter().zip(patches(&namespaces).await?) {
-        let at = format!("{:?}, {}", row.place, row.trouble.name());
+        let at = format!("{:?}, {:?}", row.place, row.point);
         ensure!(patches == 1, "{patches} reverts in the run of {at}");
     }
     Ok(())
@@ -131,10 +93,10 @@ async fn places(name: &str) -> Result<Vec<Place>> {
         .collect())
 }
 
-async fn all(name: &str, jobs: impl Iterator<Item = (Place, Trouble)>) -> Result<Vec<Row>> {
-    let runs = jobs.map(|(place, trouble)| async move {
-        let at = format!("{place:?}, {}", trouble.name());
-        disturbed(name, place, trouble).await.context(at)
+async fn all(name: &str, jobs: impl Iterator<Item = (Place, Point)>) -> Result<Vec<Row>> {
+    let runs = jobs.map(|(place, point)| async move {
+        let at = format!("{place:?}, {point:?}");
+        disturbed(name, place, point).await.context(at)
     });
     // Boxed, or the compiler has to prove too much about all of them at once.
     let runs: Vec<_> = runs.map(Box::pin).collect();
@@ -159,20 +121,18 @@ async fn all(name: &str, jobs: impl Iterator<Item = (Place, Trouble)>) -> Result
     Ok(rows)
 }
 
-/// One run with trouble.
-async fn disturbed(name: &str, place: Place, trouble: Trouble) -> Result<Row> {
+/// One run in which the controller is killed there and started again.
+async fn disturbed(name: &str, place: Place, point: Point) -> Result<Row> {
     let run = Run::new(name, "v1").await?;
     let began = Instant::now();
     let controller = run.start_controller().await?;
     let (tell, mut told) = oneshot::channel();
     let killer = controller.killer();
     let wanted = place.kind.clone();
-    let fault = Fault::new(place.nth, trouble.point())
+    let fault = Fault::new(place.nth, point)
         .only(move |mutation| is_counted(mutation) && kind(mutation) == wanted)
         .run(move || {
-            if let Trouble::Kill(_) = trouble {
-                killer.kill();
-            }
+            killer.kill();
             // Nobody listens any more when the run has failed.
             let _ = tell.send(());
         });
@@ -199,27 +159,22 @@ async fn disturbed(name: &str, place: Place, trouble: Trouble) -> Result<Row> {
             // After the answer to the very last write.
             tokio::time::timeout(Duration::from_secs(10), &mut told).await??;
         }
-        let mut now = controller;
-        if let Trouble::Kill(_) = trouble {
-            let status = now.exited()?.context("the controller is not gone")?;
-            ensure!(status.signal() == Some(9), "it ended by itself: {status}");
-            hit = Some(run.whereabouts().await?);
-            now = run.start_controller().await?;
-        } else {
-            hit = Some(run.whereabouts().await?);
-        }
+        let status = controller.exited()?.context("it is not gone")?;
+        ensure!(status.signal() == Some(9), "it ended by itself: {status}");
+        hit = Some(run.whereabouts().await?);
+        let second = run.start_controller().await?;
         let end = async {
             if !over {
                 story.await?;
             }
             run.wait_for(&Ending::undisturbed()).await
         };
-        end.await.with_context(|| now.log())?;
-        ensure!(now.exited()?.is_none(), "it ended: {}", now.log());
+        end.await.with_context(|| second.log())?;
+        ensure!(second.exited()?.is_none(), "it ended: {}", second.log());
     }
     Ok(Row {
         place,
-        trouble,
+        point,
         namespace: run.ns().to_owned(),
         hit,
         took: began.elapsed(),
@@ -227,18 +182,18 @@ async fn disturbed(name: &str, place: Place, trouble: Trouble) -> Result<Row> {
 }
 
 /// Each write of each kind that has a fixed number, and commits at every stage.
-fn everything_was_hit(rows: &[Row], places: &[Place], troubles: &[Trouble]) -> Result<()> {
-    for trouble in troubles {
-        let mine = || rows.iter().filter(|row| row.trouble == *trouble);
+fn everything_was_hit(rows: &[Row], places: &[Place], points: &[Point]) -> Result<()> {
+    for point in points {
+        let mine = || rows.iter().filter(|row| row.point == *point);
         for place in places.iter().filter(|place| place.kind != COMMIT) {
             let hit = mine().any(|row| row.place == *place && row.hit.is_some());
-            ensure!(hit, "{place:?} was never {}", trouble.name());
+            ensure!(hit, "{place:?}: never killed {point:?}");
         }
         let stages: BTreeSet<&str> = mine()
             .filter(|row| row.place.kind == COMMIT)
             .filter_map(|row| row.hit.as_deref())
             .collect();
-        if *trouble == Trouble::Kill(Point::AfterCommit) {
+        if *point == Point::AfterCommit {
             for stage in [
                 "AwaitingApproval",
                 "BackingUp",
@@ -250,8 +205,7 @@ fn everything_was_hit(rows: &[Row], places: &[Place], troubles: &[Trouble]) -> R
             ] {
                 ensure!(
                     stages.contains(stage),
-                    "no commit of {stage} was {}: {stages:?}",
-                    trouble.name()
+                    "never killed after a commit of {stage}, only of {stages:?}"
                 );
             }
         }
@@ -278,12 +232,12 @@ pub async fn patches(namespaces: &[&str]) -> Result<Vec<usize>> {
         .collect())
 }
 
-fn print(rows: &[Row], troubles: &[Trouble], took: Duration) {
+fn print(rows: &[Row], points: &[Point], took: Duration) {
     let mut sorted: Vec<&Row> = rows.iter().collect();
     sorted.sort_by(|a, b| a.place.cmp(&b.place));
     println!(
         "{:<24} {:<32} {:<24} {:>6}",
-        "trouble", "write", "request was", "took"
+        "killed", "write", "request was", "took"
     );
     for row in sorted {
         let write = format!("{} #{}", row.place.kind, row.place.nth);
@@ -291,13 +245,13 @@ fn print(rows: &[Row], troubles: &[Trouble], took: Duration) {
         let seconds = row.took.as_secs_f64();
         println!(
             "{:<24} {write:<32} {hit:<24} {seconds:>5.1}s",
-            row.trouble.name()
+            format!("{:?}", row.point)
         );
     }
-    for trouble in troubles {
-        let mine: Vec<&Row> = rows.iter().filter(|row| row.trouble == *trouble).collect();
+    for point in points {
+        let mine: Vec<&Row> = rows.iter().filter(|row| row.point == *point).collect();
         let hit = mine.iter().filter(|row| row.hit.is_some()).count();
-        println!("{:<24} {hit} of {} runs", trouble.name(), mine.len());
+        println!("{:<24} {hit} of {} runs", format!("{point:?}"), mine.len());
     }
     println!("{} runs in {:.0} s", rows.len(), took.as_secs_f64());
 }

@@ -94,13 +94,18 @@ impl Run {
         Ok(ended && request.finalizers().is_empty())
     }
 
-    /// Waits until everything is as it has to be at the end.
-    pub async fn wait_for(&self, expected: &Ending) -> Result<()> {
-        eventually("it ends as it has to", PATIENCE, async || {
-            ensure!(self.is_over().await?, "it is not over");
+    /// Waits for that.
+    pub async fn wait_until_over(&self) -> Result<()> {
+        eventually("the request is over", PATIENCE, async || {
+            ensure!(self.is_over().await?, "it is {}", self.whereabouts().await?);
             Ok(())
         })
-        .await?;
+        .await
+    }
+
+    /// Waits until everything is as it has to be at the end.
+    pub async fn wait_for(&self, expected: &Ending) -> Result<()> {
+        self.wait_until_over().await?;
         // What may be late is an Event; it has no reason to be late for long.
         let late = PATIENCE / 6;
         eventually("everything is as it has to be", late, async || {

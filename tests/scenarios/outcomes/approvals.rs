@@ -156,8 +156,7 @@ async fn approving_twice_does_nothing_more() -> Result<()> {
     let mut written = 0;
     for _ in 0..5 {
         // The later ones may come after the end, where they are refused, or be no change at all.
-        let again =
-            scene.approve_plan("api-5xx", User::Approver, PRODUCTION, &plan.digest);
+        let again = scene.approve_plan("api-5xx", User::Approver, PRODUCTION, &plan.digest);
         written += usize::from(again.await.is_ok());
     }
     ensure!(written > 0, "not even one approval was written");

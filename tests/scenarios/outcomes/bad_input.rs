@@ -52,8 +52,18 @@ fn refused_at_admission() -> Vec<Case> {
     let reason = "/spec/reason";
     vec![
         case("no targets", "/spec/targets", json!([]), "spec.targets"),
-        case("targets missing", "/spec/targets", Value::Null, "spec.targets"),
-        case("a target without a name", target, json!({"to": previous()}), "name"),
+        case(
+            "targets missing",
+            "/spec/targets",
+            Value::Null,
+            "spec.targets",
+        ),
+        case(
+            "a target without a name",
+            target,
+            json!({"to": previous()}),
+            "name",
+        ),
         case(
             "two ways to name a target",
             target,
@@ -62,11 +72,21 @@ fn refused_at_admission() -> Vec<Case> {
         ),
         case("to missing", target, json!({"name": "api"}), "to"),
         case("to empty", to, json!({}), "to"),
-        case("two ways in to", to, json!({"previous": {}, "revision": 3}), "to"),
+        case(
+            "two ways in to",
+            to,
+            json!({"previous": {}, "revision": 3}),
+            "to",
+        ),
         case("previous: null", to, json!({"previous": null}), "to"),
         case("revision 0", to, json!({"revision": 0}), "to.revision"),
         case("revision -1", to, json!({"revision": -1}), "to.revision"),
-        case("revision in quotes", to, json!({"revision": "3"}), "to.revision"),
+        case(
+            "revision in quotes",
+            to,
+            json!({"revision": "3"}),
+            "to.revision",
+        ),
         case("an unknown way in to", to, json!({"newest": {}}), "to"),
         case(
             "kind StatefulSet",
@@ -76,7 +96,12 @@ fn refused_at_admission() -> Vec<Case> {
         ),
         case("a name in capitals", name, json!("Broxiva-API"), "name"),
         case("a name with a slash", name, json!("deployment/api"), "name"),
-        case("a name that is too long", name, json!("a".repeat(300)), "name"),
+        case(
+            "a name that is too long",
+            name,
+            json!("a".repeat(300)),
+            "name",
+        ),
         case(
             "matchLabels empty",
             target,
@@ -84,17 +109,42 @@ fn refused_at_admission() -> Vec<Case> {
             "matchLabels",
         ),
         case("reason missing", reason, Value::Null, "spec.reason"),
-        case("an unknown category", "/spec/reason/category", json!("Sadness"), "category"),
-        case("summary empty", "/spec/reason/summary", json!(""), "summary"),
-        case("summary too long", "/spec/reason/summary", json!("x".repeat(501)), "summary"),
+        case(
+            "an unknown category",
+            "/spec/reason/category",
+            json!("Sadness"),
+            "category",
+        ),
+        case(
+            "summary empty",
+            "/spec/reason/summary",
+            json!(""),
+            "summary",
+        ),
+        case(
+            "summary too long",
+            "/spec/reason/summary",
+            json!("x".repeat(501)),
+            "summary",
+        ),
         case(
             "incidentUrl that is a script",
             "/spec/reason/incidentUrl",
             json!("javascript:alert(1)"),
             "incidentUrl",
         ),
-        case("notAfter that is no time", "/spec/notAfter", json!("tomorrow"), "notAfter"),
-        case("an unknown urgency", "/spec/urgency", json!("ASAP"), "urgency"),
+        case(
+            "notAfter that is no time",
+            "/spec/notAfter",
+            json!("tomorrow"),
+            "notAfter",
+        ),
+        case(
+            "an unknown urgency",
+            "/spec/urgency",
+            json!("ASAP"),
+            "urgency",
+        ),
         case("from empty", from, json!({}), "from"),
         case(
             "from by two ways",
@@ -108,14 +158,24 @@ fn refused_at_admission() -> Vec<Case> {
             json!({"templateDigest": "sha256:nothex"}),
             "templateDigest",
         ),
-        case("an unknown field", "/spec/target", json!("api"), "spec.target"),
+        case(
+            "an unknown field",
+            "/spec/target",
+            json!("api"),
+            "spec.target",
+        ),
         case(
             "born approved",
             "/metadata/annotations",
             json!({APPROVED_BY: User::Approver.as_str(), CONFIRM: "ROLLBACK PRODUCTION", PLAN: "x"}),
             "metadata.annotations",
         ),
-        case("a Deployment that one may not patch", "/asked-by", json!("outsider"), "api"),
+        case(
+            "a Deployment that one may not patch",
+            "/asked-by",
+            json!("outsider"),
+            "api",
+        ),
     ]
 }
 
@@ -123,7 +183,12 @@ fn refused_at_admission() -> Vec<Case> {
 fn refused_by_the_controller() -> Vec<Case> {
     let to = "/spec/targets/0/to";
     vec![
-        case("a huge revision", to, json!({"revision": i64::MAX}), "to.revision"),
+        case(
+            "a huge revision",
+            to,
+            json!({"revision": i64::MAX}),
+            "to.revision",
+        ),
         case("a version", to, json!({"version": "v1"}), "to"),
         case(
             "two targets",
@@ -143,8 +208,18 @@ fn refused_by_the_controller() -> Vec<Case> {
             json!("apu"),
             "spec.targets[0].name",
         ),
-        case("notAfter in the past", "/spec/notAfter", json!("2020-01-01T00:00:00Z"), "2020-01-01"),
-        case("category Feature", "/spec/reason/category", json!("Feature"), "category"),
+        case(
+            "notAfter in the past",
+            "/spec/notAfter",
+            json!("2020-01-01T00:00:00Z"),
+            "2020-01-01",
+        ),
+        case(
+            "category Feature",
+            "/spec/reason/category",
+            json!("Feature"),
+            "category",
+        ),
     ]
 }
 
@@ -295,10 +370,7 @@ fn compare(page: &str) -> Result<()> {
 async fn nobody_asks_in_the_name_of_somebody_else() -> Result<()> {
     let scene = scene("forged-requester").await?;
     scene.two_versions("api").await?;
-    let mut forged = request(
-        "api-5xx",
-        json!([{"name": "api", "to": {"previous": {}}}]),
-    );
+    let mut forged = request("api-5xx", json!([{"name": "api", "to": {"previous": {}}}]));
     forged["spec"]["requestedBy"] = json!({
         "username": User::Approver.as_str(), "uid": "0", "groups": ["system:masters"],
     });

@@ -14,3 +14,4 @@ mod guard;
 mod people;
 mod reapply;
 mod refused;
+mod running;
