@@ -20,6 +20,8 @@ use crate::{act, observe, tell};
 const PASS_LIMIT: Duration = Duration::from_mins(1);
 /// How many passes one request makes in a row before others get their turn.
 const PASSES_IN_A_ROW: u32 = 16;
+/// How many failed passes in a row are not worth an Event.
+const FAILURES_UNTOLD: u32 = 2;
 /// Longest time between two tries of a pass that fails.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 
@@ -88,9 +90,16 @@ pub async fn reconcile(
     };
     for _ in 0..PASSES_IN_A_ROW {
         let started = Instant::now();
-        let next = tokio::time::timeout(PASS_LIMIT, Box::pin(pass(&request, &context)))
+        let passed = tokio::time::timeout(PASS_LIMIT, Box::pin(pass(&request, &context)))
             .await
-            .map_err(|_| Error::TimedOut)??;
+            .unwrap_or(Err(Error::TimedOut));
+        let next = match passed {
+            Ok(next) => next,
+            Err(error) => {
+                say_if_stuck(&context, &request, &error).await;
+                return Err(error);
+            }
+        };
         context.metrics.passed(started.elapsed());
         context.remember(&uid, |memory| memory.failures = 0);
         match next {
@@ -108,6 +117,16 @@ pub async fn reconcile(
         }
     }
     Ok(Action::requeue(Duration::ZERO))
+}
+
+/// One failure is nobody's business: the next pass is soon. Several in a row are.
+async fn say_if_stuck(context: &Context, request: &RollbackRequest, error: &Error) {
+    let uid = request.uid().unwrap_or_default();
+    let failures = context.remember(&uid, |memory| memory.failures);
+    if failures >= FAILURES_UNTOLD && !error.is_conflict() {
+        let why = format!("It is tried again and again: {}", chain(error));
+        tell::stuck(context, request, &why, Timestamp::now()).await;
+    }
 }
 
 /// Backs off for one request without delaying others.

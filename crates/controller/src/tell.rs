@@ -9,11 +9,14 @@ use kube::api::PostParams;
 use kube::{Api, Resource, ResourceExt};
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::notice::{Notice, notices};
+use rollback_core::text::plain;
 
 use crate::context::Context;
 
 /// Facts older than this were told by whoever was here before.
 const FRESH: SignedDuration = SignedDuration::from_mins(10);
+/// Longest text of an Event.
+const NOTE_LIMIT: usize = 1000;
 /// How long one Event may take.
 const LIMIT: Duration = Duration::from_secs(3);
 
@@ -29,30 +32,70 @@ pub async fn tell(
     let name = request.name_any();
     for notice in notices(status) {
         let event_name = notice.event_name(&name, &uid);
-        let known = context.remember(&uid, |memory| memory.told.contains(&event_name));
-        if known || now.duration_since(notice.at) > FRESH {
+        if now.duration_since(notice.at) > FRESH {
             continue;
         }
-        let api: Api<Event> = Api::namespaced(
-            context.client.clone(),
-            &request.namespace().unwrap_or_default(),
-        );
-        let event = event(request, &event_name, notice);
-        let parameters = PostParams::default();
-        match tokio::time::timeout(LIMIT, api.create(&parameters, &event)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, request = %name, "an Event was not sent");
-                continue;
-            }
-            Err(_) => {
-                tracing::warn!(request = %name, "an Event was not sent in time");
-                return;
-            }
+        if send(context, request, &uid, event_name, notice)
+            .await
+            .is_err()
+        {
+            return;
         }
-        context.remember(&uid, |memory| memory.told.insert(event_name));
     }
+}
+
+/// Says why a request does not go on, once for each cause: who looks at it would otherwise see a
+/// state that does not change and nothing else.
+pub async fn stuck(context: &Context, request: &RollbackRequest, why: &str, now: Timestamp) {
+    let Some(uid) = request.uid() else { return };
+    let notice = Notice {
+        at: Timestamp::UNIX_EPOCH,
+        warning: true,
+        reason: "Retrying",
+        action: "Retry",
+        note: plain(why, NOTE_LIMIT),
+    };
+    let event_name = notice.event_name(&request.name_any(), &uid);
+    let notice = Notice { at: now, ..notice };
+    // Whether it was in time makes no difference: this is the last thing that the pass does.
+    let _ = send(context, request, &uid, event_name, notice).await;
+}
+
+/// The API server is too slow for more.
+struct Slow;
+
+/// Sends one Event, unless it was sent.
+async fn send(
+    context: &Context,
+    request: &RollbackRequest,
+    uid: &str,
+    event_name: String,
+    notice: Notice,
+) -> Result<(), Slow> {
+    if context.remember(uid, |memory| memory.told.contains(&event_name)) {
+        return Ok(());
+    }
+    let name = request.name_any();
+    let api: Api<Event> = Api::namespaced(
+        context.client.clone(),
+        &request.namespace().unwrap_or_default(),
+    );
+    let event = event(request, &event_name, notice);
+    let parameters = PostParams::default();
+    match tokio::time::timeout(LIMIT, api.create(&parameters, &event)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, request = %name, "an Event was not sent");
+            return Ok(());
+        }
+        Err(_) => {
+            tracing::warn!(request = %name, "an Event was not sent in time");
+            return Err(Slow);
+        }
+    }
+    context.remember(uid, |memory| memory.told.insert(event_name));
+    Ok(())
 }
 
 fn event(request: &RollbackRequest, name: &str, notice: Notice) -> Event {

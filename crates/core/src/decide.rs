@@ -123,8 +123,11 @@ fn planning(
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) -> Stand {
-    if observed.deployment == Seen::Unknown {
-        return Stand::recheck(now, "Reading the Deployment.");
+    let unread = observed.policy == Seen::Unknown
+        || observed.ledger == Seen::Unknown
+        || observed.opted_in == Seen::Unknown;
+    if observed.deployment == Seen::Unknown || (unread && observed.deployment != Seen::Absent) {
+        return Stand::recheck(now, "Reading the Deployment and the rules for it.");
     }
     match plan::make(request, observed, now) {
         Err(outcome) => finish(status, outcome),

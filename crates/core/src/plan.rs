@@ -101,7 +101,16 @@ pub fn make(
     let planned = resolve(target, deployment, &current, observed, now)?;
     let not_after = expiry(request, observed, now);
     if not_after <= now {
-        return Err(expired(not_after, now));
+        return Err(end(
+            Word::Expired,
+            Reason::NotApprovedInTime,
+            format!(
+                "The time to approve ended at {}, before there was a plan: see spec.notAfter of the request and approvals.expireAfterSeconds of the policy. \
+                 Nothing was changed. If the rollback is still wanted, create a new RollbackRequest with another name and more time.",
+                time::stamp(not_after)
+            ),
+            now,
+        ));
     }
     let rules = rules(observed.policy.found());
     let targets = vec![planned];

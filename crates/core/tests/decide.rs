@@ -458,6 +458,34 @@ fn what_is_not_known_is_waited_for() {
         let step = scene.decide().step;
         assert_eq!(step, Step::Wait { until: Some(at(6)) }, "{what}");
     }
+    // No policy would be that of production, no ledger a clean record: not so when they were not read.
+    let staging = Scene::staging();
+    let mut awaiting = Scene::staging();
+    awaiting.until(Phase::AwaitingApproval);
+    let cases: [(&str, &Scene, Blind); 5] = [
+        ("policy", &staging, |scene| {
+            scene.observed.policy = Seen::Unknown;
+        }),
+        ("ledger", &staging, |scene| {
+            scene.observed.ledger = Seen::Unknown;
+        }),
+        ("opted in", &staging, |scene| {
+            scene.observed.opted_in = Seen::Unknown;
+        }),
+        ("policy at the approval", &awaiting, |scene| {
+            scene.observed.policy = Seen::Unknown;
+        }),
+        ("policy at the write", &intended, |scene| {
+            scene.observed.policy = Seen::Unknown;
+        }),
+    ];
+    for (what, scene, blind) in cases {
+        let mut scene = scene.clone();
+        blind(&mut scene);
+        let decision = scene.decide();
+        assert_eq!(decision.step, Step::Wait { until: Some(at(6)) }, "{what}");
+        assert_eq!(decision.status.plan, scene.status().plan, "{what}");
+    }
     let reverted = {
         let mut scene = Scene::default().reverted();
         scene.observed.deployment = Seen::Unknown;

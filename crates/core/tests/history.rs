@@ -251,6 +251,19 @@ fn case_14_an_unreadable_number_is_left_out_and_named() {
 }
 
 #[test]
+fn case_14_what_was_left_out_is_said_with_the_choice() {
+    let owned = sets([
+        replica_set("v0", "abc"),
+        replica_set("v1", "1"),
+        replica_set("v2", "2"),
+    ]);
+    assert_eq!(
+        choose(&previous(), &template("v2"), &owned, &[]),
+        "api-v1, the revision number of api-v0 cannot be read, so it was left out"
+    );
+}
+
+#[test]
 fn case_15_a_number_that_two_have_is_ambiguous() {
     let owned = sets([
         replica_set("v0", "1"),

@@ -17,7 +17,7 @@ use rollback_api::Reason;
 use rollback_api::Word;
 use rollback_api::status::{Progressing, Revert, RolloutStatus, TargetStatus};
 use rollback_core::observed::{ReplicaSet, Seen};
-use rollback_core::rollout::{Counts, Rollout, judge};
+use rollback_core::rollout::{Counts, Rollout, judge, wake};
 use rollback_core::step::{Phase, Step};
 use serde_json::{Value, json};
 use world::{
@@ -438,4 +438,49 @@ fn hostile_words_of_a_status_are_cleaned() {
         message.len() < 1000 && !message.chars().any(char::is_control),
         "{message}"
     );
+}
+
+#[test]
+fn it_looks_again_when_the_time_is_over_and_when_a_failure_begins_to_count() {
+    let object =
+        |seconds: Value| seen(restored(|d| d["spec"]["progressDeadlineSeconds"] = seconds));
+    let progress = progress(None);
+    for (seconds, now, expected) in [
+        (json!(60), 10, 60),
+        (json!(60), 59, 60),
+        (json!(60), 60, 300),
+        (json!(600), 10, 300),
+        (json!(2_147_483_647), 10, 300),
+        (Value::Null, 10, 300),
+    ] {
+        let until = wake(&object(seconds.clone()), &progress, at(now));
+        assert_eq!(until, Some(at(expected)), "{seconds} {now}");
+    }
+    assert_eq!(wake(&Seen::Unknown, &progress, at(10)), Some(at(300)));
+    assert_eq!(wake(&Seen::Absent, &TargetStatus::default(), at(10)), None);
+}
+
+#[test]
+fn a_failure_counts_from_the_end_of_the_time_that_the_old_version_had() {
+    let object = restored(|d| {
+        d["spec"]["progressDeadlineSeconds"] = json!(60);
+        set_counts(d, 3, 3, 0);
+        set_progressing(d, "False", "ProgressDeadlineExceeded", AFTER);
+    });
+    assert_eq!(word(&judged(object.clone(), 59)), "in progress");
+    assert_eq!(word(&judged(object.clone(), 60)), "RolloutFailed");
+    // Said before already, in the very same words, it is still of before.
+    let before = progress(Some(("ProgressDeadlineExceeded", AFTER)));
+    let verdict = judged_with(object.clone(), &owned(), &before, 299);
+    assert_eq!(word(&verdict), "in progress");
+    // Another reason at the same time is another thing.
+    let before = progress(Some(("ReplicaSetUpdated", AFTER)));
+    let verdict = judged_with(object, &owned(), &before, 60);
+    assert_eq!(word(&verdict), "RolloutFailed");
+    let going_on = restored(|d| {
+        d["spec"]["progressDeadlineSeconds"] = json!(60);
+        set_counts(d, 3, 3, 0);
+        set_progressing(d, "True", "ReplicaSetUpdated", AFTER);
+    });
+    assert_eq!(word(&judged(going_on, 299)), "in progress");
 }

@@ -47,6 +47,8 @@ impl Run {
         let version = |version| {
             shop::deployment(DEPLOYMENT)
                 .version(version)
+                // More would only mean more commits of progress, and not always as many.
+                .replicas(1)
                 .pod_ip(&health.ip())
         };
         scene.deploy(version(good)).await?;

@@ -6,6 +6,7 @@ use kube::{Api, ResourceExt};
 use rollback_api::{Reason, RollbackRequest, Word};
 use serde_json::{Value, json};
 use testkit::scene::{CONTROLLER, PATIENCE, request};
+use testkit::shop::{BEHAVIOUR, Behaviour};
 use testkit::{Scene, User, eventually, shop};
 
 use crate::kstatus::{Health, Status, health, kstatus};
@@ -113,6 +114,43 @@ pub async fn gone(scene: &Scene) -> Result<()> {
     eventually("the request is gone", PATIENCE, async || {
         let left = api.get_opt(REQUEST).await?;
         ensure!(left.is_none(), "it is {left:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Deploys `v1`, whose pods do not become ready before [`until_over`] lets them, and `v2`.
+pub async fn slow_and_good(scene: &Scene, pod_ip: &str) -> Result<()> {
+    let slow = shop::deployment(DEPLOYMENT)
+        .version("v1")
+        .pod_ip(pod_ip)
+        .behaviour(Behaviour::NeverReady);
+    scene.apply_deployment(slow).await?;
+    // Its ReplicaSet is enough.
+    scene
+        .wait_for_deployment(DEPLOYMENT, |found| {
+            found.pointer("/status/observedGeneration") == Some(&json!(1))
+        })
+        .await?;
+    scene
+        .deploy(shop::deployment(DEPLOYMENT).version("v2"))
+        .await?;
+    Ok(())
+}
+
+/// Lets the pods become ready, those that come meanwhile too, until the rollout is over.
+pub async fn until_over(scene: &Scene) -> Result<()> {
+    let client = scene.client(User::Admin).await?;
+    let ready = [(BEHAVIOUR, Behaviour::Ready.as_str())];
+    eventually("the old version is up", PATIENCE, async || {
+        shop::annotate_pods(&client, scene.ns(), DEPLOYMENT, &ready).await?;
+        let deployment = scene.deployment(DEPLOYMENT).await?;
+        let counts = ["replicas", "updatedReplicas", "availableReplicas"]
+            .map(|field| deployment.pointer(&format!("/status/{field}")).cloned());
+        ensure!(
+            counts.iter().all(|count| *count == Some(json!(2))),
+            "it is {deployment}"
+        );
         Ok(())
     })
     .await

@@ -9,12 +9,10 @@ mod git;
 mod kstatus;
 mod states;
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::future::try_join_all;
 use kube::ResourceExt;
-use rollback_api::{Reason, Word};
+use rollback_api::{APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CONFIRM, PLAN, Reason, Word};
 use serde_json::json;
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::scene::PRODUCTION;
@@ -39,14 +37,7 @@ async fn applied_all_along(tool: Tool) -> Result<()> {
     scene
         .policy(json!({"verification": {"http": [check]}}))
         .await?;
-    let good = shop::deployment(DEPLOYMENT)
-        .version("v1")
-        .pod_ip(&checks.ip())
-        .ready_after(Duration::from_millis(1500));
-    scene.deploy(good).await?;
-    scene
-        .deploy(shop::deployment(DEPLOYMENT).version("v2"))
-        .await?;
+    git::slow_and_good(&scene, &checks.ip()).await?;
 
     // Nobody has looked at it yet.
     tool.apply(&scene).await?;
@@ -90,6 +81,7 @@ async fn applied_all_along(tool: Tool) -> Result<()> {
     );
     let (word, _) = testkit::scene::ready(&scene.request(REQUEST).await?);
     ensure!(word == "RollingOut", "too late: it is {word}");
+    git::until_over(&scene).await?;
 
     scene.wait_for(REQUEST, "Verifying").await?;
     tool.apply(&scene).await?;
@@ -130,6 +122,40 @@ async fn once(scene: &Scene) -> Result<()> {
         "claimed, or not one entry"
     );
     Ok(())
+}
+
+#[tokio::test]
+async fn an_approval_that_nobody_has_read_yet_survives_an_apply() -> Result<()> {
+    let runs = Tool::ALL.map(|tool| Box::pin(approved_and_applied(tool)));
+    try_join_all(runs).await?;
+    Ok(())
+}
+
+async fn approved_and_applied(tool: Tool) -> Result<()> {
+    let mut scene = Scene::new(PROGRAM, "unread").await?;
+    git::two_versions(&scene).await?;
+    tool.apply(&scene).await?;
+    let uid = scene.request(REQUEST).await?.uid().context("no UID")?;
+    scene.plan(REQUEST).await?;
+    let controller = scene.controller.take().context("no controller")?;
+    controller.kill();
+    scene.approve(REQUEST, User::Approver).await?;
+    let approved = scene.request(REQUEST).await?.metadata.annotations;
+    let mailbox = approved.context("no approval")?;
+    tool.apply(&scene).await?;
+    let request = scene.request(REQUEST).await?;
+    for key in [APPROVED_BY, CONFIRM, PLAN, APPROVER_UID, APPROVER_GROUPS] {
+        ensure!(mailbox.contains_key(key), "{key} was never there");
+        ensure!(
+            request.annotations().get(key) == mailbox.get(key),
+            "{key} is lost"
+        );
+    }
+    ensure!(git::reverts(&scene)? == 0, "reverted without a controller?");
+    scene.start_controller().await?;
+    git::ends(&scene, Word::Succeeded, Reason::Unverified).await?;
+    git::unharmed(&scene, &uid).await?;
+    once(&scene).await
 }
 
 #[tokio::test]
@@ -239,13 +265,7 @@ async fn pruned_before_the_approval_it_is_cancelled_and_goes() -> Result<()> {
 #[tokio::test]
 async fn pruned_while_it_rolls_out_it_is_finished_and_reported_first() -> Result<()> {
     let scene = Scene::new(PROGRAM, "prune").await?;
-    let good = shop::deployment(DEPLOYMENT)
-        .version("v1")
-        .ready_after(Duration::from_millis(1500));
-    scene.deploy(good).await?;
-    scene
-        .deploy(shop::deployment(DEPLOYMENT).version("v2"))
-        .await?;
+    git::slow_and_good(&scene, "10.0.0.1").await?;
     Tool::Flux.apply(&scene).await?;
     scene.approve(REQUEST, User::Approver).await?;
     scene.wait_for(REQUEST, "RollingOut").await?;
@@ -254,6 +274,9 @@ async fn pruned_while_it_rolls_out_it_is_finished_and_reported_first() -> Result
     assert_eq!(judged.0, Status::Terminating);
     // Git had it back before it was gone.
     Tool::Flux.apply(&scene).await?;
+    let outcome = scene.status(REQUEST).await?.outcome;
+    assert_eq!(outcome, None, "it does not stop half way");
+    git::until_over(&scene).await?;
     git::gone(&scene).await?;
 
     let incident = git::incident(&scene).await?;

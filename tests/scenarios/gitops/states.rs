@@ -214,8 +214,8 @@ async fn superseded_before(scene: &Scene) -> Result<()> {
         scene,
         name,
         Word::Superseded,
-        Reason::TemplateChanged,
-        Status::Failed,
+        Reason::NotLive,
+        Status::Current,
     )
     .await
 }

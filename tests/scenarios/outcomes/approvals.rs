@@ -330,7 +330,7 @@ async fn robot_refusal(scene: &Scene, robot: &str, digest: &str) -> Result<Strin
         "-n",
         scene.ns(),
         &format!("--as={robot}"),
-        &format!("--as-group=system:serviceaccounts"),
+        "--as-group=system:serviceaccounts",
         &format!("{APPROVED_BY}={robot}"),
         &format!("{CONFIRM}={PRODUCTION}"),
         &format!("{PLAN}={digest}"),

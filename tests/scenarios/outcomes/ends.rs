@@ -235,7 +235,11 @@ async fn expired_when_nobody_approves_in_time() -> Result<()> {
     dead["spec"]["notAfter"] = json!("2020-01-01T00:00:00Z");
     scene.ask_for(dead).await?;
     end.without_incident()
-        .saying(&["2020-01-01"])
+        .saying(&[
+            "2020-01-01",
+            "spec.notAfter",
+            "create a new RollbackRequest",
+        ])
         .check(&scene, "dead")
         .await?;
     ensure!(scene.image("api").await?.ends_with(":v2"));

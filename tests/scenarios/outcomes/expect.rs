@@ -202,14 +202,19 @@ impl<'a> End<'a> {
             incident.name_any()
         );
         let data = incident.data.clone().unwrap_or_default();
-        let page = data.iter().find(|(name, _)| name.ends_with(".md"));
+        let kind = |name: &str| {
+            name.rsplit_once('.')
+                .map_or("", |(_, kind)| kind)
+                .to_owned()
+        };
+        let page = data.iter().find(|(name, _)| kind(name) == "md");
         let (_, page) = page.context("no page")?;
         ensure!(
             page.contains(self.word.as_str()) && page.contains(&request.name_any()),
             "the page does not say what happened to what: {page}"
         );
         ensure!(
-            data.keys().any(|name| name.ends_with(".json")),
+            data.keys().any(|name| kind(name) == "json"),
             "nothing for machines"
         );
         Ok(())

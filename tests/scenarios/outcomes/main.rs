@@ -10,6 +10,7 @@ mod checks;
 mod ends;
 mod expect;
 mod failed;
+mod forged;
 mod guard;
 mod people;
 mod reapply;

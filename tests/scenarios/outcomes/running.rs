@@ -14,7 +14,7 @@ use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::scene::{CONTROLLER, PATIENCE, ready};
 use testkit::{ControllerProcess, Scene, User, eventually, shop};
 
-use crate::expect::{End, PROGRAM, artifacts, scene};
+use crate::expect::{End, PROGRAM, artifacts, events, scene};
 use crate::people::replaced;
 
 /// Most requests to the API server, reads and Events included, that one rollback of two pods may cost
@@ -255,6 +255,17 @@ async fn a_poison_object_delays_only_itself() -> Result<()> {
             page.contains(r#"rollback_errors_total{stage="observe"}"#),
             "{page}"
         );
+        Ok(())
+    })
+    .await?;
+    eventually("the requester can see it", PATIENCE, async || {
+        let told = events(&scene, &asked).await?;
+        let warning = told.iter().find_map(|event| {
+            let note = event.note.as_deref()?;
+            (event.reason.as_deref() == Some("Retrying")).then_some(note)
+        });
+        let note = warning.context("no such Event")?;
+        ensure!(note.contains(&name) && note.contains("delete it"), "{note}");
         Ok(())
     })
     .await?;

@@ -97,6 +97,9 @@ pub(super) fn revalidate<'a>(
         }
         Before::AsPlanned(deployment) => deployment,
     };
+    if observed.policy == Seen::Unknown {
+        return Err(Stand::recheck(now, "Reading the policy."));
+    }
     if let Some(renewed) = plan::renewed(plan, request, observed, now) {
         status.plan = Some(renewed);
         status.approvals.clear();
