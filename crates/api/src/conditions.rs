@@ -129,6 +129,10 @@ pub enum Reason {
     NoHistory,
     /// Refused: the revision asked for is not in the history.
     RevisionNotFound,
+    /// Refused: no revision has the image asked for.
+    ImageNotInHistory,
+    /// Refused: no revision is the version asked for.
+    VersionNotInHistory,
     /// Refused: more than one revision fits.
     Ambiguous,
     /// Refused: the revision's number cannot be read.
@@ -184,6 +188,8 @@ impl Reason {
             Self::Paused => "Paused",
             Self::NoHistory => "NoHistory",
             Self::RevisionNotFound => "RevisionNotFound",
+            Self::ImageNotInHistory => "ImageNotInHistory",
+            Self::VersionNotInHistory => "VersionNotInHistory",
             Self::Ambiguous => "Ambiguous",
             Self::RevisionUnreadable => "RevisionUnreadable",
             Self::HotfixForward => "HotfixForward",

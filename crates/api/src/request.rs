@@ -172,6 +172,7 @@ pub struct To {
 
     /// A revision number, as `kubectl rollout history` shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     #[x_kube(validation = Rule::new("self >= 1")
         .message("revisions count from 1; pick one that kubectl rollout history deployment/NAME shows, or write to: {previous: {}}"))]
     pub revision: Option<i64>,

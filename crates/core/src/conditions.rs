@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use rollback_api::request::To;
 use rollback_api::status::{Outcome, Plan, Summary};
 use rollback_api::{ConditionType, Reason, RollbackRequest, RollbackRequestStatus, Word};
 
@@ -222,12 +223,24 @@ fn summary(
                 ),
                 _ => format!("revision {}", planned.to_revision),
             },
-            None => match asked.and_then(|target| target.to.revision) {
-                Some(revision) => format!("revision {revision}"),
-                None => "previous".to_owned(),
-            },
+            None => asked.map_or_else(String::new, |target| wish(&target.to)),
         },
         approved_by,
+    }
+}
+
+/// What is asked for, before it is resolved.
+fn wish(to: &To) -> String {
+    if let Some(revision) = to.revision {
+        format!("revision {revision}")
+    } else if let Some(version) = &to.version {
+        format!("version {}", plain(version, 60))
+    } else if let Some(image) = &to.image {
+        format!("image {}", tag(Some(&image.image)))
+    } else if to.last_known_good.is_some() {
+        "last known good".to_owned()
+    } else {
+        "previous".to_owned()
     }
 }
 

@@ -84,16 +84,32 @@ impl History {
     /// The revision that `to` means for a Deployment that runs `current`. Digests in `bad` are
     /// chosen only when they are named.
     pub fn choose(&self, to: &To, current: &Template, bad: &[String]) -> Choice<'_> {
-        match (&to.previous, to.revision) {
-            (Some(_), None) => self.previous(current, bad),
-            (None, Some(number)) => self.numbered(number, current),
-            (None, None) | (Some(_), Some(_)) => Choice::None(
-                Reason::Unsupported,
-                "spec.targets[0].to: this version goes back to previous or to revision: N only. \
-                 Pick a number from kubectl rollout history and ask for that revision."
-                    .to_owned(),
-            ),
+        // Without rest, so that a new way to name a target cannot be forgotten here.
+        let To {
+            previous,
+            revision,
+            version,
+            image,
+            last_known_good: _,
+        } = to;
+        if previous.is_some() {
+            return self.previous(current, bad);
         }
+        if let Some(number) = revision {
+            return self.numbered(*number, current);
+        }
+        if let Some(version) = version {
+            return self.with_version(version, current, bad);
+        }
+        if let Some(image) = image {
+            return self.with_image(image, current, bad);
+        }
+        Choice::None(
+            Reason::Unsupported,
+            "spec.targets[0].to: this version goes back to previous, to a revision, a version or an image. \
+             Pick a number from kubectl rollout history and ask for that revision."
+                .to_owned(),
+        )
     }
 
     /// The newest numbered revision that differs from what runs and is not known to be bad. What runs
@@ -203,7 +219,7 @@ impl History {
         )
     }
 
-    fn unreadable_note(&self) -> Option<String> {
+    pub(crate) fn unreadable_note(&self) -> Option<String> {
         (!self.unreadable.is_empty()).then(|| {
             format!(
                 "the revision number of {} cannot be read, so it was left out",

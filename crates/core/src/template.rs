@@ -46,8 +46,17 @@ impl Template {
 
     /// Images by container name, init containers included.
     pub fn images(&self) -> BTreeMap<String, String> {
-        ["/spec/initContainers", "/spec/containers"]
-            .into_iter()
+        self.images_in(&["/spec/initContainers", "/spec/containers"])
+    }
+
+    /// Images by container name, without init containers.
+    pub fn main_images(&self) -> BTreeMap<String, String> {
+        self.images_in(&["/spec/containers"])
+    }
+
+    fn images_in(&self, lists: &[&str]) -> BTreeMap<String, String> {
+        lists
+            .iter()
             .filter_map(|list| self.0.pointer(list)?.as_array())
             .flatten()
             .filter_map(|container| {

@@ -43,6 +43,7 @@ fn crash() -> impl Strategy<Value = Crash> {
         1 => Just(Crash::BeforeCommit),
         1 => Just(Crash::BeforeAct),
         1 => Just(Crash::AfterAct),
+        1 => Just(Crash::InFlight),
     ]
 }
 
@@ -68,7 +69,7 @@ fn outside() -> impl Strategy<Value = Event> {
         3 => (0_i64..6).prop_map(Event::Scale),
         1 => any::<bool>().prop_map(Event::Pause),
         1 => (0_u8..4).prop_map(Event::Policy),
-        1 => (0_u8..3).prop_map(Event::Guard),
+        1 => (0_u8..4).prop_map(Event::Guard),
         1 => any::<bool>().prop_map(Event::Permissions),
         1 => proptest::option::of(prop_oneof![Just("v1"), Just("v2")]).prop_map(Event::Recreate),
         1 => Just(Event::Prune),

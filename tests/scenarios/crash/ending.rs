@@ -80,8 +80,10 @@ impl Ending {
         let events: Api<Event> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
         let mut told = BTreeMap::new();
         for event in events.list(&ListParams::default()).await? {
-            if event.regarding.and_then(|object| object.uid) == uid {
-                let reason = event.reason.unwrap_or_default();
+            let reason = event.reason.unwrap_or_default();
+            // That something is tried again is news of the trouble, not of the rollback.
+            let retrying = reason == "Retrying";
+            if event.regarding.and_then(|object| object.uid) == uid && !retrying {
                 let note = without_names(&event.note.unwrap_or_default());
                 *told.entry(format!("{reason}: {note}")).or_default() += 1;
             }

@@ -39,6 +39,8 @@ pub enum Crash {
     BeforeAct,
     /// The step is taken, what it answered is lost.
     AfterAct,
+    /// The revert is sent and arrives when somebody else has looked again.
+    InFlight,
 }
 
 /// One thing that happens.
@@ -152,6 +154,7 @@ pub struct Cluster {
     /// When the Deployment controller last saw progress.
     progressed: i64,
     rejection: Option<Rejection>,
+    in_flight: Option<Value>,
     cache: Option<(Observed, Option<i64>)>,
     /// Who approved which digest so that it counts.
     approvals: BTreeSet<(String, String)>,
@@ -197,6 +200,7 @@ impl Cluster {
             takes: true,
             progressed: 0,
             rejection: None,
+            in_flight: None,
             cache: None,
             approvals: BTreeSet::new(),
             reverts: Vec::new(),
@@ -240,8 +244,14 @@ impl Cluster {
             } => {
                 self.pass(*crash, *stale, *twice, early.as_deref(), late.as_deref());
             }
-            Event::Sync => self.sync(),
-            Event::Tick(seconds) => self.now += seconds,
+            Event::Sync => {
+                self.land();
+                self.sync();
+            }
+            Event::Tick(seconds) => {
+                self.land();
+                self.now += seconds;
+            }
             Event::Approve(who) => self.approve(who, None),
             Event::Forge(forgery) => self.approve("eve@broxiva.com", Some(*forgery)),
             Event::Strip => self.say(|request| request.metadata.annotations = None),
@@ -424,12 +434,13 @@ impl Cluster {
     }
 
     fn touch_guard(&mut self, which: u8) {
-        match which % 3 {
+        match which % 4 {
             0 => self.guard.present[0].generation += 1,
             1 => {
                 self.guard.missing = vec!["spec".to_owned()];
                 self.guard.present.truncate(1);
             }
+            2 => self.guard.missing = vec!["a policy that is new".to_owned()],
             _ => {
                 self.guard.missing.clear();
                 self.guard.present.truncate(1);
@@ -721,6 +732,10 @@ impl Cluster {
         if let Some(event) = late {
             self.happen(event);
         }
+        if let (Crash::InFlight, Step::Revert(revert)) = (crash, &step) {
+            self.in_flight = Some(revert.patch.clone());
+            return step;
+        }
         for _ in 0..=u8::from(twice) {
             self.act(&step, ledger_version);
         }
@@ -784,6 +799,16 @@ impl Cluster {
                 });
                 self.collect();
             }
+        }
+    }
+
+    /// What was sent arrives, if it was not lost on the way.
+    fn land(&mut self) {
+        if let Some(operations) = self.in_flight.take() {
+            // Who withdrew meanwhile was told that nothing was changed.
+            self.fooled |= Phase::of(&self.status()) != Phase::Reverting;
+            self.revert(&operations);
+            self.rejection = None;
         }
     }
 
@@ -923,7 +948,7 @@ impl Cluster {
 
     /// What the write to the Deployment may change.
     fn judge_write(&self, before: &Value, after: &Value) {
-        let status = self.status();
+        let status = &self.last;
         let target = &status.plan.as_ref().unwrap().targets[0];
         assert_eq!(
             Template::of(&before["spec"]["template"]).digest(),

@@ -1,0 +1,172 @@
+//! Revisions named by what they run: an image or a version.
+
+use std::collections::BTreeSet;
+
+use rollback_api::Reason;
+use rollback_api::request::ToImage;
+
+use crate::history::{Choice, History, Revision};
+use crate::image::{Reference, same_version};
+use crate::template::Template;
+use crate::text::plain;
+
+/// Label of a pod template that says which version it is.
+const VERSION_LABEL: &str = "app.kubernetes.io/version";
+/// How many images or versions a message lists.
+const LISTED: usize = 10;
+
+impl History {
+    /// The newest revision in which the container has this image.
+    pub(crate) fn with_image(
+        &self,
+        asked: &ToImage,
+        current: &Template,
+        bad: &[String],
+    ) -> Choice<'_> {
+        let wanted = Reference::parse(&asked.image);
+        let shown = plain(&asked.image, 200);
+        let container = match &asked.container {
+            Some(container) => container.clone(),
+            None => match self.container_with(&wanted.repository, current) {
+                Ok(container) => container,
+                Err(message) => return Choice::None(Reason::Ambiguous, message),
+            },
+        };
+        let fits = |template: &Template| {
+            let image = template.images().remove(&container);
+            image.is_some_and(|image| wanted.is_met_by(&Reference::parse(&image)))
+        };
+        let runs = |template: &Template| template.images().remove(&container);
+        self.newest(&format!("image {shown}"), &fits, current, bad).unwrap_or_else(|| {
+            Choice::None(
+                Reason::ImageNotInHistory,
+                format!(
+                    "spec.targets[0].to.image: no revision in the history has image {shown} in container {}; images there: {}. \
+                     Ask for one of them, or deploy the image anew.",
+                    plain(&container, 63),
+                    self.list(&runs)
+                ),
+            )
+        })
+    }
+
+    /// The container whose images come from this repository, in what runs and in all revisions.
+    fn container_with(&self, repository: &str, current: &Template) -> Result<String, String> {
+        let templates = self.revisions.iter().map(|revision| &revision.template);
+        let containers: BTreeSet<String> = templates
+            .chain([current])
+            .flat_map(Template::images)
+            .filter(|(_, image)| Reference::parse(image).repository == repository)
+            .map(|(container, _)| container)
+            .collect();
+        match containers.len() {
+            0 | 1 => Ok(containers.into_iter().next().unwrap_or_default()),
+            _ => Err(format!(
+                "spec.targets[0].to.image: the containers {} have images from this repository. Say which one is meant with container.",
+                containers.into_iter().collect::<Vec<_>>().join(", ")
+            )),
+        }
+    }
+
+    /// The newest revision of this version: by the version label of its pod template or, without the
+    /// label, by the tag of its image.
+    pub(crate) fn with_version(
+        &self,
+        asked: &str,
+        current: &Template,
+        bad: &[String],
+    ) -> Choice<'_> {
+        let shown = plain(asked, 128);
+        let templates = self.revisions.iter().map(|revision| &revision.template);
+        if templates.chain([current]).any(has_no_single_version) {
+            return Choice::None(
+                Reason::Ambiguous,
+                format!(
+                    "spec.targets[0].to.version: some pod templates have several containers and no label {VERSION_LABEL}, so {shown} could be the version of any of them. \
+                     Ask for an image and its container, or for a revision."
+                ),
+            );
+        }
+        let fits = |template: &Template| {
+            version(template).is_some_and(|found| same_version(&found, asked))
+        };
+        self.newest(&format!("version {shown}"), &fits, current, bad).unwrap_or_else(|| {
+            Choice::None(
+                Reason::VersionNotInHistory,
+                format!(
+                    "spec.targets[0].to.version: no revision in the history is version {shown}; versions there: {}. \
+                     Ask for one of them, or deploy the version anew.",
+                    self.list(&version)
+                ),
+            )
+        })
+    }
+
+    /// The newest revision that fits, rather one that is not known to be bad; what runs, if it fits.
+    fn newest(
+        &self,
+        what: &str,
+        fits: &dyn Fn(&Template) -> bool,
+        current: &Template,
+        bad: &[String],
+    ) -> Option<Choice<'_>> {
+        if fits(current) {
+            return Some(Choice::Current(what.to_owned()));
+        }
+        let fitting: Vec<&Revision> = self
+            .revisions
+            .iter()
+            .filter(|revision| fits(&revision.template))
+            .collect();
+        let is_bad = |revision: &Revision| bad.contains(&revision.template.digest());
+        let mut notes: Vec<String> = self.unreadable_note().into_iter().collect();
+        let revision = if let Some(good) = fitting.iter().find(|revision| !is_bad(revision)) {
+            good
+        } else {
+            let named = fitting.first()?;
+            notes.push(format!(
+                "{what} was rolled back before; it is chosen because the request names it"
+            ));
+            named
+        };
+        Some(Choice::Revision { revision, notes })
+    }
+
+    /// What the revisions run, newest first, each once.
+    fn list(&self, what: &dyn Fn(&Template) -> Option<String>) -> String {
+        let mut known: Vec<String> = Vec::new();
+        for found in self
+            .revisions
+            .iter()
+            .filter_map(|revision| what(&revision.template))
+        {
+            let found = plain(&found, 200);
+            if !known.contains(&found) {
+                known.push(found);
+            }
+        }
+        known.truncate(LISTED);
+        if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known.join(", ")
+        }
+    }
+}
+
+fn label(template: &Template) -> Option<String> {
+    let labels = template.as_json().pointer("/metadata/labels")?;
+    Some(labels.get(VERSION_LABEL)?.as_str()?.to_owned())
+}
+
+/// The version of a template, when it has one that is not open to doubt.
+fn version(template: &Template) -> Option<String> {
+    label(template).or_else(|| {
+        let mut images = template.main_images().into_values();
+        Reference::parse(&images.next()?).tag
+    })
+}
+
+fn has_no_single_version(template: &Template) -> bool {
+    label(template).is_none() && template.main_images().len() > 1
+}
