@@ -1,4 +1,4 @@
-//! Scenarios: cases.
+//! The conformance cases.
 //!
 //! One test for each numbered case of rollback semantics (`case_NN_...`): what `kubectl rollout
 //! undo` gets wrong, what it leaves open, and where parity is expected. All of them run against the
@@ -8,6 +8,7 @@
 mod during;
 mod history;
 mod limits;
+mod named;
 mod odd;
 mod races;
 mod selection;
