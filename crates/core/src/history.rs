@@ -90,8 +90,21 @@ impl History {
             revision,
             version,
             image,
-            last_known_good: _,
+            last_known_good,
         } = to;
+        let ways = [
+            previous.is_some(),
+            revision.is_some(),
+            version.is_some(),
+            image.is_some(),
+            last_known_good.is_some(),
+        ];
+        if ways.into_iter().filter(|way| *way).count() > 1 {
+            return Choice::None(
+                Reason::Unsupported,
+                "spec.targets[0].to: this names more than one version. Name one.".to_owned(),
+            );
+        }
         if previous.is_some() {
             return self.previous(current, bad);
         }

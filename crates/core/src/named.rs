@@ -36,14 +36,29 @@ impl History {
             let image = template.images().remove(&container);
             image.is_some_and(|image| wanted.is_met_by(&Reference::parse(&image)))
         };
-        let runs = |template: &Template| template.images().remove(&container);
+        // No container has this repository at all: then every image is worth knowing.
+        let nowhere = container.is_empty();
+        let place = if nowhere {
+            String::new()
+        } else {
+            format!(" in container {}", plain(&container, 63))
+        };
+        let runs = |template: &Template| {
+            let mut images = template.images();
+            if nowhere {
+                images
+                    .into_values()
+                    .reduce(|all, next| format!("{all}, {next}"))
+            } else {
+                images.remove(&container)
+            }
+        };
         self.newest(&format!("image {shown}"), &fits, current, bad).unwrap_or_else(|| {
             Choice::None(
                 Reason::ImageNotInHistory,
                 format!(
-                    "spec.targets[0].to.image: no revision in the history has image {shown} in container {}; images there: {}. \
+                    "spec.targets[0].to.image: no revision in the history has image {shown}{place}; images there: {}. \
                      Ask for one of them, or deploy the image anew.",
-                    plain(&container, 63),
                     self.list(&runs)
                 ),
             )

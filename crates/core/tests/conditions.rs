@@ -96,6 +96,12 @@ fn ends() -> Vec<(&'static str, Scene)> {
         .replica_sets
         .extend(world::sets([world::replica_set("v0", "1")]));
     add("Refused/Ambiguous", scene);
+    let image = to(json!({"image": {"image": "shop:9"}}));
+    add("Refused/ImageNotInHistory", Scene::new(&image));
+    add(
+        "Refused/VersionNotInHistory",
+        Scene::new(&to(json!({"version": "v9"}))),
+    );
     add(
         "Refused/HotfixForward",
         Scene::new(&json!({"reason": {"category": "Feature", "summary": "s"}})),

@@ -419,26 +419,209 @@ fn what_runs_is_found_by_its_template() {
 #[test]
 fn two_ways_to_say_where_to_are_none() {
     let owned = sets([replica_set("v1", "1"), replica_set("v2", "2")]);
-    let both = To {
-        revision: Some(1),
-        ..previous()
+    let ways = [
+        ("previous", json!({})),
+        ("revision", json!(1)),
+        ("version", json!("v1")),
+        ("image", json!({"image": IMAGE_V1})),
+        ("lastKnownGood", json!({})),
+    ];
+    let mut choices = vec![json!({}), json!({"lastKnownGood": {}})];
+    for (index, (one, this)) in ways.iter().enumerate() {
+        for (other, that) in &ways[..index] {
+            choices.push(json!({*one: this, *other: that}));
+        }
+    }
+    for to in choices {
+        let parsed: To = serde_json::from_value(to.clone()).unwrap();
+        let chosen = choose(&parsed, &template("v2"), &owned, &[]);
+        assert_eq!(chosen, Reason::Unsupported.as_str(), "{to}");
+    }
+}
+
+const IMAGE_V1: &str = "registry.broxiva.com/shop/api:v1";
+
+fn to(value: Value) -> To {
+    serde_json::from_value(value).unwrap()
+}
+
+fn image(image: &str) -> To {
+    to(json!({"image": {"image": image}}))
+}
+
+fn version(version: &str) -> To {
+    to(json!({"version": version}))
+}
+
+/// A template whose containers have these images.
+fn containers(images: &[(&str, &str)]) -> Value {
+    let mut template = template("v");
+    template["spec"]["containers"] = images
+        .iter()
+        .map(|(name, image)| json!({"name": name, "image": image}))
+        .collect();
+    template
+}
+
+fn labelled(version: &str, label: &str) -> Value {
+    let mut template = template(version);
+    template["metadata"]["labels"]["app.kubernetes.io/version"] = json!(label);
+    template
+}
+
+#[test]
+fn case_22_an_image_is_the_newest_revision_that_has_it_and_is_not_bad() {
+    let mut other_env = template("v1");
+    other_env["spec"]["containers"][0]["env"] = json!([]);
+    let owned = sets([
+        replica_set("v1", "1"),
+        replica_set_of("newer", "2", &other_env),
+        replica_set("v2", "3"),
+    ]);
+    assert_eq!(
+        choose(&image(IMAGE_V1), &template("v2"), &owned, &[]),
+        "api-newer"
+    );
+    let bad = [Template::of(&other_env).digest()];
+    let history = History::of(DEPLOYMENT, &owned);
+    let Choice::Revision { revision, notes } =
+        history.choose(&image(IMAGE_V1), &Template::of(&template("v2")), &bad)
+    else {
+        panic!("it is there");
     };
-    for to in [both, To::default()] {
-        let chosen = choose(&to, &template("v2"), &owned, &[]);
-        assert_eq!(chosen, Reason::Unsupported.as_str());
+    assert_eq!((revision.replica_set.as_str(), notes.len()), ("api-v1", 0));
+    // All of them bad: it was named, so it is honoured and said.
+    let bad = [Template::of(&other_env).digest(), digest("v1")];
+    let Choice::Revision { revision, notes } =
+        history.choose(&image(IMAGE_V1), &Template::of(&template("v2")), &bad)
+    else {
+        panic!("it is there");
+    };
+    assert_eq!(
+        (revision.replica_set.as_str(), notes.len()),
+        ("api-newer", 1)
+    );
+    for gone in [
+        "registry.broxiva.com/shop/api:v9",
+        "shop/api:v1",
+        "other:v1",
+        "",
+    ] {
+        let chosen = choose(&image(gone), &template("v2"), &owned, &[]);
+        assert_eq!(chosen, "ImageNotInHistory", "{gone}");
+    }
+    let why = message(
+        &image("registry.broxiva.com/shop/api:v9"),
+        &template("v2"),
+        &owned,
+    );
+    assert!(why.contains(IMAGE_V1), "{why}");
+    assert!(choose(&image(IMAGE_V1), &template("v1"), &owned, &[]).starts_with("current image"));
+}
+
+#[test]
+fn case_23_an_image_of_several_containers_needs_the_container() {
+    let old = containers(&[
+        ("api", "shop:1"),
+        ("worker", "shop:1"),
+        ("proxy", "envoy:1"),
+    ]);
+    let new = containers(&[
+        ("api", "shop:2"),
+        ("worker", "shop:2"),
+        ("proxy", "envoy:2"),
+    ]);
+    let owned = sets([
+        replica_set_of("old", "1", &old),
+        replica_set_of("new", "2", &new),
+    ]);
+    assert_eq!(choose(&image("shop:1"), &new, &owned, &[]), "Ambiguous");
+    assert_eq!(choose(&image("envoy:1"), &new, &owned, &[]), "api-old");
+    let named = |name: &str| to(json!({"image": {"image": "shop:1", "container": name}}));
+    assert_eq!(choose(&named("worker"), &new, &owned, &[]), "api-old");
+    for other in ["proxy", "nobody"] {
+        assert_eq!(
+            choose(&named(other), &new, &owned, &[]),
+            "ImageNotInHistory"
+        );
+    }
+    // The container that is meant must have it, not any.
+    let mixed = containers(&[
+        ("api", "shop:3"),
+        ("worker", "shop:1"),
+        ("proxy", "envoy:1"),
+    ]);
+    let owned = sets([
+        replica_set_of("mixed", "3", &mixed),
+        replica_set_of("new", "2", &new),
+    ]);
+    assert_eq!(
+        choose(&named("api"), &new, &owned, &[]),
+        "ImageNotInHistory"
+    );
+    assert_eq!(choose(&named("worker"), &new, &owned, &[]), "api-mixed");
+}
+
+#[test]
+fn case_25_images_are_compared_by_what_they_mean() {
+    let old = containers(&[("api", "nginx")]);
+    let new = containers(&[("api", "nginx:2")]);
+    let owned = sets([
+        replica_set_of("old", "1", &old),
+        replica_set_of("new", "2", &new),
+    ]);
+    for same in [
+        "nginx",
+        "nginx:latest",
+        "docker.io/library/nginx:latest",
+        "library/nginx",
+    ] {
+        assert_eq!(choose(&image(same), &new, &owned, &[]), "api-old", "{same}");
+    }
+    for other in [
+        "nginx@sha256:abc",
+        "quay.io/nginx",
+        "localhost/nginx",
+        "nginx:1",
+    ] {
+        let chosen = choose(&image(other), &new, &owned, &[]);
+        assert_eq!(chosen, "ImageNotInHistory", "{other}");
     }
 }
 
 #[test]
-fn ways_to_say_where_to_that_are_not_there_yet_are_unsupported() {
-    let owned = sets([replica_set("v1", "1"), replica_set("v2", "2")]);
-    for to in [
-        json!({"version": "v1"}),
-        json!({"image": {"image": "registry.broxiva.com/shop/api:v1"}}),
-        json!({"lastKnownGood": {}}),
-    ] {
-        let to: To = serde_json::from_value(to).unwrap();
-        let chosen = choose(&to, &template("v2"), &owned, &[]);
-        assert_eq!(chosen, Reason::Unsupported.as_str());
+fn case_26_a_version_is_that_of_the_pod_template() {
+    let owned = sets([
+        replica_set_of("old", "1", &labelled("x", "2.1.5")),
+        replica_set_of("new", "2", &labelled("y", "2.2.0")),
+    ]);
+    for asked in ["2.1.5", "v2.1.5"] {
+        let chosen = choose(&version(asked), &labelled("y", "2.2.0"), &owned, &[]);
+        assert_eq!(chosen, "api-old", "{asked}");
     }
+    // The label wins over the tag, and no prefix is enough.
+    for asked in ["x", "2.1", "2.1.50", "v2.1.5-rc.1", ""] {
+        let chosen = choose(&version(asked), &labelled("y", "2.2.0"), &owned, &[]);
+        assert_eq!(chosen, "VersionNotInHistory", "{asked}");
+    }
+    let why = message(&version("9"), &labelled("y", "2.2.0"), &owned);
+    assert!(why.contains("2.2.0, 2.1.5"), "{why}");
+    let current = choose(&version("2.2.0"), &labelled("y", "2.2.0"), &owned, &[]);
+    assert_eq!(current, "current version 2.2.0");
+    // Without a label it is the tag of the one container.
+    let tags = sets([replica_set("v1", "1"), replica_set("v2", "2")]);
+    assert_eq!(
+        choose(&version("v1"), &template("v2"), &tags, &[]),
+        "api-v1"
+    );
+    assert_eq!(
+        choose(&version("v2"), &template("v2"), &tags, &[]),
+        "current version v2"
+    );
+    let two = containers(&[("api", "shop:1"), ("proxy", "envoy:7")]);
+    let several = sets([replica_set_of("two", "1", &two), replica_set("v2", "2")]);
+    assert_eq!(
+        choose(&version("1"), &template("v2"), &several, &[]),
+        "Ambiguous"
+    );
 }

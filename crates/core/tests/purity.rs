@@ -67,6 +67,7 @@ fn the_dependencies_are_these_and_no_others() {
         "jiff",
         "k8s-openapi",
         "rollback-api",
+        "semver",
         "serde",
         "serde_json",
         "sha2",

@@ -207,7 +207,19 @@ fn refused_by_the_controller() -> Vec<Case> {
             json!({"revision": i64::MAX}),
             "to.revision",
         ),
-        case("a version", to, json!({"version": "v1"}), "to"),
+        case(
+            "a version that never ran",
+            to,
+            json!({"version": "v9"}),
+            "to.version",
+        ),
+        case(
+            "an image that never ran",
+            to,
+            json!({"image": {"image": "api:v9"}}),
+            "to.image",
+        ),
+        case("lastKnownGood", to, json!({"lastKnownGood": {}}), "to"),
         case(
             "two targets",
             "/spec/targets",

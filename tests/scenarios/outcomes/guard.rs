@@ -31,9 +31,13 @@ async fn without_a_guard_no_approval_counts() -> Result<()> {
         .await?;
 
     // The approval is the best there could be; with the policy gone anybody could have typed it.
-    scene
-        .approve_plan("api-5xx", User::Approver, PRODUCTION, &first.digest)
-        .await?;
+    // The API server forgets it a moment later, the controller perhaps earlier.
+    eventually("the approval is written", PATIENCE, async || {
+        scene
+            .approve_plan("api-5xx", User::Approver, PRODUCTION, &first.digest)
+            .await
+    })
+    .await?;
     let (second, said) = eventually("the hole is seen", PATIENCE, async || {
         let request = scene.request("api-5xx").await?;
         let (status, reason, message) = condition(&request, "Approved").context("not yet")?;

@@ -75,7 +75,6 @@ async fn a_wish_that_cannot_be_granted() -> Result<()> {
     let before = scene.deployment("api").await?;
     let target = |to: Value| json!([{"name": "api", "to": to}]);
     let previous = json!({"previous": {}});
-    let only = "goes back to previous or to revision: N only";
     let by_name = "finds a Deployment by its name only";
     let cases: [(&str, Value, Reason, &str); 9] = [
         (
@@ -104,21 +103,21 @@ async fn a_wish_that_cannot_be_granted() -> Result<()> {
         ),
         (
             "version",
-            target(json!({"version": "v1"})),
-            Reason::Unsupported,
-            only,
+            target(json!({"version": "v9"})),
+            Reason::VersionNotInHistory,
+            "versions there: v2, v1",
         ),
         (
             "image",
             target(json!({"image": {"image": "api:v1"}})),
-            Reason::Unsupported,
-            only,
+            Reason::ImageNotInHistory,
+            "images there: registry.broxiva.example/api:v2, registry.broxiva.example/api:v1",
         ),
         (
             "good",
             target(json!({"lastKnownGood": {}})),
             Reason::Unsupported,
-            only,
+            "kubectl rollout history",
         ),
         (
             "missing",
