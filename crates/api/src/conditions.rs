@@ -135,8 +135,6 @@ pub enum Reason {
     VersionNotInHistory,
     /// Refused: more than one revision fits.
     Ambiguous,
-    /// Refused: the revision's number cannot be read.
-    RevisionUnreadable,
     /// Refused: the decision matrix says to fix it forward.
     HotfixForward,
     /// Refused: asked for something that this version cannot do.
@@ -191,7 +189,6 @@ impl Reason {
             Self::ImageNotInHistory => "ImageNotInHistory",
             Self::VersionNotInHistory => "VersionNotInHistory",
             Self::Ambiguous => "Ambiguous",
-            Self::RevisionUnreadable => "RevisionUnreadable",
             Self::HotfixForward => "HotfixForward",
             Self::Unsupported => "Unsupported",
             Self::SpecChanged => "SpecChanged",

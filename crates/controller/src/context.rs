@@ -9,6 +9,7 @@ use rollback_core::observed::Rejection;
 
 use crate::metrics::Metrics;
 use crate::network::Networks;
+use crate::observe::guard::GuardWatch;
 use crate::watch::Watches;
 
 /// What every pass needs.
@@ -21,6 +22,8 @@ pub struct Context {
     pub networks: Networks,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// The admission policies that make approvals true.
+    pub guard: GuardWatch,
     /// Watches of the Deployments that are being rolled back.
     pub watches: Watches,
     memory: Mutex<HashMap<String, Memory>>,
@@ -44,6 +47,7 @@ impl Context {
         http: reqwest::Client,
         networks: Networks,
         metrics: Arc<Metrics>,
+        guard: GuardWatch,
         watches: Watches,
     ) -> Self {
         Self {
@@ -51,6 +55,7 @@ impl Context {
             http,
             networks,
             metrics,
+            guard,
             watches,
             memory: Mutex::default(),
         }

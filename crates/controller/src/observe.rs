@@ -3,7 +3,7 @@
 //! Only what the present phase needs is read, live and not from a cache, because a write may follow.
 
 mod access;
-mod guard;
+pub mod guard;
 mod probe;
 mod raw;
 
@@ -11,15 +11,16 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
+use rollback_api::status::PlannedTarget;
 use rollback_api::{
     POLICY_NAME, REQUEST_UID_LABEL, RevisionLedger, RollbackPolicy, RollbackRequest,
     RollbackRequestStatus,
 };
 use rollback_core::ledger::{Holder, holder};
-use rollback_core::observed::{Deployment, Observed, ReplicaSet, Rival, Seen};
+use rollback_core::observed::{Deployment, Guard, Observed, ReplicaSet, Rival, Seen};
 use rollback_core::plan::target_name;
 use rollback_core::step::Phase;
-use rollback_core::{artifact, health};
+use rollback_core::{approval, artifact, health};
 
 use crate::context::Context;
 
@@ -113,21 +114,59 @@ impl Scope<'_> {
     }
 
     async fn planning(&self) -> Result<(Observed, Read), Error> {
-        let ((mut observed, read), opted_in) = futures::try_join!(
-            self.state_before_revert(),
+        let (opted_in, policy, ledger, deployment) = futures::try_join!(
             access::opted_in(&self.context.client, self.namespace),
+            self.policy(),
+            self.ledger(),
+            self.deployment(),
         )?;
-        observed.opted_in = Seen::Found(opted_in);
-        Ok((observed, read))
+        let replica_sets = match deployment.found() {
+            Some(deployment) => self.history(deployment).await?,
+            None => Vec::new(),
+        };
+        let observed = Observed {
+            opted_in: Seen::Found(opted_in),
+            policy,
+            guard: self.context.guard.seen(),
+            ledger: spec_of(ledger.as_ref()),
+            deployment,
+            replica_sets,
+            ..Observed::default()
+        };
+        Ok((observed, Read { ledger }))
     }
 
     async fn awaiting_approval(&self) -> Result<(Observed, Read), Error> {
-        self.state_before_revert().await
+        let (policy, deployment, replica_sets, guard) = futures::try_join!(
+            self.policy(),
+            self.deployment(),
+            self.planned_replica_set(),
+            self.guard(),
+        )?;
+        let observed = Observed {
+            policy,
+            deployment,
+            replica_sets,
+            guard,
+            ..Observed::default()
+        };
+        Ok((observed, Read::default()))
     }
 
     async fn writing(&self, now: Timestamp) -> Result<(Observed, Read), Error> {
-        let ((mut observed, read), access, backup) = futures::try_join!(
-            self.state_before_revert(),
+        let deployment = self.deployment().await?;
+        if self.has_old_template(&deployment) {
+            // The write is done; nothing else matters any more.
+            let observed = Observed {
+                deployment,
+                ..Observed::default()
+            };
+            return Ok((observed, Read::default()));
+        }
+        let (policy, ledger, replica_sets, access, backup) = futures::try_join!(
+            self.policy(),
+            self.ledger(),
+            self.planned_replica_set(),
             access::access(
                 &self.context.client,
                 self.request,
@@ -136,18 +175,41 @@ impl Scope<'_> {
             ),
             self.artifact(artifact::backup_name(self.request, self.name), now),
         )?;
-        observed.access = Seen::Found(access);
-        observed.backup = backup;
-        observed.rival = self.rival(&observed).await?;
-        observed.rejection = self.request.uid().and_then(|uid| {
+        let rejection = self.request.uid().and_then(|uid| {
             self.context
                 .remember(&uid, |memory| memory.rejection.clone())
         });
-        Ok((observed, read))
+        let mut observed = Observed {
+            policy,
+            guard: self.context.guard.seen(),
+            ledger: spec_of(ledger.as_ref()),
+            deployment,
+            replica_sets,
+            access: Seen::Found(access),
+            backup,
+            rejection,
+            ..Observed::default()
+        };
+        observed.rival = self.rival(&observed).await?;
+        Ok((observed, Read { ledger }))
     }
 
+    /// The `ReplicaSet` of the plan is nearly always the one that runs; the whole history is read only
+    /// when it is not.
     async fn rolling_out(&self) -> Result<(Observed, Read), Error> {
-        let (deployment, replica_sets) = self.deployment().await?;
+        let (deployment, mut replica_sets) =
+            futures::try_join!(self.deployment(), self.planned_replica_set())?;
+        let holds = |set: &ReplicaSet| {
+            let planned = self.planned();
+            !set.is_deleting()
+                && planned.is_some_and(|target| set.template().digest() == target.to_digest)
+        };
+        if let Some(deployment) = deployment
+            .found()
+            .filter(|_| !replica_sets.iter().any(holds))
+        {
+            replica_sets = self.history(deployment).await?;
+        }
         let observed = Observed {
             deployment,
             replica_sets,
@@ -187,23 +249,17 @@ impl Scope<'_> {
         Ok((observed, Read { ledger }))
     }
 
-    /// What every phase before the revert looks at.
-    async fn state_before_revert(&self) -> Result<(Observed, Read), Error> {
-        let (policy, guard, (deployment, replica_sets), ledger) = futures::try_join!(
-            self.policy(),
-            guard::guard(&self.context.client),
-            self.deployment(),
-            self.ledger(),
-        )?;
-        let observed = Observed {
-            policy,
-            guard,
-            deployment,
-            replica_sets,
-            ledger: spec_of(ledger.as_ref()),
-            ..Observed::default()
-        };
-        Ok((observed, Read { ledger }))
+    /// The guard as the watches see it; as it is now when an approval is about to be counted.
+    async fn guard(&self) -> Result<Guard, Error> {
+        let counted = self
+            .request
+            .status
+            .as_ref()
+            .map(|status| status.approvals.as_slice());
+        if approval::is_pending(self.request, counted.unwrap_or_default()) {
+            return self.context.guard.confirmed(&self.context.client).await;
+        }
+        Ok(self.context.guard.seen())
     }
 
     async fn policy(&self) -> Result<Seen<rollback_api::RollbackPolicySpec>, Error> {
@@ -217,18 +273,38 @@ impl Scope<'_> {
         reading("the RevisionLedger", api.get_opt(self.name).await)
     }
 
-    /// The Deployment and the `ReplicaSets` that its selector finds.
-    async fn deployment(&self) -> Result<(Seen<Deployment>, Vec<ReplicaSet>), Error> {
-        let deployment = reading(
-            "the Deployment",
-            raw::deployment(&self.client(), self.namespace, self.name).await,
-        )?;
-        let Some(deployment) = deployment else {
-            return Ok((Seen::Absent, Vec::new()));
+    async fn deployment(&self) -> Result<Seen<Deployment>, Error> {
+        let found = raw::deployment(&self.client(), self.namespace, self.name).await;
+        Ok(reading("the Deployment", found)?.map_or(Seen::Absent, Seen::Found))
+    }
+
+    /// The `ReplicaSets` that the Deployment's selector finds.
+    async fn history(&self, deployment: &Deployment) -> Result<Vec<ReplicaSet>, Error> {
+        let sets = raw::replica_sets(&self.client(), self.namespace, deployment).await;
+        reading("the ReplicaSets", sets)
+    }
+
+    /// The `ReplicaSet` of the plan, if it is still there.
+    async fn planned_replica_set(&self) -> Result<Vec<ReplicaSet>, Error> {
+        let Some(target) = self.planned() else {
+            return Ok(Vec::new());
         };
-        let sets = raw::replica_sets(&self.client(), self.namespace, &deployment).await;
-        let replica_sets = reading("the ReplicaSets", sets)?;
-        Ok((Seen::Found(deployment), replica_sets))
+        let set = raw::replica_set(&self.client(), self.namespace, &target.replica_set).await;
+        Ok(reading("the ReplicaSet of the plan", set)?
+            .into_iter()
+            .collect())
+    }
+
+    fn planned(&self) -> Option<&PlannedTarget> {
+        let plan = self.request.status.as_ref()?.plan.as_ref()?;
+        plan.targets.first()
+    }
+
+    fn has_old_template(&self, deployment: &Seen<Deployment>) -> bool {
+        deployment
+            .found()
+            .zip(self.planned())
+            .is_some_and(|(deployment, target)| deployment.template().digest() == target.to_digest)
     }
 
     /// Whether a ConfigMap of ours is there.

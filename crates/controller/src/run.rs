@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::metrics::Metrics;
 use crate::network::Networks;
+use crate::observe::guard::GuardWatch;
 use crate::reconcile::{error_policy, reconcile};
 use crate::server::{self, Pages};
 use crate::watch::{WATCH_SECONDS, Watches};
@@ -115,11 +116,13 @@ fn control(
         Some((receiver.recv().await?, receiver))
     });
     let deployment_watches = Watches::new(watches.clone(), sender);
+    let (guard, follow_guard) = GuardWatch::new(watches);
     let context = Arc::new(Context::new(
         passes,
         http,
         Networks(config.probe_networks.clone()),
         metrics,
+        guard,
         deployment_watches,
     ));
 
@@ -140,7 +143,8 @@ fn control(
         );
     let by_policy = reader.clone();
     let limits = controller::Config::default().concurrency(config.concurrency);
-    Ok(Controller::for_stream(requests, reader)
+    let guarded = context.clone();
+    let controller = Controller::for_stream(requests, reader)
         .with_config(limits)
         .watches(
             scoped::<RollbackPolicy>(config, watches),
@@ -155,8 +159,15 @@ fn control(
                 tracing::warn!(%error, "a watch failed and is made anew");
             }
             std::future::ready(())
-        })
-        .boxed())
+        });
+    Ok(async move {
+        tokio::select! {
+            // The first plan has to know the guard.
+            () = async { guarded.guard.ready().await; controller.await } => {}
+            () = follow_guard => {}
+        }
+    }
+    .boxed())
 }
 
 fn watching() -> watcher::Config {

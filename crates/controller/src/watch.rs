@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
@@ -17,6 +18,34 @@ use tokio::task::AbortHandle;
 
 /// Seconds after which a watch that went silent is made anew.
 pub const WATCH_SECONDS: u32 = 60;
+
+/// How long to wait after a change before the next is told: a rollout changes its Deployment many
+/// times a second.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Whether a request should look again. The end of the list counts, however empty it is: the
+/// Deployment may have gone between the read that led to this watch and its beginning.
+fn is_news<K>(event: &Result<Event<K>, watcher::Error>) -> bool {
+    match event {
+        Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => true,
+        Ok(Event::Init | Event::InitApply(_)) | Err(_) => false,
+    }
+}
+
+/// Whether there was news within this time; `None` when there will never be any again.
+async fn news_during<K>(
+    time: Duration,
+    events: &mut (impl Stream<Item = Result<Event<K>, watcher::Error>> + Unpin),
+) -> Option<bool> {
+    let mut news = false;
+    let mut over = std::pin::pin!(tokio::time::sleep(time));
+    loop {
+        tokio::select! {
+            () = &mut over => return Some(news),
+            event = events.next() => news |= is_news(&event?),
+        }
+    }
+}
 
 /// The running watches, by UID of the request.
 pub struct Watches {
@@ -55,15 +84,21 @@ impl Watches {
         let changed = self.changed.clone();
         let task = tokio::spawn(async move {
             let mut events = watcher(api, only).default_backoff().boxed();
-            while let Some(event) = events.next().await {
-                match event {
-                    // The end of the list counts, however empty it is: the Deployment may have gone
-                    // between the read that led to this watch and its beginning.
-                    Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => {}
-                    Ok(Event::Init | Event::InitApply(_)) | Err(_) => continue,
-                }
-                if changed.send(request.clone()).is_err() {
-                    return;
+            let mut news = false;
+            loop {
+                if news {
+                    if changed.send(request.clone()).is_err() {
+                        return;
+                    }
+                    let Some(more) = news_during(PAUSE, &mut events).await else {
+                        return;
+                    };
+                    news = more;
+                } else {
+                    let Some(event) = events.next().await else {
+                        return;
+                    };
+                    news = is_news(&event);
                 }
             }
         });

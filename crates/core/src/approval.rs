@@ -39,6 +39,12 @@ fn annotation<'a>(request: &'a RollbackRequest, key: &str) -> &'a str {
         .map_or("", String::as_str)
 }
 
+/// Whether an approval stands in the mailbox that is not counted yet.
+pub fn is_pending(request: &RollbackRequest, counted: &[Approval]) -> bool {
+    let by = annotation(request, APPROVED_BY);
+    !by.is_empty() && counted.iter().all(|approval| approval.by.username != by)
+}
+
 /// Reads the approval in the mailbox against the plan and those already counted.
 pub fn read(
     request: &RollbackRequest,
@@ -46,10 +52,10 @@ pub fn read(
     counted: &[Approval],
     now: Timestamp,
 ) -> Mailbox {
-    let by = annotation(request, APPROVED_BY);
-    if by.is_empty() || counted.iter().any(|approval| approval.by.username == by) {
+    if !is_pending(request, counted) {
         return Mailbox::Empty;
     }
+    let by = annotation(request, APPROVED_BY);
     match objection(request, plan, by) {
         Some(objection) => Mailbox::Invalid(objection),
         None => Mailbox::Valid(Approval {

@@ -19,13 +19,13 @@ use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
 use crate::approval::{self, Mailbox};
 use crate::conditions::{self, Stand};
 use crate::observed::{Observed, Seen};
-use crate::plan::{self, end};
+use crate::plan::{self, end, target_name};
 use crate::step::{Decision, Phase, Step};
 use crate::time;
 use ending::winding_up;
 use preconditions::revalidate;
 use recovery::{rolling_out, verifying};
-use revert::writing;
+use revert::{preparing, writing};
 
 /// The next step of `request`, given what was observed at `now`.
 ///
@@ -187,7 +187,12 @@ fn awaiting_approval(
     match approval::read(request, &plan, &status.approvals, now) {
         Mailbox::Valid(valid) => {
             status.approvals.push(valid);
-            Stand::new(Step::Again, "An approval was counted.")
+            let message = if approval::suffices(&plan, &status.approvals) {
+                preparing(target_name(request).unwrap_or_default())
+            } else {
+                "An approval was counted.".to_owned()
+            };
+            Stand::new(Step::Again, message)
         }
         Mailbox::Invalid(objection) => {
             Stand::waiting(&plan, now, "ApprovalInvalid", format!("{objection}."))

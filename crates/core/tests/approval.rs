@@ -96,7 +96,7 @@ fn each_way_a_mailbox_is_invalid() {
         (
             "the requester",
             vec![(APPROVED_BY, REQUESTER)],
-            "asked for this rollback",
+            "asked for this rollback; in production somebody else has to approve",
         ),
     ];
     for (what, changes, expected) in cases {
@@ -342,9 +342,11 @@ fn no_approval_counts_while_the_guard_is_missing() {
         .find(|c| c.type_ == "Ready")
         .unwrap();
     assert!(ready.message.contains("rollback-approvals"));
-    // Nor does one that was counted before it went away.
+    // Nor does one that was counted before it went away: it is void, and must be given again.
     let mut scene = Scene::default().approved();
     scene.observed.guard.missing = vec!["rollback-approvals".to_owned()];
+    assert_eq!(scene.pass(), Step::Again);
+    assert!(scene.status().approvals.is_empty());
     for _ in 0..5 {
         assert!(matches!(scene.pass(), Step::Wait { .. }));
     }

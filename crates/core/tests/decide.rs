@@ -328,6 +328,14 @@ fn another_version_supersedes_at_every_point_before_the_write() {
     ] {
         scene.deploy(&template("v3"));
         scene.ends(Word::Superseded, reason);
+        let intended = scene.status().targets[0].revert.is_some();
+        let remembered = scene
+            .observed
+            .ledger
+            .found()
+            .map_or(0, |ledger| ledger.rollbacks.len());
+        // After the intent the write may have been made and overwritten: better once too often.
+        assert_eq!(remembered, usize::from(intended));
         assert_eq!(scene.deployment()["spec"]["template"], template("v3"));
         assert!(
             scene
@@ -377,13 +385,28 @@ fn a_write_that_somebody_changed_again_is_not_repeated() {
         );
         assert_eq!(rollbacks[0].outcome, Word::Superseded);
     }
-    // What a ReplicaSet of somebody else says is nothing.
+    // What a `ReplicaSet` of somebody else says is nothing.
     let mut scene = Scene::default().intended();
     let mut foreign = replica_set("v0", "7");
     foreign["metadata"]["annotations"]["kubernetes.io/change-cause"] = json!(CAUSE);
     foreign["metadata"]["ownerReferences"][0]["uid"] = json!("d-2");
     scene.observed.replica_sets.extend(sets([foreign]));
     assert_eq!(name(&scene.decide().step), "Revert");
+}
+
+/// Two changes of others between the write and the next look can wash away every trace of it.
+#[test]
+#[ignore = "status.targets[].revert has to know the generation that the write was made for"]
+fn a_write_without_a_trace_is_not_repeated() {
+    let mut scene = Scene::default().intended();
+    let step = scene.decide().step;
+    scene.act(&step);
+    for version in ["v1", "v2"] {
+        scene.deploy(&template(version));
+        let cause = json!(format!("deploy {version}"));
+        scene.edit(|d| d["metadata"]["annotations"]["kubernetes.io/change-cause"] = cause);
+    }
+    assert_ne!(name(&scene.decide().step), "Revert");
 }
 
 #[test]
@@ -417,6 +440,17 @@ fn case_17_53_another_deployment_of_this_name_is_gone() {
 }
 
 #[test]
+fn a_guard_that_goes_away_before_the_write_voids_the_approvals() {
+    let mut scene = Scene::default().intended();
+    scene.observed.guard.missing.push("x".to_owned());
+    let decision = scene.decide();
+    assert_eq!(decision.step, Step::Again);
+    assert!(decision.status.approvals.is_empty());
+    assert_eq!(Phase::of(&decision.status), Phase::AwaitingApproval);
+    assert!(decision.status.targets[0].revert.is_none());
+}
+
+#[test]
 fn what_is_not_known_is_waited_for() {
     type Blind = fn(&mut Scene);
     let mut planning = Scene::default();
@@ -429,7 +463,7 @@ fn what_is_not_known_is_waited_for() {
         scene
     };
     let intended = Scene::default().intended();
-    let cases: [(&str, &Scene, Blind); 7] = [
+    let cases: [(&str, &Scene, Blind); 6] = [
         ("ledger", &approved, |scene| {
             scene.observed.ledger = Seen::Unknown;
         }),
@@ -447,9 +481,6 @@ fn what_is_not_known_is_waited_for() {
         }),
         ("access at the write", &intended, |scene| {
             scene.observed.access = Seen::Unknown;
-        }),
-        ("guard at the write", &intended, |scene| {
-            scene.observed.guard.missing.push("x".to_owned());
         }),
     ];
     for (what, scene, blind) in cases {
@@ -667,6 +698,7 @@ fn case_21_65_the_revision_that_was_approved_must_still_be_it() {
 #[test]
 fn the_backup_comes_before_the_intent() {
     let mut scene = Scene::default().approved();
+    assert_eq!(scene.status().targets[0].name, "api");
     assert_eq!(name(&scene.pass()), "Claim");
     scene.now = at(7);
     let Step::BackUp(backup) = scene.commit() else {

@@ -292,6 +292,97 @@ fn case_05_what_the_ledger_knows_to_be_bad_is_skipped() {
 }
 
 #[test]
+fn the_name_of_the_one_target() {
+    let to = json!({"previous": {}});
+    for (targets, expected) in [
+        (json!([{"name": "api", "to": to}]), Some("api")),
+        (json!([]), None),
+        (json!([{"namePrefix": "api", "to": to}]), None),
+        (
+            json!([{"name": "api", "to": to}, {"name": "web", "to": to}]),
+            None,
+        ),
+    ] {
+        let request = request(&json!({"targets": targets}));
+        assert_eq!(plan::target_name(&request), expected);
+    }
+    let world = Observed {
+        deployment: Seen::Absent,
+        ..observed()
+    };
+    let end = make(&json!({}), &world).unwrap_err();
+    assert!(
+        end.message.contains("no Deployment api "),
+        "{}",
+        end.message
+    );
+}
+
+/// A world in which `previous` skips so many revisions, and the good one changes so many images.
+fn long(bad: usize, images: usize) -> Observed {
+    let crowd = |version: &str| {
+        let mut template = template("v2");
+        template["spec"]["containers"] = (0..images)
+            .map(|n| json!({"name": format!("c{n:02}"), "image": format!("i:{version}")}))
+            .collect();
+        template
+    };
+    let mut rollbacks = Vec::new();
+    let mut history = vec![
+        world::replica_set_of("good", "1", &crowd("v1")),
+        world::replica_set_of("v2", "99", &crowd("v2")),
+    ];
+    for number in 2..bad + 2 {
+        let version = format!("b{number}");
+        history.push(replica_set(&version, &number.to_string()));
+        rollbacks.push(Rollback {
+            from_digest: digest(&version),
+            to_digest: digest("other"),
+            ..rolled_back("other", &json!({}), Word::Succeeded)
+        });
+    }
+    Observed {
+        deployment: seen(world::deployment_of(&crowd("v2"))),
+        replica_sets: sets(history),
+        ..with_rollbacks(rollbacks)
+    }
+}
+
+#[test]
+fn what_does_not_fit_into_a_plan_is_counted() {
+    let target = |bad, images| {
+        let plan = make(&json!({}), &long(bad, images)).unwrap();
+        plan.targets[0].clone()
+    };
+    for (bad, notes, last) in [
+        (0, 0, None),
+        (1, 1, Some("revision 2 is known to be bad and was skipped")),
+        (
+            14,
+            14,
+            Some("revision 2 is known to be bad and was skipped"),
+        ),
+        (15, 15, Some("1 more revisions were skipped")),
+        (40, 15, Some("26 more revisions were skipped")),
+    ] {
+        let target = target(bad, 1);
+        assert_eq!(target.notes.len(), notes, "{bad}");
+        assert_eq!(target.notes.last().map(String::as_str), last);
+    }
+    for (images, shown, last) in [
+        (49, 49, None),
+        (50, 50, None),
+        (51, 50, Some("1 more containers change their image")),
+        (75, 50, Some("25 more containers change their image")),
+    ] {
+        let target = target(0, images);
+        assert_eq!(target.images.len(), shown, "{images}");
+        assert_eq!(target.notes.last().map(String::as_str), last);
+    }
+    assert_eq!(target(40, 60).notes.len(), 16);
+}
+
+#[test]
 fn a_plan_fits_its_schema_however_long_the_history() {
     // status.plan.targets[].notes has at most 16 entries, images at most 50: the API server refuses more.
     let mut bad = Vec::new();

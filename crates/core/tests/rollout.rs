@@ -357,9 +357,9 @@ fn case_52_another_template_supersedes_and_another_size_does_not() {
 #[test]
 fn case_53_another_deployment_with_the_name_is_not_it() {
     let again = restored(|d| d["metadata"]["uid"] = json!("d-2"));
-    assert_eq!(word(&judged(again, 10)), "gone");
+    assert_eq!(word(&judged(again.clone(), 10)), "gone");
     let deleting = restored(|d| d["metadata"]["deletionTimestamp"] = json!(AFTER));
-    assert_eq!(word(&judged(deleting, 10)), "gone");
+    assert_eq!(word(&judged(deleting.clone(), 10)), "gone");
     let absent = judge(
         &Seen::Absent,
         &[],
@@ -376,6 +376,18 @@ fn case_53_another_deployment_with_the_name_is_not_it() {
         at(9999),
     );
     assert_eq!(word(&unknown), "unknown");
+    for (verdict, how) in [
+        (again, "was deleted and made again"),
+        (deleting, "is being deleted"),
+    ] {
+        let Rollout::Gone(message) = judged(verdict, 10) else {
+            panic!("it is gone");
+        };
+        assert!(
+            message.contains(&format!("Deployment api {how}")),
+            "{message}"
+        );
+    }
 }
 
 #[test]

@@ -16,11 +16,25 @@ pub async fn deployment(
     name: &str,
 ) -> kube::Result<Option<Deployment>> {
     let url = v1::Deployment::url_path(&(), Some(namespace));
+    Ok(get(client, url, name).await?.map(Deployment))
+}
+
+/// One `ReplicaSet`, or `None`.
+pub async fn replica_set(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> kube::Result<Option<ReplicaSet>> {
+    let url = v1::ReplicaSet::url_path(&(), Some(namespace));
+    Ok(get(client, url, name).await?.map(ReplicaSet))
+}
+
+async fn get(client: &Client, url: String, name: &str) -> kube::Result<Option<Value>> {
     let request = Request::new(url)
         .get(name, &GetParams::default())
         .map_err(kube::Error::BuildRequest)?;
     match client.request::<Value>(request).await {
-        Ok(found) => Ok(Some(Deployment(found))),
+        Ok(found) => Ok(Some(found)),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rollback_api::ledger::Rollback;
 use rollback_api::status::Artifact as ArtifactStatus;
-use rollback_api::{FINALIZER, RollbackRequest, RollbackRequestStatus};
+use rollback_api::{FINALIZER, RollbackRequest, RollbackRequestStatus, Word};
 
 use super::{only_target, uid};
 use crate::conditions::Stand;
@@ -67,9 +67,18 @@ fn release(
     if ledger::holder(held, &target.uid, uid(request)) != Holder::Us {
         return None;
     }
+    let outcome = status.outcome.as_ref();
+    // Superseded right after the intent: the write may have been made and overwritten before anybody
+    // looked. Remembering it once too often does nothing; forgetting it could do it again.
+    let perhaps = progress
+        .revert
+        .as_ref()
+        .filter(|_| outcome.is_some_and(|outcome| outcome.word == Word::Superseded))
+        .map(|revert| revert.intended_at);
     let rollback = progress
         .reverted_at
-        .zip(status.outcome.as_ref())
+        .or(perhaps)
+        .zip(outcome)
         .map(|(at, outcome)| Rollback {
             request: request.metadata.name.clone().unwrap_or_default(),
             request_uid: uid(request).to_owned(),

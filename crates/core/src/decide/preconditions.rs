@@ -102,16 +102,21 @@ pub(super) fn revalidate<'a>(
     }
     if let Some(renewed) = plan::renewed(plan, request, observed, now) {
         status.plan = Some(renewed);
-        status.approvals.clear();
-        for progress in &mut status.targets {
-            progress.revert = None;
-        }
+        void_approvals(status);
         return Err(Stand::new(
             Step::Again,
             "The policy or the admission policies changed, so the plan has a new digest and earlier approvals are void.",
         ));
     }
     Ok(deployment)
+}
+
+/// Back to waiting for people, who may also let the request expire.
+fn void_approvals(status: &mut RollbackRequestStatus) {
+    status.approvals.clear();
+    for progress in &mut status.targets {
+        progress.revert = None;
+    }
 }
 
 /// The Deployment, if our write is in its past and somebody has written another template since. It is
@@ -170,9 +175,10 @@ pub(super) fn ready_to_write<'a>(
         return Err(finish(status, outcome));
     }
     if !observed.guard.missing.is_empty() {
-        return Err(Stand::recheck(
-            now,
-            "No approval counts while admission policies are missing.",
+        void_approvals(status);
+        return Err(Stand::new(
+            Step::Again,
+            "Admission policies are missing, so earlier approvals are void.",
         ));
     }
     match &observed.access {

@@ -46,7 +46,7 @@ pub(super) fn writing(
         },
         (None, Seen::Absent) => {
             let step = Step::BackUp(artifact::backup(request, target, deployment, &restored));
-            return Stand::new(step, format!("Saving Deployment {}.", target.name));
+            return Stand::new(step, preparing(&target.name));
         }
         (None, Seen::Unknown) => return Stand::recheck(now, "Reading the backup."),
     };
@@ -63,6 +63,11 @@ pub(super) fn writing(
         });
     }
     Stand::new(Step::Revert(revert), message)
+}
+
+/// The same for every step before the write: a status that only says which one would cost a commit.
+pub(super) fn preparing(deployment: &str) -> String {
+    format!("Approved; claiming and saving Deployment {deployment}.")
 }
 
 /// Ok when we hold the claim. One that somebody else holds is taken only when they have ended.
@@ -87,8 +92,7 @@ fn hold_claim(
                 deployment: target.name.clone(),
                 ledger: ledger::claimed(held, request, target),
             };
-            let message = format!("Claiming Deployment {}.", target.name);
-            Err(Stand::new(step, message))
+            Err(Stand::new(step, preparing(&target.name)))
         }
         (Holder::Other(claim), Seen::Found(_) | Seen::Unknown) => {
             let message = format!(
