@@ -587,6 +587,13 @@ fn case_25_images_are_compared_by_what_they_mean() {
         let chosen = choose(&image(other), &new, &owned, &[]);
         assert_eq!(chosen, "ImageNotInHistory", "{other}");
     }
+    // Nonsense is no image of anybody.
+    for odd in [
+        "/", "/x", ":", "@", "a@", "a:", "/:", ":/", "ü/ü:ü", "a:b:c", "host:/x",
+    ] {
+        let chosen = choose(&image(odd), &new, &owned, &[]);
+        assert_eq!(chosen, "ImageNotInHistory", "{odd}");
+    }
 }
 
 #[test]
