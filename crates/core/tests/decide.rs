@@ -699,7 +699,14 @@ fn case_21_65_the_revision_that_was_approved_must_still_be_it() {
 fn the_backup_comes_before_the_intent() {
     let mut scene = Scene::default().approved();
     assert_eq!(scene.status().targets[0].name, "api");
+    // One message for all of it, so that no commit is spent on the steps between.
+    let counted = scene.status();
+    assert_eq!(
+        counted.conditions[0].message,
+        "Approved; claiming and saving Deployment api."
+    );
     assert_eq!(name(&scene.pass()), "Claim");
+    assert_eq!(scene.status(), counted);
     scene.now = at(7);
     let Step::BackUp(backup) = scene.commit() else {
         panic!("it saves");
@@ -709,6 +716,7 @@ fn the_backup_comes_before_the_intent() {
         None,
         "it is not there before it is seen"
     );
+    assert_eq!(scene.status(), counted);
     // A write that is lost is made again, and is the same write.
     assert_eq!(scene.commit(), Step::BackUp(backup.clone()));
     scene.observed.backup = Seen::Found(at(8));

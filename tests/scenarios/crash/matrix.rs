@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt as _;
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::StreamExt as _;
 use testkit::Cluster;
-use testkit::proxy::{Fault, Point};
+use testkit::proxy::{Fault, Mutation, Point};
 use testkit::scene::CONTROLLER;
 use tokio::sync::oneshot;
 
@@ -19,6 +20,8 @@ use crate::run::{DEPLOYMENT, Run, is_counted, kind};
 const AT_ONCE: usize = 6;
 /// The writes of which there may be more or fewer: progress is committed as it is seen.
 const COMMIT: &str = "PUT rollbackrequests/status";
+/// The one that says where the report is; which one that is differs from run to run.
+const REPORTED: &str = "PUT rollbackrequests/status after the report";
 
 /// The write at which it happens: the n-th of its kind, from 1.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +43,11 @@ struct Row {
 /// Runs everything and prints a table.
 pub async fn check(name: &str, points: &[Point]) -> Result<()> {
     let began = Instant::now();
-    let places = places(name).await?;
+    let mut places = places(name).await?;
+    places.push(Place {
+        kind: REPORTED.to_owned(),
+        nth: 1,
+    });
     let jobs = places
         .iter()
         .flat_map(|place| points.iter().map(|point| (place.clone(), *point)));
@@ -61,7 +68,12 @@ pub async fn check(name: &str, points: &[Point]) -> Result<()> {
         if missed(&rows).is_empty() {
             break;
         }
-        let last = commits.saturating_sub(3)..=commits + 1;
+        let longest = rows
+            .iter()
+            .filter(|row| row.place.kind == COMMIT && row.hit.is_some())
+            .map(|row| row.place.nth)
+            .max();
+        let last = commits.saturating_sub(3)..=longest.unwrap_or(commits);
         let again = last.map(|nth| (commit(nth), Point::AfterCommit));
         rows.extend(all(name, again).await?);
     }
@@ -134,8 +146,18 @@ async fn disturbed(name: &str, place: Place, point: Point) -> Result<Row> {
     let (tell, mut told) = oneshot::channel();
     let killer = controller.killer();
     let wanted = place.kind.clone();
+    let config_maps = AtomicUsize::new(0);
+    let is_wanted = move |mutation: &Mutation| {
+        let kind = kind(mutation);
+        if kind == "POST configmaps" {
+            config_maps.fetch_add(1, Ordering::Relaxed);
+        }
+        // The backup is the first, the report the second.
+        let reported = config_maps.load(Ordering::Relaxed) == 2;
+        kind == wanted || (wanted == REPORTED && kind == COMMIT && reported)
+    };
     let fault = Fault::new(place.nth, point)
-        .only(move |mutation| is_counted(mutation) && kind(mutation) == wanted)
+        .only(move |mutation| is_counted(mutation) && is_wanted(mutation))
         .run(move || {
             killer.kill();
             // Nobody listens any more when the run has failed.
@@ -212,7 +234,8 @@ fn commit(nth: usize) -> Place {
 fn missed(rows: &[Row]) -> Vec<&'static str> {
     let hit: BTreeSet<&str> = rows
         .iter()
-        .filter(|row| row.place.kind == COMMIT && row.point == Point::AfterCommit)
+        .filter(|row| [COMMIT, REPORTED].contains(&row.place.kind.as_str()))
+        .filter(|row| row.point == Point::AfterCommit)
         .filter_map(|row| row.hit.as_deref())
         .collect();
     let stages = [
