@@ -8,8 +8,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Identity;
 use crate::status::RollbackRequestStatus;
+use crate::{FINALIZER, Identity};
 
 /// What to roll back, to what, and why. Immutable once created.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -288,6 +288,14 @@ impl Category {
             Self::Security => Urgency::Critical,
             Self::Feature => Urgency::Low,
         }
+    }
+}
+
+impl RollbackRequest {
+    /// Whether it is held until its incident is written.
+    pub fn holds_finalizer(&self) -> bool {
+        let finalizers = self.metadata.finalizers.as_deref().unwrap_or_default();
+        finalizers.iter().any(|finalizer| finalizer == FINALIZER)
     }
 }
 

@@ -8,7 +8,7 @@ use kube::api::PostParams;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
-use rollback_api::{FIELD_MANAGER, FINALIZER, RollbackRequest, RollbackRequestStatus};
+use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::decide::decide;
 use rollback_core::plan::target_name;
 use rollback_core::step::{Decision, Step};
@@ -171,11 +171,7 @@ fn is_over(request: &RollbackRequest) -> bool {
         .status
         .as_ref()
         .is_some_and(|status| status.outcome.is_some());
-    ended
-        && !request
-            .finalizers()
-            .iter()
-            .any(|finalizer| finalizer == FINALIZER)
+    ended && !request.holds_finalizer()
 }
 
 async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Error> {

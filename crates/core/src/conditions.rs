@@ -221,7 +221,7 @@ fn summary(
                     planned.to_revision,
                     tag(only.to.as_deref())
                 ),
-                _ => format!("revision {}", planned.to_revision),
+                [] | [_, _, ..] => format!("revision {}", planned.to_revision),
             },
             None => asked.map_or_else(String::new, |target| wish(&target.to)),
         },

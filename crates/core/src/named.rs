@@ -74,13 +74,13 @@ impl History {
             .filter(|(_, image)| Reference::parse(image).repository == repository)
             .map(|(container, _)| container)
             .collect();
-        match containers.len() {
-            0 | 1 => Ok(containers.into_iter().next().unwrap_or_default()),
-            _ => Err(format!(
+        if containers.len() > 1 {
+            return Err(format!(
                 "spec.targets[0].to.image: the containers {} have images from this repository. Say which one is meant with container.",
                 containers.into_iter().collect::<Vec<_>>().join(", ")
-            )),
+            ));
         }
+        Ok(containers.into_iter().next().unwrap_or_default())
     }
 
     /// The newest revision of this version: by the version label of its pod template or, without the

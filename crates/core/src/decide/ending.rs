@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rollback_api::ledger::Rollback;
 use rollback_api::status::Artifact as ArtifactStatus;
-use rollback_api::{FINALIZER, RollbackRequest, RollbackRequestStatus, Word};
+use rollback_api::{RollbackRequest, RollbackRequestStatus, Word};
 
 use super::{only_target, uid};
 use crate::conditions::Stand;
@@ -23,7 +23,9 @@ pub(super) fn winding_up(
         .outcome
         .as_ref()
         .map_or_else(String::new, |outcome| outcome.message.clone());
-    if let (None, Some(report)) = (&status.incident, report::incident(request, status)) {
+    if status.incident.is_none()
+        && let Some(report) = report::incident(request, status)
+    {
         match observed.incident {
             Seen::Unknown | Seen::Absent => return Stand::new(Step::Publish(report), message),
             Seen::Found(at) => {
@@ -41,13 +43,8 @@ pub(super) fn winding_up(
     if let Some(step) = release(request, observed, status) {
         return Stand::new(step, message);
     }
-    let held = request
-        .metadata
-        .finalizers
-        .as_ref()
-        .is_some_and(|finalizers| finalizers.iter().any(|finalizer| finalizer == FINALIZER));
     Stand::new(
-        if held {
+        if request.holds_finalizer() {
             Step::DropFinalizer
         } else {
             Step::Done
