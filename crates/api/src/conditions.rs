@@ -55,6 +55,8 @@ pub enum Word {
     RollingOut,
     /// The old version is up and is being checked.
     Verifying,
+    /// A Deployment did not come back, and those that were rolled back get back what they had.
+    Restoring,
     /// End: what was asked for is true.
     Succeeded,
     /// End: an approver said no.
@@ -69,6 +71,8 @@ pub enum Word {
     Superseded,
     /// End: it was tried and did not work.
     Failed,
+    /// End: it was tried and did not work, and everything is again as it was before.
+    Restored,
 }
 
 impl Word {
@@ -81,6 +85,7 @@ impl Word {
             Self::Reverting => "Reverting",
             Self::RollingOut => "RollingOut",
             Self::Verifying => "Verifying",
+            Self::Restoring => "Restoring",
             Self::Succeeded => "Succeeded",
             Self::Denied => "Denied",
             Self::Cancelled => "Cancelled",
@@ -88,6 +93,7 @@ impl Word {
             Self::Refused => "Refused",
             Self::Superseded => "Superseded",
             Self::Failed => "Failed",
+            Self::Restored => "Restored",
         }
     }
 }
@@ -163,6 +169,38 @@ pub enum Reason {
     RolloutFailed,
     /// Failed: the old version is up, but a check did not pass in time.
     ChecksFailed,
+    /// Superseded: another request rolled the Deployment back first.
+    RolledBackByAnother,
+    /// Refused: the request finds more Deployments than one request can roll back.
+    TooMany,
+    /// Refused: no Deployment has the labels or the name prefix that the request asks for.
+    NothingFound,
+    /// Refused: the Deployment, or the plan, is too large to be saved.
+    TooLarge,
+    /// Refused: no version is known to have been good.
+    NoKnownGood,
+    /// Refused: the backup asked for does not exist, or is no backup.
+    BackupNotFound,
+    /// Refused: the backup asked for is of another Deployment.
+    BackupMismatch,
+    /// Refused: something that the old template refers to does not exist.
+    ReferenceMissing,
+    /// Refused: a tool owns the Deployment and would undo the rollback.
+    SelfHealingOwner,
+    /// Refused: some of the Deployments cannot be rolled back.
+    TargetsRefused,
+    /// Cancelled: its turn never came, because another Deployment of the request failed.
+    NotBegun,
+    /// Failed or Restored: some of the Deployments did not come back.
+    TargetsFailed,
+    /// Failed: something altered the template on its way into the Deployment.
+    TemplateMutated,
+    /// Failed: the bad version was brought back while the old one was watched.
+    Reverted,
+    /// Failed: it did not work, and what was there before could not be brought back either.
+    RestoreFailed,
+    /// Restored: the Deployment has again the template that it had before the rollback.
+    RestoredFromBackup,
 }
 
 impl Reason {
@@ -203,6 +241,22 @@ impl Reason {
             Self::RolloutTimedOut => "RolloutTimedOut",
             Self::RolloutFailed => "RolloutFailed",
             Self::ChecksFailed => "ChecksFailed",
+            Self::RolledBackByAnother => "RolledBackByAnother",
+            Self::TooMany => "TooMany",
+            Self::NothingFound => "NothingFound",
+            Self::TooLarge => "TooLarge",
+            Self::NoKnownGood => "NoKnownGood",
+            Self::BackupNotFound => "BackupNotFound",
+            Self::BackupMismatch => "BackupMismatch",
+            Self::ReferenceMissing => "ReferenceMissing",
+            Self::SelfHealingOwner => "SelfHealingOwner",
+            Self::TargetsRefused => "TargetsRefused",
+            Self::NotBegun => "NotBegun",
+            Self::TargetsFailed => "TargetsFailed",
+            Self::TemplateMutated => "TemplateMutated",
+            Self::Reverted => "Reverted",
+            Self::RestoreFailed => "RestoreFailed",
+            Self::RestoredFromBackup => "RestoredFromBackup",
         }
     }
 }

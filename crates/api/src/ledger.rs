@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Word;
+use crate::request::Urgency;
 
 /// Memory and lock of one Deployment, which owns it. Written only by the controller, always with
 /// the `resourceVersion` that was read: a lost race is a lost claim.
@@ -43,6 +45,92 @@ pub struct RevisionLedgerSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub rollbacks: Vec<Rollback>,
+
+    /// What is known of each pod template, the one that ran last at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub templates: Vec<Evidence>,
+}
+
+/// How many templates a ledger remembers.
+pub const MAX_TEMPLATES: usize = 20;
+/// Longest template that is kept whole, in bytes of JSON.
+pub const MAX_TEMPLATE_BYTES: usize = 256 * 1024;
+/// Most that all templates together may take.
+pub const MAX_TEMPLATES_BYTES: usize = 512 * 1024;
+
+/// What is known of one pod template.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Evidence {
+    /// Digest of the template.
+    #[schemars(length(max = 71))]
+    pub digest: String,
+    /// Its revision number when it ran last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub revision: Option<i64>,
+    /// Its images, and what the kubelets made of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub images: Vec<RunningImage>,
+    /// When it was last what the Deployment asked for.
+    pub last_live: Timestamp,
+    /// When each of its replicas was available for the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_available: Option<Timestamp>,
+    /// Since when each of its replicas is available; absent when it does not run, or is not well now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available_since: Option<Timestamp>,
+    /// For how many seconds all in all each of its replicas was available before that.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub soaked_seconds: i64,
+    /// What it is held for.
+    #[serde(default)]
+    pub verdict: Verdict,
+    /// Which request, or who, said so; absent when it follows from its time alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000))]
+    pub judged_by: Option<String>,
+    /// When it was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged_at: Option<Timestamp>,
+    /// Until when a bad template is not chosen unless it is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bad_until: Option<Timestamp>,
+    /// The template itself, as JSON. Kept for the newest good ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 262_144))]
+    pub template: Option<String>,
+}
+
+/// An image, and what the kubelets made of its name.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunningImage {
+    /// Name of the container.
+    #[schemars(length(max = 63))]
+    pub container: String,
+    /// The image as the template names it.
+    #[schemars(length(max = 500))]
+    pub image: String,
+    /// The image as a pod reported it (`imageID`), which a moved tag does not change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 500))]
+    pub image_id: Option<String>,
+}
+
+/// What a template is held for.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nobody knows. Never taken for good.
+    #[default]
+    Unknown,
+    /// Each replica was available for long enough, or a rollback to it passed its checks.
+    Good,
+    /// It was rolled back.
+    Bad,
 }
 
 /// How many rollbacks a ledger remembers.
@@ -58,6 +146,8 @@ pub struct Claim {
     /// UID of the request.
     #[schemars(length(max = 64))]
     pub request_uid: String,
+    /// How urgent it is: a more urgent one may take over until the Deployment is written.
+    pub urgency: Urgency,
 }
 
 /// One rollback that was carried out.
@@ -82,6 +172,9 @@ pub struct Rollback {
     pub to_digest: String,
     /// When it was restored.
     pub at: Timestamp,
-    /// How the request ended.
+    /// How it ended for this Deployment.
     pub outcome: Word,
+    /// Whether checks showed that what was restored is well.
+    #[serde(default)]
+    pub verified: bool,
 }

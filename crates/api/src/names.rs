@@ -19,6 +19,10 @@ pub const DENIED_BY: &str = "rollback.broxiva.com/denied-by";
 pub const DENIED_REASON: &str = "rollback.broxiva.com/denied-reason";
 /// Mailbox: who cancels.
 pub const CANCELLED_BY: &str = "rollback.broxiva.com/cancelled-by";
+/// On a ledger: digest of a template whose quarantine is lifted. Written by a person who may approve.
+pub const LIFT: &str = "rollback.broxiva.com/lift";
+/// On a ledger: who lifts the quarantine. The API server accepts only one's own name.
+pub const LIFTED_BY: &str = "rollback.broxiva.com/lifted-by";
 /// Stamped by the API server beside [`APPROVED_BY`]: the approver's uid.
 pub const APPROVER_UID: &str = "rollback.broxiva.com/approver-uid";
 /// Stamped by the API server beside [`APPROVED_BY`]: the approver's groups, one a line.

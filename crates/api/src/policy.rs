@@ -39,6 +39,68 @@ pub struct RollbackPolicySpec {
     /// How it is shown that the old version is well.
     #[serde(default)]
     pub verification: Verification,
+
+    /// What happens to Deployments that belong to Argo CD, Flux or Helm.
+    #[serde(default)]
+    pub git_ops: GitOps,
+
+    /// What is remembered of the versions of each Deployment.
+    #[serde(default)]
+    pub ledger: Ledger,
+}
+
+/// What happens to Deployments that belong to a tool that puts back what Git says.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct GitOps {
+    /// What to do when the owner would undo the rollback by itself, or when nobody can tell.
+    #[serde(default)]
+    pub self_healing: SelfHealing,
+}
+
+/// What to do when the owner of a Deployment would undo the rollback by itself.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SelfHealing {
+    /// Refuse, and say the command that pauses the owner.
+    #[default]
+    Refuse,
+    /// Say so in the plan, and go on.
+    Warn,
+}
+
+/// What is remembered of the versions of each Deployment of the namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Ledger {
+    /// Whether versions are remembered at all. Without it nothing is known to be good.
+    #[serde(default = "yes")]
+    pub record: bool,
+
+    /// Seconds for which every replica of a version must have been available until it counts as good.
+    #[serde(default = "five_minutes")]
+    #[schemars(range(min = 0, max = 604_800))]
+    pub soak_seconds: i32,
+
+    /// How many good templates are kept whole, so that they can be restored when the history is pruned.
+    #[serde(default = "three")]
+    #[schemars(range(min = 0, max = 5))]
+    pub keep_templates: i32,
+
+    /// Seconds for which a version that was rolled back is not chosen again unless it is named.
+    #[serde(default = "thirty_days")]
+    #[schemars(range(min = 60, max = 31_536_000))]
+    pub quarantine_seconds: i32,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            record: yes(),
+            soak_seconds: five_minutes(),
+            keep_templates: three(),
+            quarantine_seconds: thirty_days(),
+        }
+    }
 }
 
 /// What runs in a namespace.
@@ -111,12 +173,31 @@ pub struct Rollout {
     #[serde(default = "five_minutes")]
     #[schemars(range(min = 1, max = 86_400))]
     pub timeout_seconds: i32,
+
+    /// Seconds for which a pod may show a trouble that does not go away by itself (it crashes, its image cannot
+    /// be pulled) before the rollback counts as failed.
+    #[serde(default = "one_minute")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub grace_seconds: i32,
+
+    /// Whether the rollback is complete only when the pods of the bad version are gone, and not already when
+    /// they are on their way out. Needs a server that reports `terminatingReplicas`; without it nothing is waited for.
+    #[serde(default)]
+    pub wait_for_termination: bool,
+
+    /// Whether the controller gives up its ownership of the fields that it wrote after a success, so that a later
+    /// server-side apply of their owner (Helm 4, for example) meets no conflict.
+    #[serde(default)]
+    pub release_ownership: bool,
 }
 
 impl Default for Rollout {
     fn default() -> Self {
         Self {
             timeout_seconds: five_minutes(),
+            grace_seconds: one_minute(),
+            wait_for_termination: false,
+            release_ownership: false,
         }
     }
 }
@@ -130,6 +211,12 @@ pub struct Verification {
     #[schemars(range(min = 1, max = 86_400))]
     pub timeout_seconds: i32,
 
+    /// Seconds for which the old version is watched after its checks have passed. Whoever brings the bad version back
+    /// in this time is named.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 86_400))]
+    pub soak_seconds: i32,
+
     /// HTTP checks, each against the new pods of the Deployment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
@@ -140,6 +227,7 @@ impl Default for Verification {
     fn default() -> Self {
         Self {
             timeout_seconds: two_minutes(),
+            soak_seconds: 0,
             http: Vec::new(),
         }
     }
@@ -185,8 +273,20 @@ pub struct HttpCheck {
     pub timeout_seconds: i32,
 }
 
+fn yes() -> bool {
+    true
+}
 fn one() -> i32 {
     1
+}
+fn three() -> i32 {
+    3
+}
+fn one_minute() -> i32 {
+    60
+}
+fn thirty_days() -> i32 {
+    2_592_000
 }
 fn two() -> i32 {
     2

@@ -69,6 +69,10 @@ pub struct RollbackRequestSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Timestamp>,
 
+    /// How several Deployments are rolled back together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutSpec>,
+
     /// True: publish the plan in the status and stop. Nothing is changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -117,6 +121,68 @@ pub struct Target {
 
     /// What to go back to.
     pub to: To,
+
+    /// When its turn is: a wave begins when every Deployment of the waves with smaller numbers has ended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0, max = 99))]
+    pub wave: i32,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+fn is_zero(wave: &i32) -> bool {
+    *wave == 0
+}
+
+/// Most Deployments that one request rolls back.
+pub const MAX_TARGETS: usize = 200;
+
+/// How several Deployments are rolled back together.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutSpec {
+    /// How many Deployments are under way at the same time.
+    #[serde(default = "ten")]
+    #[schemars(range(min = 1, max = 50))]
+    pub parallelism: i32,
+
+    /// Seconds from the revert of a Deployment until each of its replicas must be available. Defaults to 180
+    /// for more than one Deployment, and to the policy's time for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub timeout_seconds: Option<i32>,
+
+    /// What happens when a Deployment does not come back.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+impl Default for RolloutSpec {
+    fn default() -> Self {
+        Self {
+            parallelism: ten(),
+            timeout_seconds: None,
+            on_failure: OnFailure::default(),
+        }
+    }
+}
+
+fn ten() -> i32 {
+    10
+}
+
+/// What happens when a Deployment does not come back.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// No other Deployment is begun; those under way go on to their end.
+    #[default]
+    Stop,
+    /// The others are rolled back nevertheless.
+    Continue,
+    /// No other Deployment is begun, and those that were rolled back get back what they had.
+    Restore,
 }
 
 fn deployment() -> String {
@@ -162,8 +228,8 @@ pub struct From {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("[has(self.previous), has(self.revision), has(self.version), has(self.image), has(self.lastKnownGood)].exists_one(s, s)")
-        .message("say where to go back to with exactly one of previous, revision, version, image and lastKnownGood, for example to: {previous: {}}")
+    validation = Rule::new("[has(self.previous), has(self.revision), has(self.version), has(self.image), has(self.lastKnownGood), has(self.backup)].exists_one(s, s)")
+        .message("say where to go back to with exactly one of previous, revision, version, image, lastKnownGood and backup, for example to: {previous: {}}")
 )]
 pub struct To {
     /// The newest revision that differs from what runs now.
@@ -189,6 +255,11 @@ pub struct To {
     /// The newest revision that is known to have been healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_known_good: Option<LastKnownGood>,
+
+    /// Name of a backup, as `status.targets[].backup.configMap` of an earlier request gives it: undoes that rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub backup: Option<String>,
 }
 
 /// No further choices.
@@ -211,6 +282,10 @@ pub struct ToImage {
     /// The image.
     #[schemars(length(min = 1, max = 500))]
     pub image: String,
+
+    /// True: when no revision has this image, what runs now gets it, as `kubectl set image` would do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_new: bool,
 }
 
 /// Why the rollback is asked for.
@@ -292,6 +367,26 @@ impl Category {
 }
 
 impl RollbackRequest {
+    /// How urgent it is: what it says, or what its category implies.
+    pub fn urgency(&self) -> Urgency {
+        self.spec
+            .urgency
+            .unwrap_or_else(|| self.spec.reason.category.default_urgency())
+    }
+
+    /// How several Deployments are rolled back together.
+    pub fn rollout(&self) -> RolloutSpec {
+        self.spec.rollout.clone().unwrap_or_default()
+    }
+
+    /// Whether it may be about more than one Deployment.
+    pub fn is_many(&self) -> bool {
+        match self.spec.targets.as_slice() {
+            [only] => only.name.is_none(),
+            [] | [_, _, ..] => true,
+        }
+    }
+
     /// Whether it is held until its incident is written.
     pub fn holds_finalizer(&self) -> bool {
         let finalizers = self.metadata.finalizers.as_deref().unwrap_or_default();

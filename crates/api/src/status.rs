@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Environment, HttpCheck};
+use crate::policy::{Environment, HttpCheck, SelfHealing};
 use crate::{Identity, Reason, Word};
 
 /// Status of a `RollbackRequest`.
@@ -39,6 +39,10 @@ pub struct RollbackRequestStatus {
     #[schemars(length(max = 200))]
     pub targets: Vec<TargetStatus>,
 
+    /// Why no further target is begun, when some were begun already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Outcome>,
+
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -61,6 +65,7 @@ impl Default for RollbackRequestStatus {
             plan: None,
             approvals: Vec::new(),
             targets: Vec::new(),
+            stopped: None,
             outcome: None,
             incident: None,
         }
@@ -98,6 +103,24 @@ pub struct Plan {
     /// The targets.
     #[schemars(length(max = 200))]
     pub targets: Vec<PlannedTarget>,
+    /// Deployments that the request finds and that are left as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200))]
+    pub skipped: Vec<Skipped>,
+}
+
+/// A Deployment that the request finds and that is left as it is.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Skipped {
+    /// Name of the Deployment.
+    pub name: String,
+    /// What that means for it.
+    pub word: Word,
+    /// Why, in one word.
+    pub reason: Reason,
+    /// Why, in a sentence.
+    pub message: String,
 }
 
 /// The rules in force, taken from the policy of the namespace or, without one, from production.
@@ -114,8 +137,20 @@ pub struct Rules {
     pub four_eyes: bool,
     /// Seconds from the revert until every replica must be available.
     pub rollout_timeout_seconds: i32,
+    /// Seconds for which a pod may show a trouble that does not go away by itself.
+    pub grace_seconds: i32,
+    /// Whether the pods of the bad version must be gone.
+    pub wait_for_termination: bool,
+    /// Whether ownership of the written fields is given up after a success.
+    pub release_ownership: bool,
     /// Seconds from the end of the rollout until every check must have passed.
     pub verification_timeout_seconds: i32,
+    /// Seconds for which the old version is watched after its checks have passed.
+    pub soak_seconds: i32,
+    /// What to do when the owner of a Deployment would undo the rollback.
+    pub self_healing: SelfHealing,
+    /// Seconds for which a version that was rolled back is not chosen again unless it is named.
+    pub quarantine_seconds: i32,
     /// The checks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
@@ -137,34 +172,117 @@ pub struct GuardPolicy {
 }
 
 /// One Deployment of the plan, by identity and not only by name.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedTarget {
     /// Name of the Deployment.
     pub name: String,
     /// UID of the Deployment.
     pub uid: String,
+    /// When its turn is.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub wave: i32,
     /// Digest of the template that is to be replaced.
     pub from_digest: String,
     /// Revision that is to be replaced, when a `ReplicaSet` carries it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_revision: Option<i64>,
-    /// Revision to go back to, as numbered when the plan was made.
-    pub to_revision: i64,
+    /// Revision to go back to, as numbered when the plan was made; absent when no revision has the template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_revision: Option<i64>,
     /// Digest of the template to go back to.
     pub to_digest: String,
-    /// The `ReplicaSet` that holds it.
-    pub replica_set: String,
-    /// UID of that `ReplicaSet`.
-    pub replica_set_uid: String,
+    /// Digest of what the API server makes of that template, when its admission plugins and webhooks alter it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_digest: Option<String>,
+    /// Where the template is kept.
+    pub source: Source,
+    /// Name of the object that keeps it; none for a new image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_name: Option<String>,
+    /// UID of that object, when it is a `ReplicaSet`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_uid: Option<String>,
     /// The containers whose image changes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub images: Vec<ImageChange>,
+    /// Everything that changes, in lines for a reader; never the value of a variable, a header or an argument.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub changes: Vec<String>,
     /// What the reader should know, for example that a revision was renumbered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub notes: Vec<String>,
+    /// What may go wrong, as far as it can be seen beforehand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub risks: Vec<Risk>,
+}
+
+impl PlannedTarget {
+    /// Digest of the template that the Deployment has after the revert.
+    pub fn restored_digest(&self) -> &str {
+        self.stored_digest.as_deref().unwrap_or(&self.to_digest)
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+fn is_zero(wave: &i32) -> bool {
+    *wave == 0
+}
+
+/// Where the template to go back to is kept.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// In a `ReplicaSet` of the Deployment.
+    #[default]
+    ReplicaSet,
+    /// In the `RevisionLedger` of the Deployment.
+    Ledger,
+    /// In the backup of an earlier request.
+    Backup,
+    /// Nowhere: what runs now, with another image.
+    NewImage,
+}
+
+/// Something that may go wrong, as far as it can be seen beforehand.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Risk {
+    /// What it is about.
+    pub kind: RiskKind,
+    /// In words: what it is, what it means, what to do.
+    pub message: String,
+}
+
+/// What a risk is about.
+#[derive(
+    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+)]
+pub enum RiskKind {
+    /// Something that the old template refers to could not be looked at.
+    References,
+    /// The two versions differ in the schema of their data.
+    DataSchema,
+    /// A tool owns the Deployment and may write it again.
+    Owner,
+    /// An autoscaler works on the Deployment.
+    Autoscaler,
+    /// A quota leaves little room for new pods.
+    Quota,
+    /// A disruption budget allows no disruption.
+    DisruptionBudget,
+    /// The API server could not be asked what it would make of the write.
+    DryRun,
+    /// The API server's plugins or webhooks alter the template on its way.
+    Webhook,
+    /// Both versions name the same image by a tag that can move.
+    MutableTag,
 }
 
 /// A container whose image changes.
@@ -214,6 +332,31 @@ pub struct TargetStatus {
     /// How the checks are going.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationStatus>,
+    /// How it ended for this Deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// How the Deployment gets back what it had, when the request asks for that upon a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restore>,
+    /// What the reader should know of how it went.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub warnings: Vec<String>,
+}
+
+/// How a Deployment gets back what it had before the rollback.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Restore {
+    /// The intent, stored before the Deployment is touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Revert>,
+    /// When the Deployment was first seen with the template of its backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_at: Option<Timestamp>,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
 }
 
 /// A ConfigMap that the controller wrote.
@@ -232,6 +375,8 @@ pub struct Artifact {
 pub struct Revert {
     /// When the intent was stored.
     pub intended_at: Timestamp,
+    /// Generation of the Deployment that the write is for.
+    pub generation: i64,
     /// The Deployment's `Progressing` condition before the revert. It is sticky: a failure that is
     /// still shown afterwards unchanged is not a failure of the old version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -260,9 +405,60 @@ pub struct RolloutStatus {
     pub updated: i64,
     /// Replicas that are available.
     pub available: i64,
+    /// What keeps its pods from becoming available, as long as something does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
     /// When every replica was available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Timestamp>,
+}
+
+/// What keeps the pods of the old version from becoming available.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Cause {
+    /// Which kind of trouble.
+    pub kind: CauseKind,
+    /// In the words of the kubelet, the scheduler or the API server.
+    pub message: String,
+    /// The pod that shows it, when there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// Since when this kind of trouble is seen without a break.
+    pub since: Timestamp,
+}
+
+/// Kinds of trouble of a pod.
+#[derive(
+    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+)]
+pub enum CauseKind {
+    /// A container, or an init container, crashes again and again.
+    CrashLoop,
+    /// An image cannot be pulled, or its name is no name.
+    ImagePull,
+    /// A container cannot be made: a ConfigMap, Secret or key is missing, or its settings are wrong.
+    Config,
+    /// A volume cannot be mounted.
+    Volume,
+    /// No node takes the pod.
+    Unschedulable,
+    /// The API server does not let the pod be made: quota, admission, a missing ServiceAccount.
+    Refused,
+}
+
+impl CauseKind {
+    /// The kind in one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CrashLoop => "CrashLoop",
+            Self::ImagePull => "ImagePull",
+            Self::Config => "Config",
+            Self::Volume => "Volume",
+            Self::Unschedulable => "Unschedulable",
+            Self::Refused => "Refused",
+        }
+    }
 }
 
 /// How the checks are going.

@@ -85,6 +85,17 @@ pub fn backup(
     }
 }
 
+/// Bytes that a backup takes.
+pub fn backup_size(deployment: &Deployment, restored: &Template) -> usize {
+    deployment.0.to_string().len() + restored.as_json().to_string().len()
+}
+
+/// The Deployment in the data of a backup; `None` when it is none.
+pub fn backed_up(data: &BTreeMap<String, String>) -> Option<Deployment> {
+    let value: Value = serde_json::from_str(data.get("deployment.json")?).ok()?;
+    value.is_object().then_some(Deployment(value))
+}
+
 /// `rollback-YYYYMMDD-HHMMSS`, from the end of the request.
 pub fn incident_stem(outcome: &Outcome) -> String {
     outcome.at.strftime("rollback-%Y%m%d-%H%M%S").to_string()

@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use rollback_api::request::To;
-use rollback_api::status::{Outcome, Plan, Summary};
+use rollback_api::request::{Target, To};
+use rollback_api::status::{Outcome, Plan, PlannedTarget, Source, Summary};
 use rollback_api::{ConditionType, Reason, RollbackRequest, RollbackRequestStatus, Word};
 
 use crate::approval;
-use crate::step::{Phase, Step};
+use crate::phase::{Phase, result};
+use crate::step::{Next, Step};
 use crate::text::plain;
 use crate::time;
 
@@ -20,8 +21,10 @@ const RECHECK_SECONDS: i64 = 60;
 /// Where a request stands after a decision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stand {
-    /// What to do next.
-    pub step: Step,
+    /// What to write next.
+    pub steps: Vec<Step>,
+    /// When to look again.
+    pub next: Next,
     /// What a person should know.
     pub message: String,
     /// Why there is no approval yet, in one word.
@@ -29,23 +32,29 @@ pub struct Stand {
 }
 
 impl Stand {
-    /// A step and what it is for.
-    pub fn new(step: Step, message: impl Into<String>) -> Self {
+    /// Writes and what they are for; then the next pass looks what became of them.
+    pub fn take(steps: Vec<Step>, message: impl Into<String>) -> Self {
         Self {
-            step,
+            steps,
+            next: Next::Again,
             message: message.into(),
             approval: "AwaitingApproval",
         }
     }
 
+    /// Only the status moves on.
+    pub fn again(message: impl Into<String>) -> Self {
+        Self::take(Vec::new(), message)
+    }
+
     /// Something was not read: look again soon.
     pub fn recheck(now: Timestamp, message: impl Into<String>) -> Self {
-        Self::new(
-            Step::Wait {
+        Self {
+            next: Next::Wait {
                 until: Some(time::after(now, 1)),
             },
-            message,
-        )
+            ..Self::again(message)
+        }
     }
 
     /// Waiting for people, until the plan expires.
@@ -58,7 +67,8 @@ impl Stand {
         let until = plan.not_after.min(time::after(now, RECHECK_SECONDS));
         Self {
             approval: reason,
-            ..Self::new(Step::Wait { until: Some(until) }, message)
+            next: Next::Wait { until: Some(until) },
+            ..Self::again(message)
         }
     }
 }
@@ -73,6 +83,7 @@ fn word(phase: Phase, outcome: Option<&Outcome>) -> Word {
         (Phase::Reverting, None) => Word::Reverting,
         (Phase::RollingOut, None) => Word::RollingOut,
         (Phase::Verifying, None) => Word::Verifying,
+        (Phase::Restoring, None) => Word::Restoring,
     }
 }
 
@@ -83,18 +94,22 @@ fn word(phase: Phase, outcome: Option<&Outcome>) -> Word {
 pub fn is_settled(outcome: &Outcome) -> bool {
     match outcome.word {
         Word::Succeeded => true,
-        Word::Superseded => outcome.reason == Reason::NotLive,
+        Word::Superseded => {
+            [Reason::NotLive, Reason::RolledBackByAnother].contains(&outcome.reason)
+        }
         Word::Planning
         | Word::AwaitingApproval
         | Word::BackingUp
         | Word::Reverting
         | Word::RollingOut
         | Word::Verifying
+        | Word::Restoring
         | Word::Denied
         | Word::Cancelled
         | Word::Expired
         | Word::Refused
-        | Word::Failed => false,
+        | Word::Failed
+        | Word::Restored => false,
     }
 }
 
@@ -207,25 +222,70 @@ fn summary(
     status: &RollbackRequestStatus,
     approved_by: Option<String>,
 ) -> Summary {
-    let planned = status.plan.as_ref().and_then(|plan| plan.targets.first());
     let asked = request.spec.targets.first();
-    Summary {
-        target: asked.and_then(|target| target.name.as_deref()).map_or_else(
-            || "?".to_owned(),
-            |name| format!("deployment/{}", plain(name, 253)),
+    let planned = status
+        .plan
+        .as_ref()
+        .map_or(&[][..], |plan| plan.targets.as_slice());
+    let wish = asked.map_or_else(String::new, |target| wish(&target.to));
+    let (target, to) = match planned {
+        [] => (asked.map_or_else(|| "?".to_owned(), asked_for), wish),
+        [only] => (
+            format!("deployment/{}", plain(&only.name, 253)),
+            destination(only),
         ),
-        to: match planned {
-            Some(planned) => match planned.images.as_slice() {
-                [only] => format!(
-                    "revision {} ({})",
-                    planned.to_revision,
-                    tag(only.to.as_deref())
-                ),
-                [] | [_, _, ..] => format!("revision {}", planned.to_revision),
-            },
-            None => asked.map_or_else(String::new, |target| wish(&target.to)),
-        },
+        many => (format!("{} Deployments{}", many.len(), score(status)), wish),
+    };
+    Summary {
+        target,
+        to,
         approved_by,
+    }
+}
+
+/// What is asked to be rolled back, before it is resolved.
+fn asked_for(target: &Target) -> String {
+    match (&target.name, &target.name_prefix) {
+        (Some(name), _) => format!("deployment/{}", plain(name, 253)),
+        (None, Some(prefix)) => format!("deployment/{}*", plain(prefix, 253)),
+        (None, None) => "deployments by label".to_owned(),
+    }
+}
+
+/// How many have ended, and how: ` (7 done, 1 failed)`.
+fn score(status: &RollbackRequestStatus) -> String {
+    let results: Vec<bool> = status
+        .targets
+        .iter()
+        .filter_map(result)
+        .map(is_settled)
+        .collect();
+    let done = results.iter().filter(|settled| **settled).count();
+    match (done, results.len() - done) {
+        (0, 0) => String::new(),
+        (done, 0) => format!(" ({done} done)"),
+        (done, failed) => format!(" ({done} done, {failed} not)"),
+    }
+}
+
+/// Where one target goes: `revision 3 (v2.1.5)`.
+fn destination(target: &PlannedTarget) -> String {
+    let place = place(target);
+    match target.images.as_slice() {
+        [only] => format!("{place} ({})", tag(only.to.as_deref())),
+        [] | [_, _, ..] => place,
+    }
+}
+
+/// Where the template comes from, for a reader: `revision 3`, `backup rollback-backup-...`, `a new image`.
+pub fn place(target: &PlannedTarget) -> String {
+    let name = target.source_name.as_deref().unwrap_or_default();
+    match (target.source, target.to_revision) {
+        (Source::Backup, _) => format!("backup {}", plain(name, 253)),
+        (Source::NewImage, _) => "a new image".to_owned(),
+        (Source::ReplicaSet | Source::Ledger, Some(revision)) => format!("revision {revision}"),
+        (Source::ReplicaSet, None) => format!("ReplicaSet {}", plain(name, 253)),
+        (Source::Ledger, None) => "a template of the ledger".to_owned(),
     }
 }
 
@@ -239,6 +299,8 @@ fn wish(to: &To) -> String {
         format!("image {}", tag(Some(&image.image)))
     } else if to.last_known_good.is_some() {
         "last known good".to_owned()
+    } else if let Some(backup) = &to.backup {
+        format!("backup {}", plain(backup, 253))
     } else {
         "previous".to_owned()
     }

@@ -1,46 +1,51 @@
-//! The next step of a request.
+//! The next steps of a request.
 //!
 //! ```text
 //! Planning -> AwaitingApproval -> BackingUp -> Reverting -> RollingOut -> Verifying -> end
-//!                   ^---------- rules or guard changed ---------'
+//!                   ^---------- rules or guard changed ---------'             |
+//!                                                     one failed -> Restoring -> end
 //! ```
-//! Before the intent to revert is stored, a person may still withdraw and the request may still
-//! expire. After the Deployment has been seen with the old template nothing goes back any more.
+//! Each target goes this way by itself, some at the same time, one wave after the other. Before the first
+//! intent to revert is stored, a person may still withdraw and the request may still expire; after that
+//! only the targets that have not begun are spared. Once a Deployment has been seen with the old template
+//! nothing goes back any more.
 
 mod ending;
+mod mailbox;
 mod preconditions;
 mod recovery;
+mod restore;
 mod revert;
+mod together;
 
 use jiff::Timestamp;
 use rollback_api::status::{Outcome, Plan, PlannedTarget, TargetStatus};
 use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
 
-use crate::approval::{self, Mailbox};
+use crate::approval;
 use crate::conditions::{self, Stand};
-use crate::observed::{Observed, Seen};
-use crate::plan::{self, end, target_name};
-use crate::step::{Decision, Phase, Step};
-use crate::time;
+use crate::observed::{Observed, Seen, SeenTarget};
+use crate::phase::{Phase, has_begun};
+use crate::plan::{self, end, uid};
+use crate::step::{Decision, Next, Step};
 use ending::winding_up;
-use preconditions::revalidate;
-use recovery::{rolling_out, verifying};
-use revert::{preparing, writing};
+use together::working;
 
-/// The next step of `request`, given what was observed at `now`.
+/// The next steps of `request`, given what was observed at `now`.
 ///
 /// # Guarantees
-/// Total and deterministic. No [`Step::Revert`] without sufficient approvals of exactly the plan
-/// whose digest can be recomputed from `observed`, without the claim, or for a Deployment that is not
+/// Total and deterministic. No [`Step::Revert`] to the old template without sufficient approvals of exactly the
+/// plan whose digest can be recomputed from `observed`, without the claim, or for a Deployment that is not
 /// in the state that was approved. A request that has ended stays as it ended.
 pub fn decide(request: &RollbackRequest, observed: &Observed, now: Timestamp) -> Decision {
     let mut status = request.status.clone().unwrap_or_default();
     status.observed_generation = request.metadata.generation.unwrap_or_default();
-    let next = advance(request, observed, &mut status, now);
-    conditions::project(request, &mut status, &next, now);
+    let stand = advance(request, observed, &mut status, now);
+    conditions::project(request, &mut status, &stand, now);
     Decision {
         status,
-        step: next.step,
+        steps: stand.steps,
+        next: stand.next,
     }
 }
 
@@ -48,7 +53,7 @@ pub fn decide(request: &RollbackRequest, observed: &Observed, now: Timestamp) ->
 fn finish(status: &mut RollbackRequestStatus, outcome: Outcome) -> Stand {
     let message = outcome.message.clone();
     status.outcome = Some(outcome);
-    Stand::new(Step::Again, message)
+    Stand::again(message)
 }
 
 fn advance(
@@ -58,29 +63,35 @@ fn advance(
     now: Timestamp,
 ) -> Stand {
     let phase = Phase::of(status);
-    if let Some(outcome) = ended_early(request, status, phase, now) {
-        return finish(status, outcome);
+    if phase == Phase::Ended {
+        return winding_up(request, observed, status, now);
+    }
+    if let Some(outcome) = ended_early(request, status, now) {
+        if !has_begun(status) {
+            return finish(status, outcome);
+        }
+        if together::may_be_spared(status) {
+            status.stopped.get_or_insert(outcome);
+        }
     }
     match phase {
         Phase::Planning => planning(request, observed, status, now),
-        Phase::AwaitingApproval => awaiting_approval(request, observed, status, now),
-        Phase::BackingUp | Phase::Reverting => writing(request, observed, status, now),
-        Phase::RollingOut => rolling_out(request, observed, status, now),
-        Phase::Verifying => verifying(request, observed, status, now),
+        Phase::AwaitingApproval
+        | Phase::BackingUp
+        | Phase::Reverting
+        | Phase::RollingOut
+        | Phase::Verifying
+        | Phase::Restoring => working(request, observed, status, now),
         Phase::Ended => winding_up(request, observed, status, now),
     }
 }
 
-/// What ends a request before the intent to revert is stored, whatever it is waiting for.
+/// What ends a request before anything is written, and spares what has not begun afterwards.
 fn ended_early(
     request: &RollbackRequest,
     status: &RollbackRequestStatus,
-    phase: Phase,
     now: Timestamp,
 ) -> Option<Outcome> {
-    if phase > Phase::BackingUp {
-        return None;
-    }
     if let Some(outcome) = approval::withdrawn(request, now) {
         return Some(outcome);
     }
@@ -110,11 +121,9 @@ fn ended_early(
             now,
         ));
     }
-    status
-        .plan
-        .as_ref()
-        .filter(|plan| plan.not_after <= now)
-        .map(|plan| plan::expired(plan.not_after, now))
+    let plan = status.plan.as_ref().filter(|plan| plan.not_after <= now)?;
+    let waits = !has_begun(status) || !approval::suffices(plan, &status.approvals);
+    waits.then(|| plan::expired(plan, &status.approvals, now))
 }
 
 fn planning(
@@ -123,11 +132,17 @@ fn planning(
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) -> Stand {
-    let unread = observed.policy == Seen::Unknown
-        || observed.ledger == Seen::Unknown
-        || observed.opted_in == Seen::Unknown;
-    if observed.deployment == Seen::Unknown || (unread && observed.deployment != Seen::Absent) {
-        return Stand::recheck(now, "Reading the Deployment and the rules for it.");
+    let unread = |seen: &SeenTarget| {
+        seen.deployment == Seen::Unknown
+            || (seen.ledger == Seen::Unknown && seen.deployment != Seen::Absent)
+    };
+    let rules_unread = observed.policy == Seen::Unknown || observed.opted_in == Seen::Unknown;
+    let any_there = observed
+        .targets
+        .iter()
+        .any(|seen| seen.deployment != Seen::Absent);
+    if observed.targets.iter().any(unread) || (rules_unread && any_there) {
+        return Stand::recheck(now, "Reading the Deployments and the rules for them.");
     }
     match plan::make(request, observed, now) {
         Err(outcome) => finish(status, outcome),
@@ -156,70 +171,67 @@ fn planning(
                     ),
                 );
             }
-            Stand::new(Step::Again, "The plan is published.")
+            Stand::again("The plan is published.")
         }
     }
 }
 
-fn awaiting_approval(
-    request: &RollbackRequest,
-    observed: &Observed,
-    status: &mut RollbackRequestStatus,
+/// One target in one pass: what is planned for it and what was seen of it.
+#[derive(Clone, Copy)]
+struct Scope<'a> {
+    request: &'a RollbackRequest,
+    plan: &'a Plan,
+    target: &'a PlannedTarget,
+    seen: &'a SeenTarget,
     now: Timestamp,
-) -> Stand {
-    if let Err(stand) = revalidate(request, observed, status, now) {
-        return stand;
-    }
-    let Some(plan) = status.plan.clone() else {
-        return Stand::new(Step::Again, "The plan is missing.");
-    };
-    if !observed.guard.missing.is_empty() {
-        return Stand::waiting(
-            &plan,
-            now,
-            "GuardMissing",
-            format!(
-                "No approval counts: the admission policies that make approvals true are not all there ({} missing). An administrator installs them with kubectl apply -f deploy/.",
-                observed.guard.missing.join(", ")
-            ),
-        );
-    }
-    match approval::read(request, &plan, &status.approvals, now) {
-        Mailbox::Valid(valid) => {
-            status.approvals.push(valid);
-            let message = if approval::suffices(&plan, &status.approvals) {
-                preparing(target_name(request).unwrap_or_default())
-            } else {
-                "An approval was counted.".to_owned()
-            };
-            Stand::new(Step::Again, message)
-        }
-        Mailbox::Invalid(objection) => {
-            Stand::waiting(&plan, now, "ApprovalInvalid", format!("{objection}."))
-        }
-        Mailbox::Empty => {
-            let counted = status.approvals.len();
-            Stand::waiting(
-                &plan,
-                now,
-                "AwaitingApproval",
-                format!(
-                    "{counted} of {} approvals until {}. To approve: {}",
-                    plan.rules.approvals_required,
-                    time::stamp(plan.not_after),
-                    approval::how_to_approve(request, &plan)
-                ),
-            )
-        }
+}
+
+impl Scope<'_> {
+    fn uid(&self) -> &str {
+        uid(self.request)
     }
 }
 
-/// The plan, its one target and how far that has come.
-fn only_target(status: &RollbackRequestStatus) -> Option<(&Plan, &PlannedTarget, &TargetStatus)> {
-    let plan = status.plan.as_ref()?;
-    Some((plan, plan.targets.first()?, status.targets.first()?))
+/// What one target needs next.
+struct Turn {
+    step: Option<Step>,
+    next: Next,
+    message: String,
 }
 
-fn uid(request: &RollbackRequest) -> &str {
-    request.metadata.uid.as_deref().unwrap_or_default()
+impl Turn {
+    fn again(message: impl Into<String>) -> Self {
+        Self {
+            step: None,
+            next: Next::Again,
+            message: message.into(),
+        }
+    }
+
+    fn take(step: Step, message: impl Into<String>) -> Self {
+        Self {
+            step: Some(step),
+            ..Self::again(message)
+        }
+    }
+
+    fn wait(until: Option<Timestamp>, message: impl Into<String>) -> Self {
+        Self {
+            step: None,
+            next: Next::Wait { until },
+            message: message.into(),
+        }
+    }
+
+    /// Something was not read: look again soon.
+    fn recheck(now: Timestamp, message: impl Into<String>) -> Self {
+        Self::wait(Some(crate::time::after(now, 1)), message)
+    }
+
+    /// The target has ended.
+    fn end(progress: &mut TargetStatus, outcome: Outcome) -> Self {
+        let message = outcome.message.clone();
+        progress.outcome.get_or_insert(outcome);
+        Self::again(message)
+    }
 }

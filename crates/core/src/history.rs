@@ -1,21 +1,27 @@
-//! The history of a Deployment: its `ReplicaSets` as revisions, and the choice among them.
+//! The history of a Deployment: its `ReplicaSets` as revisions, what its ledger keeps of those that
+//! are gone, and the choice among them.
 
+use rollback_api::ledger::Evidence;
 use rollback_api::request::To;
+use rollback_api::status::Source;
 use rollback_api::{REVISION, REVISION_HISTORY, Reason};
 
+use crate::ledger;
 use crate::observed::ReplicaSet;
 use crate::template::Template;
 
-/// One `ReplicaSet` that the Deployment controls, read as a revision.
+/// One `ReplicaSet` that the Deployment controls, or a template that its ledger keeps, read as a revision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Revision {
     /// Its number now; absent when the Deployment controller has not numbered it yet.
     pub number: Option<i64>,
     /// Numbers that it had before it was rolled back to.
     pub former: Vec<i64>,
-    /// Name of the `ReplicaSet`.
+    /// Where its template is kept.
+    pub source: Source,
+    /// Name of the `ReplicaSet`; empty for one that only the ledger knows.
     pub replica_set: String,
-    /// UID of the `ReplicaSet`.
+    /// UID of the `ReplicaSet`; empty for one that only the ledger knows.
     pub uid: String,
     /// Its pod template.
     pub template: Template,
@@ -28,6 +34,21 @@ pub struct History {
     pub revisions: Vec<Revision>,
     /// `ReplicaSets` whose number is not a number.
     pub unreadable: Vec<String>,
+}
+
+/// What a choice looks at besides the revisions.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// What is asked for.
+    pub to: &'a To,
+    /// What runs now.
+    pub current: &'a Template,
+    /// Digests that are chosen only when they are named.
+    pub bad: &'a [String],
+    /// Digests of the versions that are known to have been good, the one that ran last first.
+    pub good: &'a [String],
+    /// How many old `ReplicaSets` the Deployment keeps.
+    pub limit: i64,
 }
 
 /// The revision that a request asks for.
@@ -50,8 +71,9 @@ pub enum Choice<'a> {
 
 impl History {
     /// Reads the `ReplicaSets` that `deployment_uid` controls. Those of others with the same labels,
-    /// and those that are being deleted, are no history.
-    pub fn of(deployment_uid: &str, replica_sets: &[ReplicaSet]) -> Self {
+    /// and those that are being deleted, are no history. What the ledger keeps of versions whose `ReplicaSet` is gone
+    /// is.
+    pub fn of(deployment_uid: &str, replica_sets: &[ReplicaSet], known: &[Evidence]) -> Self {
         let mut history = Self::default();
         let owned = replica_sets
             .iter()
@@ -61,11 +83,27 @@ impl History {
                 Ok(number) => history.revisions.push(Revision {
                     number: number.filter(|number| *number > 0),
                     former: former_numbers(set),
+                    source: Source::ReplicaSet,
                     replica_set: set.name().to_owned(),
                     uid: set.uid().to_owned(),
                     template: set.template(),
                 }),
                 Err(_) => history.unreadable.push(set.name().to_owned()),
+            }
+        }
+        for entry in known {
+            let has_set = |revision: &Revision| revision.template.digest() == entry.digest;
+            if let Some(template) = ledger::kept_template(entry)
+                && !history.revisions.iter().any(has_set)
+            {
+                history.revisions.push(Revision {
+                    number: entry.revision.filter(|number| *number > 0),
+                    former: Vec::new(),
+                    source: Source::Ledger,
+                    replica_set: String::new(),
+                    uid: String::new(),
+                    template,
+                });
             }
         }
         history
@@ -81,9 +119,8 @@ impl History {
             .find(|revision| revision.template == *template)
     }
 
-    /// The revision that `to` means for a Deployment that runs `current`. Digests in `bad` are
-    /// chosen only when they are named.
-    pub fn choose(&self, to: &To, current: &Template, bad: &[String]) -> Choice<'_> {
+    /// The revision that is wished for. A backup or a new image is no revision: see [`crate::plan`].
+    pub fn choose(&self, wish: Wish) -> Choice<'_> {
         // Without rest, so that a new way to name a target cannot be forgotten here.
         let To {
             previous,
@@ -91,36 +128,74 @@ impl History {
             version,
             image,
             last_known_good,
-        } = to;
+            backup,
+        } = wish.to;
         let ways = [
             previous.is_some(),
             revision.is_some(),
             version.is_some(),
             image.is_some(),
             last_known_good.is_some(),
+            backup.is_some(),
         ];
         if ways.into_iter().filter(|way| *way).count() > 1 {
             return Choice::None(
                 Reason::Unsupported,
-                "spec.targets[0].to: this names more than one version. Name one.".to_owned(),
+                "to: this names more than one version. Name one.".to_owned(),
             );
         }
-        if previous.is_some() {
-            return self.previous(current, bad);
-        }
         if let Some(number) = revision {
-            return self.numbered(*number, current);
+            return self.numbered(*number, wish.current);
         }
         if let Some(version) = version {
-            return self.with_version(version, current, bad);
+            return self.with_version(version, wish.current, wish.bad);
         }
         if let Some(image) = image {
-            return self.with_image(image, current, bad);
+            return self.with_image(image, wish.current, wish.bad);
+        }
+        if last_known_good.is_some() {
+            return self.last_known_good(wish);
+        }
+        if previous.is_some() {
+            return self.previous(wish);
         }
         Choice::None(
             Reason::Unsupported,
-            "spec.targets[0].to: this version goes back to previous, to a revision, a version or an image. \
-             Pick a number from kubectl rollout history and ask for that revision."
+            "to: this names no version. Say previous, or a number from kubectl rollout history."
+                .to_owned(),
+        )
+    }
+
+    /// The newest version that is known to have been good, is not in quarantine, and is not what runs.
+    fn last_known_good(&self, wish: Wish) -> Choice<'_> {
+        let mut lost = 0;
+        for digest in wish.good.iter().filter(|digest| !wish.bad.contains(digest)) {
+            let kept = self
+                .revisions
+                .iter()
+                .find(|revision| revision.template.digest() == **digest);
+            match kept {
+                Some(revision) if revision.template.is_equivalent(wish.current) => {}
+                Some(revision) => {
+                    let notes = self.unreadable_note().into_iter().collect();
+                    return Choice::Revision { revision, notes };
+                }
+                None if *digest == wish.current.digest() => {}
+                None => lost += 1,
+            }
+        }
+        if lost > 0 {
+            return Choice::None(
+                Reason::HistoryPruned,
+                format!(
+                    "to.lastKnownGood: {lost} versions are known to have been good, but neither the history nor the ledger has their templates any more.                      Raise spec.revisionHistoryLimit of the Deployment ({}) or ledger.keepTemplates of the policy, and deploy the good version anew.",
+                    wish.limit
+                ),
+            );
+        }
+        Choice::None(
+            Reason::NoKnownGood,
+            "to.lastKnownGood: no earlier version is known to have been good: none was available for as long as ledger.soakSeconds of the policy asks while the controller watched.              Look at kubectl rollout history and ask for a revision."
                 .to_owned(),
         )
     }
@@ -128,7 +203,13 @@ impl History {
     /// The newest numbered revision that differs from what runs and is not known to be bad. What runs
     /// is taken from the Deployment, never from the numbers: after a rollback, or while the newest
     /// template has no `ReplicaSet` yet, those point at the wrong one.
-    fn previous(&self, current: &Template, bad: &[String]) -> Choice<'_> {
+    fn previous(&self, wish: Wish) -> Choice<'_> {
+        let Wish {
+            current,
+            bad,
+            limit,
+            ..
+        } = wish;
         let mut skipped = Vec::new();
         for revision in &self.revisions {
             let Some(number) = revision.number else {
@@ -160,9 +241,14 @@ impl History {
             let notes = self.unreadable_note().into_iter().chain(skipped).collect();
             return Choice::Revision { revision, notes };
         }
-        let mut message = String::from(
-            "spec.targets[0].to.previous: there is no earlier revision to go back to.",
-        );
+        if limit == 0 && skipped.is_empty() {
+            return Choice::None(
+                Reason::HistoryPruned,
+                "to.previous: there is no earlier revision, because spec.revisionHistoryLimit of the Deployment is 0 and the ledger keeps no good template yet.                  Raise the limit; if the old version is needed now, deploy it anew."
+                    .to_owned(),
+            );
+        }
+        let mut message = String::from("to.previous: there is no earlier revision to go back to.");
         for note in skipped.into_iter().chain(self.unreadable_note()) {
             message = format!("{message} {}.", capital(&note));
         }
@@ -227,7 +313,7 @@ impl History {
             .unreadable_note()
             .map_or_else(String::new, |note| format!(" {}.", capital(&note)));
         format!(
-            "spec.targets[0].to.revision: revision {number} is not in the history; known revisions: {known}.{unreadable} \
+            "to.revision: revision {number} is not in the history; known revisions: {known}.{unreadable} \
              Pick one of them, or raise spec.revisionHistoryLimit of the Deployment so that more are kept."
         )
     }
@@ -243,9 +329,13 @@ impl History {
 }
 
 fn ambiguous(asked: &str, number: i64, candidates: &[&Revision]) -> String {
-    let names: Vec<&str> = candidates.iter().map(|r| r.replica_set.as_str()).collect();
+    let name = |revision: &&Revision| match revision.source {
+        Source::ReplicaSet => revision.replica_set.clone(),
+        Source::Ledger | Source::Backup | Source::NewImage => "(kept in the ledger)".to_owned(),
+    };
+    let names: Vec<String> = candidates.iter().map(name).collect();
     format!(
-        "spec.targets[0].to.{asked}: revision {number} could be any of the ReplicaSets {}; nobody should guess. \
+        "to.{asked}: revision {number} could be any of the ReplicaSets {}; nobody should guess. \
          Delete the one that is wrong, or ask for a revision whose number is unique.",
         names.join(", ")
     )

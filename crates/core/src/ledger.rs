@@ -1,10 +1,13 @@
-//! The ledger of a Deployment as values: who holds it, what is known to be bad, what to write.
+//! The ledger of a Deployment as values: who holds it, what is known of its templates, what to write.
 
-use rollback_api::ledger::{Claim, MAX_ROLLBACKS, Rollback};
+use jiff::{SignedDuration, Timestamp};
+use rollback_api::ledger::{Claim, Evidence, MAX_ROLLBACKS, MAX_TEMPLATES, Rollback, Verdict};
+use rollback_api::request::Urgency;
 use rollback_api::status::PlannedTarget;
 use rollback_api::{RevisionLedgerSpec, RollbackRequest, Word};
 
-use crate::template;
+use crate::template::{self, Template};
+use crate::time;
 
 /// Who holds the claim on a Deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,23 +34,62 @@ pub fn holder<'a>(
     }
 }
 
-fn current<'a>(
+/// Whether a request of this urgency takes over from the holder, who has not written yet. Equally
+/// urgent ones wait: who came first goes on.
+pub fn takes_over(urgency: Urgency, holder: &Claim) -> bool {
+    urgency > holder.urgency
+}
+
+/// The ledger, if it is about this very Deployment.
+pub fn current<'a>(
     ledger: Option<&'a RevisionLedgerSpec>,
     deployment_uid: &str,
 ) -> Option<&'a RevisionLedgerSpec> {
     ledger.filter(|ledger| ledger.deployment_uid == deployment_uid)
 }
 
-/// Digests of the templates that were rolled back and not restored since.
-pub fn bad_templates(ledger: Option<&RevisionLedgerSpec>, deployment_uid: &str) -> Vec<String> {
-    let mut bad: Vec<String> = Vec::new();
-    for rollback in current(ledger, deployment_uid).map_or(&[][..], |ledger| &ledger.rollbacks) {
-        bad.push(rollback.from_digest.clone());
-        if rollback.outcome == Word::Succeeded {
-            bad.retain(|digest| *digest != rollback.to_digest);
-        }
-    }
-    bad
+/// Digests of the templates that are in quarantine: rolled back, and neither expired, nor lifted, nor
+/// restored since.
+pub fn bad_templates(
+    ledger: Option<&RevisionLedgerSpec>,
+    deployment_uid: &str,
+    lifted: Option<&str>,
+    now: Timestamp,
+) -> Vec<String> {
+    evidence(ledger, deployment_uid)
+        .iter()
+        .filter(|entry| is_quarantined(entry, lifted, now))
+        .map(|entry| entry.digest.clone())
+        .collect()
+}
+
+/// Whether a template is not to be chosen unless it is named.
+pub fn is_quarantined(entry: &Evidence, lifted: Option<&str>, now: Timestamp) -> bool {
+    entry.verdict == Verdict::Bad
+        && entry.bad_until.is_none_or(|until| now < until)
+        && lifted != Some(entry.digest.as_str())
+}
+
+/// What is known of the templates of this Deployment, the one that ran last at the end.
+pub fn evidence<'a>(
+    ledger: Option<&'a RevisionLedgerSpec>,
+    deployment_uid: &str,
+) -> &'a [Evidence] {
+    current(ledger, deployment_uid).map_or(&[][..], |ledger| &ledger.templates)
+}
+
+/// For how long each replica of a template has been available, all in all.
+pub fn soaked(entry: &Evidence, now: Timestamp) -> SignedDuration {
+    let open = entry
+        .available_since
+        .map_or(SignedDuration::ZERO, |since| now.duration_since(since));
+    SignedDuration::from_secs(entry.soaked_seconds) + open.max(SignedDuration::ZERO)
+}
+
+/// The template that a ledger keeps whole, if it is still what its digest says.
+pub fn kept_template(entry: &Evidence) -> Option<Template> {
+    let value = serde_json::from_str(entry.template.as_deref()?).ok()?;
+    Some(Template::of(&value)).filter(|template| template.digest() == entry.digest)
 }
 
 /// The rollback that this very request, by name and content, has already carried out.
@@ -64,6 +106,18 @@ pub fn already_done<'a>(
         .find(|rollback| rollback.request == name && rollback.spec_digest == digest)
 }
 
+/// The rollback of another request that brought this template, if it was the last one.
+pub fn brought_by<'a>(
+    ledger: Option<&'a RevisionLedgerSpec>,
+    deployment_uid: &str,
+    digest: &str,
+) -> Option<&'a Rollback> {
+    current(ledger, deployment_uid)?
+        .rollbacks
+        .last()
+        .filter(|rollback| rollback.to_digest == digest)
+}
+
 /// Digest of what a request asks for, whoever asks.
 pub fn spec_digest(request: &RollbackRequest) -> String {
     let mut spec = request.spec.clone();
@@ -77,33 +131,118 @@ pub fn claimed(
     request: &RollbackRequest,
     target: &PlannedTarget,
 ) -> RevisionLedgerSpec {
-    let mut next = based_on(ledger, target);
+    let mut next = based_on(ledger, &target.uid);
     next.claim = Some(Claim {
         request: request.metadata.name.clone().unwrap_or_default(),
         request_uid: request.metadata.uid.clone().unwrap_or_default(),
+        urgency: request.urgency(),
     });
     next
 }
 
-/// The ledger without the claim, and with the rollback if one was carried out.
+/// The ledger without the claim of this request, and with its rollback if one was carried out.
 pub fn released(
     ledger: Option<&RevisionLedgerSpec>,
     target: &PlannedTarget,
+    request_uid: &str,
     rollback: Option<Rollback>,
+    quarantine_seconds: i32,
 ) -> RevisionLedgerSpec {
-    let mut next = based_on(ledger, target);
-    next.claim = None;
-    next.rollbacks.extend(rollback);
+    let mut next = based_on(ledger, &target.uid);
+    next.claim = next.claim.filter(|claim| claim.request_uid != request_uid);
+    if let Some(rollback) = rollback {
+        judge(&mut next, target, &rollback, quarantine_seconds);
+        next.rollbacks.push(rollback);
+    }
     let surplus = next.rollbacks.len().saturating_sub(MAX_ROLLBACKS);
     next.rollbacks.drain(..surplus);
     next
 }
 
-fn based_on(ledger: Option<&RevisionLedgerSpec>, target: &PlannedTarget) -> RevisionLedgerSpec {
-    current(ledger, &target.uid)
+/// What a rollback says about the two templates: what was rolled back is bad, unless it was brought back; what
+/// was rolled back to is not bad any more if that went well, and good if its checks said so.
+fn judge(
+    ledger: &mut RevisionLedgerSpec,
+    target: &PlannedTarget,
+    rollback: &Rollback,
+    quarantine_seconds: i32,
+) {
+    if rollback.outcome != Word::Restored {
+        let entry = entry_of(ledger, &rollback.from_digest, rollback.at);
+        entry.revision = entry.revision.or(target.from_revision);
+        let until = time::after(rollback.at, i64::from(quarantine_seconds));
+        pronounce(entry, Verdict::Bad, rollback, Some(until));
+    }
+    if rollback.outcome == Word::Succeeded {
+        let entry = entry_of(ledger, &rollback.to_digest, rollback.at);
+        entry.revision = entry.revision.or(target.to_revision);
+        if rollback.verified {
+            pronounce(entry, Verdict::Good, rollback, None);
+        } else if entry.verdict == Verdict::Bad {
+            pronounce(entry, Verdict::Unknown, rollback, None);
+        }
+    }
+}
+
+fn pronounce(
+    entry: &mut Evidence,
+    verdict: Verdict,
+    rollback: &Rollback,
+    until: Option<Timestamp>,
+) {
+    entry.verdict = verdict;
+    entry.judged_by = Some(rollback.request.clone());
+    entry.judged_at = Some(rollback.at);
+    entry.bad_until = until;
+}
+
+/// The entry of a template, made if there is none. When there are too many, the one that is told
+/// least about goes: nothing good, nothing in quarantine, longest ago.
+pub fn entry_of<'a>(
+    ledger: &'a mut RevisionLedgerSpec,
+    digest: &str,
+    now: Timestamp,
+) -> &'a mut Evidence {
+    let place = match ledger
+        .templates
+        .iter()
+        .position(|entry| entry.digest == digest)
+    {
+        Some(place) => place,
+        None => {
+            while ledger.templates.len() >= MAX_TEMPLATES {
+                let dispensable = ledger
+                    .templates
+                    .iter()
+                    .position(|entry| {
+                        entry.verdict == Verdict::Unknown && entry.available_since.is_none()
+                    })
+                    .or_else(|| {
+                        ledger
+                            .templates
+                            .iter()
+                            .position(|entry| entry.verdict == Verdict::Good)
+                    })
+                    .unwrap_or(0);
+                ledger.templates.remove(dispensable);
+            }
+            ledger.templates.push(Evidence {
+                digest: digest.to_owned(),
+                last_live: now,
+                ..Evidence::default()
+            });
+            ledger.templates.len() - 1
+        }
+    };
+    &mut ledger.templates[place]
+}
+
+/// The ledger to write on: the one that is there, or a new one for this Deployment.
+pub fn based_on(ledger: Option<&RevisionLedgerSpec>, deployment_uid: &str) -> RevisionLedgerSpec {
+    current(ledger, deployment_uid)
         .cloned()
         .unwrap_or_else(|| RevisionLedgerSpec {
-            deployment_uid: target.uid.clone(),
+            deployment_uid: deployment_uid.to_owned(),
             ..RevisionLedgerSpec::default()
         })
 }

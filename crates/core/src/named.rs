@@ -57,12 +57,37 @@ impl History {
             Choice::None(
                 Reason::ImageNotInHistory,
                 format!(
-                    "spec.targets[0].to.image: no revision in the history has image {shown}{place}; images there: {}. \
+                    "to.image: no revision in the history has image {shown}{place}; images there: {}. \
                      Ask for one of them, or deploy the image anew.",
                     self.list(&runs)
                 ),
             )
         })
+    }
+
+    /// The container that a new image is for: the one that is named, the one whose images come from the same
+    /// repository, or the only one.
+    pub(crate) fn container_of(
+        &self,
+        asked: &ToImage,
+        current: &Template,
+    ) -> Result<String, String> {
+        if let Some(container) = &asked.container {
+            return Ok(container.clone());
+        }
+        let repository = Reference::parse(&asked.image).repository;
+        let found = self.container_with(&repository, current)?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let mut names = current.main_images().into_keys();
+        match (names.next(), names.next()) {
+            (Some(only), None) => Ok(only),
+            (Some(_) | None, _) => Err(
+                "to.image: none of the containers has an image of this repository. Say which one is meant with container."
+                    .to_owned(),
+            ),
+        }
     }
 
     /// The container whose images come from this repository, in what runs and in all revisions.
@@ -76,7 +101,7 @@ impl History {
             .collect();
         if containers.len() > 1 {
             return Err(format!(
-                "spec.targets[0].to.image: the containers {} have images from this repository. Say which one is meant with container.",
+                "to.image: the containers {} have images from this repository. Say which one is meant with container.",
                 containers.into_iter().collect::<Vec<_>>().join(", ")
             ));
         }
@@ -97,7 +122,7 @@ impl History {
             return Choice::None(
                 Reason::Ambiguous,
                 format!(
-                    "spec.targets[0].to.version: some pod templates have several containers and no label {VERSION_LABEL}, so {shown} could be the version of any of them. \
+                    "to.version: some pod templates have several containers and no label {VERSION_LABEL}, so {shown} could be the version of any of them. \
                      Ask for an image and its container, or for a revision."
                 ),
             );
@@ -109,7 +134,7 @@ impl History {
             Choice::None(
                 Reason::VersionNotInHistory,
                 format!(
-                    "spec.targets[0].to.version: no revision in the history is version {shown}; versions there: {}. \
+                    "to.version: no revision in the history is version {shown}; versions there: {}. \
                      Ask for one of them, or deploy the version anew.",
                     self.list(&version)
                 ),

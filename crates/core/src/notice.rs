@@ -4,10 +4,11 @@
 //! Event. What a pass tells is what its new status has and the old one had not.
 
 use jiff::Timestamp;
-use rollback_api::status::PlannedTarget;
-use rollback_api::{RollbackRequestStatus, Word};
+use rollback_api::status::{PlannedTarget, Source, TargetStatus};
+use rollback_api::{Reason, RollbackRequestStatus, Word};
 use serde_json::json;
 
+use crate::phase::result;
 use crate::text::plain;
 use crate::{conditions, template};
 
@@ -26,6 +27,8 @@ pub struct Notice {
     pub note: String,
 }
 
+/// How many Deployments of one request get an Event of their own.
+const MOST_TOLD: usize = 20;
 /// Longest note of an Event that the API server takes, in bytes.
 const NOTE_LIMIT: usize = 1024;
 
@@ -63,7 +66,7 @@ pub fn notices(status: &RollbackRequestStatus) -> Vec<Notice> {
         });
     };
     if let Some(plan) = &status.plan {
-        let targets: Vec<String> = plan.targets.iter().map(describe).collect();
+        let targets: Vec<String> = plan.targets.iter().take(MOST_TOLD).map(describe).collect();
         tell(
             plan.planned_at,
             false,
@@ -84,44 +87,10 @@ pub fn notices(status: &RollbackRequestStatus) -> Vec<Notice> {
             ),
         );
     }
-    for target in &status.targets {
-        let name = &target.name;
-        if let Some(backup) = &target.backup {
-            tell(
-                backup.at,
-                false,
-                "BackedUp",
-                "BackUp",
-                format!(
-                    "Deployment {name} is saved in ConfigMap {}",
-                    backup.config_map
-                ),
-            );
-        }
-        if let Some(at) = target.reverted_at {
-            tell(
-                at,
-                false,
-                "Reverted",
-                "Revert",
-                format!("Deployment {name} has the old template"),
-            );
-        }
-        if let Some(at) = target
-            .rollout
-            .as_ref()
-            .and_then(|rollout| rollout.completed_at)
-        {
-            tell(
-                at,
-                false,
-                "RolledOut",
-                "RollOut",
-                format!(
-                    "Every replica of Deployment {name} runs the old template and is available"
-                ),
-            );
-        }
+    if let [only] = status.targets.as_slice() {
+        steps_of(only, &mut tell);
+    } else {
+        results_of(status, &mut tell);
     }
     if let Some(outcome) = &status.outcome {
         let warning = !conditions::is_settled(outcome);
@@ -148,6 +117,65 @@ pub fn notices(status: &RollbackRequestStatus) -> Vec<Notice> {
     notices
 }
 
+/// How one Deployment came along.
+fn steps_of(
+    target: &TargetStatus,
+    tell: &mut impl FnMut(Timestamp, bool, &'static str, &'static str, String),
+) {
+    let name = &target.name;
+    if let Some(backup) = &target.backup {
+        let note = format!(
+            "Deployment {name} is saved in ConfigMap {}",
+            backup.config_map
+        );
+        tell(backup.at, false, "BackedUp", "BackUp", note);
+    }
+    if let Some(at) = target.reverted_at {
+        let note = format!("Deployment {name} has the old template");
+        tell(at, false, "Reverted", "Revert", note);
+    }
+    let completed = target
+        .rollout
+        .as_ref()
+        .and_then(|rollout| rollout.completed_at);
+    if let Some(at) = completed {
+        let note =
+            format!("Every replica of Deployment {name} runs the old template and is available");
+        tell(at, false, "RolledOut", "RollOut", note);
+    }
+    let restored = target
+        .restore
+        .as_ref()
+        .and_then(|restore| restore.restored_at);
+    if let Some(at) = restored {
+        let note =
+            format!("Deployment {name} has again the template that it had before the rollback");
+        tell(at, true, "PutBack", "Restore", note);
+    }
+}
+
+/// Of many Deployments only those are told that did not come back: two hundred Events for each step would bury
+/// everything else.
+fn results_of(
+    status: &RollbackRequestStatus,
+    tell: &mut impl FnMut(Timestamp, bool, &'static str, &'static str, String),
+) {
+    let unwell = status
+        .targets
+        .iter()
+        .filter_map(|target| Some((target, result(target)?)))
+        .filter(|(_, outcome)| {
+            !conditions::is_settled(outcome) && outcome.reason != Reason::NotBegun
+        });
+    for (target, outcome) in unwell.take(MOST_TOLD) {
+        let note = format!("Deployment {}: {}", target.name, outcome.message);
+        tell(outcome.at, true, outcome.reason.as_str(), "Finish", note);
+    }
+    if let Some(stopped) = &status.stopped {
+        tell(stopped.at, true, "Stopped", "Stop", stopped.message.clone());
+    }
+}
+
 fn action(word: Word) -> &'static str {
     match word {
         Word::Planning => "Plan",
@@ -156,7 +184,10 @@ fn action(word: Word) -> &'static str {
         Word::Reverting => "Revert",
         Word::RollingOut => "RollOut",
         Word::Verifying => "Verify",
-        Word::Succeeded | Word::Refused | Word::Superseded | Word::Failed => "Finish",
+        Word::Restoring => "Restore",
+        Word::Succeeded | Word::Refused | Word::Superseded | Word::Failed | Word::Restored => {
+            "Finish"
+        }
     }
 }
 
@@ -183,6 +214,12 @@ pub fn describe(target: &PlannedTarget) -> String {
     };
     format!(
         "{}: revision {from} -> {} ({images})",
-        target.name, target.to_revision
+        target.name,
+        match target.source {
+            Source::ReplicaSet | Source::Ledger => target
+                .to_revision
+                .map_or_else(|| "?".to_owned(), |number| number.to_string()),
+            Source::Backup | Source::NewImage => conditions::place(target),
+        }
     )
 }

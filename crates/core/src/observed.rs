@@ -1,10 +1,14 @@
 //! Everything that one decision may look at, as it was read.
 
+use std::sync::LazyLock;
+
 use jiff::Timestamp;
 use rollback_api::status::{GuardPolicy, Progressing};
-use rollback_api::{CHANGE_CAUSE, RevisionLedgerSpec, RollbackPolicySpec};
+use rollback_api::{CHANGE_CAUSE, REVISION, RevisionLedgerSpec, RollbackPolicySpec};
 use serde_json::Value;
 
+use crate::owner::Owner;
+use crate::references::{Presence, Reference};
 use crate::template::Template;
 
 /// The result of a read that may not have been made, or may have found nothing.
@@ -38,24 +42,86 @@ pub struct Observed {
     pub guard: Guard,
     /// Whether the namespace lets this controller patch Deployments.
     pub opted_in: Seen<bool>,
+    /// Before the plan: the Deployments that the request finds. Afterwards: those of the plan, in its order.
+    pub targets: Vec<SeenTarget>,
+    /// When the incident report was seen.
+    pub incident: Seen<Timestamp>,
+}
+
+impl Observed {
+    /// What was read about the target with this place in the plan.
+    pub fn target(&self, index: usize) -> &SeenTarget {
+        static NOTHING: LazyLock<SeenTarget> = LazyLock::new(SeenTarget::default);
+        self.targets.get(index).unwrap_or(&NOTHING)
+    }
+}
+
+/// What one pass has read about one Deployment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SeenTarget {
+    /// Name of the Deployment.
+    pub name: String,
+    /// Which entry of `spec.targets` finds it; only before the plan.
+    pub asked: usize,
     /// The Deployment.
     pub deployment: Seen<Deployment>,
     /// The `ReplicaSets` that the Deployment controls.
     pub replica_sets: Vec<ReplicaSet>,
     /// The ledger of the Deployment.
     pub ledger: Seen<RevisionLedgerSpec>,
-    /// Whether the request that holds the claim, when it is another one, still needs it.
+    /// Digest of a template whose quarantine somebody lifted.
+    pub lifted: Option<String>,
+    /// The request that holds the claim, when it is another one.
     pub rival: Seen<Rival>,
     /// Whether requester and approvers may do by themselves what they ask for.
     pub access: Seen<Access>,
     /// When the backup was seen.
     pub backup: Seen<Timestamp>,
-    /// When the incident report was seen.
-    pub incident: Seen<Timestamp>,
-    /// The API server's last word on the revert, if it refused it.
+    /// The Deployment in the backup that is to be restored.
+    pub kept: Seen<Deployment>,
+    /// The API server's last word on the write, if it refused it.
     pub rejection: Option<Rejection>,
     /// What the checks found in this pass.
     pub readings: Vec<Reading>,
+    /// The pods of the version that is coming up, and the Events about those that wait for their volumes.
+    pub pods: Vec<Value>,
+    /// Events about these pods.
+    pub events: Vec<Value>,
+    /// What the template to go back to refers to, and whether it is there.
+    pub references: Vec<(Reference, Presence)>,
+    /// What the API server would make of the write.
+    pub rehearsal: Seen<Rehearsal>,
+    /// What else works on the Deployment or limits it.
+    pub surroundings: Surroundings,
+}
+
+/// What else works on a Deployment or limits it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Surroundings {
+    /// The autoscalers of the namespace.
+    pub autoscalers: Seen<Vec<Value>>,
+    /// The disruption budgets of the namespace.
+    pub budgets: Seen<Vec<Value>>,
+    /// The quotas of the namespace.
+    pub quotas: Seen<Vec<Value>>,
+    /// The objects of the tools that own the Deployment, as far as they were found.
+    pub owners: Vec<(Owner, Seen<Value>)>,
+}
+
+/// What the API server would make of the write, by a dry run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rehearsal {
+    /// It would store this Deployment.
+    Stored(Deployment),
+    /// It would refuse.
+    Refused {
+        /// HTTP status code.
+        code: u16,
+        /// What it said.
+        message: String,
+    },
+    /// It cannot say, for example because of a webhook that takes no dry runs.
+    Unsaid(String),
 }
 
 /// The admission policies that make approvals true.
@@ -74,6 +140,8 @@ pub struct Rival {
     pub name: String,
     /// Whether it exists and has not ended.
     pub active: bool,
+    /// Whether it has stored its intent to write the Deployment: then nobody takes over any more.
+    pub committed: bool,
 }
 
 /// Whether requester and approvers may do by themselves what they ask for.
@@ -208,6 +276,45 @@ impl Deployment {
         self.count("replicas")
     }
 
+    /// Pods on their way out; `None` on servers that do not report them.
+    pub fn terminating(&self) -> Option<i64> {
+        integer(&self.0, "/status/terminatingReplicas")
+    }
+
+    /// How many old `ReplicaSets` are kept.
+    pub fn history_limit(&self) -> i64 {
+        integer(&self.0, "/spec/revisionHistoryLimit").unwrap_or(10)
+    }
+
+    /// Its revision number, which may lag behind.
+    pub fn revision(&self) -> Option<i64> {
+        self.annotation(REVISION)?.parse().ok()
+    }
+
+    /// Whether every replica that is asked for runs the current template and is available, and no other is left.
+    pub fn is_complete(&self) -> bool {
+        let desired = self.desired();
+        let counts = [self.replicas(), self.updated(), self.available()];
+        self.observed_generation() >= self.generation()
+            && desired > 0
+            && counts.iter().all(|count| *count == desired)
+    }
+
+    /// The field manager that wrote the pod template last, other than the one named.
+    pub fn template_manager(&self, except: &str) -> Option<String> {
+        let managers = self.0.pointer("/metadata/managedFields")?.as_array()?;
+        let wrote_template = |entry: &&Value| {
+            entry.pointer("/fieldsV1/f:spec/f:template").is_some()
+                && string(entry, "/manager") != except
+                && entry.get("subresource").is_none()
+        };
+        let last = managers
+            .iter()
+            .filter(wrote_template)
+            .max_by_key(|entry| string(entry, "/time").to_owned())?;
+        Some(string(last, "/manager").to_owned())
+    }
+
     /// Replicas of the current template.
     pub fn updated(&self) -> i64 {
         self.count("updatedReplicas")
@@ -231,6 +338,14 @@ impl Deployment {
     /// Whether this request wrote the current template.
     pub fn was_reverted_by(&self, request_uid: &str) -> bool {
         is_caused_by(&self.0, request_uid)
+    }
+
+    /// The request that the change-cause names. Anybody may write that, so it is good for a message only.
+    pub fn written_by(&self) -> Option<&str> {
+        let (_, signature) = self
+            .annotation(CHANGE_CAUSE)?
+            .split_once(" by RollbackRequest ")?;
+        Some(signature.split_once(" (")?.0)
     }
 
     /// The state of the `Progressing` condition.

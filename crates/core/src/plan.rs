@@ -1,24 +1,32 @@
 //! The plan: resolved once, from live reads, into identities.
 
+mod assess;
+mod choose;
+
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use rollback_api::request::{Category, From, Target};
-use rollback_api::status::{GuardPolicy, Outcome, Plan, PlannedTarget, Rules};
+use rollback_api::request::{Category, From, MAX_TARGETS, OnFailure, Target};
+use rollback_api::status::{Approval, GuardPolicy, Outcome, Plan, PlannedTarget, Rules, Skipped};
 use rollback_api::{Reason, RollbackPolicySpec, RollbackRequest, Word};
 use serde_json::json;
 
-use crate::history::{Choice, History};
-use crate::observed::{Deployment, Observed, Seen};
+pub use assess::Prospect;
+use assess::{assess, too_large};
+use choose::choose;
+
+use crate::observed::{Deployment, Observed, Seen, SeenTarget};
 use crate::template::{self, Template};
 use crate::text::plain;
-use crate::{ledger, time};
+use crate::{approval, ledger, time};
 
 /// Annotation with which the Deployment's own controller is told to roll back.
 const LEGACY_ROLLBACK: &str = "deprecated.deployment.rollback.to";
 
-/// Most notes about a target that a status takes.
-const MAX_NOTES: usize = 16;
-/// Most image changes of a target that a status takes.
-const MAX_IMAGES: usize = 50;
+/// Seconds that each of several Deployments has to come back, unless the request says otherwise.
+const MANY_TIMEOUT_SECONDS: i32 = 180;
+/// How many refused Deployments a message names.
+const NAMED_REFUSALS: usize = 10;
 
 /// An end of the request, decided at `at`.
 pub fn end(word: Word, reason: Reason, message: impl Into<String>, at: Timestamp) -> Outcome {
@@ -31,9 +39,17 @@ pub fn end(word: Word, reason: Reason, message: impl Into<String>, at: Timestamp
     }
 }
 
-/// The rules in force. Without a policy those of production.
-pub fn rules(policy: Option<&RollbackPolicySpec>) -> Rules {
+/// The rules in force for a request. Without a policy those of production.
+pub fn rules(request: &RollbackRequest, policy: Option<&RollbackPolicySpec>) -> Rules {
     let policy = policy.cloned().unwrap_or_default();
+    let timeout = request
+        .rollout()
+        .timeout_seconds
+        .unwrap_or(if request.is_many() {
+            MANY_TIMEOUT_SECONDS
+        } else {
+            policy.rollout.timeout_seconds
+        });
     Rules {
         environment: policy.environment,
         confirm_phrase: policy
@@ -42,8 +58,14 @@ pub fn rules(policy: Option<&RollbackPolicySpec>) -> Rules {
             .unwrap_or_else(|| policy.environment.confirm_phrase().to_owned()),
         approvals_required: policy.approvals.required,
         four_eyes: policy.environment.four_eyes(),
-        rollout_timeout_seconds: policy.rollout.timeout_seconds,
+        rollout_timeout_seconds: timeout,
+        grace_seconds: policy.rollout.grace_seconds,
+        wait_for_termination: policy.rollout.wait_for_termination,
+        release_ownership: policy.rollout.release_ownership,
         verification_timeout_seconds: policy.verification.timeout_seconds,
+        soak_seconds: policy.verification.soak_seconds,
+        self_healing: policy.git_ops.self_healing,
+        quarantine_seconds: policy.ledger.quarantine_seconds,
         http: policy.verification.http,
     }
 }
@@ -62,9 +84,11 @@ pub fn digest(
         .map(|target| {
             json!({
                 "uid": target.uid,
+                "wave": target.wave,
                 "from": target.from_digest,
-                "replicaSet": target.replica_set_uid,
+                "source": target.source_uid,
                 "to": target.to_digest,
+                "stored": target.stored_digest,
             })
         })
         .collect();
@@ -76,14 +100,6 @@ pub fn digest(
     }))
 }
 
-/// The name of the Deployment that the request is about, as long as there is exactly one.
-pub fn target_name(request: &RollbackRequest) -> Option<&str> {
-    let [target] = request.spec.targets.as_slice() else {
-        return None;
-    };
-    target.name.as_deref()
-}
-
 /// Makes the plan, or says how the request ends instead.
 ///
 /// # Errors
@@ -93,12 +109,20 @@ pub fn make(
     observed: &Observed,
     now: Timestamp,
 ) -> Result<Plan, Outcome> {
-    let target = supported_target(request, now)?;
-    let deployment = usable_deployment(request, observed, now)?;
-    not_done_before(request, observed, deployment, now)?;
-    let current = deployment.template();
-    bad_is_live(target.from.as_ref(), &current, now)?;
-    let planned = resolve(target, deployment, &current, observed, now)?;
+    supported(request, now)?;
+    may_write(observed, now)?;
+    let found = found(request, observed, now)?;
+    let lines = lines_for(found.len());
+    let results: Vec<(&SeenTarget, Result<PlannedTarget, Outcome>)> = found
+        .into_iter()
+        .map(|seen| (seen, resolve(request, observed, seen, lines, now)))
+        .collect();
+    let (targets, skipped) = if request.is_many() {
+        divide(request, results, now)?
+    } else {
+        let only = results.into_iter().next().map(|(_, result)| result);
+        (only.into_iter().collect::<Result<_, _>>()?, Vec::new())
+    };
     let not_after = expiry(request, observed, now);
     if not_after <= now {
         return Err(end(
@@ -112,16 +136,174 @@ pub fn make(
             now,
         ));
     }
-    let rules = rules(observed.policy.found());
-    let targets = vec![planned];
-    Ok(Plan {
+    let rules = rules(request, observed.policy.found());
+    let plan = Plan {
         digest: digest(uid(request), &rules, &observed.guard.present, &targets),
         planned_at: now,
         not_after,
         rules,
         guard: observed.guard.present.clone(),
         targets,
-    })
+        skipped,
+    };
+    too_large(&plan, now).map_or(Ok(plan), Err)
+}
+
+/// What would be written to the Deployment that was seen at this place, if the plan were made now: what
+/// has to be known of it before the plan is made is read with that.
+pub fn prospect(
+    request: &RollbackRequest,
+    observed: &Observed,
+    index: usize,
+    now: Timestamp,
+) -> Option<Prospect> {
+    let seen = observed.targets.get(index)?;
+    let (target, deployment) = (asked(request, seen)?, seen.deployment.found()?);
+    let chosen = choose(target, deployment, seen, observed.policy.found(), now).ok()?;
+    Some(Prospect::of(request, deployment, chosen))
+}
+
+/// How many lines of changes each of so many targets may take, so that all of them fit into one status.
+fn lines_for(targets: usize) -> usize {
+    (1200 / targets.max(1)).clamp(6, 40)
+}
+
+/// The entry of the spec that finds a Deployment.
+fn asked<'a>(request: &'a RollbackRequest, seen: &SeenTarget) -> Option<&'a Target> {
+    request.spec.targets.get(seen.asked)
+}
+
+/// What the request finds, each Deployment once, in the order in which they are rolled back. A Deployment
+/// that is named is not also one of those that a selector or a prefix finds.
+fn found<'a>(
+    request: &RollbackRequest,
+    observed: &'a Observed,
+    now: Timestamp,
+) -> Result<Vec<&'a SeenTarget>, Outcome> {
+    let mut by_name: BTreeMap<&str, &SeenTarget> = BTreeMap::new();
+    let is_named =
+        |seen: &SeenTarget| asked(request, seen).is_some_and(|target| target.name.is_some());
+    let (named, others): (Vec<_>, Vec<_>) =
+        observed.targets.iter().partition(|seen| is_named(seen));
+    for seen in named.into_iter().chain(others) {
+        if let Some(first) = by_name.get(seen.name.as_str()) {
+            if is_named(first) && is_named(seen) {
+                return Err(refused(
+                    Reason::Ambiguous,
+                    format!(
+                        "spec.targets[{}].name: {} is named twice (also by spec.targets[{}]). Name each Deployment once.",
+                        seen.asked,
+                        plain(&seen.name, 253),
+                        first.asked
+                    ),
+                    now,
+                ));
+            }
+            continue;
+        }
+        by_name.insert(&seen.name, seen);
+    }
+    let mut found: Vec<&SeenTarget> = by_name.into_values().collect();
+    let wave = |seen: &SeenTarget| asked(request, seen).map_or(0, |target| target.wave);
+    found.sort_by_key(|seen| (wave(seen), seen.asked));
+    match found.len() {
+        0 => Err(refused(
+            Reason::NothingFound,
+            "spec.targets: no Deployment of this namespace has these labels or this name prefix. Look at kubectl get deployments --show-labels.",
+            now,
+        )),
+        1..=MAX_TARGETS => Ok(found),
+        many => Err(refused(
+            Reason::TooMany,
+            format!(
+                "spec.targets: this finds {many} Deployments, and one request rolls back at most {MAX_TARGETS}. Use several requests, each with a narrower selector or prefix."
+            ),
+            now,
+        )),
+    }
+}
+
+/// Who is rolled back and who is left as it is. What cannot be rolled back refuses the request, unless it is to
+/// go on without; but a Deployment that was merely found, and has nothing to go back to, is left as it is.
+fn divide(
+    request: &RollbackRequest,
+    results: Vec<(&SeenTarget, Result<PlannedTarget, Outcome>)>,
+    now: Timestamp,
+) -> Result<(Vec<PlannedTarget>, Vec<Skipped>), Outcome> {
+    let (mut targets, mut skipped, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
+    for (seen, result) in results {
+        let named = asked(request, seen).is_some_and(|target| target.name.is_some());
+        match result {
+            Ok(target) => targets.push(target),
+            Err(outcome) => {
+                if !(is_harmless(&outcome) || (!named && is_without_past(outcome.reason))) {
+                    refusals.push(format!("{}: {}", plain(&seen.name, 253), outcome.message));
+                }
+                skipped.push(Skipped {
+                    name: seen.name.clone(),
+                    word: outcome.word,
+                    reason: outcome.reason,
+                    message: plain(&outcome.message, 300),
+                });
+            }
+        }
+    }
+    if !refusals.is_empty() && request.rollout().on_failure != OnFailure::Continue {
+        let unnamed = refusals.len().saturating_sub(NAMED_REFUSALS);
+        let more = if unnamed > 0 {
+            format!(" And {unnamed} more.")
+        } else {
+            String::new()
+        };
+        refusals.truncate(NAMED_REFUSALS);
+        return Err(refused(
+            Reason::TargetsRefused,
+            format!(
+                "Some of the Deployments cannot be rolled back, so none is. {}{more} Mend that, or leave them out with rollout.onFailure: Continue, and create a new request.",
+                refusals.join(" ")
+            ),
+            now,
+        ));
+    }
+    if targets.is_empty() {
+        let all = skipped.len();
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for one in &skipped {
+            *counts.entry(one.reason.as_str()).or_default() += 1;
+        }
+        let counts: Vec<String> = counts
+            .iter()
+            .map(|(reason, count)| format!("{reason}: {count}"))
+            .collect();
+        let message = format!(
+            "None of the {all} Deployments is rolled back ({}). Nothing was changed.",
+            counts.join(", ")
+        );
+        let harmless = skipped.iter().all(|one| one.word != Word::Refused);
+        return Err(if harmless {
+            end(Word::Succeeded, Reason::NoOp, message, now)
+        } else {
+            refused(Reason::TargetsRefused, message, now)
+        });
+    }
+    Ok((targets, skipped))
+}
+
+/// Whether it needs nothing: it already runs what was asked for, or not what is bad.
+fn is_harmless(outcome: &Outcome) -> bool {
+    outcome.word == Word::Succeeded || outcome.reason == Reason::NotLive
+}
+
+/// Whether there is simply nothing to go back to.
+fn is_without_past(reason: Reason) -> bool {
+    [
+        Reason::NoHistory,
+        Reason::NoKnownGood,
+        Reason::RevisionNotFound,
+        Reason::VersionNotInHistory,
+        Reason::ImageNotInHistory,
+    ]
+    .contains(&reason)
 }
 
 /// The same plan under the rules, guard and request that are there now, when they differ from those
@@ -132,7 +314,7 @@ pub fn renewed(
     observed: &Observed,
     now: Timestamp,
 ) -> Option<Plan> {
-    let rules = rules(observed.policy.found());
+    let rules = rules(request, observed.policy.found());
     let digest = digest(uid(request), &rules, &observed.guard.present, &plan.targets);
     (digest != plan.digest).then(|| Plan {
         digest,
@@ -141,27 +323,30 @@ pub fn renewed(
         rules,
         guard: observed.guard.present.clone(),
         targets: plan.targets.clone(),
+        skipped: plan.skipped.clone(),
     })
 }
 
-/// The end of a request that nobody approved in time.
-pub fn expired(not_after: Timestamp, now: Timestamp) -> Outcome {
+/// The end of a request whose time is over before anything was begun.
+pub fn expired(plan: &Plan, approvals: &[Approval], now: Timestamp) -> Outcome {
+    let until = time::stamp(plan.not_after);
+    let what = if approval::suffices(plan, approvals) {
+        format!(
+            "It was approved, but its turn did not come before {until}, because another request worked on the same Deployment."
+        )
+    } else {
+        format!("Nobody approved before {until}.")
+    };
     end(
         Word::Expired,
         Reason::NotApprovedInTime,
         format!(
-            "Nobody approved before {}. Nothing was changed. If the rollback is still wanted, create a new RollbackRequest with another name.",
-            time::stamp(not_after)
+            "{what} Nothing was changed. If the rollback is still wanted, create a new RollbackRequest with another name."
         ),
         now,
     )
 }
 
-fn uid(request: &RollbackRequest) -> &str {
-    request.metadata.uid.as_deref().unwrap_or_default()
-}
-
-/// The earlier of the request's own limit and the policy's.
 fn expiry(request: &RollbackRequest, observed: &Observed, now: Timestamp) -> Timestamp {
     let created = request
         .metadata
@@ -186,22 +371,25 @@ fn refused(reason: Reason, message: impl Into<String>, now: Timestamp) -> Outcom
     end(Word::Refused, reason, message, now)
 }
 
-fn supported_target(request: &RollbackRequest, now: Timestamp) -> Result<&Target, Outcome> {
-    let unsupported = |message: &str| Err(refused(Reason::Unsupported, message, now));
-    let [target] = request.spec.targets.as_slice() else {
-        return unsupported(
-            "spec.targets: this version rolls back one Deployment per request. Create one RollbackRequest for each.",
-        );
-    };
-    if target.kind != "Deployment" {
-        return unsupported(
-            "spec.targets[0].kind: only a Deployment can be rolled back. For a StatefulSet or DaemonSet use kubectl rollout undo.",
-        );
-    }
-    if target.name.is_none() {
-        return unsupported(
-            "spec.targets[0]: this version finds a Deployment by its name only. Set name, and create one RollbackRequest for each Deployment.",
-        );
+/// UID of a request.
+pub(crate) fn uid(request: &RollbackRequest) -> &str {
+    request.metadata.uid.as_deref().unwrap_or_default()
+}
+
+fn supported(request: &RollbackRequest, now: Timestamp) -> Result<(), Outcome> {
+    let other_kind = request
+        .spec
+        .targets
+        .iter()
+        .position(|target| target.kind != "Deployment");
+    if let Some(index) = other_kind {
+        return Err(refused(
+            Reason::Unsupported,
+            format!(
+                "spec.targets[{index}].kind: only a Deployment can be rolled back. For a StatefulSet or DaemonSet use kubectl rollout undo."
+            ),
+            now,
+        ));
     }
     if request.spec.reason.category == Category::Feature {
         return Err(refused(
@@ -211,15 +399,10 @@ fn supported_target(request: &RollbackRequest, now: Timestamp) -> Result<&Target
             now,
         ));
     }
-    Ok(target)
+    Ok(())
 }
 
-fn usable_deployment<'a>(
-    request: &RollbackRequest,
-    observed: &'a Observed,
-    now: Timestamp,
-) -> Result<&'a Deployment, Outcome> {
-    let name = plain(target_name(request).unwrap_or_default(), 253);
+fn may_write(observed: &Observed, now: Timestamp) -> Result<(), Outcome> {
     if observed.opted_in == Seen::Found(false) {
         return Err(refused(
             Reason::NamespaceNotOptedIn,
@@ -228,16 +411,43 @@ fn usable_deployment<'a>(
             now,
         ));
     }
-    let Some(deployment) = observed.deployment.found() else {
+    Ok(())
+}
+
+/// One Deployment of the plan, or why it is none.
+fn resolve(
+    request: &RollbackRequest,
+    observed: &Observed,
+    seen: &SeenTarget,
+    lines: usize,
+    now: Timestamp,
+) -> Result<PlannedTarget, Outcome> {
+    let index = seen.asked;
+    let Some(target) = asked(request, seen) else {
+        return Err(refused(
+            Reason::Unsupported,
+            "spec.targets: there is no such entry.",
+            now,
+        ));
+    };
+    let Some(deployment) = seen.deployment.found() else {
         return Err(refused(
             Reason::DeploymentNotFound,
             format!(
-                "spec.targets[0].name: there is no Deployment {name} in this namespace. Check the name and the namespace with kubectl get deployments."
+                "spec.targets[{index}].name: there is no Deployment {} in this namespace. Check the name and the namespace with kubectl get deployments.",
+                plain(&seen.name, 253)
             ),
             now,
         ));
     };
-    blocked(deployment, now).map_or(Ok(deployment), Err)
+    if let Some(outcome) = blocked(deployment, now) {
+        return Err(outcome);
+    }
+    not_done_before(request, seen, deployment, now)?;
+    bad_is_live(target, index, &deployment.template(), now)?;
+    let policy = observed.policy.found();
+    let chosen = choose(target, deployment, seen, policy, now)?;
+    assess(target, deployment, seen, policy, chosen, lines, now)
 }
 
 /// Why this Deployment must not be touched now.
@@ -272,12 +482,11 @@ pub fn blocked(deployment: &Deployment, now: Timestamp) -> Option<Outcome> {
 
 fn not_done_before(
     request: &RollbackRequest,
-    observed: &Observed,
+    seen: &SeenTarget,
     deployment: &Deployment,
     now: Timestamp,
 ) -> Result<(), Outcome> {
-    let Some(done) = ledger::already_done(observed.ledger.found(), deployment.uid(), request)
-    else {
+    let Some(done) = ledger::already_done(seen.ledger.found(), deployment.uid(), request) else {
         return Ok(());
     };
     Err(end(
@@ -294,8 +503,13 @@ fn not_done_before(
     ))
 }
 
-fn bad_is_live(from: Option<&From>, current: &Template, now: Timestamp) -> Result<(), Outcome> {
-    let (what, live) = match from {
+fn bad_is_live(
+    target: &Target,
+    index: usize,
+    current: &Template,
+    now: Timestamp,
+) -> Result<(), Outcome> {
+    let (what, live) = match &target.from {
         None => return Ok(()),
         Some(From {
             template_digest: Some(digest),
@@ -313,7 +527,9 @@ fn bad_is_live(from: Option<&From>, current: &Template, now: Timestamp) -> Resul
         }) => {
             return Err(refused(
                 Reason::Unsupported,
-                "spec.targets[0].from: say what is bad by templateDigest or by image, or leave from out.",
+                format!(
+                    "spec.targets[{index}].from: say what is bad by templateDigest or by image, or leave from out."
+                ),
                 now,
             ));
         }
@@ -329,63 +545,4 @@ fn bad_is_live(from: Option<&From>, current: &Template, now: Timestamp) -> Resul
         ),
         now,
     ))
-}
-
-fn resolve(
-    target: &Target,
-    deployment: &Deployment,
-    current: &Template,
-    observed: &Observed,
-    now: Timestamp,
-) -> Result<PlannedTarget, Outcome> {
-    let history = History::of(deployment.uid(), &observed.replica_sets);
-    let bad = ledger::bad_templates(observed.ledger.found(), deployment.uid());
-    let name = deployment.name();
-    match history.choose(&target.to, current, &bad) {
-        Choice::Revision {
-            revision,
-            mut notes,
-        } => {
-            let mut images = template::image_changes(current, &revision.template);
-            let (unsaid, hidden) = (
-                notes.len().saturating_sub(MAX_NOTES - 2),
-                images.len().saturating_sub(MAX_IMAGES),
-            );
-            images.truncate(MAX_IMAGES);
-            if unsaid > 0 {
-                notes.truncate(MAX_NOTES - 2);
-                notes.push(format!("{unsaid} more revisions were skipped"));
-            }
-            if hidden > 0 {
-                notes.push(format!("{hidden} more containers change their image"));
-            }
-            Ok(PlannedTarget {
-                name: name.to_owned(),
-                uid: deployment.uid().to_owned(),
-                from_digest: current.digest(),
-                from_revision: history.holding(current).and_then(|running| running.number),
-                to_revision: revision.number.unwrap_or_default(),
-                to_digest: revision.template.digest(),
-                replica_set: revision.replica_set.clone(),
-                replica_set_uid: revision.uid.clone(),
-                images,
-                notes,
-            })
-        }
-        Choice::Current(which) => Err(end(
-            Word::Succeeded,
-            Reason::NoOp,
-            format!("Deployment {name} already runs {which}. Nothing was changed."),
-            now,
-        )),
-        Choice::Equivalent(which) => Err(end(
-            Word::Succeeded,
-            Reason::Equivalent,
-            format!(
-                "Deployment {name} already runs {which}; the two differ only by a kubectl rollout restart. Nothing was changed."
-            ),
-            now,
-        )),
-        Choice::None(reason, message) => Err(refused(reason, message, now)),
-    }
 }

@@ -6,12 +6,14 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use rollback_api::Identity;
 use rollback_api::request::{Category, Urgency};
-use rollback_api::status::{Approval, ImageChange, Outcome, Plan, TargetStatus};
-use rollback_api::{RollbackRequest, RollbackRequestStatus, Word};
+use rollback_api::status::{Approval, ImageChange, Outcome, Plan, PlannedTarget, TargetStatus};
+use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::artifact::{self, Artifact, Kind};
+use crate::conditions;
+use crate::phase::result;
 use crate::text::{code, markdown, plain, quote};
 use crate::time::{self, human, stamp};
 
@@ -26,6 +28,8 @@ const SHORT_LIMIT: usize = 200;
 const SHORT_LIST: usize = 20;
 /// Longest single line that is repeated.
 const LINE_LIMIT: usize = 500;
+/// Up to how many Deployments the page tells everything that changes. The backups hold it for all.
+const FULL_TARGETS: usize = 10;
 
 /// The report as data.
 #[derive(Serialize)]
@@ -123,10 +127,7 @@ fn gather<'a>(
         },
         outcome,
         category: reason.category,
-        urgency: request
-            .spec
-            .urgency
-            .unwrap_or_else(|| reason.category.default_urgency()),
+        urgency: request.urgency(),
         summary: plain(&reason.summary, LINE_LIMIT),
         root_cause: reason.root_cause.clone(),
         impact: reason.impact.clone(),
@@ -186,12 +187,22 @@ fn timeline(
         {
             add(at, format!("every replica of {name} is available"));
         }
-        if let Some(at) = target
+        let checked = target
             .verification
             .as_ref()
-            .and_then(|checks| checks.completed_at)
-        {
+            .filter(|checks| !checks.checks.is_empty());
+        if let Some(at) = checked.and_then(|checks| checks.completed_at) {
             add(at, format!("every check of {name} passed"));
+        }
+        if let Some(at) = target
+            .restore
+            .as_ref()
+            .and_then(|restore| restore.restored_at)
+        {
+            add(
+                at,
+                format!("{name} has again what it had before the rollback"),
+            );
         }
     }
     add(
@@ -207,12 +218,7 @@ fn timeline(
 }
 
 fn follow_ups(outcome: &Outcome, plan: &Plan) -> Vec<String> {
-    let targets: Vec<&str> = plan
-        .targets
-        .iter()
-        .map(|target| target.name.as_str())
-        .collect();
-    let targets = targets.join(", ");
+    let targets = names(plan);
     let mut actions = match outcome.word {
         Word::Succeeded => vec![
             format!("Revert the change in Git, so that the next deployment of {targets} does not bring the bad version back."),
@@ -223,15 +229,35 @@ fn follow_ups(outcome: &Outcome, plan: &Plan) -> Vec<String> {
             format!("Escalate now: {targets} may still be broken."),
             "Find out why the old version is not well: configuration, data and dependencies may have changed since it ran.".to_owned(),
         ],
+        Word::Restored => vec![
+            format!("Escalate now: {targets} run again the version that was called bad."),
+            "Find out why the old version did not come up: configuration, data and dependencies may have changed since it ran.".to_owned(),
+        ],
         Word::Superseded => vec![format!("Find out who changed {targets} and whether production is well now.")],
         Word::Denied | Word::Cancelled | Word::Expired | Word::Refused => {
             vec![format!("Nothing was changed. Check whether {targets} still needs help.")]
         }
-        Word::Planning | Word::AwaitingApproval | Word::BackingUp | Word::Reverting | Word::RollingOut | Word::Verifying => Vec::new(),
+        Word::Planning | Word::AwaitingApproval | Word::BackingUp | Word::Reverting | Word::RollingOut | Word::Verifying | Word::Restoring => Vec::new(),
     };
     actions
         .push("Hold the post-incident review and add what was learned to this report.".to_owned());
     actions
+}
+
+/// The Deployments by name, as long as they are few.
+fn names(plan: &Plan) -> String {
+    match plan.targets.as_slice() {
+        few @ ([] | [_] | [_, _] | [_, _, _]) => {
+            let names: Vec<&str> = few.iter().map(|target| target.name.as_str()).collect();
+            names.join(", ")
+        }
+        [first, .., last] => format!(
+            "{} Deployments ({} to {})",
+            plan.targets.len(),
+            first.name,
+            last.name
+        ),
+    }
 }
 
 /// The report as a page.
@@ -241,6 +267,7 @@ fn page(report: &Report) -> String {
     why(&mut page, report);
     people(&mut page, report);
     plan(&mut page, report);
+    results(&mut page, report);
     checks(&mut page, report);
     timeline_table(&mut page, report);
     follow_up(&mut page, report);
@@ -250,16 +277,10 @@ fn page(report: &Report) -> String {
 // Writing to a String cannot fail, so the results are dropped.
 
 fn head(page: &mut String, report: &Report) {
-    let targets: Vec<String> = report
-        .plan
-        .targets
-        .iter()
-        .map(|target| markdown(&target.name, 253))
-        .collect();
     let _ = writeln!(
         page,
         "# Rollback of {}: {}\n",
-        targets.join(", "),
+        markdown(&names(report.plan), LINE_LIMIT),
         report.outcome.word.as_str()
     );
     let _ = writeln!(page, "{}\n", markdown(&report.outcome.message, TEXT_LIMIT));
@@ -340,7 +361,7 @@ fn plan(page: &mut String, report: &Report) {
             page,
             "Deployment {}: revision {from} -> {}\n",
             code(&target.name, 253),
-            target.to_revision
+            destination(target)
         );
         if target.images.is_empty() {
             let _ = writeln!(page, "No image changes.\n");
@@ -370,7 +391,67 @@ fn plan(page: &mut String, report: &Report) {
         for note in &target.notes {
             let _ = writeln!(page, "Note: {}\n", markdown(note, LINE_LIMIT));
         }
+        for risk in &target.risks {
+            let _ = writeln!(page, "Risk: {}\n", markdown(&risk.message, LINE_LIMIT));
+        }
+        if !target.changes.is_empty() && report.plan.targets.len() <= FULL_TARGETS {
+            let _ = writeln!(page, "What changes:\n");
+            for change in &target.changes {
+                let _ = writeln!(page, "- {}", markdown(change, LINE_LIMIT));
+            }
+            page.push('\n');
+        }
     }
+}
+
+/// The old version by its number, or by where it is kept.
+fn destination(target: &PlannedTarget) -> String {
+    target.to_revision.map_or_else(
+        || markdown(&conditions::place(target), LINE_LIMIT),
+        |number| number.to_string(),
+    )
+}
+
+/// What became of each of several Deployments, in a table.
+fn results(page: &mut String, report: &Report) {
+    if report.targets.len() < 2 && report.plan.skipped.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        page,
+        "## Each Deployment\n\n| Deployment | Result | Why |\n|---|---|---|"
+    );
+    let row = |page: &mut String, name: &str, word: Word, reason: Reason, message: &str| {
+        let _ = writeln!(
+            page,
+            "| {} | {} ({}) | {} |",
+            code(name, 253),
+            word.as_str(),
+            reason.as_str(),
+            markdown(message, SHORT_LIMIT)
+        );
+    };
+    for target in report.targets {
+        if let Some(outcome) = result(target) {
+            row(
+                page,
+                &target.name,
+                outcome.word,
+                outcome.reason,
+                &outcome.message,
+            );
+        }
+    }
+    for skipped in &report.plan.skipped {
+        row(
+            page,
+            &skipped.name,
+            skipped.word,
+            skipped.reason,
+            &skipped.message,
+        );
+    }
+    page.push('\n');
 }
 
 fn checks(page: &mut String, report: &Report) {
@@ -390,6 +471,9 @@ fn checks(page: &mut String, report: &Report) {
                     rollout.available
                 );
             }
+        }
+        for warning in &target.warnings {
+            let _ = writeln!(page, "Warning: {}\n", markdown(warning, LINE_LIMIT));
         }
         let Some(verification) = target
             .verification

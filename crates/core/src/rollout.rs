@@ -1,12 +1,15 @@
-//! Whether the old version is up, judged from the Deployment and its `ReplicaSets` alone.
+//! Whether the old version is up, judged from the Deployment and its `ReplicaSets`; the pods say why not.
 
 use jiff::Timestamp;
 use rollback_api::Reason;
-use rollback_api::status::{PlannedTarget, TargetStatus};
+use rollback_api::ledger::RunningImage;
+use rollback_api::status::{Cause, PlannedTarget, Rules, TargetStatus};
 
-use crate::observed::{Deployment, ReplicaSet, Seen};
+use serde_json::Value;
+
+use crate::observed::{Deployment, ReplicaSet, Seen, SeenTarget};
 use crate::text::plain;
-use crate::time;
+use crate::{diagnose, ledger, time};
 
 /// Reason of `Progressing` when the Deployment controller gives up.
 const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
@@ -47,13 +50,13 @@ pub struct Counts {
 /// stood there before the revert says nothing; and it may never be evaluated at all, so the deadline
 /// is our own.
 pub fn judge(
-    seen: &Seen<Deployment>,
-    replica_sets: &[ReplicaSet],
+    seen: &SeenTarget,
     target: &PlannedTarget,
     progress: &TargetStatus,
+    rules: &Rules,
     now: Timestamp,
 ) -> Rollout {
-    let deployment = match seen {
+    let deployment = match &seen.deployment {
         Seen::Unknown => return Rollout::Unknown,
         Seen::Absent => return Rollout::Gone(gone(&target.name, "was deleted")),
         Seen::Found(deployment) => deployment,
@@ -64,7 +67,7 @@ pub fn judge(
     if deployment.is_deleting() {
         return Rollout::Gone(gone(&target.name, "is being deleted"));
     }
-    if deployment.template().digest() != target.to_digest {
+    if deployment.template().digest() != target.restored_digest() {
         return Rollout::Superseded(format!(
             "Somebody changed the pod template of Deployment {} after it was rolled back. Their change stands; see kubectl get deployment {} -o yaml --show-managed-fields for who it was.",
             target.name, target.name
@@ -75,18 +78,32 @@ pub fn judge(
         updated: deployment.updated(),
         available: deployment.available(),
     };
-    let running = replica_sets
-        .iter()
-        .find(|set| is_running(set, deployment, target));
+    let running = running(seen, deployment, target);
     let settled = deployment.observed_generation() >= deployment.generation() && running.is_some();
     if settled && counts.desired == 0 && deployment.replicas() == 0 {
         return Rollout::Empty(counts);
     }
-    let all = [counts.updated, counts.available, deployment.replicas()];
-    if settled && counts.desired > 0 && all.iter().all(|count| *count == counts.desired) {
+    if settled && deployment.is_complete() && !is_waiting_for_old_pods(deployment, rules) {
         return Rollout::Complete(counts);
     }
-    let missing = missing(deployment, counts, settled, running);
+    let cause = progress
+        .rollout
+        .as_ref()
+        .and_then(|rollout| rollout.cause.as_ref());
+    let missing = missing(deployment, counts, settled, cause);
+    if let Some(cause) =
+        cause.filter(|cause| now >= time::after(cause.since, i64::from(rules.grace_seconds)))
+    {
+        return Rollout::Failed(
+            counts,
+            Reason::RolloutFailed,
+            format!(
+                "{missing} It has been so since {}, longer than the {} seconds that the policy allows.",
+                time::stamp(cause.since),
+                rules.grace_seconds
+            ),
+        );
+    }
     if settled && failed_since(deployment, progress, now) {
         let message = plain(deployment.condition_message("Progressing"), 500);
         return Rollout::Failed(
@@ -108,10 +125,93 @@ pub fn judge(
     }
 }
 
-fn is_running(set: &ReplicaSet, deployment: &Deployment, target: &PlannedTarget) -> bool {
-    set.controller_uid() == Some(deployment.uid())
-        && !set.is_deleting()
-        && set.template().digest() == target.to_digest
+/// The `ReplicaSet` of the old version.
+fn running<'a>(
+    seen: &'a SeenTarget,
+    deployment: &Deployment,
+    target: &PlannedTarget,
+) -> Option<&'a ReplicaSet> {
+    seen.replica_sets.iter().find(|set| {
+        set.controller_uid() == Some(deployment.uid())
+            && !set.is_deleting()
+            && set.template().digest() == target.restored_digest()
+    })
+}
+
+/// Whether pods of the bad version are still on their way out, where that matters and the server tells.
+fn is_waiting_for_old_pods(deployment: &Deployment, rules: &Rules) -> bool {
+    rules.wait_for_termination && deployment.terminating().is_some_and(|pods| pods > 0)
+}
+
+/// What keeps the pods of the old version from becoming available, as it is seen now: `None` when nothing was seen
+/// of the Deployment.
+pub fn cause(
+    seen: &SeenTarget,
+    target: &PlannedTarget,
+    progress: &TargetStatus,
+    now: Timestamp,
+) -> Option<Option<Cause>> {
+    let deployment = seen.deployment.found()?;
+    if deployment.is_complete() {
+        return Some(None);
+    }
+    let before = progress
+        .rollout
+        .as_ref()
+        .and_then(|rollout| rollout.cause.as_ref());
+    let running = running(seen, deployment, target);
+    Some(diagnose::cause(
+        running,
+        &seen.pods,
+        &seen.events,
+        before,
+        now,
+    ))
+}
+
+/// Images whose tag means something else now than when this version ran before: the same template
+/// is then not the same software.
+pub fn moved_tags(seen: &SeenTarget, target: &PlannedTarget) -> Vec<String> {
+    let known = ledger::evidence(seen.ledger.found(), &target.uid);
+    let Some(before) = known.iter().find(|entry| entry.digest == target.to_digest) else {
+        return Vec::new();
+    };
+    let now: Vec<(&str, &str)> = seen.pods.iter().flat_map(image_ids).collect();
+    let moved = |image: &&RunningImage| {
+        let id = image.image_id.as_ref();
+        id.is_some_and(|id| {
+            now.iter()
+                .any(|(container, other)| *container == image.container && *other != id)
+        })
+    };
+    before
+        .images
+        .iter()
+        .filter(moved)
+        .take(8)
+        .map(|image| {
+            format!(
+                "Container {}: {} is another image now than when this version ran before, because its tag was moved. What runs is not the old version. Deploy by digest.",
+                plain(&image.container, 63),
+                plain(&image.image, 200)
+            )
+        })
+        .collect()
+}
+
+/// Containers of a pod, and what the kubelet made of their images.
+pub fn image_ids(pod: &Value) -> impl Iterator<Item = (&str, &str)> {
+    ["/status/initContainerStatuses", "/status/containerStatuses"]
+        .into_iter()
+        .filter_map(|list| pod.pointer(list)?.as_array())
+        .flatten()
+        .filter_map(|status| {
+            let (name, id) = (
+                status.get("name")?.as_str()?,
+                status.get("imageID")?.as_str()?,
+            );
+            (!id.is_empty()).then_some((name, id))
+        })
 }
 
 fn gone(name: &str, how: &str) -> String {
@@ -126,13 +226,22 @@ fn had_its_time(deployment: &Deployment, progress: &TargetStatus) -> Option<Time
 
 /// When to look again though nothing changes: when the time is over, and when a failure begins to
 /// count, since the Deployment controller may have reported it a moment before and says it only once.
-pub fn wake(seen: &Seen<Deployment>, progress: &TargetStatus, now: Timestamp) -> Option<Timestamp> {
-    let deadline = progress.rollout.as_ref().map(|rollout| rollout.deadline);
+pub fn wake(
+    seen: &Seen<Deployment>,
+    progress: &TargetStatus,
+    rules: &Rules,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let rollout = progress.rollout.as_ref();
+    let deadline = rollout.map(|rollout| rollout.deadline);
+    let grace = rollout
+        .and_then(|rollout| rollout.cause.as_ref())
+        .map(|cause| time::after(cause.since, i64::from(rules.grace_seconds)));
     let counts = seen
         .found()
         .and_then(|deployment| had_its_time(deployment, progress))
         .filter(|at| *at > now);
-    deadline.into_iter().chain(counts).min()
+    deadline.into_iter().chain(counts).chain(grace).min()
 }
 
 /// Whether the Deployment controller reports a failure of the old version.
@@ -155,7 +264,7 @@ fn missing(
     deployment: &Deployment,
     counts: Counts,
     settled: bool,
-    running: Option<&ReplicaSet>,
+    cause: Option<&Cause>,
 ) -> String {
     let name = deployment.name();
     if !settled {
@@ -163,14 +272,26 @@ fn missing(
             "Deployment {name}: the Deployment controller has not taken up the old template yet."
         );
     }
-    let failure = running
-        .and_then(ReplicaSet::failure)
-        .map_or_else(String::new, |failure| {
-            let failure = plain(failure, 500);
-            format!(" Pods cannot be made: {}.", failure.trim_end_matches('.'))
-        });
+    let why = cause.map_or_else(String::new, |cause| {
+        let pod = cause
+            .pod
+            .as_deref()
+            .map_or_else(String::new, |pod| format!(" (pod {})", plain(pod, 253)));
+        let message = plain(&cause.message, 500);
+        format!(
+            " {}{pod}: {}.",
+            cause.kind.as_str(),
+            message.trim_end_matches('.')
+        )
+    });
+    let old = deployment
+        .terminating()
+        .filter(|pods| *pods > 0 && deployment.is_complete());
+    let old = old.map_or_else(String::new, |pods| {
+        format!(" {pods} pods of the bad version are still on their way out.")
+    });
     format!(
-        "Deployment {name}: {} of {} replicas run the old template, {} are available.{failure}",
+        "Deployment {name}: {} of {} replicas run the old template, {} are available.{why}{old}",
         counts.updated, counts.desired, counts.available
     )
 }

@@ -1,31 +1,55 @@
-//! What a decision can ask for, and the states that lead there.
+//! What a decision can ask for.
 
 use jiff::Timestamp;
-use rollback_api::{RevisionLedgerSpec, RollbackRequestStatus};
-use serde_json::Value;
+use rollback_api::{CHANGE_CAUSE, RevisionLedgerSpec, RollbackRequest, RollbackRequestStatus};
+use serde_json::{Value, json};
 
-use crate::approval;
 use crate::artifact::Artifact;
+use crate::observed::Deployment;
+use crate::template::Template;
 
 /// What to commit, and what to do once it is committed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// The status to commit first.
     pub status: RollbackRequestStatus,
-    /// The one thing to do then.
-    pub step: Step,
+    /// What to write then: at most one write for each Deployment, in any order.
+    pub steps: Vec<Step>,
+    /// When to look again.
+    pub next: Next,
 }
 
-/// One idempotent write, or none. Its result is not returned but observed by the next pass.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Nothing to do before something changes, or until then.
+/// When to look again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// At once.
+    Again,
+    /// When something changes, or then though nothing changed.
     Wait {
         /// When to look again though nothing changed.
         until: Option<Timestamp>,
     },
-    /// Only the status moved on: look again at once.
-    Again,
+    /// Never: nothing is owed any more.
+    Done,
+}
+
+impl Next {
+    /// Whichever comes first.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Again, _) | (_, Self::Again) => Self::Again,
+            (Self::Done, next) | (next, Self::Done) => next,
+            (Self::Wait { until: first }, Self::Wait { until: second }) => Self::Wait {
+                until: first.into_iter().chain(second).min(),
+            },
+        }
+    }
+}
+
+/// One idempotent write. Its result is not returned but observed by the next pass.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
     /// Write the claim into the ledger of the Deployment.
     Claim {
         /// Name of the Deployment, and of its ledger.
@@ -35,8 +59,10 @@ pub enum Step {
     },
     /// Save the Deployment.
     BackUp(Artifact),
-    /// Write the old template.
+    /// Write a template: the old one, or when that did not work the one before.
     Revert(Revert),
+    /// Give up the ownership of the fields that the revert wrote.
+    Disown(Revert),
     /// Write the incident report.
     Publish(Artifact),
     /// Give the claim back and remember the rollback.
@@ -48,11 +74,9 @@ pub enum Step {
     },
     /// Let the request go: nothing is owed any more.
     DropFinalizer,
-    /// Nothing left to do, ever.
-    Done,
 }
 
-/// The one write to a Deployment.
+/// One write to a Deployment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Revert {
     /// Name of the Deployment.
@@ -61,50 +85,51 @@ pub struct Revert {
     pub patch: Value,
 }
 
-/// The state of a request, read from its facts and never stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// There is no plan.
-    Planning,
-    /// The plan lacks approvals.
-    AwaitingApproval,
-    /// Approved; the intent to revert is not stored.
-    BackingUp,
-    /// The intent is stored; the Deployment has not been seen with the old template.
-    Reverting,
-    /// The old template is in place; not every replica is available.
-    RollingOut,
-    /// Every replica is available; the checks are not done.
-    Verifying,
-    /// It has ended.
-    Ended,
+/// The change-cause of a write: what it was for, and whose it was. The request's UID in it makes the
+/// write recognisable for ever.
+pub fn cause(request: &RollbackRequest, revision: Option<i64>, source: Option<&str>) -> String {
+    let to = match (revision, source) {
+        (Some(revision), _) => format!("revision {revision}"),
+        (None, Some(source)) => format!("what {source} keeps"),
+        (None, None) => "a new image".to_owned(),
+    };
+    signed(request, &format!("rollback to {to}"))
 }
 
-impl Phase {
-    /// Reads the facts.
-    pub fn of(status: &RollbackRequestStatus) -> Self {
-        if status.outcome.is_some() {
-            return Self::Ended;
-        }
-        let (Some(plan), Some(progress)) = (&status.plan, status.targets.first()) else {
-            return Self::Planning;
-        };
-        if plan.targets.is_empty() {
-            Self::Planning
-        } else if progress
-            .rollout
-            .as_ref()
-            .is_some_and(|rollout| rollout.completed_at.is_some())
-        {
-            Self::Verifying
-        } else if progress.reverted_at.is_some() {
-            Self::RollingOut
-        } else if !approval::suffices(plan, &status.approvals) {
-            Self::AwaitingApproval
-        } else if progress.revert.is_some() {
-            Self::Reverting
-        } else {
-            Self::BackingUp
-        }
+/// The change-cause of a write that brings back what was there before the rollback.
+pub fn restore_cause(request: &RollbackRequest, backup: &str) -> String {
+    signed(request, &format!("restore of backup {backup}"))
+}
+
+fn signed(request: &RollbackRequest, what: &str) -> String {
+    format!(
+        "{what} by RollbackRequest {} ({})",
+        request.metadata.name.as_deref().unwrap_or_default(),
+        request.metadata.uid.as_deref().unwrap_or_default()
+    )
+}
+
+/// The one write to a Deployment: template and change-cause; with `guarded`, only if it is still the Deployment that
+/// was just read.
+pub fn template_patch(
+    deployment: &Deployment,
+    template: &Template,
+    cause: &str,
+    guarded: bool,
+) -> Value {
+    let mut patch = Vec::new();
+    if guarded {
+        patch.push(json!({"op": "test", "path": "/metadata/uid", "value": deployment.uid()}));
+        let generation = deployment.generation();
+        patch.push(json!({"op": "test", "path": "/metadata/generation", "value": generation}));
     }
+    // The map must be there before a key can be added, and must not be replaced if it came meanwhile.
+    if !deployment.has_annotations() {
+        patch.push(json!({"op": "test", "path": "/metadata/annotations", "value": null}));
+        patch.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
+    }
+    patch.push(json!({"op": "replace", "path": "/spec/template", "value": template.as_json()}));
+    let change_cause = format!("/metadata/annotations/{}", CHANGE_CAUSE.replace('/', "~1"));
+    patch.push(json!({"op": "add", "path": change_cause, "value": cause}));
+    Value::Array(patch)
 }

@@ -54,6 +54,20 @@ impl Template {
         self.images_in(&["/spec/containers"])
     }
 
+    /// The template with another image in this container; `None` when it has no such container.
+    pub fn with_image(&self, container: &str, image: &str) -> Option<Self> {
+        let mut template = self.0.clone();
+        let mut lists = ["/spec/initContainers", "/spec/containers"].into_iter();
+        lists.find_map(|list| {
+            let containers = template.pointer_mut(list)?.as_array_mut()?;
+            let named =
+                |one: &&mut Value| one.get("name").and_then(Value::as_str) == Some(container);
+            *containers.iter_mut().find(named)?.get_mut("image")? = image.into();
+            Some(())
+        })?;
+        Some(Self(template))
+    }
+
     fn images_in(&self, lists: &[&str]) -> BTreeMap<String, String> {
         lists
             .iter()

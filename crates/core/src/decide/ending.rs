@@ -2,17 +2,19 @@
 
 use jiff::Timestamp;
 use rollback_api::ledger::Rollback;
-use rollback_api::status::Artifact as ArtifactStatus;
-use rollback_api::{RollbackRequest, RollbackRequestStatus, Word};
+use rollback_api::status::{Artifact as ArtifactStatus, Plan, PlannedTarget, TargetStatus};
+use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, RollbackRequestStatus, Word};
+use serde_json::json;
 
-use super::{only_target, uid};
 use crate::conditions::Stand;
 use crate::ledger::Holder;
-use crate::observed::{Observed, Seen};
-use crate::step::Step;
+use crate::observed::{Observed, Seen, SeenTarget};
+use crate::phase::result;
+use crate::plan::uid;
+use crate::step::{Next, Revert, Step};
 use crate::{ledger, report};
 
-/// What is owed after the end: the report, the claim, the finalizer, in this order.
+/// What is owed after the end: the report, the ownership of fields, the claims, the finalizer, in this order.
 pub(super) fn winding_up(
     request: &RollbackRequest,
     observed: &Observed,
@@ -27,7 +29,9 @@ pub(super) fn winding_up(
         && let Some(report) = report::incident(request, status)
     {
         match observed.incident {
-            Seen::Unknown | Seen::Absent => return Stand::new(Step::Publish(report), message),
+            Seen::Unknown | Seen::Absent => {
+                return Stand::take(vec![Step::Publish(report)], message);
+            }
             Seen::Found(at) => {
                 status.incident = Some(ArtifactStatus {
                     config_map: report.name,
@@ -36,35 +40,75 @@ pub(super) fn winding_up(
             }
         }
     }
+    let Some(plan) = status.plan.as_ref() else {
+        return last(request, message);
+    };
+    let steps: Option<Vec<Vec<Step>>> = plan
+        .targets
+        .iter()
+        .zip(&status.targets)
+        .enumerate()
+        .map(|(index, (target, progress))| {
+            owed(request, plan, target, progress, observed.target(index))
+        })
+        .collect();
     // A claim that we may still hold must not be forgotten.
-    if observed.ledger == Seen::Unknown && only_target(status).is_some() {
+    let Some(steps) = steps else {
         return Stand::recheck(now, message);
+    };
+    let steps: Vec<Step> = steps.into_iter().flatten().collect();
+    if steps.is_empty() {
+        last(request, message)
+    } else {
+        Stand::take(steps, message)
     }
-    if let Some(step) = release(request, observed, status) {
-        return Stand::new(step, message);
+}
+
+fn last(request: &RollbackRequest, message: String) -> Stand {
+    let steps = if request.holds_finalizer() {
+        vec![Step::DropFinalizer]
+    } else {
+        Vec::new()
+    };
+    Stand {
+        next: Next::Done,
+        ..Stand::take(steps, message)
     }
-    Stand::new(
-        if request.holds_finalizer() {
-            Step::DropFinalizer
-        } else {
-            Step::Done
-        },
-        message,
+}
+
+/// What is owed to one target; `None` when that is not known.
+fn owed(
+    request: &RollbackRequest,
+    plan: &Plan,
+    target: &PlannedTarget,
+    progress: &TargetStatus,
+    seen: &SeenTarget,
+) -> Option<Vec<Step>> {
+    if let Some(disown) = disown(plan, target, progress, seen) {
+        return Some(vec![disown]);
+    }
+    if seen.ledger == Seen::Unknown {
+        return None;
+    }
+    Some(
+        release(request, plan, target, progress, seen)
+            .into_iter()
+            .collect(),
     )
 }
 
-/// Gives the claim back, if we hold it.
+/// Gives the claim back, if we hold it, and remembers the rollback, if there was one. The claim may have been taken
+/// over at the last moment; what was done has to be remembered all the same.
 fn release(
     request: &RollbackRequest,
-    observed: &Observed,
-    status: &RollbackRequestStatus,
+    plan: &Plan,
+    target: &PlannedTarget,
+    progress: &TargetStatus,
+    seen: &SeenTarget,
 ) -> Option<Step> {
-    let (_, target, progress) = only_target(status)?;
-    let held = observed.ledger.found();
-    if ledger::holder(held, &target.uid, uid(request)) != Holder::Us {
-        return None;
-    }
-    let outcome = status.outcome.as_ref();
+    let held = seen.ledger.found();
+    let ours = ledger::holder(held, &target.uid, uid(request)) == Holder::Us;
+    let outcome = result(progress);
     // Superseded right after the intent: the write may have been made and overwritten before anybody
     // looked. Remembering it once too often does nothing; forgetting it could do it again.
     let perhaps = progress
@@ -72,10 +116,19 @@ fn release(
         .as_ref()
         .filter(|_| outcome.is_some_and(|outcome| outcome.word == Word::Superseded))
         .map(|revert| revert.intended_at);
+    let known = ledger::current(held, &target.uid).is_some_and(|ledger| {
+        ledger
+            .rollbacks
+            .iter()
+            .any(|rollback| rollback.request_uid == uid(request))
+    });
     let rollback = progress
         .reverted_at
         .or(perhaps)
         .zip(outcome)
+        .filter(|_| !known)
+        // Of a ledger that is gone, or of another Deployment, nothing is owed.
+        .filter(|_| ours || ledger::current(held, &target.uid).is_some())
         .map(|(at, outcome)| Rollback {
             request: request.metadata.name.clone().unwrap_or_default(),
             request_uid: uid(request).to_owned(),
@@ -84,9 +137,55 @@ fn release(
             to_digest: target.to_digest.clone(),
             at,
             outcome: outcome.word,
+            verified: outcome.reason == Reason::RolledBack,
         });
+    if !ours && rollback.is_none() {
+        return None;
+    }
     Some(Step::Release {
         deployment: target.name.clone(),
-        ledger: ledger::released(held, target, rollback),
+        ledger: ledger::released(
+            held,
+            target,
+            uid(request),
+            rollback,
+            plan.rules.quarantine_seconds,
+        ),
     })
+}
+
+/// Gives up the ownership of the fields that the revert wrote, so that a later server-side apply of their owner meets
+/// no conflict. The last entry is left: without any, the API server would make one up.
+fn disown(
+    plan: &Plan,
+    target: &PlannedTarget,
+    progress: &TargetStatus,
+    seen: &SeenTarget,
+) -> Option<Step> {
+    let wanted = plan.rules.release_ownership
+        && result(progress).is_some_and(|outcome| outcome.word == Word::Succeeded)
+        && progress.reverted_at.is_some();
+    let deployment = seen.deployment.found().filter(|_| wanted)?;
+    if deployment.uid() != target.uid {
+        return None;
+    }
+    let managers = deployment
+        .0
+        .pointer("/metadata/managedFields")?
+        .as_array()?;
+    let ours = managers
+        .iter()
+        .position(|entry| entry["manager"] == FIELD_MANAGER)?;
+    if managers.len() == 1 {
+        return None;
+    }
+    let version = deployment.0.pointer("/metadata/resourceVersion")?;
+    Some(Step::Disown(Revert {
+        deployment: target.name.clone(),
+        patch: json!([
+            {"op": "test", "path": "/metadata/resourceVersion", "value": version},
+            {"op": "test", "path": format!("/metadata/managedFields/{ours}/manager"), "value": FIELD_MANAGER},
+            {"op": "remove", "path": format!("/metadata/managedFields/{ours}")},
+        ]),
+    }))
 }

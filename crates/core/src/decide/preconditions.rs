@@ -1,43 +1,49 @@
 //! What has to hold from the plan to the moment of the revert.
 
 use jiff::Timestamp;
-use rollback_api::status::{Outcome, PlannedTarget};
-use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
+use rollback_api::status::{Outcome, Plan, PlannedTarget, Source, TargetStatus};
+use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, RollbackRequestStatus, Word};
 
 use super::recovery::reverted;
-use super::{finish, only_target, uid};
+use super::{Scope, Turn};
 use crate::conditions::Stand;
 use crate::history::History;
-use crate::observed::{Access, Deployment, Observed, Seen};
+use crate::ledger::{self, Holder};
+use crate::observed::{Access, Deployment, Observed, Seen, SeenTarget};
+use crate::phase::{TargetPhase, due};
+use crate::plan::uid;
 use crate::plan::{self, end};
-use crate::step::Step;
 use crate::template::Template;
 use crate::text::plain;
 
-/// Where the Deployment stands between the plan and the revert.
+/// Where a Deployment stands between the plan and the revert.
 enum Before<'a> {
     /// Not read.
     Unknown,
     /// As planned.
-    AsPlanned(&'a Deployment),
+    AsPlanned,
     /// It has the old template already.
     Reverted(&'a Deployment),
+    /// Our write is in its past, and somebody has written another template since.
+    WrittenAndChanged(&'a Deployment),
     /// Nothing can be done for the plan any more.
     Over(Outcome),
 }
 
-fn before_revert<'a>(
-    observed: &'a Observed,
-    target: &PlannedTarget,
-    intended: bool,
-    now: Timestamp,
-) -> Before<'a> {
-    let effect = if intended {
+fn before_revert<'a>(scope: Scope<'a>, intended: Option<i64>) -> Before<'a> {
+    let Scope {
+        request,
+        target,
+        seen,
+        now,
+        ..
+    } = scope;
+    let effect = if intended.is_some() {
         "The old template may have been written just before that."
     } else {
         "Nothing was changed."
     };
-    let deployment = match &observed.deployment {
+    let deployment = match &seen.deployment {
         Seen::Unknown => return Before::Unknown,
         Seen::Found(deployment) if deployment.uid() == target.uid => deployment,
         Seen::Absent | Seen::Found(_) => {
@@ -53,142 +59,227 @@ fn before_revert<'a>(
         }
     };
     let digest = deployment.template().digest();
-    if digest == target.to_digest {
-        Before::Reverted(deployment)
+    if digest == target.restored_digest() {
+        return Before::Reverted(deployment);
+    }
+    let ours = deployment.was_reverted_by(uid(request));
+    if ours && intended.is_some_and(|generation| deployment.generation() == generation + 1) {
+        return Before::Over(mutated(target, now));
+    }
+    let witness = seen
+        .replica_sets
+        .iter()
+        .any(|set| set.controller_uid() == Some(&target.uid) && set.was_restored_by(uid(request)));
+    if ours || witness {
+        Before::WrittenAndChanged(deployment)
     } else if digest == target.from_digest {
-        Before::AsPlanned(deployment)
+        Before::AsPlanned
     } else {
-        let reason = if intended {
-            Reason::TemplateChanged
-        } else {
-            Reason::NotLive
-        };
-        Before::Over(end(
+        Before::Over(overtaken(scope, &digest, intended.is_some(), effect))
+    }
+}
+
+/// The write came through, but what is stored is not what was written: exactly one write lies
+/// between, and it was ours.
+fn mutated(target: &PlannedTarget, now: Timestamp) -> Outcome {
+    end(
+        Word::Failed,
+        Reason::TemplateMutated,
+        format!(
+            "The old template was written to Deployment {}, but an admission plugin or webhook altered it on its way in a manner that the plan did not know. What runs now is neither the bad version nor the one that was approved: look at it, and at kubectl get mutatingwebhookconfigurations.",
+            target.name
+        ),
+        now,
+    )
+}
+
+/// Somebody else changed the template: another request, which is named, or a person.
+fn overtaken(scope: Scope, digest: &str, intended: bool, effect: &str) -> Outcome {
+    let Scope { target, now, .. } = scope;
+    if let Some(winner) = winner(scope, digest) {
+        return end(
             Word::Superseded,
-            reason,
+            Reason::RolledBackByAnother,
             format!(
-                "Somebody deployed another version of {} since the plan was made, so what the plan calls bad does not run any more. {effect} Create a new request if the new version has to be rolled back too.",
+                "RollbackRequest {winner} rolled Deployment {} back first, so what this plan calls bad does not run any more. {effect} Look at its outcome before you create another request.",
                 target.name
             ),
             now,
-        ))
+        );
     }
+    let reason = if intended {
+        Reason::TemplateChanged
+    } else {
+        Reason::NotLive
+    };
+    end(
+        Word::Superseded,
+        reason,
+        format!(
+            "Somebody deployed another version of {} since the plan was made, so what the plan calls bad does not run any more. {effect} Create a new request if the new version has to be rolled back too.",
+            target.name
+        ),
+        now,
+    )
 }
 
-/// What has to hold from the plan to the moment of the revert. Ok: the Deployment is as planned and
-/// the plan is still the one that was approved.
-pub(super) fn revalidate<'a>(
+/// The request that brought this template, or that works on the Deployment now.
+fn winner(scope: Scope, digest: &str) -> Option<String> {
+    let held = scope.seen.ledger.found();
+    let name = match ledger::holder(held, &scope.target.uid, scope.uid()) {
+        Holder::Other(claim) => claim.request.as_str(),
+        Holder::Nobody | Holder::Us => ledger::brought_by(held, &scope.target.uid, digest)
+            .map(|rollback| rollback.request.as_str())
+            .or_else(|| scope.seen.deployment.found()?.written_by())?,
+    };
+    Some(plain(name, 253))
+}
+
+/// Looks at every target that was not written yet: some may have ended meanwhile, some may have been
+/// written by a pass that did not live to say so.
+pub(super) fn begin(
     request: &RollbackRequest,
-    observed: &'a Observed,
+    observed: &Observed,
+    plan: &Plan,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
-) -> Result<&'a Deployment, Stand> {
-    let Some((plan, target, progress)) = only_target(status) else {
-        return Err(Stand::new(Step::Again, "The plan is missing."));
-    };
-    if let Some(deployment) = written_and_changed_again(request, observed, target) {
-        return Err(reverted(deployment, status, now));
-    }
-    let deployment = match before_revert(observed, target, progress.revert.is_some(), now) {
-        Before::Unknown => return Err(Stand::recheck(now, "Reading the Deployment.")),
-        Before::Over(outcome) => return Err(finish(status, outcome)),
-        Before::Reverted(deployment) => {
-            return Err(already_reverted(request, deployment, status, now));
+) -> Vec<Turn> {
+    let needed = due(plan, status, request.rollout().parallelism);
+    let mut turns = Vec::new();
+    for (index, target) in plan.targets.iter().enumerate() {
+        let Some(progress) = status.targets.get(index) else {
+            continue;
+        };
+        if TargetPhase::of(status, progress).is_written() {
+            continue;
         }
-        Before::AsPlanned(deployment) => deployment,
-    };
+        let scope = Scope {
+            request,
+            plan,
+            target,
+            seen: observed.target(index),
+            now,
+        };
+        let intended = progress.revert.as_ref().map(|revert| revert.generation);
+        let progress = &mut status.targets[index];
+        match before_revert(scope, intended) {
+            Before::Unknown if needed.contains(&index) => {
+                turns.push(Turn::recheck(now, "Reading the Deployment."));
+            }
+            Before::Unknown | Before::AsPlanned => {}
+            Before::Over(outcome) => {
+                if outcome.reason == Reason::TemplateMutated {
+                    progress.reverted_at = Some(now);
+                }
+                turns.push(Turn::end(progress, outcome));
+            }
+            Before::WrittenAndChanged(deployment) => {
+                turns.push(reverted(scope, deployment, progress));
+            }
+            Before::Reverted(deployment) => {
+                turns.push(already_reverted(scope, deployment, progress));
+            }
+        }
+    }
+    turns
+}
+
+/// Whether the plan is still the one that was approved.
+pub(super) fn revalidate(
+    request: &RollbackRequest,
+    observed: &Observed,
+    status: &mut RollbackRequestStatus,
+    now: Timestamp,
+) -> Result<(), Stand> {
     if observed.policy == Seen::Unknown {
         return Err(Stand::recheck(now, "Reading the policy."));
     }
+    let Some(plan) = status.plan.as_ref() else {
+        return Err(Stand::again("The plan is missing."));
+    };
     if let Some(renewed) = plan::renewed(plan, request, observed, now) {
         status.plan = Some(renewed);
         void_approvals(status);
-        return Err(Stand::new(
-            Step::Again,
+        return Err(Stand::again(
             "The policy or the admission policies changed, so the plan has a new digest and earlier approvals are void.",
         ));
     }
-    Ok(deployment)
+    Ok(())
 }
 
-/// Back to waiting for people, who may also let the request expire.
-fn void_approvals(status: &mut RollbackRequestStatus) {
+/// Whether approvals are worth anything now.
+pub(super) fn guarded(
+    observed: &Observed,
+    status: &mut RollbackRequestStatus,
+) -> Result<(), Stand> {
+    if observed.guard.missing.is_empty() {
+        return Ok(());
+    }
+    void_approvals(status);
+    Err(Stand::again(
+        "Admission policies are missing, so earlier approvals are void.",
+    ))
+}
+
+/// Back to waiting for people, who may also let the request expire. What was written stays so.
+pub(super) fn void_approvals(status: &mut RollbackRequestStatus) {
     status.approvals.clear();
     for progress in &mut status.targets {
-        progress.revert = None;
+        if progress.reverted_at.is_none() {
+            progress.revert = None;
+        }
     }
-}
-
-/// The Deployment, if our write is in its past and somebody has written another template since. It is
-/// not written again; from the rollout on this is what it is, a change of somebody else.
-fn written_and_changed_again<'a>(
-    request: &RollbackRequest,
-    observed: &'a Observed,
-    target: &PlannedTarget,
-) -> Option<&'a Deployment> {
-    let deployment = observed.deployment.found()?;
-    let written = deployment.was_reverted_by(uid(request))
-        || observed.replica_sets.iter().any(|set| {
-            set.controller_uid() == Some(&target.uid) && set.was_restored_by(uid(request))
-        });
-    let changed = deployment.template().digest() != target.to_digest;
-    (deployment.uid() == target.uid && written && changed).then_some(deployment)
 }
 
 /// The Deployment has the old template. Either a pass of ours wrote it and did not live to say so, or
 /// somebody was faster.
-fn already_reverted(
-    request: &RollbackRequest,
-    deployment: &Deployment,
-    status: &mut RollbackRequestStatus,
-    now: Timestamp,
-) -> Stand {
-    let intended = status
-        .targets
-        .first()
-        .is_some_and(|progress| progress.revert.is_some());
-    if intended || deployment.was_reverted_by(uid(request)) {
-        return reverted(deployment, status, now);
+fn already_reverted(scope: Scope, deployment: &Deployment, progress: &mut TargetStatus) -> Turn {
+    if progress.revert.is_some() || deployment.was_reverted_by(scope.uid()) {
+        return reverted(scope, deployment, progress);
     }
-    let outcome = end(
-        Word::Succeeded,
-        Reason::NoOp,
-        format!(
-            "Deployment {} already has the template that was asked for; somebody else was faster. Nothing was changed.",
-            deployment.name()
-        ),
-        now,
+    let who = winner(scope, scope.target.restored_digest()).map_or_else(
+        || {
+            deployment.template_manager(FIELD_MANAGER).map_or_else(
+                || "somebody else".to_owned(),
+                |manager| plain(&manager, 100),
+            )
+        },
+        |winner| format!("RollbackRequest {winner}"),
     );
-    finish(status, outcome)
+    Turn::end(
+        progress,
+        end(
+            Word::Succeeded,
+            Reason::NoOp,
+            format!(
+                "Deployment {} already has the template that was asked for; {who} was faster. Nothing was changed.",
+                deployment.name()
+            ),
+            scope.now,
+        ),
+    )
 }
 
-/// What has to hold right before each write that leads to the revert: the plan is still the one that
-/// was approved, the Deployment may be touched, and everybody involved may do this themselves.
+/// What has to hold right before each write that leads to the revert: the Deployment may be touched, and
+/// everybody involved may do this themselves.
 pub(super) fn ready_to_write<'a>(
-    request: &RollbackRequest,
-    observed: &'a Observed,
-    status: &mut RollbackRequestStatus,
-    now: Timestamp,
-) -> Result<&'a Deployment, Stand> {
-    let deployment = revalidate(request, observed, status, now)?;
+    scope: Scope<'a>,
+    progress: &mut TargetStatus,
+) -> Result<&'a Deployment, Turn> {
+    let now = scope.now;
+    let Some(deployment) = scope.seen.deployment.found() else {
+        return Err(Turn::recheck(now, "Reading the Deployment."));
+    };
     if let Some(outcome) = plan::blocked(deployment, now) {
-        return Err(finish(status, outcome));
+        return Err(Turn::end(progress, outcome));
     }
-    if !observed.guard.missing.is_empty() {
-        void_approvals(status);
-        return Err(Stand::new(
-            Step::Again,
-            "Admission policies are missing, so earlier approvals are void.",
-        ));
-    }
-    match &observed.access {
-        Seen::Unknown | Seen::Absent => Err(Stand::recheck(
-            now,
-            "Asking the API server who may do this.",
-        )),
+    match &scope.seen.access {
+        Seen::Unknown | Seen::Absent => {
+            Err(Turn::recheck(now, "Asking the API server who may do this."))
+        }
         Seen::Found(Access::Allowed) => Ok(deployment),
-        Seen::Found(Access::Denied { who, what }) => Err(finish(
-            status,
+        Seen::Found(Access::Denied { who, what }) => Err(Turn::end(
+            progress,
             end(
                 Word::Refused,
                 Reason::Forbidden,
@@ -203,38 +294,97 @@ pub(super) fn ready_to_write<'a>(
     }
 }
 
-/// The template that was approved, as it stands in the history now.
-pub(super) fn planned_template(
-    observed: &Observed,
-    target: &PlannedTarget,
-    now: Timestamp,
-) -> Result<Template, Outcome> {
-    let history = History::of(&target.uid, &observed.replica_sets);
-    let revision = history
-        .revisions
-        .into_iter()
-        .find(|revision| revision.uid == target.replica_set_uid);
-    let Some(revision) = revision else {
+/// The template that was approved, as it is kept now. A `ReplicaSet` that was pruned meanwhile does no
+/// harm when the ledger keeps the same template.
+pub(super) fn planned_template(scope: Scope, deployment: &Deployment) -> Result<Template, Outcome> {
+    let Scope {
+        target, seen, now, ..
+    } = scope;
+    let known = ledger::evidence(seen.ledger.found(), &target.uid);
+    let kept = known
+        .iter()
+        .filter(|entry| entry.digest == target.to_digest)
+        .find_map(ledger::kept_template);
+    let (template, place) = match target.source {
+        Source::ReplicaSet => {
+            let history = History::of(&target.uid, &seen.replica_sets, &[]);
+            let revision = history
+                .revisions
+                .into_iter()
+                .find(|revision| Some(&revision.uid) == target.source_uid.as_ref());
+            let place = format!(
+                "ReplicaSet {} with {}",
+                target.source_name.as_deref().unwrap_or_default(),
+                target.to_revision.map_or_else(
+                    || "the old template".to_owned(),
+                    |number| format!("revision {number}")
+                )
+            );
+            (revision.map(|revision| revision.template).or(kept), place)
+        }
+        Source::Ledger => (kept, "The template in the RevisionLedger".to_owned()),
+        Source::Backup => {
+            let template = seen.kept.found().map(Deployment::template);
+            let place = format!(
+                "Backup {}",
+                target.source_name.as_deref().unwrap_or_default()
+            );
+            (template, place)
+        }
+        Source::NewImage => (new_image(scope, deployment), "The new image".to_owned()),
+    };
+    let Some(template) = template else {
         return Err(end(
             Word::Refused,
             Reason::HistoryPruned,
             format!(
-                "ReplicaSet {} with revision {} was deleted since the plan was made. Nothing was changed. Create a new request, and raise spec.revisionHistoryLimit of the Deployment if this happens again.",
-                target.replica_set, target.to_revision
+                "{place} was deleted since the plan was made. Nothing was changed. Create a new request, and raise spec.revisionHistoryLimit of the Deployment if this happens again."
             ),
             now,
         ));
     };
-    if revision.template.digest() != target.to_digest {
+    if template.digest() != target.to_digest {
         return Err(end(
             Word::Refused,
             Reason::DigestMismatch,
             format!(
-                "Somebody edited the template of ReplicaSet {} since the plan was made, so it is not what was approved. Nothing was changed. Create a new request and look at its plan closely.",
-                target.replica_set
+                "Somebody edited the template of {place} since the plan was made, so it is not what was approved. Nothing was changed. Create a new request and look at its plan closely."
             ),
             now,
         ));
     }
-    Ok(revision.template)
+    Ok(template)
+}
+
+/// What runs, with the images of the plan.
+fn new_image(scope: Scope, deployment: &Deployment) -> Option<Template> {
+    let images = scope.target.images.iter();
+    images
+        .into_iter()
+        .try_fold(deployment.template(), |template, change| {
+            template.with_image(&change.container, change.to.as_deref()?)
+        })
+}
+
+/// Whether the evidence of a pass that died is lost: the Deployment was written at least twice since the intent was
+/// stored, and nobody remembers that ours was refused. Then our write may be one of those, made and
+/// undone, and it must not be made again without asking.
+pub(super) fn is_in_doubt(
+    deployment: &Deployment,
+    progress: &TargetStatus,
+    seen: &SeenTarget,
+) -> bool {
+    let Some(revert) = progress.revert.as_ref() else {
+        return false;
+    };
+    let refused = seen.rejection.as_ref().is_some_and(|rejection| {
+        let tested = |test: &serde_json::Value| {
+            test["path"] == "/metadata/generation" && test["value"] == revert.generation
+        };
+        rejection
+            .patch
+            .as_array()
+            .is_some_and(|patch| patch.iter().any(tested))
+    });
+    deployment.generation() >= revert.generation + 2 && !refused
 }

@@ -1,118 +1,128 @@
-//! From the revert to the end: the rollout, then the checks.
+//! From the revert to the end of a target: the rollout, the checks, and a while of watching.
 
-use jiff::Timestamp;
-use rollback_api::status::RolloutStatus;
-use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
+use rollback_api::status::{Outcome, RolloutStatus, TargetStatus};
+use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, Word};
 
-use super::{finish, only_target};
-use crate::conditions::Stand;
+use super::{Scope, Turn};
 use crate::health;
-use crate::observed::{Deployment, Observed};
+use crate::observed::Deployment;
 use crate::plan::end;
 use crate::rollout::{self, Counts, Rollout};
-use crate::step::Step;
 use crate::text::plain;
 use crate::time;
 
 /// Stores that the Deployment has the old template, and from when its time counts.
-pub(super) fn reverted(
-    deployment: &Deployment,
-    status: &mut RollbackRequestStatus,
-    now: Timestamp,
-) -> Stand {
-    let timeout = status
-        .plan
-        .as_ref()
-        .map_or(0, |plan| plan.rules.rollout_timeout_seconds);
-    if let Some(progress) = status.targets.first_mut() {
-        progress.reverted_at = Some(now);
-        progress.rollout = Some(RolloutStatus {
-            deadline: time::after(now, i64::from(timeout)),
-            desired: deployment.desired(),
-            updated: 0,
-            available: 0,
-            completed_at: None,
-        });
-        // What the Deployment controller says before it has looked at our write is about the bad version.
-        if let (true, Some(revert)) = (
-            deployment.observed_generation() < deployment.generation(),
-            &mut progress.revert,
-        ) {
-            revert.progressing = deployment.progressing();
-        }
+pub(super) fn reverted(scope: Scope, deployment: &Deployment, progress: &mut TargetStatus) -> Turn {
+    let now = scope.now;
+    progress.reverted_at = Some(now);
+    progress.rollout = Some(RolloutStatus {
+        deadline: time::after(now, i64::from(scope.plan.rules.rollout_timeout_seconds)),
+        desired: deployment.desired(),
+        updated: 0,
+        available: 0,
+        cause: None,
+        completed_at: None,
+    });
+    // What the Deployment controller says before it has looked at our write is about the bad version.
+    if let (true, Some(revert)) = (
+        deployment.observed_generation() < deployment.generation(),
+        &mut progress.revert,
+    ) {
+        revert.progressing = deployment.progressing();
     }
-    Stand::new(Step::Again, "The old template is in place.")
+    Turn::again("The old template is in place.")
 }
 
-pub(super) fn rolling_out(
-    request: &RollbackRequest,
-    observed: &Observed,
-    status: &mut RollbackRequestStatus,
-    now: Timestamp,
-) -> Stand {
-    let Some((plan, target, progress)) = only_target(status) else {
-        return Stand::new(Step::Again, "The plan is missing.");
-    };
-    let until = rollout::wake(&observed.deployment, progress, now);
-    let rules = plan.rules.clone();
-    match rollout::judge(
-        &observed.deployment,
-        &observed.replica_sets,
-        target,
-        progress,
-        now,
-    ) {
-        Rollout::Unknown => Stand::recheck(now, "Reading the Deployment."),
-        Rollout::Gone(message) => {
-            finish(status, end(Word::Failed, Reason::TargetGone, message, now))
-        }
-        Rollout::Superseded(message) => finish(
-            status,
-            end(Word::Superseded, Reason::TemplateChanged, message, now),
+pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
+    let now = scope.now;
+    let rollout = judge(scope, progress);
+    match rollout {
+        Rollout::Unknown => Turn::recheck(now, "Reading the Deployment."),
+        Rollout::Gone(message) => Turn::end(
+            progress,
+            end(Word::Failed, Reason::TargetGone, message, now),
         ),
+        Rollout::Superseded(message) => {
+            let outcome = changed(scope, message);
+            Turn::end(progress, outcome)
+        }
         Rollout::Failed(counts, reason, message) => {
-            count(status, counts);
-            finish(
-                status,
-                end(
-                    Word::Failed,
-                    reason,
-                    format!("{message} {}", what_next(request)),
-                    now,
-                ),
-            )
+            count(progress, counts);
+            let message = format!("{message} {}", what_next(scope.request));
+            Turn::end(progress, end(Word::Failed, reason, message, now))
         }
         Rollout::InProgress(counts, message) => {
-            count(status, counts);
-            Stand::new(Step::Wait { until }, message)
+            count(progress, counts);
+            let until = rollout::wake(&scope.seen.deployment, progress, &scope.plan.rules, now);
+            Turn::wait(until, message)
         }
         Rollout::Empty(counts) => {
-            count(status, counts);
+            count(progress, counts);
             let message = "The old template is in place, but the Deployment asks for no replicas, so nothing could show that it is well.";
-            finish(
-                status,
+            Turn::end(
+                progress,
                 end(Word::Succeeded, Reason::Unverified, message, now),
             )
         }
         Rollout::Complete(counts) => {
-            count(status, counts);
-            if let Some(progress) = status.targets.first_mut() {
-                progress.verification = Some(health::begin(&rules, now));
-                if let Some(rollout) = &mut progress.rollout {
-                    rollout.completed_at = Some(now);
-                }
+            count(progress, counts);
+            progress.warnings = rollout::moved_tags(scope.seen, scope.target);
+            progress.verification = Some(health::begin(&scope.plan.rules, now));
+            if let Some(rollout) = &mut progress.rollout {
+                rollout.cause = None;
+                rollout.completed_at = Some(now);
             }
-            Stand::new(Step::Again, "Every replica is available.")
+            Turn::again("Every replica is available.")
         }
     }
 }
 
-fn count(status: &mut RollbackRequestStatus, counts: Counts) {
-    if let Some(rollout) = status
-        .targets
-        .first_mut()
-        .and_then(|progress| progress.rollout.as_mut())
+fn judge(scope: Scope, progress: &mut TargetStatus) -> Rollout {
+    if let Some(cause) = rollout::cause(scope.seen, scope.target, progress, scope.now)
+        && let Some(rollout) = &mut progress.rollout
     {
+        rollout.cause = cause;
+    }
+    rollout::judge(
+        scope.seen,
+        scope.target,
+        progress,
+        &scope.plan.rules,
+        scope.now,
+    )
+}
+
+/// Somebody wrote another template after ours. When it is the bad one again, who did it is worth knowing: they will
+/// probably do it again.
+fn changed(scope: Scope, message: String) -> Outcome {
+    let deployment = scope.seen.deployment.found();
+    let back =
+        deployment.filter(|deployment| deployment.template().digest() == scope.target.from_digest);
+    let Some(deployment) = back else {
+        return end(
+            Word::Superseded,
+            Reason::TemplateChanged,
+            message,
+            scope.now,
+        );
+    };
+    let who = deployment.template_manager(FIELD_MANAGER).map_or_else(
+        || "Somebody".to_owned(),
+        |manager| format!("Field manager {}", plain(&manager, 100)),
+    );
+    end(
+        Word::Failed,
+        Reason::Reverted,
+        format!(
+            "{who} brought the bad version of Deployment {} back after it was rolled back. Stop whoever does that (CI, Argo CD, Flux or a person), then create a new request.",
+            scope.target.name
+        ),
+        scope.now,
+    )
+}
+
+fn count(progress: &mut TargetStatus, counts: Counts) {
+    if let Some(rollout) = &mut progress.rollout {
         rollout.desired = counts.desired;
         rollout.updated = counts.updated;
         rollout.available = counts.available;
@@ -126,31 +136,19 @@ fn what_next(request: &RollbackRequest) -> String {
     )
 }
 
-pub(super) fn verifying(
-    request: &RollbackRequest,
-    observed: &Observed,
-    status: &mut RollbackRequestStatus,
-    now: Timestamp,
-) -> Stand {
-    let Some((plan, target, progress)) = only_target(status) else {
-        return Stand::new(Step::Again, "The plan is missing.");
-    };
-    let rules = plan.rules.clone();
-    match rollout::judge(
-        &observed.deployment,
-        &observed.replica_sets,
-        target,
-        progress,
-        now,
-    ) {
+pub(super) fn verifying(scope: Scope, progress: &mut TargetStatus) -> Turn {
+    let Scope { plan, now, .. } = scope;
+    let rules = &plan.rules;
+    match judge(scope, progress) {
         Rollout::Gone(message) => {
-            return finish(status, end(Word::Failed, Reason::TargetGone, message, now));
+            return Turn::end(
+                progress,
+                end(Word::Failed, Reason::TargetGone, message, now),
+            );
         }
         Rollout::Superseded(message) => {
-            return finish(
-                status,
-                end(Word::Superseded, Reason::TemplateChanged, message, now),
-            );
+            let outcome = changed(scope, message);
+            return Turn::end(progress, outcome);
         }
         Rollout::Unknown
         | Rollout::InProgress(..)
@@ -158,46 +156,49 @@ pub(super) fn verifying(
         | Rollout::Empty(_)
         | Rollout::Failed(..) => {}
     }
-    if rules.http.is_empty() {
-        let message = "Rolled back, and every replica is available. The policy defines no checks, so nothing else shows that the old version is well: look yourself.";
-        return finish(
-            status,
-            end(Word::Succeeded, Reason::Unverified, message, now),
-        );
-    }
-    let Some(progress) = status.targets.first_mut() else {
-        return Stand::new(Step::Again, "The plan is missing.");
-    };
     let verification = progress
         .verification
-        .get_or_insert_with(|| health::begin(&rules, now));
-    health::fold(&rules, verification, &observed.readings);
-    match health::verdict(&rules, verification, now) {
-        health::Verdict::Checking(message) => {
-            let until = Some(health::wake(&rules, verification, now));
-            Stand::new(Step::Wait { until }, message)
-        }
-        health::Verdict::Passed => {
-            verification.completed_at = Some(now);
-            let message = format!(
-                "Rolled back, every replica is available, and {} of {} checks passed.",
-                rules.http.len(),
-                rules.http.len()
-            );
-            finish(
-                status,
-                end(Word::Succeeded, Reason::RolledBack, message, now),
-            )
-        }
-        health::Verdict::Failed(message) => {
-            let message = format!(
-                "Rolled back, but the old version is not well either: {message}. {}",
-                what_next(request)
-            );
-            finish(
-                status,
-                end(Word::Failed, Reason::ChecksFailed, message, now),
-            )
+        .get_or_insert_with(|| health::begin(rules, now));
+    if verification.completed_at.is_none() {
+        health::fold(rules, verification, &scope.seen.readings);
+        match health::verdict(rules, verification, now) {
+            health::Verdict::Checking(message) => {
+                let until = Some(health::wake(rules, verification, now));
+                return Turn::wait(until, message);
+            }
+            health::Verdict::Failed(message) => {
+                let message = format!(
+                    "Rolled back, but the old version is not well either: {message}. {}",
+                    what_next(scope.request)
+                );
+                return Turn::end(
+                    progress,
+                    end(Word::Failed, Reason::ChecksFailed, message, now),
+                );
+            }
+            health::Verdict::Passed => verification.completed_at = Some(now),
         }
     }
+    let soaked = verification
+        .completed_at
+        .map_or(now, |at| time::after(at, i64::from(rules.soak_seconds)));
+    if now < soaked {
+        let message = format!(
+            "Every replica is available and the checks passed; it is watched until {}.",
+            time::stamp(soaked)
+        );
+        return Turn::wait(Some(soaked), message);
+    }
+    Turn::end(progress, well(scope))
+}
+
+fn well(scope: Scope) -> Outcome {
+    let checks = scope.plan.rules.http.len();
+    if checks == 0 {
+        let message = "Rolled back, and every replica is available. The policy defines no checks, so nothing else shows that the old version is well: look yourself.";
+        return end(Word::Succeeded, Reason::Unverified, message, scope.now);
+    }
+    let message =
+        format!("Rolled back, every replica is available, and {checks} of {checks} checks passed.");
+    end(Word::Succeeded, Reason::RolledBack, message, scope.now)
 }

@@ -1,44 +1,45 @@
 //! From the claim to the one write.
 
-use jiff::Timestamp;
-use rollback_api::status::{Artifact as ArtifactStatus, Outcome, PlannedTarget, Revert as Intent};
-use rollback_api::{CHANGE_CAUSE, Reason, RollbackRequest, RollbackRequestStatus, Word};
-use serde_json::{Value, json};
+use rollback_api::status::{Artifact as ArtifactStatus, Outcome, Revert as Intent, TargetStatus};
+use rollback_api::{Reason, Word};
 
-use super::preconditions::{planned_template, ready_to_write};
-use super::{finish, only_target, uid};
-use crate::conditions::Stand;
-use crate::ledger::Holder;
-use crate::observed::{Deployment, Observed, Rejection, Rival, Seen};
+use super::preconditions::{is_in_doubt, planned_template, ready_to_write};
+use super::{Scope, Turn};
+use crate::ledger::{Holder, takes_over};
+use crate::observed::{Rejection, Rival, Seen};
 use crate::plan::end;
-use crate::step::{Revert, Step};
-use crate::template::Template;
+use crate::step::{Revert, Step, cause, template_patch};
 use crate::text::plain;
-use crate::{artifact, ledger, time};
+use crate::{artifact, ledger, references};
 
 /// The way to the one write: claim, backup, intent, patch. A pass that begins in the middle goes on
 /// from there.
-pub(super) fn writing(
-    request: &RollbackRequest,
-    observed: &Observed,
-    status: &mut RollbackRequestStatus,
-    now: Timestamp,
-) -> Stand {
-    let deployment = match ready_to_write(request, observed, status, now) {
+pub(super) fn writing(scope: Scope, progress: &mut TargetStatus) -> Turn {
+    let Scope {
+        request,
+        target,
+        seen,
+        now,
+        ..
+    } = scope;
+    let deployment = match ready_to_write(scope, progress) {
         Ok(deployment) => deployment,
-        Err(stand) => return stand,
+        Err(turn) => return turn,
     };
-    let Some((_, target, progress)) = only_target(status) else {
-        return Stand::new(Step::Again, "The plan is missing.");
-    };
-    if let Err(stand) = hold_claim(request, observed, target, now) {
-        return stand;
+    if let Err(turn) = hold_claim(scope) {
+        return turn;
     }
-    let restored = match planned_template(observed, target, now) {
+    let restored = match planned_template(scope, deployment) {
         Ok(template) => template,
-        Err(outcome) => return finish(status, outcome),
+        Err(outcome) => return Turn::end(progress, outcome),
     };
-    let backup = match (&progress.backup, &observed.backup) {
+    if let Some(missing) = references::missing(&seen.references) {
+        return Turn::end(
+            progress,
+            end(Word::Refused, Reason::ReferenceMissing, missing, now),
+        );
+    }
+    let backup = match (&progress.backup, &seen.backup) {
         (Some(known), _) => known.clone(),
         (None, Seen::Found(at)) => ArtifactStatus {
             config_map: artifact::backup_name(request, &target.name),
@@ -46,23 +47,30 @@ pub(super) fn writing(
         },
         (None, Seen::Absent) => {
             let step = Step::BackUp(artifact::backup(request, target, deployment, &restored));
-            return Stand::new(step, preparing(&target.name));
+            return Turn::take(step, preparing(&target.name));
         }
-        (None, Seen::Unknown) => return Stand::recheck(now, "Reading the backup."),
+        (None, Seen::Unknown) => return Turn::recheck(now, "Reading the backup."),
     };
-    let revert = revert(request, target, deployment, &restored);
-    if let Some(outcome) = rejected(&revert, observed.rejection.as_ref(), now) {
-        return finish(status, outcome);
+    if is_in_doubt(deployment, progress, seen) {
+        return Turn::end(progress, in_doubt(scope));
     }
+    let cause = cause(request, target.to_revision, target.source_name.as_deref());
+    let revert = Revert {
+        deployment: target.name.clone(),
+        patch: template_patch(deployment, &restored, &cause, true),
+    };
+    if let Some(outcome) = rejected(scope, &revert, seen.rejection.as_ref()) {
+        return Turn::end(progress, outcome);
+    }
+    progress.backup = Some(backup);
+    let intent = progress.revert.get_or_insert_with(|| Intent {
+        intended_at: now,
+        generation: deployment.generation(),
+        progressing: deployment.progressing(),
+    });
+    intent.generation = deployment.generation();
     let message = format!("Writing the old template to Deployment {}.", target.name);
-    if let Some(progress) = status.targets.first_mut() {
-        progress.backup = Some(backup);
-        progress.revert.get_or_insert_with(|| Intent {
-            intended_at: now,
-            progressing: deployment.progressing(),
-        });
-    }
-    Stand::new(Step::Revert(revert), message)
+    Turn::take(Step::Revert(revert), message)
 }
 
 /// The same for every step before the write: a status that only says which one would cost a commit.
@@ -70,44 +78,62 @@ pub(super) fn preparing(deployment: &str) -> String {
     format!("Approved; claiming and saving Deployment {deployment}.")
 }
 
-/// Ok when we hold the claim. One that somebody else holds is taken only when they have ended.
-fn hold_claim(
-    request: &RollbackRequest,
-    observed: &Observed,
-    target: &PlannedTarget,
-    now: Timestamp,
-) -> Result<(), Stand> {
-    if observed.ledger == Seen::Unknown {
-        return Err(Stand::recheck(now, "Reading the ledger."));
+/// Ok when we hold the claim. One that somebody else holds is taken when they have ended, or when they are less
+/// urgent and have not stored their intent to write. Who loses it waits: when the other one has written, that shows
+/// in the Deployment; when it is withdrawn, this one goes on.
+fn hold_claim(scope: Scope) -> Result<(), Turn> {
+    let Scope {
+        request,
+        target,
+        seen,
+        now,
+        ..
+    } = scope;
+    if seen.ledger == Seen::Unknown {
+        return Err(Turn::recheck(now, "Reading the ledger."));
     }
-    let held = observed.ledger.found();
-    match (
-        ledger::holder(held, &target.uid, uid(request)),
-        &observed.rival,
-    ) {
-        (Holder::Us, _) => Ok(()),
-        (Holder::Nobody, _)
-        | (Holder::Other(_), Seen::Found(Rival { active: false, .. }) | Seen::Absent) => {
-            let step = Step::Claim {
-                deployment: target.name.clone(),
-                ledger: ledger::claimed(held, request, target),
-            };
-            Err(Stand::new(step, preparing(&target.name)))
-        }
-        (Holder::Other(claim), Seen::Found(_) | Seen::Unknown) => {
+    let held = seen.ledger.found();
+    let claim = || {
+        let step = Step::Claim {
+            deployment: target.name.clone(),
+            ledger: ledger::claimed(held, request, target),
+        };
+        Err(Turn::take(step, preparing(&target.name)))
+    };
+    let other = match ledger::holder(held, &target.uid, scope.uid()) {
+        Holder::Us => return Ok(()),
+        Holder::Nobody => return claim(),
+        Holder::Other(other) => other,
+    };
+    match &seen.rival {
+        Seen::Absent | Seen::Found(Rival { active: false, .. }) => claim(),
+        Seen::Found(rival) if !rival.committed && takes_over(request.urgency(), other) => claim(),
+        Seen::Found(_) | Seen::Unknown => {
             let message = format!(
                 "Waiting for RollbackRequest {}, which works on Deployment {}.",
-                plain(&claim.request, 253),
+                plain(&other.request, 253),
                 target.name
             );
-            let until = Some(time::after(now, 5));
-            Err(Stand::new(Step::Wait { until }, message))
+            Err(Turn::wait(Some(crate::time::after(now, 60)), message))
         }
     }
 }
 
+/// Nobody can tell whether our write was made, so it is not made again.
+fn in_doubt(scope: Scope) -> Outcome {
+    end(
+        Word::Superseded,
+        Reason::TemplateChanged,
+        format!(
+            "Deployment {} was changed several times while the controller was away with its write under way, and nobody can tell whether the old template was written and taken back. It is not written again without being asked: look at kubectl rollout history, and create a new request.",
+            scope.target.name
+        ),
+        scope.now,
+    )
+}
+
 /// A refusal is final when the same patch, with the same preconditions, would be sent again.
-fn rejected(revert: &Revert, rejection: Option<&Rejection>, now: Timestamp) -> Option<Outcome> {
+fn rejected(scope: Scope, revert: &Revert, rejection: Option<&Rejection>) -> Option<Outcome> {
     let rejection = rejection.filter(|rejection| rejection.patch == revert.patch)?;
     Some(end(
         Word::Failed,
@@ -118,37 +144,6 @@ fn rejected(revert: &Revert, rejection: Option<&Rejection>, now: Timestamp) -> O
             rejection.code,
             plain(&rejection.message, 800).trim_end_matches('.')
         ),
-        now,
+        scope.now,
     ))
-}
-
-/// The one write: template and change-cause, if the Deployment is still the one that was just read.
-fn revert(
-    request: &RollbackRequest,
-    target: &PlannedTarget,
-    deployment: &Deployment,
-    restored: &Template,
-) -> Revert {
-    let cause = format!(
-        "rollback to revision {} by RollbackRequest {} ({})",
-        target.to_revision,
-        request.metadata.name.as_deref().unwrap_or_default(),
-        uid(request)
-    );
-    let mut patch = vec![
-        json!({"op": "test", "path": "/metadata/uid", "value": target.uid}),
-        json!({"op": "test", "path": "/metadata/generation", "value": deployment.generation()}),
-    ];
-    // The map must be there before a key can be added, and must not be replaced if it came meanwhile.
-    if !deployment.has_annotations() {
-        patch.push(json!({"op": "test", "path": "/metadata/annotations", "value": null}));
-        patch.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
-    }
-    patch.push(json!({"op": "replace", "path": "/spec/template", "value": restored.as_json()}));
-    let change_cause = format!("/metadata/annotations/{}", CHANGE_CAUSE.replace('/', "~1"));
-    patch.push(json!({"op": "add", "path": change_cause, "value": cause}));
-    Revert {
-        deployment: target.name.clone(),
-        patch: Value::Array(patch),
-    }
 }

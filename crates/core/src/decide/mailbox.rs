@@ -1,0 +1,66 @@
+//! Waiting for people.
+
+use jiff::Timestamp;
+use rollback_api::status::Plan;
+use rollback_api::{RollbackRequest, RollbackRequestStatus};
+
+use crate::approval::{self, Mailbox};
+use crate::conditions::Stand;
+use crate::observed::Observed;
+use crate::time;
+
+/// Counts the approval that stands in the mailbox, if it is one.
+pub(super) fn read(
+    request: &RollbackRequest,
+    observed: &Observed,
+    plan: &Plan,
+    status: &mut RollbackRequestStatus,
+    now: Timestamp,
+) -> Stand {
+    if !observed.guard.missing.is_empty() {
+        return Stand::waiting(
+            plan,
+            now,
+            "GuardMissing",
+            format!(
+                "No approval counts: the admission policies that make approvals true are not all there ({} missing). An administrator installs them with kubectl apply -f deploy/.",
+                observed.guard.missing.join(", ")
+            ),
+        );
+    }
+    match approval::read(request, plan, &status.approvals, now) {
+        Mailbox::Valid(valid) => {
+            status.approvals.push(valid);
+            let message = if approval::suffices(plan, &status.approvals) {
+                preparing(plan)
+            } else {
+                "An approval was counted.".to_owned()
+            };
+            Stand::again(message)
+        }
+        Mailbox::Invalid(objection) => {
+            Stand::waiting(plan, now, "ApprovalInvalid", format!("{objection}."))
+        }
+        Mailbox::Empty => {
+            let counted = status.approvals.len();
+            Stand::waiting(
+                plan,
+                now,
+                "AwaitingApproval",
+                format!(
+                    "{counted} of {} approvals until {}. To approve: {}",
+                    plan.rules.approvals_required,
+                    time::stamp(plan.not_after),
+                    approval::how_to_approve(request, plan)
+                ),
+            )
+        }
+    }
+}
+
+fn preparing(plan: &Plan) -> String {
+    match plan.targets.as_slice() {
+        [only] => super::revert::preparing(&only.name),
+        many => format!("Approved; claiming and saving {} Deployments.", many.len()),
+    }
+}

@@ -1,0 +1,418 @@
+//! All targets of a request in one pass: those under way, what a failure means for the others, those
+//! whose turn it is, and the end of all.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rollback_api::request::OnFailure;
+use rollback_api::status::{Outcome, Plan, TargetStatus};
+use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
+
+use super::preconditions::{begin, revalidate};
+use super::recovery::{rolling_out, verifying};
+use super::restore::restoring;
+use super::revert::writing;
+use super::{Scope, Turn, finish, mailbox};
+use crate::approval;
+use crate::conditions::{self, Stand};
+use crate::observed::Observed;
+use crate::phase::{TargetPhase, due, result};
+use crate::plan::end;
+use crate::step::Next;
+use crate::text::plain;
+
+/// How many failed targets a message names.
+const NAMED: usize = 5;
+
+/// One pass over all targets.
+pub(super) fn working(
+    request: &RollbackRequest,
+    observed: &Observed,
+    status: &mut RollbackRequestStatus,
+    now: Timestamp,
+) -> Stand {
+    let Some(plan) = status.plan.clone() else {
+        return Stand::again("The plan is missing.");
+    };
+    let mut turns = under_way(request, observed, &plan, status, now);
+    stop_after_failure(request, &plan, status, now);
+    spare(status, now);
+    let mut stand = None;
+    if open(status, |phase| !phase.is_written()) {
+        match go_on(request, observed, &plan, status, now) {
+            Ok(more) => turns.extend(more),
+            // What the others are doing goes on meanwhile.
+            Err(waiting) => stand = Some(waiting),
+        }
+        // A target may just have failed before its write.
+        stop_after_failure(request, &plan, status, now);
+        spare(status, now);
+    }
+    if !open(status, |_| true) {
+        return finish(status, summary(&plan, status, now));
+    }
+    combine(&plan, status, turns, stand)
+}
+
+fn open(status: &RollbackRequestStatus, which: impl Fn(TargetPhase) -> bool) -> bool {
+    status.targets.iter().any(|progress| {
+        let phase = TargetPhase::of(status, progress);
+        phase != TargetPhase::Ended && which(phase)
+    })
+}
+
+/// Whether there are targets that have not begun.
+pub(super) fn may_be_spared(status: &RollbackRequestStatus) -> bool {
+    open(status, |phase| phase == TargetPhase::Waiting)
+}
+
+/// Those that were written.
+fn under_way(
+    request: &RollbackRequest,
+    observed: &Observed,
+    plan: &Plan,
+    status: &mut RollbackRequestStatus,
+    now: Timestamp,
+) -> Vec<Turn> {
+    let chosen = due(plan, status, request.rollout().parallelism);
+    let mut turns = Vec::new();
+    for index in chosen {
+        let (Some(target), Some(progress)) = (plan.targets.get(index), status.targets.get(index))
+        else {
+            continue;
+        };
+        let scope = Scope {
+            request,
+            plan,
+            target,
+            seen: observed.target(index),
+            now,
+        };
+        let mut next = progress.clone();
+        let turn = match TargetPhase::of(status, progress) {
+            TargetPhase::RollingOut => rolling_out(scope, &mut next),
+            TargetPhase::Verifying => verifying(scope, &mut next),
+            TargetPhase::Restoring => restoring(scope, &mut next),
+            TargetPhase::Waiting | TargetPhase::Reverting | TargetPhase::Ended => continue,
+        };
+        status.targets[index] = next;
+        turns.push(turn);
+    }
+    turns
+}
+
+/// Those that have not been written: whether the plan still holds, whether enough people have
+/// approved it, and the way to the write.
+fn go_on(
+    request: &RollbackRequest,
+    observed: &Observed,
+    plan: &Plan,
+    status: &mut RollbackRequestStatus,
+    now: Timestamp,
+) -> Result<Vec<Turn>, Stand> {
+    let mut turns = begin(request, observed, plan, status, now);
+    if !open(status, |phase| !phase.is_written()) {
+        return Ok(turns);
+    }
+    if turns.iter().any(|turn| turn.next != Next::Again) {
+        return Ok(turns);
+    }
+    revalidate(request, observed, status, now)?;
+    if !approval::suffices(plan, &status.approvals) {
+        if status.stopped.is_some() {
+            return Ok(turns);
+        }
+        return Err(mailbox::read(request, observed, plan, status, now));
+    }
+    super::preconditions::guarded(observed, status)?;
+    for index in due(plan, status, request.rollout().parallelism) {
+        let Some(target) = plan.targets.get(index) else {
+            continue;
+        };
+        match TargetPhase::of(status, &status.targets[index]) {
+            TargetPhase::Waiting | TargetPhase::Reverting => {}
+            TargetPhase::RollingOut
+            | TargetPhase::Verifying
+            | TargetPhase::Restoring
+            | TargetPhase::Ended => continue,
+        }
+        let scope = Scope {
+            request,
+            plan,
+            target,
+            seen: observed.target(index),
+            now,
+        };
+        turns.push(writing(scope, &mut status.targets[index]));
+    }
+    Ok(turns)
+}
+
+/// The first target that failed, or ended otherwise than it should.
+fn failed(status: &RollbackRequestStatus) -> Option<(&TargetStatus, &Outcome)> {
+    status.targets.iter().find_map(|progress| {
+        let outcome = progress
+            .outcome
+            .as_ref()
+            .filter(|outcome| is_failure(outcome))?;
+        Some((progress, outcome))
+    })
+}
+
+/// Whether it is worth stopping for. That a bad version does not run any more is no failure, and what was
+/// spared did not fail.
+fn is_failure(outcome: &Outcome) -> bool {
+    !conditions::is_settled(outcome) && outcome.reason != Reason::NotBegun
+}
+
+/// Stores, once, that a failure keeps the others from beginning.
+fn stop_after_failure(
+    request: &RollbackRequest,
+    plan: &Plan,
+    status: &mut RollbackRequestStatus,
+    now: Timestamp,
+) {
+    let word = match request.rollout().on_failure {
+        OnFailure::Continue => return,
+        OnFailure::Stop if plan.targets.len() == 1 => return,
+        OnFailure::Stop => Word::Failed,
+        OnFailure::Restore => Word::Restored,
+    };
+    if status.stopped.is_some() {
+        return;
+    }
+    let Some((progress, outcome)) = failed(status) else {
+        return;
+    };
+    let message = format!(
+        "{}: {}",
+        plain(&progress.name, 253),
+        plain(&outcome.message, 600)
+    );
+    status.stopped = Some(end(word, Reason::TargetsFailed, message, now));
+}
+
+/// Those that have not begun when the others are stopped.
+fn spare(status: &mut RollbackRequestStatus, now: Timestamp) {
+    let Some(why) = status.stopped.clone() else {
+        return;
+    };
+    let waiting: Vec<bool> = status
+        .targets
+        .iter()
+        .map(|progress| TargetPhase::of(status, progress) == TargetPhase::Waiting)
+        .collect();
+    for (progress, is_waiting) in status.targets.iter_mut().zip(waiting) {
+        if is_waiting {
+            let message = format!(
+                "Not begun, and nothing was changed: {}",
+                plain(&why.message, 300)
+            );
+            progress.outcome = Some(end(Word::Cancelled, Reason::NotBegun, message, now));
+        }
+    }
+}
+
+/// How the request ended, when every target has.
+fn summary(plan: &Plan, status: &RollbackRequestStatus, now: Timestamp) -> Outcome {
+    if let ([only], [_]) = (status.targets.as_slice(), plan.targets.as_slice()) {
+        return single(only, now);
+    }
+    let results: Vec<&Outcome> = status.targets.iter().filter_map(result).collect();
+    let tally = tally(&results);
+    let named: Vec<String> = status
+        .targets
+        .iter()
+        .filter_map(|progress| {
+            Some((
+                progress,
+                progress
+                    .outcome
+                    .as_ref()
+                    .filter(|outcome| is_failure(outcome))?,
+            ))
+        })
+        .take(NAMED)
+        .map(|(progress, outcome)| {
+            format!(
+                "{}: {}",
+                plain(&progress.name, 253),
+                plain(&outcome.message, 300)
+            )
+        })
+        .collect();
+    let why = if named.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", named.join(" "))
+    };
+    let count = results.len();
+    let message = |what: &str| format!("{what} {count} Deployments: {tally}.{why}");
+    if let Some(stopped) = status
+        .stopped
+        .as_ref()
+        .filter(|stopped| stopped.reason != Reason::TargetsFailed)
+    {
+        let mut outcome = end(stopped.word, stopped.reason, "", now);
+        outcome.by.clone_from(&stopped.by);
+        // Its own words say that nothing was changed, and something was.
+        let what = plain(
+            stopped
+                .message
+                .trim_end_matches("Nothing was changed.")
+                .trim_end(),
+            600,
+        );
+        outcome.message = message(&format!("{what} Those that had begun were carried out."));
+        return outcome;
+    }
+    let restored = status
+        .stopped
+        .as_ref()
+        .is_some_and(|stopped| stopped.word == Word::Restored);
+    let not_restored = results.iter().any(|outcome| {
+        outcome.reason == Reason::RestoreFailed
+            || (is_failure(outcome) && outcome.word != Word::Restored)
+    });
+    if restored && not_restored {
+        end(
+            Word::Failed,
+            Reason::RestoreFailed,
+            message(
+                "A Deployment did not come back, and not every one that was rolled back has again what it had before.",
+            ),
+            now,
+        )
+    } else if restored {
+        end(
+            Word::Restored,
+            Reason::TargetsFailed,
+            message(
+                "A Deployment did not come back, so every one that was rolled back has again what it had before.",
+            ),
+            now,
+        )
+    } else if !named.is_empty() {
+        end(
+            Word::Failed,
+            Reason::TargetsFailed,
+            message("Not every Deployment was rolled back."),
+            now,
+        )
+    } else if results
+        .iter()
+        .all(|outcome| outcome.reason == Reason::NoOp || outcome.word == Word::Superseded)
+    {
+        end(
+            Word::Succeeded,
+            Reason::NoOp,
+            message("There was nothing left to roll back."),
+            now,
+        )
+    } else if results
+        .iter()
+        .any(|outcome| outcome.reason == Reason::Unverified)
+    {
+        end(
+            Word::Succeeded,
+            Reason::Unverified,
+            message("Rolled back, but not everything was verified: see status.targets."),
+            now,
+        )
+    } else {
+        end(
+            Word::Succeeded,
+            Reason::RolledBack,
+            message("Rolled back and verified."),
+            now,
+        )
+    }
+}
+
+/// The end of the only target is the end of the request.
+fn single(only: &TargetStatus, now: Timestamp) -> Outcome {
+    let restored = only
+        .restore
+        .as_ref()
+        .and_then(|restore| restore.outcome.clone());
+    let outcome = match (restored, only.outcome.clone()) {
+        (Some(restored), Some(failure)) => Outcome {
+            message: format!("{} {}", failure.message, restored.message),
+            ..restored
+        },
+        (Some(outcome), None) | (None, Some(outcome)) => outcome,
+        (None, None) => end(
+            Word::Failed,
+            Reason::TargetsFailed,
+            "It ended without a result.",
+            now,
+        ),
+    };
+    outcome
+}
+
+/// `7 RolledBack, 1 RolloutTimedOut`.
+fn tally(results: &[&Outcome]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for outcome in results {
+        *counts.entry(outcome.reason.as_str()).or_default() += 1;
+    }
+    let counts: Vec<String> = counts
+        .iter()
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
+    counts.join(", ")
+}
+
+/// What all turns together ask for.
+fn combine(
+    plan: &Plan,
+    status: &RollbackRequestStatus,
+    turns: Vec<Turn>,
+    waiting: Option<Stand>,
+) -> Stand {
+    let mut stand = waiting.unwrap_or_else(|| Stand {
+        next: Next::Done,
+        ..Stand::again("")
+    });
+    let mut messages = Vec::new();
+    let mut next = if stand.next == Next::Done {
+        None
+    } else {
+        Some(stand.next)
+    };
+    for turn in turns {
+        stand.steps.extend(turn.step);
+        next = Some(next.map_or(turn.next, |next| next.or(turn.next)));
+        messages.push(turn.message);
+    }
+    stand.next = next.unwrap_or(Next::Again);
+    if stand.message.is_empty() {
+        stand.message = match (plan.targets.len(), messages.into_iter().next()) {
+            (1, Some(only)) => only,
+            (_, first) => progress(status, first),
+        };
+    }
+    stand
+}
+
+/// `12 of 200 Deployments have ended (11 RolledBack, 1 ChecksFailed), 10 are under way. ...`
+fn progress(status: &RollbackRequestStatus, first: Option<String>) -> String {
+    let results: Vec<&Outcome> = status.targets.iter().filter_map(result).collect();
+    let under_way = status
+        .targets
+        .iter()
+        .filter(|progress| progress.revert.is_some() && result(progress).is_none())
+        .count();
+    let ended = if results.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", tally(&results))
+    };
+    let first = first.map_or_else(String::new, |first| format!(" {first}"));
+    format!(
+        "{} of {} Deployments have ended{ended}, {under_way} are under way.{first}",
+        results.len(),
+        status.targets.len()
+    )
+}

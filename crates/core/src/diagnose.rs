@@ -1,0 +1,327 @@
+//! Why the pods of a `ReplicaSet` do not become available, in one kind of trouble that does not flap.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rollback_api::status::{Cause, CauseKind};
+use serde_json::Value;
+
+use crate::observed::ReplicaSet;
+use crate::text::plain;
+
+/// Longest message, in characters.
+const LONGEST: usize = 500;
+
+/// Reasons of a waiting container whose image cannot be had. They take turns while the kubelet tries.
+const IMAGE: [&str; 6] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "RegistryUnavailable",
+];
+/// Reasons of a waiting container that cannot be made.
+const CONFIG: [&str; 2] = ["CreateContainerConfigError", "CreateContainerError"];
+/// A container that was made and could not be started.
+const NOT_STARTED: &str = "RunContainerError";
+/// Reasons of a terminated container that never ran; their message is the runtime's, not the container's.
+const NEVER_RAN: [&str; 2] = ["StartError", "ContainerCannotRun"];
+/// Reasons of a waiting container that nothing is wrong with yet.
+const COMING_UP: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+/// Reasons of events about volumes.
+const MOUNT: [&str; 3] = ["FailedMount", "FailedAttachVolume", "FailedMapVolume"];
+
+/// Trouble of one pod.
+struct Trouble {
+    kind: CauseKind,
+    message: String,
+    pod: Option<String>,
+    /// How many pods it stands for.
+    weight: i64,
+}
+
+/// The most telling trouble of the pods of this `ReplicaSet`, if there is any: what most of them have,
+/// then what is worst, then the first pod by name. Other pods of the Deployment are not looked at.
+pub fn cause(
+    replica_set: Option<&ReplicaSet>,
+    pods: &[Value],
+    events: &[Value],
+    before: Option<&Cause>,
+    now: Timestamp,
+) -> Option<Cause> {
+    let replica_set = replica_set?;
+    let mut troubles: Vec<Trouble> = pods
+        .iter()
+        .filter(|pod| belongs(pod, replica_set))
+        .filter_map(|pod| of_pod(pod, events))
+        .collect();
+    troubles.extend(refused(replica_set));
+    let mut weights: BTreeMap<CauseKind, i64> = BTreeMap::new();
+    for trouble in &troubles {
+        let weight = weights.entry(trouble.kind).or_default();
+        *weight = weight.saturating_add(trouble.weight);
+    }
+    let most = *weights.values().max()?;
+    // Kinds are sorted by how telling they are.
+    let kind = *weights.iter().find(|(_, weight)| **weight == most)?.0;
+    let told = troubles
+        .into_iter()
+        .filter(|trouble| trouble.kind == kind)
+        .min_by(|one, other| one.pod.cmp(&other.pod))?;
+    Some(continued(told, before, now))
+}
+
+/// Keeps the time of trouble that goes on, and its words where the kubelet takes turns with them.
+fn continued(told: Trouble, before: Option<&Cause>, now: Timestamp) -> Cause {
+    let before = before.filter(|before| before.kind == told.kind);
+    let message = plain(&told.message, LONGEST);
+    let same_pod = before.filter(|before| before.pod == told.pod);
+    let message = match (told.kind, same_pod) {
+        (CauseKind::ImagePull, Some(before)) if before.message.starts_with(&message) => {
+            before.message.clone()
+        }
+        (
+            CauseKind::CrashLoop
+            | CauseKind::ImagePull
+            | CauseKind::Config
+            | CauseKind::Volume
+            | CauseKind::Unschedulable
+            | CauseKind::Refused,
+            _,
+        ) => message,
+    };
+    Cause {
+        kind: told.kind,
+        message,
+        pod: told.pod,
+        since: before.map_or(now, |before| before.since),
+    }
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+fn integer(value: &Value, pointer: &str) -> i64 {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_i64)
+        .unwrap_or_default()
+}
+
+fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+/// Whether a pod is one that the `ReplicaSet` counts: its own by UID, not on its way out, and not one
+/// that has ended and was replaced.
+fn belongs(pod: &Value, replica_set: &ReplicaSet) -> bool {
+    let owner = items(pod, "/metadata/ownerReferences")
+        .find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true));
+    let uid = owner.map_or("", |owner| text(owner, "/uid"));
+    !uid.is_empty()
+        && uid == replica_set.uid()
+        && pod.pointer("/metadata/deletionTimestamp").is_none()
+        && !["Failed", "Succeeded"].contains(&text(pod, "/status/phase"))
+}
+
+fn of_pod(pod: &Value, events: &[Value]) -> Option<Trouble> {
+    let (kind, message) = of_containers(pod)
+        .or_else(|| unmounted(pod, events))
+        .or_else(|| unscheduled(pod))?;
+    Some(Trouble {
+        kind,
+        message,
+        pod: Some(plain(text(pod, "/metadata/name"), 253)),
+        weight: 1,
+    })
+}
+
+/// The worst trouble of a container, init containers and sidecars included.
+fn of_containers(pod: &Value) -> Option<(CauseKind, String)> {
+    let list = |field: &'static str, label: &'static str| {
+        items(pod, field).map(move |status| (label, status))
+    };
+    list("/status/initContainerStatuses", "init container")
+        .chain(list("/status/containerStatuses", "container"))
+        .filter_map(|(label, status)| of_container(label, status))
+        // The first of the worst, so that the order of the API server decides.
+        .min_by_key(|(kind, _)| *kind)
+}
+
+fn of_container(label: &str, status: &Value) -> Option<(CauseKind, String)> {
+    let name = format!("{label} {}", plain(text(status, "/name"), 63));
+    let waiting = text(status, "/state/waiting/reason");
+    let detail = text(status, "/state/waiting/message");
+    let restarts = integer(status, "/restartCount");
+    if IMAGE.contains(&waiting) {
+        return Some((CauseKind::ImagePull, pull(&name, status, detail)));
+    }
+    if CONFIG.contains(&waiting) || (waiting == NOT_STARTED && restarts == 0) {
+        let detail = colon(detail);
+        return Some((CauseKind::Config, format!("{name}: {waiting}{detail}")));
+    }
+    let ready = status.get("ready").and_then(Value::as_bool) == Some(true);
+    let last = last_end(status);
+    let crashed = last.is_some_and(|end| integer(end, "/exitCode") != 0);
+    let crashing = waiting == "CrashLoopBackOff" || (restarts > 0 && crashed && !ready);
+    crashing.then(|| {
+        let end = last.map_or_else(String::new, |end| {
+            let reason = match text(end, "/reason") {
+                "" => String::new(),
+                reason => format!(" ({})", plain(reason, 63)),
+            };
+            // What the container itself said may be the end of its log, with anything in it.
+            let words = if NEVER_RAN.contains(&text(end, "/reason")) {
+                colon(text(end, "/message"))
+            } else {
+                String::new()
+            };
+            format!(
+                ", last exit code {}{reason}{words}",
+                integer(end, "/exitCode")
+            )
+        });
+        let times = if restarts == 1 {
+            "once"
+        } else {
+            "again and again"
+        };
+        let message = format!("{name} crashes: restarted {times} ({restarts}){end}");
+        (CauseKind::CrashLoop, message)
+    })
+}
+
+/// How the container ended when it last did: right now, or before it was started again.
+fn last_end(status: &Value) -> Option<&Value> {
+    status
+        .pointer("/state/terminated")
+        .filter(|end| end.is_object())
+        .or_else(|| status.pointer("/lastState/terminated"))
+        .filter(|end| end.is_object())
+}
+
+/// The same words whether the kubelet is pulling or waiting to pull again.
+fn pull(name: &str, status: &Value, detail: &str) -> String {
+    let image = match text(status, "/image") {
+        "" => String::new(),
+        image => format!(" {}", plain(image, 200)),
+    };
+    let waiting = text(status, "/state/waiting/reason");
+    // While it waits, the kubelet quotes the error after words of its own.
+    let quoted = detail.split_once("ErrImagePull: ").map(|(_, error)| error);
+    let detail = match (waiting, quoted) {
+        (_, Some(error)) => error,
+        ("ImagePullBackOff", None) => "",
+        (_, None) => detail,
+    };
+    format!(
+        "{name}: image{image} cannot be pulled{}",
+        colon(detail.trim_matches('"'))
+    )
+}
+
+fn colon(detail: &str) -> String {
+    match detail.trim() {
+        "" => String::new(),
+        detail => format!(": {detail}"),
+    }
+}
+
+/// A volume that is not there shows only in an event, while the containers wait to be created.
+fn unmounted(pod: &Value, events: &[Value]) -> Option<(CauseKind, String)> {
+    let mut statuses = items(pod, "/status/initContainerStatuses")
+        .chain(items(pod, "/status/containerStatuses"))
+        .peekable();
+    let coming_up = |status: &Value| COMING_UP.contains(&text(status, "/state/waiting/reason"));
+    // A kubelet that has not answered yet has mounted nothing either.
+    let waits = match statuses.peek() {
+        None => text(pod, "/status/phase") == "Pending",
+        Some(_) => statuses.any(coming_up),
+    };
+    if !waits {
+        return None;
+    }
+    let latest = events
+        .iter()
+        .filter(|event| MOUNT.contains(&text(event, "/reason")) && is_about(event, pod))
+        .max_by_key(|event| (seen_at(event), note(event)))?;
+    let reason = text(latest, "/reason");
+    Some((
+        CauseKind::Volume,
+        format!("{reason}{}", colon(note(latest))),
+    ))
+}
+
+/// Whether an event of either API is about this very pod.
+fn is_about(event: &Value, pod: &Value) -> bool {
+    ["/involvedObject", "/regarding"].iter().any(|about| {
+        let Some(about) = event.pointer(about) else {
+            return false;
+        };
+        let same = |field: &str, of_pod: &str| {
+            let said = text(about, field);
+            (!said.is_empty()).then(|| said == text(pod, of_pod))
+        };
+        let named = same("/name", "/metadata/name") == Some(true)
+            && same("/namespace", "/metadata/namespace") != Some(false)
+            && same("/kind", "/kind") != Some(false);
+        // A pod of the same name may have been there before.
+        same("/uid", "/metadata/uid").unwrap_or(named)
+    })
+}
+
+/// When an event was last seen; all forms sort as text.
+fn seen_at(event: &Value) -> &str {
+    [
+        "/series/lastObservedTime",
+        "/lastTimestamp",
+        "/deprecatedLastTimestamp",
+        "/eventTime",
+        "/metadata/creationTimestamp",
+    ]
+    .iter()
+    .map(|field| text(event, field))
+    .find(|at| !at.is_empty())
+    .unwrap_or_default()
+}
+
+fn note(event: &Value) -> &str {
+    match text(event, "/message") {
+        "" => text(event, "/note"),
+        message => message,
+    }
+}
+
+fn unscheduled(pod: &Value) -> Option<(CauseKind, String)> {
+    let condition = items(pod, "/status/conditions").find(|condition| {
+        text(condition, "/type") == "PodScheduled"
+            && text(condition, "/status") == "False"
+            && ["Unschedulable", "SchedulingGated"].contains(&text(condition, "/reason"))
+    })?;
+    let reason = text(condition, "/reason");
+    let detail = colon(text(condition, "/message"));
+    Some((CauseKind::Unschedulable, format!("{reason}{detail}")))
+}
+
+/// Pods that the API server did not let the `ReplicaSet` make; as many as are missing.
+fn refused(replica_set: &ReplicaSet) -> Option<Trouble> {
+    let message = replica_set.failure()?;
+    let desired = replica_set.0.pointer("/spec/replicas");
+    let desired = desired.and_then(Value::as_i64).unwrap_or(1);
+    let missing = desired.saturating_sub(integer(&replica_set.0, "/status/replicas"));
+    Some(Trouble {
+        kind: CauseKind::Refused,
+        message: message.to_owned(),
+        pod: None,
+        weight: missing.max(1),
+    })
+}

@@ -1,0 +1,200 @@
+//! The state of a request and of each of its targets, read from the facts and never stored.
+
+use rollback_api::status::{Outcome, Plan, TargetStatus};
+use rollback_api::{Reason, RollbackRequestStatus, Word};
+
+use crate::approval;
+
+/// The state of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// There is no plan.
+    Planning,
+    /// The plan lacks approvals.
+    AwaitingApproval,
+    /// Approved; no intent to revert is stored.
+    BackingUp,
+    /// An intent is stored; no Deployment has been seen with the old template.
+    Reverting,
+    /// The old template is in place somewhere; not every replica is available.
+    RollingOut,
+    /// Every replica is available; the checks are not done.
+    Verifying,
+    /// It did not work; what was there before is being brought back.
+    Restoring,
+    /// It has ended.
+    Ended,
+}
+
+/// The state of one target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TargetPhase {
+    /// Its intent to revert is not stored.
+    Waiting,
+    /// The intent is stored; the Deployment has not been seen with the old template.
+    Reverting,
+    /// The old template is in place; not every replica is available.
+    RollingOut,
+    /// Every replica is available; the checks are not done, or the old version is still being watched.
+    Verifying,
+    /// What was there before is being brought back.
+    Restoring,
+    /// It has ended.
+    Ended,
+}
+
+impl TargetPhase {
+    /// Reads the facts.
+    pub fn of(status: &RollbackRequestStatus, progress: &TargetStatus) -> Self {
+        if is_restored(status, progress) {
+            let ended = progress
+                .restore
+                .as_ref()
+                .is_some_and(|restore| restore.outcome.is_some());
+            return if ended { Self::Ended } else { Self::Restoring };
+        }
+        let rolled_out = progress
+            .rollout
+            .as_ref()
+            .is_some_and(|rollout| rollout.completed_at.is_some());
+        if progress.outcome.is_some() {
+            Self::Ended
+        } else if rolled_out {
+            Self::Verifying
+        } else if progress.reverted_at.is_some() {
+            Self::RollingOut
+        } else if progress.revert.is_some() {
+            Self::Reverting
+        } else {
+            Self::Waiting
+        }
+    }
+
+    /// Whether the Deployment is known to have been written.
+    pub fn is_written(self) -> bool {
+        self >= Self::RollingOut
+    }
+}
+
+/// Whether a target gets back what it had: the request asks for that when another one fails, and it was
+/// written. What somebody else has changed since, or deleted, is theirs.
+fn is_restored(status: &RollbackRequestStatus, progress: &TargetStatus) -> bool {
+    let restoring = status
+        .stopped
+        .as_ref()
+        .is_some_and(|stopped| stopped.word == Word::Restored);
+    let foreign = progress.outcome.as_ref().is_some_and(|outcome| {
+        [
+            Reason::TargetGone,
+            Reason::TemplateChanged,
+            Reason::Reverted,
+        ]
+        .contains(&outcome.reason)
+    });
+    restoring && progress.reverted_at.is_some() && !foreign
+}
+
+impl Phase {
+    /// Reads the facts.
+    pub fn of(status: &RollbackRequestStatus) -> Self {
+        if status.outcome.is_some() {
+            return Self::Ended;
+        }
+        let Some(plan) = status.plan.as_ref().filter(|plan| !plan.targets.is_empty()) else {
+            return Self::Planning;
+        };
+        if status.targets.is_empty() {
+            return Self::Planning;
+        }
+        let open: Vec<TargetPhase> = status
+            .targets
+            .iter()
+            .map(|progress| TargetPhase::of(status, progress))
+            .filter(|phase| *phase != TargetPhase::Ended)
+            .collect();
+        let any = |wanted: TargetPhase| open.contains(&wanted);
+        let unwritten = open.iter().any(|phase| !phase.is_written());
+        if any(TargetPhase::Restoring) {
+            Self::Restoring
+        } else if unwritten
+            && status.stopped.is_none()
+            && !approval::suffices(plan, &status.approvals)
+        {
+            Self::AwaitingApproval
+        } else if any(TargetPhase::RollingOut) {
+            Self::RollingOut
+        } else if any(TargetPhase::Verifying) && !unwritten {
+            Self::Verifying
+        } else if any(TargetPhase::Verifying) {
+            Self::RollingOut
+        } else if any(TargetPhase::Reverting) {
+            Self::Reverting
+        } else if status
+            .targets
+            .iter()
+            .any(|progress| progress.reverted_at.is_some())
+        {
+            Self::RollingOut
+        } else {
+            Self::BackingUp
+        }
+    }
+}
+
+/// Whether an intent to write was ever stored: from then on nobody may say that nothing was changed.
+pub fn has_begun(status: &RollbackRequestStatus) -> bool {
+    status
+        .targets
+        .iter()
+        .any(|progress| progress.revert.is_some() || progress.reverted_at.is_some())
+}
+
+/// The targets whose turn it is, by their place in the plan: those of the earliest wave that has not
+/// ended, at most so many at the same time.
+pub fn due(plan: &Plan, status: &RollbackRequestStatus, parallelism: i32) -> Vec<usize> {
+    let phase = |index: usize| {
+        status
+            .targets
+            .get(index)
+            .map_or(TargetPhase::Ended, |progress| {
+                TargetPhase::of(status, progress)
+            })
+    };
+    let open: Vec<usize> = (0..plan.targets.len())
+        .filter(|index| phase(*index) != TargetPhase::Ended)
+        .collect();
+    let restoring: Vec<usize> = open
+        .iter()
+        .rev()
+        .copied()
+        .filter(|index| phase(*index) == TargetPhase::Restoring)
+        .collect();
+    let chosen = if status.stopped.is_some() {
+        let under_way = open
+            .into_iter()
+            .filter(|index| phase(*index) != TargetPhase::Waiting);
+        if restoring.is_empty() {
+            under_way.collect()
+        } else {
+            restoring
+        }
+    } else {
+        let wave = open.iter().map(|index| plan.targets[*index].wave).min();
+        open.into_iter()
+            .filter(|index| Some(plan.targets[*index].wave) == wave)
+            .collect::<Vec<_>>()
+    };
+    chosen
+        .into_iter()
+        .take(usize::try_from(parallelism).unwrap_or(1).max(1))
+        .collect()
+}
+
+/// What one target came to: the way back, if there was one, counts more than the way there.
+pub fn result(progress: &TargetStatus) -> Option<&Outcome> {
+    let restored = progress
+        .restore
+        .as_ref()
+        .and_then(|restore| restore.outcome.as_ref());
+    restored.or(progress.outcome.as_ref())
+}

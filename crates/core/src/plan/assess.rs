@@ -1,0 +1,200 @@
+//! What is known of a write before it is made: what changes, what is missing, what may go wrong.
+
+use jiff::Timestamp;
+use rollback_api::policy::SelfHealing;
+use rollback_api::request::Target;
+use rollback_api::status::{Outcome, Plan, PlannedTarget, Risk, RiskKind};
+use rollback_api::{Reason, RollbackPolicySpec, RollbackRequest};
+use serde_json::Value;
+
+use super::choose::Chosen;
+use super::refused;
+use crate::observed::{Deployment, Rehearsal, Seen, SeenTarget};
+use crate::references::{self, Reference};
+use crate::step::{cause, template_patch};
+use crate::template::{self, Template};
+use crate::text::plain;
+use crate::{artifact, diff, owner, risks};
+
+/// Most notes about a target that a status takes.
+const MAX_NOTES: usize = 16;
+/// Most image changes of a target that a status takes.
+const MAX_IMAGES: usize = 50;
+/// Largest backup, in bytes: a ConfigMap holds 1 MiB, its names and labels included.
+const MAX_BACKUP: usize = 1_000_000;
+/// Largest plan, in bytes: an object holds 1.5 MB, and what becomes of the plan has to fit beside it.
+const MAX_PLAN: usize = 700_000;
+
+/// What would be written to a Deployment if the plan were made now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prospect {
+    /// What the template refers to.
+    pub references: Vec<Reference>,
+    /// The write without its preconditions, to be tried out.
+    pub patch: Value,
+}
+
+impl Prospect {
+    pub(super) fn of(request: &RollbackRequest, deployment: &Deployment, chosen: Chosen) -> Self {
+        let cause = cause(request, chosen.revision, chosen.source_name.as_deref());
+        Self {
+            references: references::references(&chosen.template),
+            patch: template_patch(deployment, &chosen.template, &cause, false),
+        }
+    }
+}
+
+/// The planned target, unless what was read speaks against it.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "everything that one target is judged by"
+)]
+pub fn assess(
+    target: &Target,
+    deployment: &Deployment,
+    seen: &SeenTarget,
+    policy: Option<&RollbackPolicySpec>,
+    chosen: Chosen,
+    lines: usize,
+    now: Timestamp,
+) -> Result<PlannedTarget, Outcome> {
+    let current = deployment.template();
+    if let Some(missing) = references::missing(&seen.references) {
+        return Err(refused(Reason::ReferenceMissing, missing, now));
+    }
+    let refuse = policy.cloned().unwrap_or_default().git_ops.self_healing == SelfHealing::Refuse;
+    let (owner_risks, owner_refusal) = owner::assess(deployment, &seen.surroundings.owners, refuse);
+    if let Some(message) = owner_refusal {
+        return Err(refused(Reason::SelfHealingOwner, message, now));
+    }
+    let (stored_digest, rehearsal_risk) =
+        rehearsed(deployment, &chosen.template, &seen.rehearsal, now)?;
+    let size = artifact::backup_size(deployment, &chosen.template);
+    if size > MAX_BACKUP {
+        return Err(refused(
+            Reason::TooLarge,
+            format!(
+                "Deployment {} and the template to go back to take {size} bytes, more than the {MAX_BACKUP} that a backup can hold, and nothing is rolled back without one. Use kubectl rollout undo.",
+                deployment.name()
+            ),
+            now,
+        ));
+    }
+    let mut risks: Vec<Risk> = owner_risks;
+    risks.extend(rehearsal_risk);
+    risks.extend(references::unknown(&seen.references));
+    risks.extend(risks::schema(&current, &chosen.template));
+    risks.extend(risks::mutable_tag(&current, &chosen.template));
+    risks.extend(risks::autoscaler(
+        deployment,
+        &seen.surroundings.autoscalers,
+    ));
+    risks.extend(risks::quotas(
+        deployment,
+        &chosen.template,
+        &seen.surroundings.quotas,
+    ));
+    risks.extend(risks::budgets(deployment, &seen.surroundings.budgets));
+    risks.truncate(MAX_NOTES);
+    let mut images = template::image_changes(&current, &chosen.template);
+    let mut changes = diff::changes(&current, &chosen.template);
+    let mut notes = chosen.notes;
+    shorten(&mut notes, MAX_NOTES - 2, "more revisions were skipped");
+    let hidden = images.len().saturating_sub(MAX_IMAGES);
+    images.truncate(MAX_IMAGES);
+    if hidden > 0 {
+        notes.push(format!("{hidden} more containers change their image"));
+    }
+    shorten(&mut changes, lines - 1, "more changes");
+    Ok(PlannedTarget {
+        name: deployment.name().to_owned(),
+        uid: deployment.uid().to_owned(),
+        wave: target.wave,
+        from_digest: current.digest(),
+        from_revision: chosen.from_revision,
+        to_revision: chosen.revision,
+        to_digest: chosen.template.digest(),
+        stored_digest,
+        source: chosen.source,
+        source_name: chosen.source_name,
+        source_uid: chosen.source_uid,
+        images,
+        changes,
+        notes,
+        risks,
+    })
+}
+
+/// Cuts a list, and says how much was left out.
+fn shorten(list: &mut Vec<String>, most: usize, what: &str) {
+    let unsaid = list.len().saturating_sub(most);
+    if unsaid > 0 {
+        list.truncate(most);
+        list.push(format!("{unsaid} {what}"));
+    }
+}
+
+/// What the dry run said: the digest of what would be stored if it is another, and what is not known.
+fn rehearsed(
+    deployment: &Deployment,
+    template: &Template,
+    rehearsal: &Seen<Rehearsal>,
+    now: Timestamp,
+) -> Result<(Option<String>, Option<Risk>), Outcome> {
+    let unsaid = |why: &str| Risk {
+        kind: RiskKind::DryRun,
+        message: format!(
+            "The API server could not say beforehand what it makes of the write: {}. It may still refuse or alter it.",
+            plain(why, 500).trim_end_matches('.')
+        ),
+    };
+    match rehearsal {
+        Seen::Unknown | Seen::Absent => Ok((None, Some(unsaid("it was not asked")))),
+        Seen::Found(Rehearsal::Unsaid(why)) => Ok((None, Some(unsaid(why)))),
+        Seen::Found(Rehearsal::Refused { code, message }) => Err(refused(
+            Reason::PatchRejected,
+            format!(
+                "The API server does not take the old template of Deployment {} (HTTP {code}): {}. Nothing was changed.",
+                deployment.name(),
+                plain(message, 800).trim_end_matches('.')
+            ),
+            now,
+        )),
+        Seen::Found(Rehearsal::Stored(stored)) => {
+            let digest = stored.template().digest();
+            if digest == template.digest() {
+                return Ok((None, None));
+            }
+            if digest == deployment.template().digest() {
+                return Err(refused(
+                    Reason::PatchRejected,
+                    format!(
+                        "An admission plugin or webhook turns the old template of Deployment {} back into the one that runs, so a rollback would do nothing. Nothing was changed. Find it with kubectl get mutatingwebhookconfigurations,mutatingadmissionpolicies.",
+                        deployment.name()
+                    ),
+                    now,
+                ));
+            }
+            let risk = Risk {
+                kind: RiskKind::Webhook,
+                message: "An admission plugin or webhook alters the old template on its way. What is stored is not the old version letter by letter, and gets a new ReplicaSet.".to_owned(),
+            };
+            Ok((Some(digest), Some(risk)))
+        }
+    }
+}
+
+/// Why a plan cannot be stored.
+pub fn too_large(plan: &Plan, now: Timestamp) -> Option<Outcome> {
+    let size = serde_json::to_vec(plan).map_or(usize::MAX, |bytes| bytes.len());
+    (size > MAX_PLAN).then(|| {
+        refused(
+            Reason::TooLarge,
+            format!(
+                "The plan for {} Deployments takes {size} bytes, more than the {MAX_PLAN} that a status can hold. Use several requests, each with a narrower selector or prefix.",
+                plan.targets.len()
+            ),
+            now,
+        )
+    })
+}

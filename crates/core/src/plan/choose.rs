@@ -1,0 +1,228 @@
+//! Which template one Deployment goes back to, and where that is kept.
+
+use jiff::{SignedDuration, Timestamp};
+use rollback_api::ledger::Verdict;
+use rollback_api::request::{Target, ToImage};
+use rollback_api::status::{Outcome, Source};
+use rollback_api::{Reason, RollbackPolicySpec, Word};
+
+use super::{end, refused};
+use crate::history::{Choice, History, Wish};
+use crate::ledger;
+use crate::observed::{Deployment, Seen, SeenTarget};
+use crate::template::Template;
+use crate::text::plain;
+
+/// The template that was chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chosen {
+    /// The template.
+    pub template: Template,
+    /// Where it is kept.
+    pub source: Source,
+    /// Name of the object that keeps it.
+    pub source_name: Option<String>,
+    /// UID of that object, when it is a `ReplicaSet`.
+    pub source_uid: Option<String>,
+    /// Its revision number.
+    pub revision: Option<i64>,
+    /// Number of the revision that runs.
+    pub from_revision: Option<i64>,
+    /// What the reader should know about the choice.
+    pub notes: Vec<String>,
+}
+
+/// Chooses, or says why there is nothing to do or nothing to choose.
+pub fn choose(
+    target: &Target,
+    deployment: &Deployment,
+    seen: &SeenTarget,
+    policy: Option<&RollbackPolicySpec>,
+    now: Timestamp,
+) -> Result<Chosen, Outcome> {
+    let current = deployment.template();
+    let known = ledger::evidence(seen.ledger.found(), deployment.uid());
+    let history = History::of(deployment.uid(), &seen.replica_sets, known);
+    let from_revision = history.holding(&current).and_then(|running| running.number);
+    let pick = Pick {
+        index: seen.asked,
+        deployment,
+        current: &current,
+        from_revision,
+        now,
+    };
+    if let Some(backup) = &target.to.backup {
+        return pick.from_backup(backup, &seen.kept);
+    }
+    let bad = ledger::bad_templates(
+        seen.ledger.found(),
+        deployment.uid(),
+        seen.lifted.as_deref(),
+        now,
+    );
+    let good = good_templates(seen, deployment, policy, now);
+    let choice = history.choose(Wish {
+        to: &target.to,
+        current: &current,
+        bad: &bad,
+        good: &good,
+        limit: deployment.history_limit(),
+    });
+    match (choice, &target.to.image) {
+        (Choice::None(Reason::ImageNotInHistory, _), Some(image)) if image.allow_new => {
+            pick.new_image(&history, image)
+        }
+        (choice, _) => pick.revision(choice),
+    }
+}
+
+/// Digests of the versions that are known to have been good, the one that ran last first: a rollback to them
+/// passed its checks, or each of their replicas was available for long enough.
+fn good_templates(
+    seen: &SeenTarget,
+    deployment: &Deployment,
+    policy: Option<&RollbackPolicySpec>,
+    now: Timestamp,
+) -> Vec<String> {
+    let seconds = policy.cloned().unwrap_or_default().ledger.soak_seconds;
+    let enough = SignedDuration::from_secs(i64::from(seconds));
+    ledger::evidence(seen.ledger.found(), deployment.uid())
+        .iter()
+        .rev()
+        .filter(|entry| match entry.verdict {
+            Verdict::Good => true,
+            Verdict::Bad | Verdict::Unknown => {
+                entry.first_available.is_some() && ledger::soaked(entry, now) >= enough
+            }
+        })
+        .map(|entry| entry.digest.clone())
+        .collect()
+}
+
+/// What every way to choose needs.
+struct Pick<'a> {
+    index: usize,
+    deployment: &'a Deployment,
+    current: &'a Template,
+    from_revision: Option<i64>,
+    now: Timestamp,
+}
+
+impl Pick<'_> {
+    fn refused<T>(&self, reason: Reason, message: &str) -> Result<T, Outcome> {
+        let message = format!("spec.targets[{}].{message}", self.index);
+        Err(refused(reason, message, self.now))
+    }
+
+    fn nothing_to_do<T>(&self, which: &str) -> Result<T, Outcome> {
+        Err(end(
+            Word::Succeeded,
+            Reason::NoOp,
+            format!(
+                "Deployment {} already runs {which}. Nothing was changed.",
+                self.deployment.name()
+            ),
+            self.now,
+        ))
+    }
+
+    fn revision(&self, choice: Choice) -> Result<Chosen, Outcome> {
+        match choice {
+            Choice::Revision { revision, notes } => Ok(Chosen {
+                template: revision.template.clone(),
+                source: revision.source,
+                source_name: Some(match revision.source {
+                    Source::ReplicaSet => revision.replica_set.clone(),
+                    Source::Ledger | Source::Backup | Source::NewImage => {
+                        self.deployment.name().to_owned()
+                    }
+                }),
+                source_uid: Some(revision.uid.clone()).filter(|uid| !uid.is_empty()),
+                revision: revision.number,
+                from_revision: self.from_revision,
+                notes,
+            }),
+            Choice::Current(which) => self.nothing_to_do(&which),
+            Choice::Equivalent(which) => Err(end(
+                Word::Succeeded,
+                Reason::Equivalent,
+                format!(
+                    "Deployment {} already runs {which}; the two differ only by a kubectl rollout restart. Nothing was changed.",
+                    self.deployment.name()
+                ),
+                self.now,
+            )),
+            Choice::None(reason, message) => self.refused(reason, &message),
+        }
+    }
+
+    /// The template that a Deployment had before an earlier rollback. Named is named: it may be in quarantine.
+    fn from_backup(&self, name: &str, kept: &Seen<Deployment>) -> Result<Chosen, Outcome> {
+        let shown = plain(name, 253);
+        let Some(kept) = kept.found() else {
+            return self.refused(
+                Reason::BackupNotFound,
+                &format!(
+                    "to.backup: there is no backup {shown} in this namespace. List them: kubectl get configmaps -l rollback.broxiva.com/artifact=backup."
+                ),
+            );
+        };
+        if kept.uid() != self.deployment.uid() {
+            return self.refused(
+                Reason::BackupMismatch,
+                &format!(
+                    "to.backup: {shown} is a backup of another Deployment ({}, or one that was deleted and made again). Name the backup in status.targets of the request that rolled {} back.",
+                    plain(kept.name(), 253),
+                    self.deployment.name()
+                ),
+            );
+        }
+        let template = kept.template();
+        if template == *self.current {
+            return self.nothing_to_do(&format!("what is in backup {shown}"));
+        }
+        Ok(Chosen {
+            template,
+            source: Source::Backup,
+            source_name: Some(name.to_owned()),
+            source_uid: None,
+            revision: kept.revision(),
+            from_revision: self.from_revision,
+            notes: Vec::new(),
+        })
+    }
+
+    /// What runs, with another image: only on demand, because nobody has seen this template run.
+    fn new_image(&self, history: &History, asked: &ToImage) -> Result<Chosen, Outcome> {
+        let container = match history.container_of(asked, self.current) {
+            Ok(container) => container,
+            Err(message) => return self.refused(Reason::Ambiguous, &message),
+        };
+        let Some(template) = self.current.with_image(&container, &asked.image) else {
+            return self.refused(
+                Reason::ImageNotInHistory,
+                &format!(
+                    "to.image.container: what runs has no container {}. Its containers: {}.",
+                    plain(&container, 63),
+                    self.current
+                        .images()
+                        .into_keys()
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ),
+            );
+        };
+        Ok(Chosen {
+            template,
+            source: Source::NewImage,
+            source_name: None,
+            source_uid: None,
+            revision: None,
+            from_revision: self.from_revision,
+            notes: vec![format!(
+                "no revision has this image: what runs now gets it in container {}, as kubectl set image would do",
+                plain(&container, 63)
+            )],
+        })
+    }
+}
