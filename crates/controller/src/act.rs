@@ -1,5 +1,6 @@
 //! Writes: one idempotent write for each step. What it did is learned by looking again.
 
+use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -47,20 +48,41 @@ pub enum Error {
     Prepare(#[from] serde_json::Error),
 }
 
-/// Takes the step.
-pub async fn act(
+/// How many writes are under way at the same time.
+const AT_ONCE: usize = 10;
+
+/// Takes all steps, as far as each can be taken: one that fails keeps no other from being taken. The first error is
+/// what is told.
+pub async fn act_all(
+    context: &Context,
+    request: &RollbackRequest,
+    read: &Read,
+    steps: &[Step],
+) -> Result<(), Error> {
+    let writes: Vec<_> = steps
+        .iter()
+        .map(|step| act(context, request, read, step))
+        .collect();
+    let results: Vec<Result<(), Error>> = futures::stream::iter(writes)
+        .buffered(AT_ONCE)
+        .collect()
+        .await;
+    results.into_iter().collect()
+}
+
+/// Takes one step.
+async fn act(
     context: &Context,
     request: &RollbackRequest,
     read: &Read,
     step: &Step,
 ) -> Result<(), Error> {
     match step {
-        Step::Wait { .. } | Step::Again | Step::Done => Ok(()),
         Step::Claim { deployment, ledger } | Step::Release { deployment, ledger } => {
             write_ledger(context, request, read, deployment, ledger).await
         }
         Step::BackUp(artifact) => create(context, request, artifact).await,
-        Step::Revert(write) => revert(context, request, write).await,
+        Step::Revert(write) | Step::Disown(write) => revert(context, request, write).await,
         Step::Publish(artifact) => publish(context, request, artifact).await,
         Step::DropFinalizer => drop_finalizer(context, request).await,
     }
@@ -94,10 +116,16 @@ async fn write_ledger(
         uid: spec.deployment_uid.clone(),
         ..OwnerReference::default()
     }]);
-    let written = match &read.ledger {
+    let written = match read.ledgers.get(deployment) {
         None => api.create(&post(), &ledger).await,
         Some(old) => {
             ledger.metadata.resource_version = old.resource_version();
+            // What a person wrote there is theirs.
+            ledger
+                .metadata
+                .annotations
+                .clone_from(&old.metadata.annotations);
+            ledger.metadata.labels.clone_from(&old.metadata.labels);
             api.replace(deployment, &post(), &ledger).await
         }
     };
@@ -167,7 +195,10 @@ async fn revert(context: &Context, request: &RollbackRequest, write: &Revert) ->
                 code: status.code,
                 message: status.message.clone(),
             };
-            context.remember(&uid, |memory| memory.rejection = Some(rejection));
+            let deployment = write.deployment.clone();
+            context.remember(&uid, |memory| {
+                memory.rejections.insert(deployment, rejection)
+            });
             Ok(())
         }
         Err(source) => Err(failed(source)),
@@ -176,7 +207,7 @@ async fn revert(context: &Context, request: &RollbackRequest, write: &Revert) ->
 
 /// Whether the API server understood the request and will not have it. Not found, conflict and
 /// throttling are no refusals.
-fn is_refusal(code: u16) -> bool {
+pub fn is_refusal(code: u16) -> bool {
     (400..500).contains(&code) && ![404, 408, 409, 429].contains(&code)
 }
 

@@ -34,8 +34,8 @@ pub struct Context {
 pub struct Memory {
     /// Failed passes in a row.
     pub failures: u32,
-    /// The API server's last word on the revert.
-    pub rejection: Option<Rejection>,
+    /// The API server's last word on the write to each Deployment.
+    pub rejections: HashMap<String, Rejection>,
     /// Names of the Events that were sent.
     pub told: HashSet<String>,
 }

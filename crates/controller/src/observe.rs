@@ -1,28 +1,34 @@
 //! Reads: everything a decision may look at, and nothing that changes anything.
 //!
 //! Only what the present phase needs is read, live and not from a cache, because a write may follow.
+//! Few Deployments are read by name, which is fast; many are read in one list, which is one request.
 
 mod access;
+mod find;
 pub mod guard;
+mod preflight;
 mod probe;
 mod raw;
+mod target;
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
-use rollback_api::status::PlannedTarget;
+use rollback_api::status::Plan;
 use rollback_api::{
-    POLICY_NAME, REQUEST_UID_LABEL, RevisionLedger, RollbackPolicy, RollbackRequest,
-    RollbackRequestStatus,
+    LIFT, POLICY_NAME, RevisionLedger, RollbackPolicy, RollbackRequest, RollbackRequestStatus,
 };
-use rollback_core::ledger::{Holder, holder};
-use rollback_core::observed::{Deployment, Guard, Observed, ReplicaSet, Rival, Seen};
-use rollback_core::plan::target_name;
-use rollback_core::step::Phase;
-use rollback_core::{approval, artifact, health};
+use rollback_core::observed::{Deployment, Guard, Observed, Seen, SeenTarget};
+use rollback_core::phase::{Phase, TargetPhase, due, result};
+use rollback_core::{approval, artifact};
 
 use crate::context::Context;
+
+/// Up to how many Deployments are read one by one.
+const FEW: usize = 5;
+/// How many Deployments are read at the same time.
+const AT_ONCE: usize = 10;
 
 /// A read that failed. Nothing is known then.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +57,8 @@ fn reading<T>(what: &'static str, result: kube::Result<T>) -> Result<T, Error> {
 /// Objects as they were read, for the write that may follow.
 #[derive(Debug, Default)]
 pub struct Read {
-    /// The ledger, with its `resourceVersion`.
-    pub ledger: Option<RevisionLedger>,
+    /// The ledgers with their `resourceVersion`, by the name of their Deployment.
+    pub ledgers: BTreeMap<String, RevisionLedger>,
 }
 
 /// The request as it is now; `None` when it is gone.
@@ -72,40 +78,38 @@ pub async fn observe(
     request: &RollbackRequest,
     now: Timestamp,
 ) -> Result<(Observed, Read), Error> {
-    let (Some(namespace), Some(name)) = (request.namespace(), target_name(request)) else {
-        return Ok(without_target());
-    };
+    let namespace = request.namespace().unwrap_or_default();
+    let status = request.status.clone().unwrap_or_default();
     let scope = Scope {
         context,
         request,
+        status: &status,
         namespace: &namespace,
-        name,
+        now,
     };
-    match Phase::of(&request.status.clone().unwrap_or_default()) {
-        Phase::Planning => scope.planning().await,
-        Phase::AwaitingApproval => scope.awaiting_approval().await,
-        Phase::BackingUp | Phase::Reverting => scope.writing(now).await,
-        Phase::RollingOut => scope.rolling_out().await,
-        Phase::Verifying => scope.verifying(now).await,
-        Phase::Ended => scope.ended(now).await,
+    match (Phase::of(&status), &status.plan) {
+        (Phase::Planning, _) | (_, None) => scope.planning().await,
+        (
+            Phase::AwaitingApproval
+            | Phase::BackingUp
+            | Phase::Reverting
+            | Phase::RollingOut
+            | Phase::Verifying
+            | Phase::Restoring,
+            Some(plan),
+        ) => scope.working(plan).await,
+        (Phase::Ended, Some(plan)) => scope.ended(plan).await,
     }
 }
 
-/// A request that names no single Deployment is refused without looking at any.
-fn without_target() -> (Observed, Read) {
-    let observed = Observed {
-        deployment: Seen::Absent,
-        ..Observed::default()
-    };
-    (observed, Read::default())
-}
-
-/// One request and its Deployment.
+/// One request in one pass.
+#[derive(Clone, Copy)]
 struct Scope<'a> {
     context: &'a Context,
     request: &'a RollbackRequest,
+    status: &'a RollbackRequestStatus,
     namespace: &'a str,
-    name: &'a str,
+    now: Timestamp,
 }
 
 impl Scope<'_> {
@@ -114,149 +118,167 @@ impl Scope<'_> {
     }
 
     async fn planning(&self) -> Result<(Observed, Read), Error> {
-        let (opted_in, policy, ledger, deployment) = futures::try_join!(
+        if self.status.outcome.is_some() {
+            // It ended before there was a plan: nothing is owed to any Deployment.
+            return Ok((Observed::default(), Read::default()));
+        }
+        let (opted_in, policy, (targets, read)) = futures::try_join!(
             access::opted_in(&self.context.client, self.namespace),
             self.policy(),
-            self.ledger(),
-            self.deployment(),
+            find::targets(self),
         )?;
-        let replica_sets = match deployment.found() {
-            Some(deployment) => self.history(deployment).await?,
-            None => Vec::new(),
-        };
-        let observed = Observed {
+        let mut observed = Observed {
             opted_in: Seen::Found(opted_in),
             policy,
             guard: self.context.guard.seen(),
-            ledger: spec_of(ledger.as_ref()),
-            deployment,
-            replica_sets,
+            targets,
             ..Observed::default()
         };
-        Ok((observed, Read { ledger }))
-    }
-
-    async fn awaiting_approval(&self) -> Result<(Observed, Read), Error> {
-        let (policy, deployment, replica_sets, guard) = futures::try_join!(
-            self.policy(),
-            self.deployment(),
-            self.planned_replica_set(),
-            self.guard(),
-        )?;
-        let observed = Observed {
-            policy,
-            deployment,
-            replica_sets,
-            guard,
-            ..Observed::default()
-        };
-        Ok((observed, Read::default()))
-    }
-
-    async fn writing(&self, now: Timestamp) -> Result<(Observed, Read), Error> {
-        let deployment = self.deployment().await?;
-        if self.has_old_template(&deployment) {
-            // The write is done; nothing else matters any more.
-            let observed = Observed {
-                deployment,
-                ..Observed::default()
-            };
-            return Ok((observed, Read::default()));
-        }
-        let (policy, ledger, replica_sets, access, backup) = futures::try_join!(
-            self.policy(),
-            self.ledger(),
-            self.planned_replica_set(),
-            access::access(
-                &self.context.client,
-                self.request,
-                self.namespace,
-                self.name
-            ),
-            self.artifact(artifact::backup_name(self.request, self.name), now),
-        )?;
-        let rejection = self.request.uid().and_then(|uid| {
-            self.context
-                .remember(&uid, |memory| memory.rejection.clone())
-        });
-        let mut observed = Observed {
-            policy,
-            guard: self.context.guard.seen(),
-            ledger: spec_of(ledger.as_ref()),
-            deployment,
-            replica_sets,
-            access: Seen::Found(access),
-            backup,
-            rejection,
-            ..Observed::default()
-        };
-        observed.rival = self.rival(&observed).await?;
-        Ok((observed, Read { ledger }))
-    }
-
-    /// The `ReplicaSet` of the plan is nearly always the one that runs; the whole history is read only
-    /// when it is not.
-    async fn rolling_out(&self) -> Result<(Observed, Read), Error> {
-        let (deployment, mut replica_sets) =
-            futures::try_join!(self.deployment(), self.planned_replica_set())?;
-        let holds = |set: &ReplicaSet| {
-            let planned = self.planned();
-            !set.is_deleting()
-                && planned.is_some_and(|target| set.template().digest() == target.to_digest)
-        };
-        if let Some(deployment) = deployment
-            .found()
-            .filter(|_| !replica_sets.iter().any(holds))
-        {
-            replica_sets = self.history(deployment).await?;
-        }
-        let observed = Observed {
-            deployment,
-            replica_sets,
-            ..Observed::default()
-        };
-        Ok((observed, Read::default()))
-    }
-
-    async fn verifying(&self, now: Timestamp) -> Result<(Observed, Read), Error> {
-        let (mut observed, read) = self.rolling_out().await?;
-        let status = self.request.status.clone().unwrap_or_default();
-        if let Some((checks, replica_set)) = due_checks(&status, &observed, now) {
-            let pods = probe::pods(&self.context.client, self.namespace, &replica_set).await?;
-            observed.readings = probe::ask(self.context, &checks, &pods, now).await;
+        if opted_in {
+            preflight::all(self, &mut observed).await?;
         }
         Ok((observed, read))
     }
 
-    async fn ended(&self, now: Timestamp) -> Result<(Observed, Read), Error> {
-        let status = self.request.status.clone().unwrap_or_default();
-        let (Some(outcome), Some(_)) = (&status.outcome, &status.plan) else {
+    async fn working(&self, plan: &Plan) -> Result<(Observed, Read), Error> {
+        let unwritten = |index: usize| {
+            let progress = self.status.targets.get(index);
+            progress.is_some_and(|progress| !TargetPhase::of(self.status, progress).is_written())
+        };
+        let (policy, guard) = futures::try_join!(self.policy(), self.guard())?;
+        let mut observed = Observed {
+            policy,
+            guard,
+            targets: vec![SeenTarget::default(); plan.targets.len()],
+            ..Observed::default()
+        };
+        let mut indices = due(plan, self.status, self.request.rollout().parallelism);
+        let awaiting = !approval::suffices(plan, &self.status.approvals);
+        if awaiting && plan.targets.len() <= FEW {
+            let others = (0..plan.targets.len()).filter(|index| unwritten(*index));
+            indices.extend(
+                others
+                    .filter(|index| !indices.contains(index))
+                    .collect::<Vec<_>>(),
+            );
+        } else if awaiting {
+            self.waiting(plan, &mut observed).await?;
+            indices.retain(|index| !unwritten(*index));
+        }
+        let everywhere = if awaiting || indices.len() <= 1 {
+            access::Everywhere::Unasked
+        } else {
+            access::everywhere(&self.context.client, self.request, self.namespace).await?
+        };
+        let reads: Vec<_> = indices
+            .iter()
+            .map(|index| self.target(plan, *index, awaiting, &everywhere))
+            .collect();
+        let mut read = Read::default();
+        let mut results = all_of(reads).await?.into_iter();
+        for index in indices {
+            if let Some((seen, ledger)) = results.next() {
+                read.ledgers
+                    .extend(ledger.map(|ledger| (seen.name.clone(), ledger)));
+                observed.targets[index] = seen;
+            }
+        }
+        Ok((observed, read))
+    }
+
+    /// Many Deployments that wait for people: one list tells which of them still run what is bad.
+    async fn waiting(&self, plan: &Plan, observed: &mut Observed) -> Result<(), Error> {
+        let listed = raw::deployments(&self.client(), self.namespace).await;
+        let mut by_name: BTreeMap<String, Deployment> = reading("the Deployments", listed)?
+            .into_iter()
+            .map(|deployment| (deployment.name().to_owned(), deployment))
+            .collect();
+        for (seen, target) in observed.targets.iter_mut().zip(&plan.targets) {
+            seen.name.clone_from(&target.name);
+            seen.deployment = by_name
+                .remove(&target.name)
+                .map_or(Seen::Absent, Seen::Found);
+        }
+        Ok(())
+    }
+
+    async fn ended(&self, plan: &Plan) -> Result<(Observed, Read), Error> {
+        let Some(outcome) = &self.status.outcome else {
             return Ok((Observed::default(), Read::default()));
         };
         let incident = async {
-            if status.incident.is_some() {
+            if self.status.incident.is_some() {
                 return Ok(Seen::Unknown);
             }
-            self.artifact(artifact::incident_name(self.request, outcome), now)
+            self.artifact(artifact::incident_name(self.request, outcome))
                 .await
         };
-        let (ledger, incident) = futures::try_join!(self.ledger(), incident)?;
+        let (ledgers, incident, deployments) =
+            futures::try_join!(self.ledgers(plan), incident, self.disowned(plan))?;
+        let mut deployments = deployments.into_iter();
+        let targets = plan
+            .targets
+            .iter()
+            .map(|target| SeenTarget {
+                name: target.name.clone(),
+                ledger: spec_of(ledgers.get(&target.name)),
+                deployment: deployments.next().unwrap_or_default(),
+                rejection: self.rejection(&target.name),
+                ..SeenTarget::default()
+            })
+            .collect();
         let observed = Observed {
-            ledger: spec_of(ledger.as_ref()),
+            targets,
             incident,
             ..Observed::default()
         };
-        Ok((observed, Read { ledger }))
+        Ok((observed, Read { ledgers }))
+    }
+
+    /// The Deployments whose fields are to be given up, when the rules ask for that.
+    async fn disowned(&self, plan: &Plan) -> Result<Vec<Seen<Deployment>>, Error> {
+        if !plan.rules.release_ownership {
+            return Ok(Vec::new());
+        }
+        let read = |index: usize| async move {
+            let succeeded = self.status.targets.get(index).and_then(result);
+            match (succeeded, plan.targets.get(index)) {
+                (Some(_), Some(target)) => self.deployment(&target.name).await,
+                (Some(_) | None, _) => Ok(Seen::Unknown),
+            }
+        };
+        all_of((0..plan.targets.len()).map(read).collect()).await
+    }
+
+    /// The ledgers of the plan.
+    async fn ledgers(&self, plan: &Plan) -> Result<BTreeMap<String, RevisionLedger>, Error> {
+        if plan.targets.len() > FEW {
+            return self.all_ledgers().await;
+        }
+        let reads: Vec<_> = plan
+            .targets
+            .iter()
+            .map(|target| self.ledger(&target.name))
+            .collect();
+        let found = all_of(reads).await?.into_iter().flatten();
+        Ok(found.map(|ledger| (ledger.name_any(), ledger)).collect())
+    }
+
+    async fn all_ledgers(&self) -> Result<BTreeMap<String, RevisionLedger>, Error> {
+        let api: Api<RevisionLedger> = Api::namespaced(self.client(), self.namespace);
+        let listed = reading(
+            "the RevisionLedgers",
+            api.list(&kube::api::ListParams::default()).await,
+        )?;
+        Ok(listed
+            .into_iter()
+            .map(|ledger| (ledger.name_any(), ledger))
+            .collect())
     }
 
     /// The guard as the watches see it; as it is now when an approval is about to be counted.
     async fn guard(&self) -> Result<Guard, Error> {
-        let counted = self
-            .request
-            .status
-            .as_ref()
-            .map(|status| status.approvals.as_slice());
-        if approval::is_pending(self.request, counted.unwrap_or_default()) {
+        if approval::is_pending(self.request, &self.status.approvals) {
             return self.context.guard.confirmed(&self.context.client).await;
         }
         Ok(self.context.guard.seen())
@@ -268,103 +290,31 @@ impl Scope<'_> {
         Ok(policy.map_or(Seen::Absent, |policy| Seen::Found(policy.spec)))
     }
 
-    async fn ledger(&self) -> Result<Option<RevisionLedger>, Error> {
+    async fn ledger(&self, name: &str) -> Result<Option<RevisionLedger>, Error> {
         let api: Api<RevisionLedger> = Api::namespaced(self.client(), self.namespace);
-        reading("the RevisionLedger", api.get_opt(self.name).await)
+        reading("the RevisionLedger", api.get_opt(name).await)
     }
 
-    async fn deployment(&self) -> Result<Seen<Deployment>, Error> {
-        let found = raw::deployment(&self.client(), self.namespace, self.name).await;
+    async fn deployment(&self, name: &str) -> Result<Seen<Deployment>, Error> {
+        let found = raw::deployment(&self.client(), self.namespace, name).await;
         Ok(reading("the Deployment", found)?.map_or(Seen::Absent, Seen::Found))
     }
+}
 
-    /// The `ReplicaSets` that the Deployment's selector finds.
-    async fn history(&self, deployment: &Deployment) -> Result<Vec<ReplicaSet>, Error> {
-        let sets = raw::replica_sets(&self.client(), self.namespace, deployment).await;
-        reading("the ReplicaSets", sets)
-    }
-
-    /// The `ReplicaSet` of the plan, if it is still there.
-    async fn planned_replica_set(&self) -> Result<Vec<ReplicaSet>, Error> {
-        let Some(target) = self.planned() else {
-            return Ok(Vec::new());
-        };
-        let set = raw::replica_set(&self.client(), self.namespace, &target.replica_set).await;
-        Ok(reading("the ReplicaSet of the plan", set)?
-            .into_iter()
-            .collect())
-    }
-
-    fn planned(&self) -> Option<&PlannedTarget> {
-        let plan = self.request.status.as_ref()?.plan.as_ref()?;
-        plan.targets.first()
-    }
-
-    fn has_old_template(&self, deployment: &Seen<Deployment>) -> bool {
-        deployment
-            .found()
-            .zip(self.planned())
-            .is_some_and(|(deployment, target)| deployment.template().digest() == target.to_digest)
-    }
-
-    /// Whether a ConfigMap of ours is there.
-    async fn artifact(&self, name: String, now: Timestamp) -> Result<Seen<Timestamp>, Error> {
-        let api: Api<ConfigMap> = Api::namespaced(self.client(), self.namespace);
-        let found: Option<PartialObjectMeta<ConfigMap>> =
-            reading("a ConfigMap", api.get_metadata_opt(&name).await)?;
-        match found {
-            None => Ok(Seen::Absent),
-            Some(found) if found.labels().get(REQUEST_UID_LABEL) == self.request.uid().as_ref() => {
-                Ok(Seen::Found(now))
-            }
-            Some(_) => Err(Error::Squatted(name)),
-        }
-    }
-
-    /// Another request that holds the claim.
-    async fn rival(&self, observed: &Observed) -> Result<Seen<Rival>, Error> {
-        let deployment_uid = observed.deployment.found().map_or("", Deployment::uid);
-        let uid = self.request.uid().unwrap_or_default();
-        let Holder::Other(claim) = holder(observed.ledger.found(), deployment_uid, &uid) else {
-            return Ok(Seen::Unknown);
-        };
-        let api: Api<RollbackRequest> = Api::namespaced(self.client(), self.namespace);
-        let rival = reading(
-            "the RollbackRequest that holds the claim",
-            api.get_opt(&claim.request).await,
-        )?;
-        Ok(rival
-            .filter(|rival| rival.uid().as_ref() == Some(&claim.request_uid))
-            .map_or(Seen::Absent, |rival| {
-                let ended = rival
-                    .status
-                    .as_ref()
-                    .is_some_and(|status| status.outcome.is_some());
-                Seen::Found(Rival {
-                    name: claim.request.clone(),
-                    active: !ended,
-                })
-            }))
-    }
+/// Makes reads, some at the same time, and gives what they found in their order.
+async fn all_of<T>(reads: Vec<impl Future<Output = Result<T, Error>>>) -> Result<Vec<T>, Error> {
+    use futures::{StreamExt, TryStreamExt};
+    futures::stream::iter(reads)
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await
 }
 
 fn spec_of(ledger: Option<&RevisionLedger>) -> Seen<rollback_api::RevisionLedgerSpec> {
     ledger.map_or(Seen::Absent, |ledger| Seen::Found(ledger.spec.clone()))
 }
 
-/// The checks that are due, and the `ReplicaSet` whose pods they ask.
-fn due_checks(
-    status: &RollbackRequestStatus,
-    observed: &Observed,
-    now: Timestamp,
-) -> Option<(Vec<rollback_api::policy::HttpCheck>, ReplicaSet)> {
-    let plan = status.plan.as_ref()?;
-    let (target, progress) = (plan.targets.first()?, status.targets.first()?);
-    let checks: Vec<_> = health::due(&plan.rules, progress.verification.as_ref()?, now)
-        .cloned()
-        .collect();
-    let replica_set = observed.replica_sets.iter().find(|set| {
-        set.controller_uid() == Some(&target.uid) && set.template().digest() == target.to_digest
-    })?;
-    (!checks.is_empty()).then(|| (checks, replica_set.clone()))
+/// The template whose quarantine somebody lifted.
+fn lifted(ledger: Option<&RevisionLedger>) -> Option<String> {
+    ledger?.annotations().get(LIFT).cloned()
 }

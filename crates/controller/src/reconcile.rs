@@ -6,12 +6,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::decide::decide;
-use rollback_core::plan::target_name;
-use rollback_core::step::{Decision, Step};
+use rollback_core::step::{self, Decision, Step};
 
 use crate::context::Context;
 use crate::{act, observe, tell};
@@ -177,32 +175,36 @@ fn is_over(request: &RollbackRequest) -> bool {
 async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Error> {
     let now = Timestamp::now();
     let (observed, read) = observe::observe(context, request, now).await?;
-    let Decision { status, step } = decide(request, &observed, now);
+    let Decision {
+        status,
+        steps,
+        next,
+    } = decide(request, &observed, now);
     let committed = commit(context, request, &status).await?;
-    look_after(context, request, &step);
+    if matches!(next, step::Next::Wait { .. }) {
+        context.watches.keep(request, &status);
+    }
     // Nobody looks at a request again that has been let go, so it is told about before.
-    let last = matches!(step, Step::DropFinalizer);
+    let last = steps.contains(&Step::DropFinalizer);
     if last {
         tell::tell(context, request, &status, now).await;
     }
-    let result = act::act(context, &committed, &read, &step).await;
+    let result = act::act_all(context, &committed, &read, &steps).await;
     if !last {
         tell::tell(context, request, &status, now).await;
     }
     result?;
-    if let (Step::DropFinalizer | Step::Done, Some(uid)) = (&step, request.uid()) {
-        context.forget(&uid);
+    match next {
+        step::Next::Again => Ok(Next::Pass(Box::new(committed))),
+        // What was written has to be looked at.
+        step::Next::Wait { .. } if !steps.is_empty() => Ok(Next::Pass(Box::new(committed))),
+        step::Next::Wait { until: Some(until) } => Ok(Next::At(until)),
+        step::Next::Wait { until: None } => Ok(Next::Change),
+        step::Next::Done => {
+            context.forget(&request.uid().unwrap_or_default());
+            Ok(Next::Change)
+        }
     }
-    Ok(match step {
-        Step::Wait { until: Some(until) } => Next::At(until),
-        Step::Wait { until: None } | Step::DropFinalizer | Step::Done => Next::Change,
-        Step::Again
-        | Step::Claim { .. }
-        | Step::BackUp(_)
-        | Step::Revert(_)
-        | Step::Publish(_)
-        | Step::Release { .. } => Next::Pass(Box::new(committed)),
-    })
 }
 
 /// Writes the status if it differs. The `resourceVersion` that was read is the fence: whoever decided
@@ -260,20 +262,6 @@ fn report_end(context: &Context, request: &RollbackRequest, status: &RollbackReq
         reason = outcome.reason.as_str(),
         "a request ended"
     );
-}
-
-/// Watches the Deployment for as long as the request waits for it.
-fn look_after(context: &Context, request: &RollbackRequest, step: &Step) {
-    let (Step::Wait { .. }, Some(deployment), Some(uid)) =
-        (step, target_name(request), request.uid())
-    else {
-        return;
-    };
-    let namespace = request.namespace().unwrap_or_default();
-    let reference = ObjectRef::from_obj(request);
-    context
-        .watches
-        .start(&uid, reference, &namespace, deployment);
 }
 
 #[cfg(test)]

@@ -1,18 +1,24 @@
-//! Watches of single Deployments, for as long as a request works on them. There is no watch on all
-//! Deployments: what is not being rolled back costs nothing.
+//! Watches of what requests wait for, for as long as they do. There is no watch on all Deployments or
+//! pods of the cluster: what is not being rolled back costs nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Debug;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client};
-use rollback_api::RollbackRequest;
+use kube::{Api, Client, Resource, ResourceExt};
+use rollback_api::status::Source;
+use rollback_api::{POD_TEMPLATE_HASH, RollbackRequest, RollbackRequestStatus};
+use rollback_core::phase::TargetPhase;
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
@@ -22,27 +28,82 @@ pub const WATCH_SECONDS: u32 = 60;
 /// How long to wait after a change before the next is told: a rollout changes its Deployment many
 /// times a second.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The same for a request with many Deployments, of which some change all the time.
+const PAUSE_OF_MANY: Duration = Duration::from_secs(1);
+/// Up to how many Deployments are watched one by one.
+const FEW: usize = 5;
+
+/// One thing that is watched for a request.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Watched {
+    /// One Deployment.
+    Deployment(String),
+    /// These Deployments, out of all in the namespace.
+    Deployments(BTreeSet<String>),
+    /// The pods with this hash.
+    Pods(String),
+}
+
+/// What a request with this status waits for.
+fn wanted(status: &RollbackRequestStatus) -> BTreeSet<Watched> {
+    let (Some(plan), None) = (&status.plan, &status.outcome) else {
+        return BTreeSet::new();
+    };
+    let open: Vec<_> = plan
+        .targets
+        .iter()
+        .zip(&status.targets)
+        .map(|(target, progress)| (target, TargetPhase::of(status, progress)))
+        .filter(|(_, phase)| *phase != TargetPhase::Ended)
+        .collect();
+    let names = open.iter().map(|(target, _)| target.name.clone());
+    let deployments: BTreeSet<Watched> = if plan.targets.len() <= FEW {
+        names.map(Watched::Deployment).collect()
+    } else {
+        // The same set to the end, so that the watch is not made anew whenever one has ended.
+        let all = plan.targets.iter().map(|target| target.name.clone());
+        BTreeSet::from([Watched::Deployments(all.collect())])
+    };
+    let pods = open
+        .iter()
+        .filter(|(target, phase)| {
+            *phase == TargetPhase::RollingOut && target.source == Source::ReplicaSet
+        })
+        .filter_map(|(target, _)| {
+            let set = target.source_name.as_deref()?;
+            let hash = set.strip_prefix(&target.name)?.strip_prefix('-')?;
+            Some(Watched::Pods(hash.to_owned()))
+        });
+    deployments.into_iter().chain(pods).collect()
+}
 
 /// Whether a request should look again. The end of the list counts, however empty it is: the
 /// Deployment may have gone between the read that led to this watch and its beginning.
-fn is_news<K>(event: &Result<Event<K>, watcher::Error>) -> bool {
+fn is_news<K: Resource<DynamicType = ()>>(
+    event: &Result<Event<PartialObjectMeta<K>>, watcher::Error>,
+    names: Option<&BTreeSet<String>>,
+) -> bool {
+    let is_meant = |object: &PartialObjectMeta<K>| {
+        names.is_none_or(|names| names.contains(object.name_any().as_str()))
+    };
     match event {
-        Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => true,
+        Ok(Event::InitDone) => true,
+        Ok(Event::Apply(object) | Event::Delete(object)) => is_meant(object),
         Ok(Event::Init | Event::InitApply(_)) | Err(_) => false,
     }
 }
 
 /// Whether there was news within this time; `None` when there will never be any again.
-async fn news_during<K>(
+async fn news_during(
     time: Duration,
-    events: &mut (impl Stream<Item = Result<Event<K>, watcher::Error>> + Unpin),
+    news: &mut (impl Stream<Item = bool> + Unpin),
 ) -> Option<bool> {
-    let mut news = false;
+    let mut any = false;
     let mut over = std::pin::pin!(tokio::time::sleep(time));
     loop {
         tokio::select! {
-            () = &mut over => return Some(news),
-            event = events.next() => news |= is_news(&event?),
+            () = &mut over => return Some(any),
+            next = news.next() => any |= next?,
         }
     }
 }
@@ -51,7 +112,7 @@ async fn news_during<K>(
 pub struct Watches {
     client: Client,
     changed: UnboundedSender<ObjectRef<RollbackRequest>>,
-    running: Mutex<HashMap<String, AbortHandle>>,
+    running: Mutex<HashMap<String, HashMap<Watched, AbortHandle>>>,
 }
 
 impl Watches {
@@ -64,55 +125,110 @@ impl Watches {
         }
     }
 
-    /// Looks after a Deployment for a request, if nobody does yet.
-    pub fn start(
+    /// Looks after what a request with this status waits for, and no longer after what it does not wait for any
+    /// more.
+    pub fn keep(&self, request: &RollbackRequest, status: &RollbackRequestStatus) {
+        let Some(uid) = request.uid() else { return };
+        let wanted = wanted(status);
+        let pause = if status.targets.len() > FEW {
+            PAUSE_OF_MANY
+        } else {
+            PAUSE
+        };
+        let mut all = self.locked();
+        let running = all.entry(uid).or_default();
+        running.retain(|watched, task| {
+            let keep = wanted.contains(watched);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+        for watched in wanted {
+            if !running.contains_key(&watched) {
+                let task = self.start(request, &watched, pause);
+                running.insert(watched, task);
+            }
+        }
+    }
+
+    fn start(&self, request: &RollbackRequest, watched: &Watched, pause: Duration) -> AbortHandle {
+        let namespace = request.namespace().unwrap_or_default();
+        let reference = ObjectRef::from_obj(request);
+        match watched {
+            Watched::Deployment(name) => {
+                let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+                self.follow::<Deployment>(reference, &namespace, only, None, pause)
+            }
+            Watched::Deployments(names) => {
+                let all = watcher::Config::default();
+                self.follow::<Deployment>(reference, &namespace, all, Some(names.clone()), pause)
+            }
+            Watched::Pods(hash) => {
+                let labelled =
+                    watcher::Config::default().labels(&format!("{POD_TEMPLATE_HASH}={hash}"));
+                self.follow::<Pod>(reference, &namespace, labelled, None, pause)
+            }
+        }
+    }
+
+    fn follow<K>(
         &self,
-        uid: &str,
         request: ObjectRef<RollbackRequest>,
         namespace: &str,
-        deployment: &str,
-    ) {
-        let mut running = self.locked();
-        if running.contains_key(uid) {
-            return;
-        }
-        let api: Api<PartialObjectMeta<Deployment>> =
-            Api::namespaced(self.client.clone(), namespace);
-        let only = watcher::Config::default()
-            .fields(&format!("metadata.name={deployment}"))
-            .timeout(WATCH_SECONDS);
+        config: watcher::Config,
+        names: Option<BTreeSet<String>>,
+        pause: Duration,
+    ) -> AbortHandle
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
+    {
+        let api: Api<PartialObjectMeta<K>> = Api::namespaced(self.client.clone(), namespace);
         let changed = self.changed.clone();
         let task = tokio::spawn(async move {
-            let mut events = watcher(api, only).default_backoff().boxed();
-            let mut news = false;
+            let mut news = watcher(api, config.timeout(WATCH_SECONDS))
+                .default_backoff()
+                .map(|event| is_news(&event, names.as_ref()))
+                .boxed();
+            let mut any = false;
             loop {
-                if news {
+                if any {
                     if changed.send(request.clone()).is_err() {
                         return;
                     }
-                    let Some(more) = news_during(PAUSE, &mut events).await else {
+                    let Some(more) = news_during(pause, &mut news).await else {
                         return;
                     };
-                    news = more;
+                    any = more;
                 } else {
-                    let Some(event) = events.next().await else {
+                    let Some(next) = news.next().await else {
                         return;
                     };
-                    news = is_news(&event);
+                    any = next;
                 }
             }
         });
-        running.insert(uid.to_owned(), task.abort_handle());
+        task.abort_handle()
     }
 
-    /// Ends the watch of a request.
+    /// Ends the watches of a request.
     pub fn stop(&self, uid: &str) {
-        if let Some(task) = self.locked().remove(uid) {
+        for task in self
+            .locked()
+            .remove(uid)
+            .into_iter()
+            .flat_map(HashMap::into_values)
+        {
             task.abort();
         }
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashMap<String, AbortHandle>> {
+    fn locked(&self) -> MutexGuard<'_, HashMap<String, HashMap<Watched, AbortHandle>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -19,12 +19,35 @@ struct Question<'a> {
     what: String,
 }
 
-/// Asks for the requester and each approver.
+/// Whether everybody involved may patch all Deployments of the namespace, so that nobody has to be asked about each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Everywhere {
+    /// All of them may.
+    Allowed,
+    /// Somebody may not; perhaps some Deployments by name.
+    NotAll,
+    /// It is about one Deployment only.
+    Unasked,
+}
+
+/// Asks without naming a Deployment.
+pub async fn everywhere(
+    client: &Client,
+    request: &RollbackRequest,
+    namespace: &str,
+) -> Result<Everywhere, Error> {
+    Ok(match access(client, request, namespace, None).await? {
+        Access::Allowed => Everywhere::Allowed,
+        Access::Denied { .. } => Everywhere::NotAll,
+    })
+}
+
+/// Asks for the requester and each approver; about all Deployments without a name.
 pub async fn access(
     client: &Client,
     request: &RollbackRequest,
     namespace: &str,
-    deployment: &str,
+    deployment: Option<&str>,
 ) -> Result<Access, Error> {
     let approvals = request
         .status
@@ -74,15 +97,18 @@ pub async fn opted_in(client: &Client, namespace: &str) -> Result<bool, Error> {
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
-fn patch<'a>(who: &'a Identity, namespace: &str, deployment: &str) -> Question<'a> {
+fn patch<'a>(who: &'a Identity, namespace: &str, deployment: Option<&str>) -> Question<'a> {
     let attributes = ResourceAttributes {
-        name: Some(deployment.to_owned()),
+        name: deployment.map(str::to_owned),
         ..attributes("apps", "deployments", "patch", namespace)
     };
     Question {
         who,
         attributes,
-        what: format!("patch deployments.apps/{deployment}"),
+        what: deployment.map_or_else(
+            || "patch deployments.apps".to_owned(),
+            |name| format!("patch deployments.apps/{name}"),
+        ),
     }
 }
 

@@ -29,15 +29,58 @@ pub async fn replica_set(
     Ok(get(client, url, name).await?.map(ReplicaSet))
 }
 
-async fn get(client: &Client, url: String, name: &str) -> kube::Result<Option<Value>> {
+/// One object as it is served, or `None`.
+pub async fn get(client: &Client, url: String, name: &str) -> kube::Result<Option<Value>> {
     let request = Request::new(url)
         .get(name, &GetParams::default())
         .map_err(kube::Error::BuildRequest)?;
-    match client.request::<Value>(request).await {
+    found(client.request::<Value>(request).await)
+}
+
+/// The metadata of one object, or `None`: for what is only asked whether it is there.
+pub async fn get_metadata(client: &Client, url: String, name: &str) -> kube::Result<Option<Value>> {
+    let request = Request::new(url)
+        .get_metadata(name, &GetParams::default())
+        .map_err(kube::Error::BuildRequest)?;
+    found(client.request::<Value>(request).await)
+}
+
+fn found(result: kube::Result<Value>) -> kube::Result<Option<Value>> {
+    match result {
         Ok(found) => Ok(Some(found)),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// All Deployments of the namespace.
+pub async fn deployments(client: &Client, namespace: &str) -> kube::Result<Vec<Deployment>> {
+    let url = v1::Deployment::url_path(&(), Some(namespace));
+    let listed = list(client, url, &ListParams::default()).await?;
+    Ok(listed.into_iter().map(Deployment).collect())
+}
+
+/// All `ReplicaSets` of the namespace.
+pub async fn all_replica_sets(client: &Client, namespace: &str) -> kube::Result<Vec<ReplicaSet>> {
+    let url = v1::ReplicaSet::url_path(&(), Some(namespace));
+    let listed = list(client, url, &ListParams::default()).await?;
+    Ok(listed.into_iter().map(ReplicaSet).collect())
+}
+
+/// Objects as they are served.
+pub async fn list(
+    client: &Client,
+    url: String,
+    parameters: &ListParams,
+) -> kube::Result<Vec<Value>> {
+    let request = Request::new(url)
+        .list(parameters)
+        .map_err(kube::Error::BuildRequest)?;
+    let mut list = client.request::<Value>(request).await?;
+    Ok(match list.get_mut("items").map(Value::take) {
+        Some(Value::Array(items)) => items,
+        Some(_) | None => Vec::new(),
+    })
 }
 
 /// The `ReplicaSets` that the Deployment's selector finds, whoever controls them.
@@ -50,14 +93,8 @@ pub async fn replica_sets(
         return Ok(Vec::new());
     };
     let url = v1::ReplicaSet::url_path(&(), Some(namespace));
-    let request = Request::new(url)
-        .list(&ListParams::default().labels_from(&selector))
-        .map_err(kube::Error::BuildRequest)?;
-    let mut list = client.request::<Value>(request).await?;
-    Ok(match list.get_mut("items").map(Value::take) {
-        Some(Value::Array(items)) => items.into_iter().map(ReplicaSet).collect(),
-        Some(_) | None => Vec::new(),
-    })
+    let listed = list(client, url, &ListParams::default().labels_from(&selector)).await?;
+    Ok(listed.into_iter().map(ReplicaSet).collect())
 }
 
 fn selector(deployment: &Deployment) -> Option<Selector> {

@@ -180,12 +180,20 @@ fn disown(
         return None;
     }
     let version = deployment.0.pointer("/metadata/resourceVersion")?;
-    Some(Step::Disown(Revert {
-        deployment: target.name.clone(),
-        patch: json!([
-            {"op": "test", "path": "/metadata/resourceVersion", "value": version},
-            {"op": "test", "path": format!("/metadata/managedFields/{ours}/manager"), "value": FIELD_MANAGER},
-            {"op": "remove", "path": format!("/metadata/managedFields/{ours}")},
-        ]),
-    }))
+    let patch = json!([
+        {"op": "test", "path": "/metadata/resourceVersion", "value": version},
+        {"op": "test", "path": format!("/metadata/managedFields/{ours}/manager"), "value": FIELD_MANAGER},
+        {"op": "remove", "path": format!("/metadata/managedFields/{ours}")},
+    ]);
+    // Refused as it is, it would be refused again.
+    let refused = seen
+        .rejection
+        .as_ref()
+        .is_some_and(|last| last.patch == patch);
+    (!refused).then(|| {
+        Step::Disown(Revert {
+            deployment: target.name.clone(),
+            patch,
+        })
+    })
 }

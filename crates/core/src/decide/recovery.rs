@@ -1,6 +1,6 @@
 //! From the revert to the end of a target: the rollout, the checks, and a while of watching.
 
-use rollback_api::status::{Outcome, RolloutStatus, TargetStatus};
+use rollback_api::status::{Outcome, RolloutStatus, Source, TargetStatus};
 use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, Word};
 
 use super::{Scope, Turn};
@@ -10,6 +10,9 @@ use crate::plan::end;
 use crate::rollout::{self, Counts, Rollout};
 use crate::text::plain;
 use crate::time;
+
+/// How often pods are looked at that nothing announces.
+const UNWATCHED_SECONDS: i64 = 5;
 
 /// Stores that the Deployment has the old template, and from when its time counts.
 pub(super) fn reverted(scope: Scope, deployment: &Deployment, progress: &mut TargetStatus) -> Turn {
@@ -54,7 +57,10 @@ pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
         Rollout::InProgress(counts, message) => {
             count(progress, counts);
             let until = rollout::wake(&scope.seen.deployment, progress, &scope.plan.rules, now);
-            Turn::wait(until, message)
+            // The pods of a version without a known ReplicaSet are not watched.
+            let unwatched = scope.target.source != Source::ReplicaSet;
+            let soon = unwatched.then(|| time::after(now, UNWATCHED_SECONDS));
+            Turn::wait(until.into_iter().chain(soon).min(), message)
         }
         Rollout::Empty(counts) => {
             count(progress, counts);

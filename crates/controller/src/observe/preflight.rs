@@ -1,0 +1,267 @@
+//! What has to be known before a plan is made: whether what the old template refers to is there, what the API server
+//! would make of the write, and who else works on the Deployment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::apps::v1::Deployment as TypedDeployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, PersistentVolumeClaim, ResourceQuota, Secret, ServiceAccount,
+};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
+use kube::Resource;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::core::Request;
+use rollback_api::FIELD_MANAGER;
+use rollback_core::observed::{Deployment, Observed, Rehearsal, Seen, Surroundings};
+use rollback_core::owner::{self, Owner};
+use rollback_core::plan::{Prospect, prospect};
+use rollback_core::references::{Presence, Reference, ReferenceKind};
+use rollback_core::template::Template;
+use serde_json::Value;
+
+use super::{Error, Scope, all_of, raw};
+use crate::act::is_refusal;
+
+/// A reference, and whether what it names is there.
+pub type Checked = (Reference, Presence);
+
+/// Completes what was found with all that a plan looks at.
+pub async fn all(scope: &Scope<'_>, observed: &mut Observed) -> Result<(), Error> {
+    backups(scope, observed).await?;
+    let prospects: Vec<(usize, Prospect)> = (0..observed.targets.len())
+        .filter_map(|index| Some((index, prospect(scope.request, observed, index, scope.now)?)))
+        .collect();
+    if prospects.is_empty() {
+        return Ok(());
+    }
+    let wanted = prospects
+        .iter()
+        .flat_map(|(_, prospect)| &prospect.references);
+    let rehearsals: Vec<_> = prospects
+        .iter()
+        .map(|(index, prospect)| rehearse(scope, &observed.targets[*index].name, &prospect.patch))
+        .collect();
+    let owners: BTreeSet<Owner> = prospects
+        .iter()
+        .filter_map(|(index, _)| observed.targets[*index].deployment.found())
+        .flat_map(owner::owners)
+        .collect();
+    let (present, rehearsals, (autoscalers, budgets, quotas), owners) = futures::try_join!(
+        look_up(scope, wanted.cloned().collect()),
+        all_of(rehearsals),
+        surroundings(scope),
+        owner_objects(scope, owners),
+    )?;
+    for ((index, prospect), rehearsal) in prospects.into_iter().zip(rehearsals) {
+        let seen = &mut observed.targets[index];
+        let own = seen
+            .deployment
+            .found()
+            .map(owner::owners)
+            .unwrap_or_default();
+        seen.references = checked(prospect.references, &present);
+        seen.rehearsal = Seen::Found(rehearsal);
+        seen.surroundings = Surroundings {
+            autoscalers: autoscalers.clone(),
+            budgets: budgets.clone(),
+            quotas: quotas.clone(),
+            owners: own
+                .into_iter()
+                .map(|owner| {
+                    let object = owners.get(&owner).cloned().unwrap_or_default();
+                    (owner, object)
+                })
+                .collect(),
+        };
+    }
+    Ok(())
+}
+
+/// The references of one template, and whether what they name is there.
+pub async fn references(scope: &Scope<'_>, template: &Template) -> Result<Vec<Checked>, Error> {
+    let wanted = rollback_core::references::references(template);
+    let present = look_up(scope, wanted.clone()).await?;
+    Ok(checked(wanted, &present))
+}
+
+/// The backups that are to be gone back to.
+async fn backups(scope: &Scope<'_>, observed: &mut Observed) -> Result<(), Error> {
+    for seen in &mut observed.targets {
+        let asked = scope.request.spec.targets.get(seen.asked);
+        if let Some(name) = asked.and_then(|target| target.to.backup.as_deref()) {
+            seen.kept = scope.backup(name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What is known of one object: its keys, that it is not there, or why nothing is known.
+#[derive(Clone, Debug)]
+enum Known {
+    Keys(BTreeSet<String>),
+    Absent,
+    Unknown(String),
+}
+
+type ByName = BTreeMap<(ReferenceKind, String), Known>;
+
+/// Looks at each object once, however many templates refer to it.
+async fn look_up(scope: &Scope<'_>, references: Vec<Reference>) -> Result<ByName, Error> {
+    let mut keyed: BTreeMap<(ReferenceKind, String), bool> = BTreeMap::new();
+    for reference in references {
+        let keys = !reference.keys.is_empty();
+        *keyed.entry((reference.kind, reference.name)).or_default() |= keys;
+    }
+    let reads: Vec<_> = keyed
+        .iter()
+        .map(|((kind, name), keys)| async move {
+            Ok(((*kind, name.clone()), look(scope, *kind, name, *keys).await))
+        })
+        .collect();
+    Ok(all_of(reads).await?.into_iter().collect())
+}
+
+/// What cannot be looked at is unknown, which is said in the plan: that somebody forgot a permission must not
+/// keep production broken.
+async fn look(scope: &Scope<'_>, kind: ReferenceKind, name: &str, keys: bool) -> Known {
+    let namespace = Some(scope.namespace);
+    let url = match kind {
+        ReferenceKind::ConfigMap => ConfigMap::url_path(&(), namespace),
+        ReferenceKind::Secret => Secret::url_path(&(), namespace),
+        ReferenceKind::PersistentVolumeClaim => PersistentVolumeClaim::url_path(&(), namespace),
+        ReferenceKind::ServiceAccount => ServiceAccount::url_path(&(), namespace),
+        ReferenceKind::PriorityClass => PriorityClass::url_path(&(), None),
+    };
+    let client = scope.client();
+    let found = if keys {
+        raw::get(&client, url, name).await
+    } else {
+        raw::get_metadata(&client, url, name).await
+    };
+    match found {
+        Ok(Some(object)) => Known::Keys(keys_of(&object)),
+        Ok(None) => Known::Absent,
+        Err(kube::Error::Api(status)) => Known::Unknown(format!("HTTP {}", status.code)),
+        Err(_) => Known::Unknown("the API server did not answer".to_owned()),
+    }
+}
+
+/// The keys of a ConfigMap or Secret. The values are dropped here and go nowhere.
+fn keys_of(object: &Value) -> BTreeSet<String> {
+    ["data", "binaryData"]
+        .iter()
+        .filter_map(|field| object.get(field)?.as_object())
+        .flat_map(|map| map.keys().cloned())
+        .collect()
+}
+
+fn checked(references: Vec<Reference>, known: &ByName) -> Vec<Checked> {
+    references
+        .into_iter()
+        .map(|reference| {
+            let presence = match known.get(&(reference.kind, reference.name.clone())) {
+                None => Presence::Unknown("it was not looked at".to_owned()),
+                Some(Known::Unknown(why)) => Presence::Unknown(why.clone()),
+                Some(Known::Absent) => Presence::Missing,
+                Some(Known::Keys(keys)) => {
+                    let missing: Vec<String> = reference.keys.difference(keys).cloned().collect();
+                    if missing.is_empty() {
+                        Presence::Present
+                    } else {
+                        Presence::MissingKeys(missing)
+                    }
+                }
+            };
+            (reference, presence)
+        })
+        .collect()
+}
+
+/// Asks the API server, with all its plugins and webhooks, what it would make of the write. Nothing is stored.
+async fn rehearse(scope: &Scope<'_>, name: &str, patch: &Value) -> Result<Rehearsal, Error> {
+    let unsaid = |why: String| Ok(Rehearsal::Unsaid(why));
+    let Ok(patch) = serde_json::from_value::<json_patch::Patch>(patch.clone()) else {
+        return unsaid("the write cannot be expressed".to_owned());
+    };
+    let parameters = PatchParams {
+        dry_run: true,
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let url = TypedDeployment::url_path(&(), Some(scope.namespace));
+    let request = match Request::new(url).patch::<()>(name, &parameters, &Patch::Json(patch)) {
+        Ok(request) => request,
+        Err(error) => return unsaid(error.to_string()),
+    };
+    match scope.context.client.request::<Value>(request).await {
+        Ok(stored) => Ok(Rehearsal::Stored(Deployment(stored))),
+        // A webhook with side effects takes no dry runs; it may well take the write itself.
+        Err(kube::Error::Api(status)) if status.message.contains("dry run") => {
+            unsaid(status.message.clone())
+        }
+        Err(kube::Error::Api(status)) if is_refusal(status.code) => Ok(Rehearsal::Refused {
+            code: status.code,
+            message: status.message.clone(),
+        }),
+        Err(kube::Error::Api(status)) => {
+            unsaid(format!("HTTP {}: {}", status.code, status.message))
+        }
+        Err(source) => Err(Error::Read {
+            what: "what the API server would make of the write",
+            source,
+        }),
+    }
+}
+
+type Lists = (Seen<Vec<Value>>, Seen<Vec<Value>>, Seen<Vec<Value>>);
+
+/// The autoscalers, disruption budgets and quotas of the namespace. They inform; without them a plan is made all
+/// the same.
+async fn surroundings(scope: &Scope<'_>) -> Result<Lists, Error> {
+    let client = scope.client();
+    let namespace = Some(scope.namespace);
+    let read = |url: String| {
+        let client = client.clone();
+        async move {
+            raw::list(&client, url, &ListParams::default())
+                .await
+                .map_or(Seen::Unknown, Seen::Found)
+        }
+    };
+    Ok(futures::join!(
+        read(HorizontalPodAutoscaler::url_path(&(), namespace)),
+        read(PodDisruptionBudget::url_path(&(), namespace)),
+        read(ResourceQuota::url_path(&(), namespace)),
+    ))
+}
+
+/// The objects that say whether an owner heals itself. Unread is unknown.
+async fn owner_objects(
+    scope: &Scope<'_>,
+    owners: BTreeSet<Owner>,
+) -> Result<BTreeMap<Owner, Seen<Value>>, Error> {
+    let reads: Vec<_> = owners
+        .into_iter()
+        .map(|owner| async move {
+            let Some(lookup) = owner::lookup(&owner) else {
+                return Ok((owner, Seen::Unknown));
+            };
+            let namespace = lookup.namespace.as_ref();
+            let path =
+                namespace.map_or_else(String::new, |namespace| format!("/namespaces/{namespace}"));
+            let url = format!(
+                "/apis/{}/{}{path}/{}",
+                lookup.group, lookup.version, lookup.plural
+            );
+            let object = match raw::get(&scope.client(), url, &lookup.name).await {
+                Ok(Some(object)) => Seen::Found(object),
+                Ok(None) => Seen::Absent,
+                Err(_) => Seen::Unknown,
+            };
+            Ok((owner, object))
+        })
+        .collect();
+    Ok(all_of(reads).await?.into_iter().collect())
+}

@@ -1,0 +1,335 @@
+//! One Deployment of the plan, as far as its phase needs it.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::core::PartialObjectMeta;
+use kube::{Api, ResourceExt};
+use rollback_api::policy::HttpCheck;
+use rollback_api::status::{Plan, PlannedTarget, Source, TargetStatus};
+use rollback_api::{ARTIFACT_LABEL, REQUEST_UID_LABEL, RevisionLedger, RollbackRequest};
+use rollback_core::artifact::{self, backed_up};
+use rollback_core::health;
+use rollback_core::ledger::{Holder, holder};
+use rollback_core::observed::{Access, Deployment, ReplicaSet, Rival, Seen, SeenTarget};
+use rollback_core::phase::TargetPhase;
+
+use super::access::{self, Everywhere};
+use super::{Error, Scope, lifted, preflight, probe, raw, reading, spec_of};
+
+/// A target and the ledger to write on.
+type Looked = (SeenTarget, Option<RevisionLedger>);
+
+impl Scope<'_> {
+    /// What the phase of one target needs.
+    pub(super) async fn target(
+        &self,
+        plan: &Plan,
+        index: usize,
+        awaiting: bool,
+        everywhere: &Everywhere,
+    ) -> Result<Looked, Error> {
+        let (Some(target), Some(progress)) =
+            (plan.targets.get(index), self.status.targets.get(index))
+        else {
+            return Ok(Looked::default());
+        };
+        let (mut seen, ledger) = match TargetPhase::of(self.status, progress) {
+            TargetPhase::Waiting if awaiting => self.waiting_one(target).await?,
+            TargetPhase::Waiting | TargetPhase::Reverting => {
+                self.writing(target, progress, everywhere).await?
+            }
+            TargetPhase::RollingOut => self.rolling_out(target).await?,
+            TargetPhase::Verifying => (self.verifying(plan, target, progress).await?, None),
+            TargetPhase::Restoring => (self.restoring(target, progress).await?, None),
+            TargetPhase::Ended => Looked::default(),
+        };
+        seen.name.clone_from(&target.name);
+        Ok((seen, ledger))
+    }
+
+    /// Whether it still runs what is bad; if not, who changed it.
+    async fn waiting_one(&self, target: &PlannedTarget) -> Result<Looked, Error> {
+        let (deployment, replica_sets) = futures::try_join!(
+            self.deployment(&target.name),
+            self.planned_replica_set(target)
+        )?;
+        let ledger = if runs(&deployment, &target.from_digest) {
+            None
+        } else {
+            self.ledger(&target.name).await?
+        };
+        let seen = SeenTarget {
+            deployment,
+            replica_sets,
+            ledger: spec_of(ledger.as_ref()),
+            ..SeenTarget::default()
+        };
+        Ok((seen, None))
+    }
+
+    async fn writing(
+        &self,
+        target: &PlannedTarget,
+        progress: &TargetStatus,
+        everywhere: &Everywhere,
+    ) -> Result<Looked, Error> {
+        let deployment = self.deployment(&target.name).await?;
+        let ours = |deployment: &Deployment| {
+            deployment.was_reverted_by(self.request.uid().unwrap_or_default().as_str())
+        };
+        let done = runs(&deployment, target.restored_digest());
+        if done && deployment.found().is_some_and(ours) {
+            // The write is done; nothing else matters any more.
+            let seen = SeenTarget {
+                deployment,
+                ..SeenTarget::default()
+            };
+            return Ok((seen, None));
+        }
+        let (ledger, replica_sets, access, backup, kept) = futures::try_join!(
+            self.ledger(&target.name),
+            self.planned_replica_set(target),
+            self.access(target, everywhere),
+            self.artifact(artifact::backup_name(self.request, &target.name)),
+            self.source_backup(target),
+        )?;
+        let references = self.references(progress, &replica_sets).await?;
+        let mut seen = SeenTarget {
+            ledger: spec_of(ledger.as_ref()),
+            lifted: lifted(ledger.as_ref()),
+            deployment,
+            replica_sets,
+            access: Seen::Found(access),
+            backup,
+            kept,
+            references,
+            rejection: self.rejection(&target.name),
+            ..SeenTarget::default()
+        };
+        seen.rival = self.rival(target, &seen).await?;
+        Ok((seen, ledger))
+    }
+
+    async fn access(
+        &self,
+        target: &PlannedTarget,
+        everywhere: &Everywhere,
+    ) -> Result<Access, Error> {
+        match everywhere {
+            Everywhere::Allowed => Ok(Access::Allowed),
+            Everywhere::Unasked | Everywhere::NotAll => {
+                let name = Some(target.name.as_str());
+                access::access(&self.context.client, self.request, self.namespace, name).await
+            }
+        }
+    }
+
+    /// The references of the template to go back to, once more, before anything is done: a good part of an hour may
+    /// have passed since the plan.
+    async fn references(
+        &self,
+        progress: &TargetStatus,
+        replica_sets: &[ReplicaSet],
+    ) -> Result<Vec<preflight::Checked>, Error> {
+        match replica_sets.first() {
+            Some(set) if progress.backup.is_none() && progress.revert.is_none() => {
+                preflight::references(self, &set.template()).await
+            }
+            Some(_) | None => Ok(Vec::new()),
+        }
+    }
+
+    /// The API server's last word on a write to this Deployment.
+    pub(super) fn rejection(&self, name: &str) -> Option<rollback_core::observed::Rejection> {
+        let uid = self.request.uid()?;
+        self.context
+            .remember(&uid, |memory| memory.rejections.get(name).cloned())
+    }
+
+    /// The `ReplicaSet` of the plan is nearly always the one that runs; the whole history is read only
+    /// when it is not.
+    async fn rolling(&self, target: &PlannedTarget) -> Result<SeenTarget, Error> {
+        let (deployment, mut replica_sets) = futures::try_join!(
+            self.deployment(&target.name),
+            self.planned_replica_set(target)
+        )?;
+        let holds = |set: &ReplicaSet| {
+            !set.is_deleting() && set.template().digest() == target.restored_digest()
+        };
+        if let Some(deployment) = deployment
+            .found()
+            .filter(|_| !replica_sets.iter().any(holds))
+        {
+            replica_sets = self.history(deployment).await?;
+        }
+        Ok(SeenTarget {
+            deployment,
+            replica_sets,
+            ..SeenTarget::default()
+        })
+    }
+
+    /// The pods say why it takes long, and what they really run; the ledger what they ran before.
+    async fn rolling_out(&self, target: &PlannedTarget) -> Result<Looked, Error> {
+        let mut seen = self.rolling(target).await?;
+        let digest = target.restored_digest();
+        let set = seen.replica_sets.iter().find(|set| {
+            set.controller_uid() == Some(&target.uid) && set.template().digest() == digest
+        });
+        let Some(set) = set else {
+            return Ok((seen, None));
+        };
+        seen.pods = probe::raw_pods(&self.context.client, self.namespace, set).await?;
+        seen.events = probe::mount_events(&self.context.client, self.namespace, &seen.pods).await?;
+        if seen.deployment.found().is_some_and(Deployment::is_complete) {
+            seen.ledger = spec_of(self.ledger(&target.name).await?.as_ref());
+        }
+        Ok((seen, None))
+    }
+
+    async fn verifying(
+        &self,
+        plan: &Plan,
+        target: &PlannedTarget,
+        progress: &TargetStatus,
+    ) -> Result<SeenTarget, Error> {
+        let mut seen = self.rolling(target).await?;
+        if let Some((checks, replica_set)) = due_checks(plan, target, progress, &seen, self.now) {
+            let pods = probe::pods(&self.context.client, self.namespace, &replica_set).await?;
+            seen.readings = probe::ask(self.context, &checks, &pods, self.now).await;
+        }
+        Ok(seen)
+    }
+
+    async fn restoring(
+        &self,
+        target: &PlannedTarget,
+        progress: &TargetStatus,
+    ) -> Result<SeenTarget, Error> {
+        let backup = progress
+            .backup
+            .as_ref()
+            .map_or("", |backup| &backup.config_map);
+        let (deployment, kept) =
+            futures::try_join!(self.deployment(&target.name), self.backup(backup))?;
+        Ok(SeenTarget {
+            deployment,
+            kept,
+            rejection: self.rejection(&target.name),
+            ..SeenTarget::default()
+        })
+    }
+
+    async fn source_backup(&self, target: &PlannedTarget) -> Result<Seen<Deployment>, Error> {
+        match (target.source, &target.source_name) {
+            (Source::Backup, Some(name)) => self.backup(name).await,
+            (Source::Backup | Source::ReplicaSet | Source::Ledger | Source::NewImage, _) => {
+                Ok(Seen::Unknown)
+            }
+        }
+    }
+
+    /// The Deployment in a backup; absent when there is none of this name, or it is none.
+    pub(super) async fn backup(&self, name: &str) -> Result<Seen<Deployment>, Error> {
+        if name.is_empty() {
+            return Ok(Seen::Absent);
+        }
+        let api: Api<ConfigMap> = Api::namespaced(self.client(), self.namespace);
+        let found = reading("the backup", api.get_opt(name).await)?;
+        let is_backup = |map: &ConfigMap| {
+            let label = map.labels().get(ARTIFACT_LABEL).map(String::as_str);
+            label == Some(artifact::Kind::Backup.as_str())
+        };
+        let data = found
+            .filter(is_backup)
+            .and_then(|map| map.data)
+            .unwrap_or_default();
+        Ok(backed_up(&data).map_or(Seen::Absent, Seen::Found))
+    }
+
+    /// The `ReplicaSets` that the Deployment's selector finds.
+    pub(super) async fn history(&self, deployment: &Deployment) -> Result<Vec<ReplicaSet>, Error> {
+        let sets = raw::replica_sets(&self.client(), self.namespace, deployment).await;
+        reading("the ReplicaSets", sets)
+    }
+
+    /// The `ReplicaSet` of the plan, if it has one and it is still there.
+    async fn planned_replica_set(&self, target: &PlannedTarget) -> Result<Vec<ReplicaSet>, Error> {
+        let (Source::ReplicaSet, Some(name)) = (target.source, &target.source_name) else {
+            return Ok(Vec::new());
+        };
+        let set = raw::replica_set(&self.client(), self.namespace, name).await;
+        Ok(reading("the ReplicaSet of the plan", set)?
+            .into_iter()
+            .collect())
+    }
+
+    /// Whether a ConfigMap of ours is there.
+    pub(super) async fn artifact(&self, name: String) -> Result<Seen<Timestamp>, Error> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client(), self.namespace);
+        let found: Option<PartialObjectMeta<ConfigMap>> =
+            reading("a ConfigMap", api.get_metadata_opt(&name).await)?;
+        match found {
+            None => Ok(Seen::Absent),
+            Some(found) if found.labels().get(REQUEST_UID_LABEL) == self.request.uid().as_ref() => {
+                Ok(Seen::Found(self.now))
+            }
+            Some(_) => Err(Error::Squatted(name)),
+        }
+    }
+
+    /// Another request that holds the claim.
+    async fn rival(&self, target: &PlannedTarget, seen: &SeenTarget) -> Result<Seen<Rival>, Error> {
+        let uid = self.request.uid().unwrap_or_default();
+        let Holder::Other(claim) = holder(seen.ledger.found(), &target.uid, &uid) else {
+            return Ok(Seen::Unknown);
+        };
+        let api: Api<RollbackRequest> = Api::namespaced(self.client(), self.namespace);
+        let rival = reading(
+            "the RollbackRequest that holds the claim",
+            api.get_opt(&claim.request).await,
+        )?;
+        Ok(rival
+            .filter(|rival| rival.uid().as_ref() == Some(&claim.request_uid))
+            .map_or(Seen::Absent, |rival| {
+                let status = rival.status.unwrap_or_default();
+                let theirs = status
+                    .targets
+                    .iter()
+                    .find(|progress| progress.name == target.name);
+                Seen::Found(Rival {
+                    name: claim.request.clone(),
+                    active: status.outcome.is_none(),
+                    committed: theirs.is_some_and(|progress| progress.revert.is_some()),
+                })
+            }))
+    }
+}
+
+fn runs(deployment: &Seen<Deployment>, digest: &str) -> bool {
+    deployment
+        .found()
+        .is_some_and(|deployment| deployment.template().digest() == digest)
+}
+
+/// The checks that are due, and the `ReplicaSet` whose pods they ask.
+fn due_checks(
+    plan: &Plan,
+    target: &PlannedTarget,
+    progress: &TargetStatus,
+    seen: &SeenTarget,
+    now: Timestamp,
+) -> Option<(Vec<HttpCheck>, ReplicaSet)> {
+    let verification = progress.verification.as_ref()?;
+    if verification.completed_at.is_some() {
+        return None;
+    }
+    let checks: Vec<_> = health::due(&plan.rules, verification, now)
+        .cloned()
+        .collect();
+    let replica_set = seen.replica_sets.iter().find(|set| {
+        set.controller_uid() == Some(&target.uid)
+            && set.template().digest() == target.restored_digest()
+    })?;
+    (!checks.is_empty()).then(|| (checks, replica_set.clone()))
+}
