@@ -16,8 +16,9 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use rollback_api::status::Source;
-use rollback_api::{POD_TEMPLATE_HASH, RollbackRequest, RollbackRequestStatus};
-use rollback_core::phase::TargetPhase;
+use rollback_api::{POD_TEMPLATE_HASH, RevisionLedger, RollbackRequest, RollbackRequestStatus};
+use rollback_core::approval;
+use rollback_core::phase::{TargetPhase, due};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
@@ -42,10 +43,12 @@ enum Watched {
     Deployments(BTreeSet<String>),
     /// The pods with this hash.
     Pods(String),
+    /// The ledger of a Deployment that another request may hold.
+    Ledger(String),
 }
 
 /// What a request with this status waits for.
-fn wanted(status: &RollbackRequestStatus) -> BTreeSet<Watched> {
+fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet<Watched> {
     let (Some(plan), None) = (&status.plan, &status.outcome) else {
         return BTreeSet::new();
     };
@@ -74,7 +77,14 @@ fn wanted(status: &RollbackRequestStatus) -> BTreeSet<Watched> {
             let hash = set.strip_prefix(&target.name)?.strip_prefix('-')?;
             Some(Watched::Pods(hash.to_owned()))
         });
-    deployments.into_iter().chain(pods).collect()
+    let turn = due(plan, status, request.rollout().parallelism);
+    let ledgers = turn
+        .into_iter()
+        .filter(|_| approval::suffices(plan, &status.approvals))
+        .filter_map(|index| Some((plan.targets.get(index)?, status.targets.get(index)?)))
+        .filter(|(_, progress)| !TargetPhase::of(status, progress).is_written())
+        .map(|(target, _)| Watched::Ledger(target.name.clone()));
+    deployments.into_iter().chain(pods).chain(ledgers).collect()
 }
 
 /// Whether a request should look again. The end of the list counts, however empty it is: the
@@ -129,7 +139,7 @@ impl Watches {
     /// more.
     pub fn keep(&self, request: &RollbackRequest, status: &RollbackRequestStatus) {
         let Some(uid) = request.uid() else { return };
-        let wanted = wanted(status);
+        let wanted = wanted(request, status);
         let pause = if status.targets.len() > FEW {
             PAUSE_OF_MANY
         } else {
@@ -163,6 +173,10 @@ impl Watches {
             Watched::Deployments(names) => {
                 let all = watcher::Config::default();
                 self.follow::<Deployment>(reference, &namespace, all, Some(names.clone()), pause)
+            }
+            Watched::Ledger(name) => {
+                let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+                self.follow::<RevisionLedger>(reference, &namespace, only, None, pause)
             }
             Watched::Pods(hash) => {
                 let labelled =
