@@ -165,14 +165,15 @@ fn of_container(label: &str, status: &Value) -> Option<(CauseKind, String)> {
     if IMAGE.contains(&waiting) {
         return Some((CauseKind::ImagePull, pull(&name, status, detail)));
     }
-    if CONFIG.contains(&waiting) || (waiting == NOT_STARTED && restarts == 0) {
+    let ready = status.get("ready").and_then(Value::as_bool) == Some(true);
+    let last = last_end(status);
+    let crashed = restarts > 0 && last.is_some_and(|end| integer(end, "/exitCode") != 0);
+    // One that never starts is started again and again: from then on it is a crash loop, and stays one.
+    if CONFIG.contains(&waiting) || (waiting == NOT_STARTED && !crashed) {
         let detail = colon(detail);
         return Some((CauseKind::Config, format!("{name}: {waiting}{detail}")));
     }
-    let ready = status.get("ready").and_then(Value::as_bool) == Some(true);
-    let last = last_end(status);
-    let crashed = last.is_some_and(|end| integer(end, "/exitCode") != 0);
-    let crashing = waiting == "CrashLoopBackOff" || (restarts > 0 && crashed && !ready);
+    let crashing = waiting == "CrashLoopBackOff" || (crashed && !ready);
     crashing.then(|| {
         let end = last.map_or_else(String::new, |end| {
             let reason = match text(end, "/reason") {
@@ -190,12 +191,8 @@ fn of_container(label: &str, status: &Value) -> Option<(CauseKind, String)> {
                 integer(end, "/exitCode")
             )
         });
-        let times = if restarts == 1 {
-            "once"
-        } else {
-            "again and again"
-        };
-        let message = format!("{name} crashes: restarted {times} ({restarts}){end}");
+        let plural = if restarts == 1 { "" } else { "s" };
+        let message = format!("{name} crashes: {restarts} restart{plural}{end}");
         (CauseKind::CrashLoop, message)
     })
 }
@@ -269,13 +266,14 @@ fn is_about(event: &Value, pod: &Value) -> bool {
         };
         let same = |field: &str, of_pod: &str| {
             let said = text(about, field);
-            (!said.is_empty()).then(|| said == text(pod, of_pod))
+            (!said.is_empty()).then(|| said == of_pod)
         };
-        let named = same("/name", "/metadata/name") == Some(true)
-            && same("/namespace", "/metadata/namespace") != Some(false)
-            && same("/kind", "/kind") != Some(false);
+        let of_pod = |field: &str| text(pod, field);
+        let named = same("/name", of_pod("/metadata/name")) == Some(true)
+            && same("/namespace", of_pod("/metadata/namespace")) != Some(false)
+            && same("/kind", "Pod") != Some(false);
         // A pod of the same name may have been there before.
-        same("/uid", "/metadata/uid").unwrap_or(named)
+        same("/uid", of_pod("/metadata/uid")).unwrap_or(named)
     })
 }
 

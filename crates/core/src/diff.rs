@@ -46,7 +46,7 @@ pub fn changes(from: &Template, to: &Template) -> Vec<String> {
     let mut out = Lines::default();
     let (from, to) = (present(from.as_json()), present(to.as_json()));
     differ("template", from, to, &mut out, |out| {
-        template(from, to, out)
+        template(from, to, out);
     });
     out.into_lines()
 }

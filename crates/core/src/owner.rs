@@ -42,7 +42,7 @@ pub enum Owner {
         /// Its name.
         name: String,
     },
-    /// A HelmRelease of Flux.
+    /// A `HelmRelease` of Flux.
     FluxHelmRelease {
         /// Its namespace.
         namespace: String,

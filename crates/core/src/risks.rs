@@ -239,12 +239,8 @@ pub fn schema(from: &Template, to: &Template) -> Option<Risk> {
             "The running version brings {brings}; the old version brings {needs}. \
              It may not work on these data. Ask whoever knows the data first."
         ),
-        (false, Some(_), None) | (false, None, Some(_)) => format!(
-            "The running version brings {brings}; the old version brings {needs}. \
-             Whether the old version copes with the data is not known."
-        ),
         (false, None, None) if then.tolerates.is_empty() => return None,
-        (false, None, None) => format!(
+        (false, Some(_), None) | (false, None, Some(_) | None) => format!(
             "The running version brings {brings}; the old version brings {needs}. \
              Whether the old version copes with the data is not known."
         ),

@@ -110,7 +110,8 @@ type ByName = BTreeMap<(ReferenceKind, String), Known>;
 /// Looks at each object once, however many templates refer to it.
 async fn look_up(scope: &Scope<'_>, references: Vec<Reference>) -> Result<ByName, Error> {
     let mut keyed: BTreeMap<(ReferenceKind, String), bool> = BTreeMap::new();
-    for reference in references {
+    // A name that no object can have may be a path to another object: nobody asks for that.
+    for reference in references.into_iter().filter(Reference::can_exist) {
         let keys = !reference.keys.is_empty();
         *keyed.entry((reference.kind, reference.name)).or_default() |= keys;
     }
@@ -162,6 +163,7 @@ fn checked(references: Vec<Reference>, known: &ByName) -> Vec<Checked> {
         .into_iter()
         .map(|reference| {
             let presence = match known.get(&(reference.kind, reference.name.clone())) {
+                None if !reference.can_exist() => Presence::Missing,
                 None => Presence::Unknown("it was not looked at".to_owned()),
                 Some(Known::Unknown(why)) => Presence::Unknown(why.clone()),
                 Some(Known::Absent) => Presence::Missing,
@@ -255,9 +257,10 @@ async fn owner_objects(
                 "/apis/{}/{}{path}/{}",
                 lookup.group, lookup.version, lookup.plural
             );
-            let object = match raw::get(&scope.client(), url, &lookup.name).await {
-                Ok(Some(object)) => Seen::Found(object),
-                Ok(None) => Seen::Absent,
+            let object = match raw::get_or_status(&scope.client(), url, &lookup.name).await {
+                Ok(object) => Seen::Found(object),
+                // A kind that this cluster does not serve says nothing: the owner may live in another cluster.
+                Err(kube::Error::Api(status)) if raw::names_an_object(&status) => Seen::Absent,
                 Err(_) => Seen::Unknown,
             };
             Ok((owner, object))

@@ -4,7 +4,7 @@
 use k8s_openapi::api::apps::v1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{GetParams, ListParams};
-use kube::core::{Request, Selector};
+use kube::core::{Request, Selector, Status};
 use kube::{Client, Resource};
 use rollback_core::observed::{Deployment, ReplicaSet};
 use serde_json::Value;
@@ -31,10 +31,21 @@ pub async fn replica_set(
 
 /// One object as it is served, or `None`.
 pub async fn get(client: &Client, url: String, name: &str) -> kube::Result<Option<Value>> {
+    found(get_or_status(client, url, name).await)
+}
+
+/// One object as it is served, or what the API server says instead.
+pub async fn get_or_status(client: &Client, url: String, name: &str) -> kube::Result<Value> {
     let request = Request::new(url)
         .get(name, &GetParams::default())
         .map_err(kube::Error::BuildRequest)?;
-    found(client.request::<Value>(request).await)
+    client.request::<Value>(request).await
+}
+
+/// Whether it is an object that was not found, and not its kind.
+pub fn names_an_object(status: &Status) -> bool {
+    let details = status.details.as_ref();
+    status.code == 404 && details.is_some_and(|details| !details.name.is_empty())
 }
 
 /// The metadata of one object, or `None`: for what is only asked whether it is there.

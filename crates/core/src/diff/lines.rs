@@ -16,6 +16,9 @@ const LONGEST_WORD: usize = 80;
 /// One side of a comparison; nothing where the field is absent.
 pub(super) type Side<'a> = Option<&'a Value>;
 
+/// The items of two lists by their key: those of the one, and those of the other.
+pub(super) type Groups<'a> = BTreeMap<String, (Vec<&'a Value>, Vec<&'a Value>)>;
+
 /// Lines, bounded in length and in number.
 #[derive(Default)]
 pub(super) struct Lines {
@@ -107,8 +110,8 @@ pub(super) fn keyed<'a>(
     from: Side<'a>,
     to: Side<'a>,
     key: fn(&Value) -> String,
-) -> Option<BTreeMap<String, (Vec<&'a Value>, Vec<&'a Value>)>> {
-    let mut groups: BTreeMap<String, (Vec<_>, Vec<_>)> = BTreeMap::new();
+) -> Option<Groups<'a>> {
+    let mut groups = Groups::new();
     if let Some(old) = from {
         for item in old.as_array()? {
             groups.entry(key(item)).or_default().0.push(item);

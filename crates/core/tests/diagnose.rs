@@ -1,0 +1,396 @@
+//! Why pods do not become available. Numbers in names are those of the cases in `rollback-semantics.md`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    clippy::assigning_clones,
+    clippy::format_collect,
+    clippy::type_complexity,
+    reason = "tables are long, and what is wrong in a test ends it"
+)]
+
+mod hostile;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use rollback_api::status::{Cause, CauseKind};
+use rollback_core::diagnose::cause;
+use rollback_core::observed::ReplicaSet;
+use serde_json::{Value, json};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn replica_set() -> ReplicaSet {
+    ReplicaSet(
+        json!({"metadata": {"name": "api-v1", "uid": "rs"}, "spec": {"replicas": 3}, "status": {"replicas": 3}}),
+    )
+}
+
+fn pod(name: &str, status: Value) -> Value {
+    let mut pod = json!({"metadata": {"name": name, "namespace": "shop", "uid": format!("uid-{name}"),
+        "ownerReferences": [{"kind": "ReplicaSet", "uid": "rs", "controller": true}]}});
+    pod["status"] = status;
+    pod
+}
+
+fn waiting(reason: &str, message: &str) -> Value {
+    json!({"phase": "Pending", "containerStatuses": [{"name": "api", "image": "a:v1", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": reason, "message": message}}}]})
+}
+
+/// A container that ended before.
+fn ended(state: Value, restarts: i64, exit: i64, reason: &str) -> Value {
+    let mut status = json!({"phase": "Running", "containerStatuses": [{"name": "api", "ready": false, "restartCount": restarts,
+        "lastState": {"terminated": {"exitCode": exit, "reason": reason, "message": "s3cret log line"}}}]});
+    status["containerStatuses"][0]["state"] = state;
+    status
+}
+
+fn crashing() -> Value {
+    ended(
+        json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}}),
+        5,
+        137,
+        "OOMKilled",
+    )
+}
+
+fn pending(reason: &str, message: &str) -> Value {
+    json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": reason, "message": message}]})
+}
+
+fn event(pod: &str, reason: &str, message: &str, at: &str) -> Value {
+    json!({"reason": reason, "message": message, "lastTimestamp": at, "metadata": {"namespace": "shop"},
+        "involvedObject": {"kind": "Pod", "namespace": "shop", "name": pod, "uid": format!("uid-{pod}")}})
+}
+
+fn told(pods: &[Value], events: &[Value]) -> Option<Cause> {
+    cause(Some(&replica_set()), pods, events, None, at(100))
+}
+
+fn line(pods: &[Value], events: &[Value]) -> String {
+    told(pods, events).map_or_else(String::new, |cause| {
+        format!("{} {}", cause.kind.as_str(), cause.message)
+    })
+}
+
+#[test]
+fn one_pod() {
+    let running = json!({"running": {}});
+    let restarting = json!({"terminated": {"exitCode": 2, "reason": "Error"}});
+    let mut ready = ended(running.clone(), 3, 1, "Error");
+    ready["containerStatuses"][0]["ready"] = json!(true);
+    let start_error = json!({"phase": "Running", "containerStatuses": [{"name": "api", "ready": false, "restartCount": 2,
+        "state": {"waiting": {"reason": "RunContainerError", "message": "x"}},
+        "lastState": {"terminated": {"exitCode": 128, "reason": "StartError", "message": "exec: \"srv\": not found"}}}]});
+    let cases = [
+        (json!({}), ""),
+        (
+            json!({"containerStatuses": [{"name": "api", "ready": true, "state": {"running": {}}}]}),
+            "",
+        ),
+        (
+            crashing(),
+            "CrashLoop container api crashes: 5 restarts, last exit code 137 (OOMKilled)",
+        ),
+        // Between two crashes it runs, and is not ready.
+        (
+            ended(running.clone(), 1, 1, "Error"),
+            "CrashLoop container api crashes: 1 restart, last exit code 1 (Error)",
+        ),
+        (
+            ended(restarting, 1, 1, "Error"),
+            "CrashLoop container api crashes: 1 restart, last exit code 2 (Error)",
+        ),
+        (ready, ""),
+        (ended(running.clone(), 1, 0, "Completed"), ""),
+        (ended(running, 0, 1, "Error"), ""),
+        (
+            ended(
+                json!({"waiting": {"reason": "CrashLoopBackOff"}}),
+                2,
+                0,
+                "Completed",
+            ),
+            "CrashLoop container api crashes: 2 restarts, last exit code 0 (Completed)",
+        ),
+        (
+            start_error,
+            "CrashLoop container api crashes: 2 restarts, last exit code 128 (StartError): exec: \"srv\": not found",
+        ),
+        (
+            waiting("InvalidImageName", "bad"),
+            "ImagePull container api: image a:v1 cannot be pulled: bad",
+        ),
+        (
+            waiting("ErrImageNeverPull", ""),
+            "ImagePull container api: image a:v1 cannot be pulled",
+        ),
+        (
+            waiting("ImageInspectError", ""),
+            "ImagePull container api: image a:v1 cannot be pulled",
+        ),
+        (
+            waiting("CreateContainerConfigError", "secret \"db\" not found"),
+            "Config container api: CreateContainerConfigError: secret \"db\" not found",
+        ),
+        (
+            waiting("CreateContainerError", ""),
+            "Config container api: CreateContainerError",
+        ),
+        (
+            waiting("RunContainerError", "x"),
+            "Config container api: RunContainerError: x",
+        ),
+        (waiting("ContainerCreating", ""), ""),
+        (
+            pending("Unschedulable", "0/3 nodes"),
+            "Unschedulable Unschedulable: 0/3 nodes",
+        ),
+        (
+            pending("SchedulingGated", ""),
+            "Unschedulable SchedulingGated",
+        ),
+        (pending("SomethingElse", ""), ""),
+    ];
+    for (status, expected) in cases {
+        let line = line(&[pod("p", status)], &[]);
+        assert_eq!(line, expected);
+        assert!(!line.contains("s3cret"));
+    }
+}
+
+#[test]
+fn case_54_init_containers_count() {
+    let status = json!({"phase": "Pending",
+        "initContainerStatuses": [{"name": "migrate", "ready": false, "restartCount": 4,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}}}],
+        "containerStatuses": [{"name": "api", "state": {"waiting": {"reason": "PodInitializing"}}}]});
+    assert_eq!(
+        line(&[pod("p", status)], &[]),
+        "CrashLoop init container migrate crashes: 4 restarts, last exit code 1 (Error)"
+    );
+}
+
+#[test]
+fn case_55_only_pods_of_this_replica_set_are_blamed() {
+    let mut other = pod("a", crashing());
+    other["metadata"]["ownerReferences"][0]["uid"] = json!("another");
+    let mut adopted = pod("b", crashing());
+    adopted["metadata"]["ownerReferences"][0]["controller"] = json!(false);
+    let mut leaving = pod("c", crashing());
+    leaving["metadata"]["deletionTimestamp"] = json!("2026-11-23T14:00:00Z");
+    let mut orphan = pod("d", crashing());
+    orphan["metadata"]["ownerReferences"] = json!([]);
+    let mut evicted = crashing();
+    evicted["phase"] = json!("Failed");
+    let pods = [other, adopted, leaving, orphan, pod("e", evicted)];
+    assert_eq!(told(&pods, &[]), None);
+    assert_eq!(cause(None, &[pod("p", crashing())], &[], None, at(1)), None);
+    let nameless = ReplicaSet(json!({}));
+    let mut unowned = pod("p", crashing());
+    unowned["metadata"]["ownerReferences"][0]["uid"] = json!("");
+    assert_eq!(cause(Some(&nameless), &[unowned], &[], None, at(1)), None);
+}
+
+#[test]
+fn case_56_an_image_that_cannot_be_pulled_does_not_flap() {
+    let error = "failed to pull and unpack image \"a:v1\": not found";
+    let pulling = [pod("p", waiting("ErrImagePull", error))];
+    let backing_off = [pod(
+        "p",
+        waiting(
+            "ImagePullBackOff",
+            &format!("Back-off pulling image \"a:v1\": ErrImagePull: {error}"),
+        ),
+    )];
+    let terse = [pod(
+        "p",
+        waiting("ImagePullBackOff", "Back-off pulling image \"a:v1\""),
+    )];
+    let first = told(&pulling, &[]).unwrap();
+    assert_eq!(first.kind, CauseKind::ImagePull);
+    assert_eq!(
+        first.message,
+        format!("container api: image a:v1 cannot be pulled: {error}")
+    );
+    let mut before = first.clone();
+    for pods in [&backing_off, &terse, &pulling, &terse] {
+        let next = cause(Some(&replica_set()), pods, &[], Some(&before), at(200)).unwrap();
+        assert_eq!(next, first);
+        before = next;
+    }
+    let late = told(&terse, &[]).unwrap();
+    assert_eq!(late.message, "container api: image a:v1 cannot be pulled");
+    let better = cause(Some(&replica_set()), &pulling, &[], Some(&late), at(300)).unwrap();
+    assert_eq!((better.message, better.since), (first.message, at(100)));
+}
+
+#[test]
+fn case_57_a_volume_that_is_not_there_shows_in_events() {
+    let pods = [pod("p", waiting("ContainerCreating", ""))];
+    let events = [
+        event(
+            "p",
+            "FailedMount",
+            "secret \"tls\" not found",
+            "2026-11-23T14:02:00Z",
+        ),
+        event("p", "FailedMount", "timed out", "2026-11-23T14:01:00Z"),
+        event("p", "Scheduled", "ok", "2026-11-23T14:03:00Z"),
+        event("q", "FailedMount", "of another pod", "2026-11-23T14:04:00Z"),
+    ];
+    assert_eq!(
+        line(&pods, &events),
+        "Volume FailedMount: secret \"tls\" not found"
+    );
+    assert_eq!(line(&pods, &events[2..]), "");
+    // A pod of the same name that was there before.
+    let mut former = event("p", "FailedMount", "x", "2026-11-23T14:02:00Z");
+    former["involvedObject"]["uid"] = json!("former");
+    assert_eq!(line(&pods, std::slice::from_ref(&former)), "");
+    former["involvedObject"]
+        .as_object_mut()
+        .unwrap()
+        .remove("uid");
+    assert_eq!(line(&pods, &[former]), "Volume FailedMount: x");
+    // The newer API of events, and a kubelet that has not answered yet.
+    let newer = json!({"reason": "FailedAttachVolume", "note": "busy", "eventTime": "2026-11-23T14:02:00Z",
+        "regarding": {"kind": "Pod", "name": "p", "uid": "uid-p"}});
+    let silent = [pod("p", json!({"phase": "Pending"}))];
+    assert_eq!(
+        line(&silent, std::slice::from_ref(&newer)),
+        "Volume FailedAttachVolume: busy"
+    );
+    // Mounted in the end.
+    let running = [pod(
+        "p",
+        json!({"phase": "Running", "containerStatuses": [{"name": "api", "state": {"running": {}}}]}),
+    )];
+    assert_eq!(line(&running, &[newer]), "");
+}
+
+fn failing(desired: i64, there: i64) -> ReplicaSet {
+    ReplicaSet(
+        json!({"metadata": {"uid": "rs"}, "spec": {"replicas": desired},
+        "status": {"replicas": there, "conditions": [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+            "message": "pods \"api-x\" is forbidden: exceeded quota"}]}}),
+    )
+}
+
+#[test]
+fn case_47_pods_that_are_refused() {
+    let refused = cause(Some(&failing(3, 0)), &[], &[], None, at(5)).unwrap();
+    assert_eq!(refused.kind, CauseKind::Refused);
+    assert_eq!(
+        refused.message,
+        "pods \"api-x\" is forbidden: exceeded quota"
+    );
+    assert_eq!((refused.pod, refused.since), (None, at(5)));
+    let pods = [pod("p", crashing())];
+    let kind = |set: &ReplicaSet| cause(Some(set), &pods, &[], None, at(5)).unwrap().kind;
+    assert_eq!(
+        kind(&failing(3, 1)),
+        CauseKind::Refused,
+        "two are refused, one crashes"
+    );
+    assert_eq!(
+        kind(&failing(2, 1)),
+        CauseKind::CrashLoop,
+        "one each: the worse"
+    );
+    let mut over = failing(3, 0);
+    over.0["status"]["conditions"][0]["status"] = json!("False");
+    assert_eq!(cause(Some(&over), &[], &[], None, at(5)), None);
+}
+
+#[test]
+fn the_choice_does_not_depend_on_the_order() {
+    let pods = [
+        pod("c", crashing()),
+        pod("b", waiting("ErrImagePull", "x")),
+        pod("a", waiting("ImagePullBackOff", "y")),
+        pod("d", pending("Unschedulable", "z")),
+    ];
+    let mut reversed = pods.clone();
+    reversed.reverse();
+    let first = told(&pods, &[]).unwrap();
+    assert_eq!(
+        (first.kind, first.pod.as_deref()),
+        (CauseKind::ImagePull, Some("a"))
+    );
+    assert_eq!(told(&reversed, &[]).unwrap(), first);
+    let tie = [pods[3].clone(), pods[0].clone()];
+    assert_eq!(told(&tie, &[]).unwrap().kind, CauseKind::CrashLoop);
+}
+
+#[test]
+fn trouble_that_goes_on_keeps_its_time() {
+    let mut before = told(&[pod("p", crashing())], &[]).unwrap();
+    before.pod = Some("gone".to_owned());
+    let same = cause(
+        Some(&replica_set()),
+        &[pod("p", crashing())],
+        &[],
+        Some(&before),
+        at(500),
+    )
+    .unwrap();
+    assert_eq!((same.since, same.pod.as_deref()), (at(100), Some("p")));
+    let other = [pod("p", waiting("ErrImagePull", "x"))];
+    let other = cause(Some(&replica_set()), &other, &[], Some(&before), at(500)).unwrap();
+    assert_eq!(other.since, at(500));
+    assert_eq!(
+        cause(Some(&replica_set()), &[], &[], Some(&before), at(500)),
+        None
+    );
+}
+
+#[test]
+fn messages_are_bounded_and_plain() {
+    let long = format!("\u{1b}[2J{}", "x".repeat(5000));
+    for status in [
+        waiting("ErrImagePull", &long),
+        waiting("CreateContainerConfigError", &long),
+        pending("Unschedulable", &long),
+    ] {
+        let told = told(&[pod("p", status)], &[]).unwrap();
+        assert_eq!(told.message.chars().count(), 500);
+        assert!(!told.message.chars().any(char::is_control));
+    }
+}
+
+fn kinds() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(crashing()),
+        Just(waiting("ImagePullBackOff", "Back-off: ErrImagePull: x")),
+        Just(waiting("ContainerCreating", "")),
+        Just(pending("Unschedulable", "0/3 nodes")),
+    ]
+    .prop_flat_map(|status| hostile::spoiled(pod("p", status)))
+}
+
+proptest! {
+    #![proptest_config(hostile::config(256, "tests/diagnose.regressions"))]
+
+    #[test]
+    fn anything_is_looked_at(
+        set in hostile::spoiled(failing(3, 1).0),
+        pods in proptest::collection::vec(kinds(), 0..4),
+        events in proptest::collection::vec(hostile::spoiled(event("p", "FailedMount", "x", "2026")), 0..3),
+    ) {
+        let set = ReplicaSet(set);
+        let first = cause(Some(&set), &pods, &events, None, at(1));
+        if let Some(first) = &first {
+            prop_assert!(first.message.chars().count() <= 500);
+            prop_assert!(!first.message.chars().any(char::is_control));
+            prop_assert_eq!(first.since, at(1));
+        }
+        let again = cause(Some(&set), &pods, &events, first.as_ref(), at(2));
+        prop_assert_eq!(again, first);
+    }
+}
