@@ -356,26 +356,24 @@ mod tests {
         assert_eq!(election.check(start + 65 * SECOND), Err(Lost::Overdue));
     }
 
-    /// Both sides with the same news: whatever was lost on the way, they never lead at the same time.
+    /// Whenever the standby hears of the last write, and whatever lease it was itself started with.
     #[test]
     fn nobody_takes_over_before_the_holder_has_given_up() {
         let start = Instant::now();
-        for answered_after in [0, 1, 5, 9] {
-            let mut holder = election();
-            let mut standby = Election::new("b".to_owned(), Terms::of_seconds(15));
-            holder.written(start);
-            // The earliest moment at which anybody can see the write is when it was sent.
+        let moments = || (0..120).map(|seconds| start + seconds * SECOND);
+        for (delay, own_lease) in [(0, 15), (0, 3), (0, 60), (5, 15), (40, 3)] {
+            let holder = leader(start);
+            let mut standby = Election::new("b".to_owned(), Terms::of_seconds(own_lease));
             let seen = record("7", "a");
-            assert_eq!(standby.decide(Some(&seen), start), Ok(Move::Wait));
-            let gives_up = (0..60)
-                .map(|seconds| start + seconds * SECOND)
-                .find(|now| holder.check(*now).is_err())
-                .unwrap();
-            let takes = (answered_after..60)
-                .map(|seconds| start + seconds * SECOND)
+            let gives_up = moments().find(|now| holder.check(*now).is_err()).unwrap();
+            let takes = moments()
+                .skip(delay)
                 .find(|now| standby.decide(Some(&seen), *now) == Ok(Move::Take))
                 .unwrap();
-            assert!(gives_up < takes, "answered after {answered_after} s");
+            assert!(
+                gives_up < takes,
+                "seen after {delay} s, own lease {own_lease} s"
+            );
         }
     }
 
