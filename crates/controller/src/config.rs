@@ -32,4 +32,36 @@ pub struct Config {
     /// How many requests are worked on at the same time.
     #[arg(long, default_value_t = 16, env = "ROLLBACK_CONCURRENCY")]
     pub concurrency: u16,
+
+    /// Take part in the election of one controller among several. Without it nothing keeps a second
+    /// one away.
+    #[arg(
+        long,
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        env = "ROLLBACK_LEADER_ELECT"
+    )]
+    pub leader_elect: bool,
+
+    /// Name in the election, different for each controller. A controller that starts again under its
+    /// old name goes on at once. Default: the host, the process and a random number.
+    #[arg(long, env = "POD_NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub identity: Option<String>,
+
+    /// Namespace of the Lease.
+    #[arg(long, default_value = "rollback-system", env = "POD_NAMESPACE")]
+    pub lease_namespace: String,
+
+    /// Seconds for which a leader that is not heard of stays the leader. It stops writing after two
+    /// thirds of them, and everybody looks 7.5 times meanwhile.
+    #[arg(
+        long,
+        default_value_t = 15,
+        value_parser = clap::value_parser!(u32).range(3..=600),
+        env = "ROLLBACK_LEASE_SECONDS"
+    )]
+    pub lease_seconds: u32,
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kube::Client;
 use rollback_core::observed::Rejection;
 
+use crate::lease::gate::Gate;
 use crate::metrics::Metrics;
 use crate::network::Networks;
 use crate::observe::guard::GuardWatch;
@@ -14,8 +15,10 @@ use crate::watch::Watches;
 
 /// What every pass needs.
 pub struct Context {
-    /// Client of the passes: bounded reads, no hidden retries.
+    /// Client of the passes: bounded reads, no hidden retries, no writes while somebody else leads.
     pub client: Client,
+    /// Opens when this controller leads.
+    pub gate: Gate,
     /// HTTP client of the checks: no redirects, no proxy.
     pub http: reqwest::Client,
     /// Networks that checks may reach.
@@ -44,6 +47,7 @@ impl Context {
     /// A context with nothing remembered.
     pub fn new(
         client: Client,
+        gate: Gate,
         http: reqwest::Client,
         networks: Networks,
         metrics: Arc<Metrics>,
@@ -52,6 +56,7 @@ impl Context {
     ) -> Self {
         Self {
             client,
+            gate,
             http,
             networks,
             metrics,

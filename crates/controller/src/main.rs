@@ -1,11 +1,13 @@
 //! `rollback-controller`: watches `RollbackRequests` and carries them out.
 //!
 //! A request goes through [`reconcile`]: read ([`observe`]), decide (`rollback-core`), commit the
-//! status, act ([`act`]), tell ([`tell`]). Everything else here is plumbing.
+//! status, act ([`act`]), tell ([`tell`]). Of several controllers one does so, the others stand by
+//! ([`lease`]). Everything else here is plumbing.
 
 mod act;
 mod config;
 mod context;
+mod lease;
 mod metrics;
 mod network;
 mod observe;

@@ -1,21 +1,23 @@
-//! Counters for Prometheus. Labels are closed vocabularies, so that no request can make a series.
+//! Numbers for Prometheus. Labels are closed vocabularies, so that no request can make a series.
 
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use rollback_api::status::Outcome;
 
-/// The counters.
+/// The numbers.
 pub struct Metrics {
     registry: Registry,
     passes: Histogram,
     errors: Family<Stage, Counter>,
     outcomes: Family<End, Counter>,
     recovery: Histogram,
+    leader: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,6 +45,7 @@ impl Default for Metrics {
             errors: Family::default(),
             outcomes: Family::default(),
             recovery,
+            leader: Gauge::default(),
         };
         let registry = &mut metrics.registry;
         registry.register_with_unit(
@@ -66,6 +69,11 @@ impl Default for Metrics {
             "Time from the plan to a rollback that succeeded",
             Unit::Seconds,
             metrics.recovery.clone(),
+        );
+        registry.register(
+            "leader",
+            "1 while this controller leads, 0 while it stands by",
+            metrics.leader.clone(),
         );
         metrics
     }
@@ -92,6 +100,11 @@ impl Metrics {
         if let Some(seconds) = seconds {
             self.recovery.observe(seconds);
         }
+    }
+
+    /// Whether this controller leads.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(leads.into());
     }
 
     /// Everything, in the text format of `OpenMetrics`.

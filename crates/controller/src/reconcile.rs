@@ -81,8 +81,13 @@ pub async fn reconcile(
         context.forget(&uid);
         return Ok(Action::await_change());
     }
+    // A standby keeps its caches warm and comes no further than this.
+    if !context.gate.opened().await {
+        return Ok(Action::await_change());
+    }
     // The cache may be behind our own last write: begin with what is there now.
-    let Some(mut request) = observe::request(&context.client, &cached).await? else {
+    let live = observe::request(&context.client, &cached).await?;
+    let Some(mut request) = live.filter(|live| !is_over(live)) else {
         context.forget(&uid);
         return Ok(Action::await_change());
     };

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use kube::client::ClientBuilder;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{
     Controller, Predicate, PredicateConfig, WatchStreamExt, controller, predicates, watcher,
@@ -16,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::context::Context;
+use crate::lease::Leadership;
+use crate::lease::election::Lost;
+use crate::lease::gate::Gate;
 use crate::metrics::Metrics;
 use crate::network::Networks;
 use crate::observe::guard::GuardWatch;
@@ -45,6 +49,9 @@ pub enum Error {
     /// The metrics address cannot be used.
     #[error("serving metrics at --metrics-address")]
     Serve(#[from] std::io::Error),
+    /// It has led and no longer does.
+    #[error("somebody else may lead now, so nothing is written any more")]
+    Lost(#[from] Lost),
 }
 
 /// Runs until SIGTERM or SIGINT, then finishes the passes under way, if they are quick, and returns.
@@ -67,16 +74,34 @@ pub async fn run(config: Config) -> Result<(), Error> {
         axum::serve(listener, pages).with_graceful_shutdown(stop.clone().cancelled_owned());
 
     let kubeconfig = kube::Config::infer().await?;
-    let (passes, watches) = clients(kubeconfig)?;
-    let controller = control(&config, passes, &watches, metrics, ready, stop.clone())?;
+    let mut leadership =
+        Leadership::new(&config, kubeconfig.clone(), metrics.clone()).map_err(Error::Client)?;
+    let gate = leadership.gate();
+    let (passes, watches) = clients(kubeconfig, &gate)?;
+    let controller = control(
+        &config,
+        passes,
+        gate,
+        &watches,
+        metrics,
+        ready,
+        stop.clone(),
+    )?;
     let everything = async { tokio::join!(server.into_future(), controller).0 };
-    tokio::select! {
-        end = everything => end?,
-        () = overdue(stop) => tracing::warn!(
-            "passes under way were cut off; whoever starts next goes on from the last status"
-        ),
-    }
-    Ok(())
+    let end = tokio::select! {
+        end = everything => end,
+        () = overdue(stop.clone()) => {
+            tracing::warn!(
+                "passes under way were cut off; whoever leads next goes on from the last status"
+            );
+            Ok(())
+        }
+        // A standby that is asked to stop has nothing to finish.
+        stood_by = leadership.run(stop) => { stood_by?; Ok(()) }
+    };
+    // Whatever was under way is dropped by now.
+    leadership.release().await;
+    Ok(end?)
 }
 
 /// The moment from which nothing is waited for any more: a check may hang, and an API server too.
@@ -86,20 +111,22 @@ async fn overdue(stop: CancellationToken) {
     tokio::time::sleep(DRAIN_LIMIT).await;
 }
 
-/// One client for passes, whose reads end, and one for watches, which are quiet for long.
-fn clients(mut config: kube::Config) -> Result<(Client, Client), Error> {
+/// One client for passes, whose reads end and whose writes need the lease, and one for watches, which
+/// are quiet for long.
+fn clients(mut config: kube::Config, gate: &Gate) -> Result<(Client, Client), Error> {
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_LIMIT);
     let watches = Client::try_from(config.clone()).map_err(Error::Client)?;
     config.read_timeout = Some(READ_LIMIT);
     config.reset_reader_on_write = true;
-    let passes = Client::try_from(config).map_err(Error::Client)?;
-    Ok((passes, watches))
+    let passes = ClientBuilder::try_from(config).map_err(Error::Client)?;
+    Ok((passes.with_layer(&gate.layer()).build(), watches))
 }
 
 fn control(
     config: &Config,
     passes: Client,
+    gate: Gate,
     watches: &Client,
     metrics: Arc<Metrics>,
     ready: Arc<AtomicBool>,
@@ -119,6 +146,7 @@ fn control(
     let (guard, follow_guard) = GuardWatch::new(watches);
     let context = Arc::new(Context::new(
         passes,
+        gate,
         http,
         Networks(config.probe_networks.clone()),
         metrics,

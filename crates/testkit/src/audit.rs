@@ -1,6 +1,7 @@
 //! The API server's own record of what has happened.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{BufRead, BufReader},
     path::PathBuf,
@@ -25,6 +26,8 @@ pub struct Event {
     pub verb: String,
     /// Who asked.
     pub user: String,
+    /// Which credential the asker showed; two tokens of one `ServiceAccount` differ in this.
+    pub credential: String,
     /// On whose behalf, when the asker impersonated somebody.
     pub impersonated: Option<String>,
     /// What the program called itself.
@@ -140,6 +143,15 @@ struct Line {
 struct Who {
     #[serde(default)]
     username: String,
+    #[serde(default)]
+    extra: BTreeMap<String, Vec<String>>,
+}
+
+impl Who {
+    fn credential(&self) -> String {
+        let ids = self.extra.get("authentication.kubernetes.io/credential-id");
+        ids.and_then(|ids| ids.first()).cloned().unwrap_or_default()
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -162,6 +174,7 @@ impl From<Line> for Event {
         let object = line.object_ref.unwrap_or_default();
         Self {
             verb: line.verb,
+            credential: line.user.credential(),
             user: line.user.username,
             impersonated: line.impersonated_user.map(|who| who.username),
             user_agent: line.user_agent,

@@ -31,7 +31,8 @@ pub struct ControllerProcess {
 impl ControllerProcess {
     /// Starts the program `bin` for all requests that the identity of `kubeconfig` may see.
     /// `namespace` is the one that it looks after. Its checks may reach the fake pods on loopback,
-    /// unless `extra_args` name other `--probe-networks`.
+    /// unless `extra_args` name other `--probe-networks`. It does not take part in an election, unless
+    /// they say so: whoever is started again after a crash would have to wait for its own lease.
     pub fn spawn(
         bin: &Path,
         kubeconfig: &Path,
@@ -53,6 +54,11 @@ impl ControllerProcess {
         ];
         if !extra_args.contains(&"--probe-networks") {
             args.extend(["--probe-networks", "127.0.0.0/8"].map(str::to_owned));
+        }
+        let elects = ["--leader-elect", "--identity"];
+        let is_flag = |argument: &&str| elects.iter().any(|flag| argument.starts_with(flag));
+        if !extra_args.iter().any(is_flag) {
+            args.push("--leader-elect=false".to_owned());
         }
         args.extend(extra_args.iter().map(ToString::to_string));
         let filter = env::var_os("RUST_LOG").unwrap_or_else(|| "info".into());
@@ -113,7 +119,17 @@ impl ControllerProcess {
         self.process.killer().kill();
     }
 
-    /// A handle that does the same from a callback.
+    /// Freezes the controller (SIGSTOP) until [`ControllerProcess::continue_process`].
+    pub fn stop_process(&self) -> Result<()> {
+        self.process.killer().stop_process()
+    }
+
+    /// Lets a frozen controller go on (SIGCONT).
+    pub fn continue_process(&self) -> Result<()> {
+        self.process.killer().continue_process()
+    }
+
+    /// A handle that kills and sends signals from a callback.
     pub fn killer(&self) -> Killer {
         self.process.killer()
     }

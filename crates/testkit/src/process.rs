@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 type Order = (Command, mpsc::Sender<io::Result<Child>>);
 
@@ -111,10 +111,7 @@ impl Process {
         if let Some(status) = self.exited()? {
             return Ok(status);
         }
-        Command::new("kill")
-            .args(["-TERM", &self.pid().to_string()])
-            .status()
-            .context("cannot run kill")?;
+        self.killer().signal("TERM")?;
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
             if let Some(status) = self.exited()? {
@@ -145,7 +142,7 @@ impl Drop for Process {
     }
 }
 
-/// Kills a process, from wherever it is called.
+/// Kills a process or sends it a signal, from wherever it is called.
 #[derive(Clone, Debug)]
 pub struct Killer(Arc<Mutex<Child>>);
 
@@ -157,6 +154,55 @@ impl Killer {
         drop(child.kill());
         drop(child.wait());
     }
+
+    /// Asks the process to end (SIGTERM) and does not wait.
+    pub fn ask_to_end(&self) -> Result<()> {
+        self.signal("TERM")
+    }
+
+    /// Freezes the process (SIGSTOP), and waits until not one of its threads runs any more.
+    pub fn stop_process(&self) -> Result<()> {
+        self.signal("STOP")?;
+        let pid = lock(&self.0).id();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !is_stopped(pid) {
+            ensure!(Instant::now() < deadline, "it still runs after SIGSTOP");
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Lets a frozen process go on (SIGCONT). To it, no time has passed.
+    pub fn continue_process(&self) -> Result<()> {
+        self.signal("CONT")
+    }
+
+    fn signal(&self, name: &str) -> Result<()> {
+        let mut child = lock(&self.0);
+        // Locked and not waited for yet, so the process id is still its own.
+        if child.try_wait()?.is_some() {
+            return Ok(());
+        }
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &child.id().to_string()])
+            .status()
+            .context("cannot run kill")?;
+        ensure!(status.success(), "kill -{name}: {status}");
+        Ok(())
+    }
+}
+
+/// Whether all threads are stopped, as far as this system tells.
+fn is_stopped(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return true;
+    };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which is in parentheses and may contain some.
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        state.is_none_or(|state| state.starts_with('T'))
+    })
 }
 
 fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {

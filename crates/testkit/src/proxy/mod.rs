@@ -36,6 +36,8 @@ pub enum Point {
     /// The API server has answered; the action runs and the connection drops, so that the client
     /// never learns that the request was carried out.
     AfterCommit,
+    /// The API server has answered; the action runs, and only then does the client get its answer.
+    BeforeAnswer,
     /// The client has its answer; then the action runs.
     AfterAnswer,
     /// The action runs and the client gets this status; the API server never hears of the request.
@@ -334,6 +336,11 @@ async fn handle(
             }
             (fault.action)().await;
             line.sever()
+        }
+        Point::BeforeAnswer => {
+            let answer = shared.answer(request).await;
+            (fault.action)().await;
+            answer
         }
         Point::AfterAnswer => {
             let answer = shared.answer(request).await;

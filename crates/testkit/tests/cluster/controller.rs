@@ -37,8 +37,32 @@ async fn it_is_told_where_it_is_and_ends_when_asked() {
     )
     .await;
     assert!(controller.log().trim_end().ends_with("--more"));
+    assert!(controller.log().contains(" --leader-elect=false "));
     assert_eq!(controller.terminate().unwrap().code(), Some(3));
     assert!(controller.log().ends_with("bye\n"));
+}
+
+const TICKING: &str = "#!/bin/sh
+while :; do echo tick; sleep 0.02; done
+";
+
+#[tokio::test]
+async fn frozen_it_does_nothing_and_then_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let controller = spawn(folder.path(), TICKING);
+    wait_for_log(&controller, "tick").await;
+    controller.stop_process().unwrap();
+    let frozen = controller.log();
+    // Another process has the time to tick all the while.
+    let other = spawn(folder.path(), TICKING);
+    wait_for_log(&other, &"tick\n".repeat(5)).await;
+    assert_eq!(controller.log(), frozen);
+    assert!(controller.exited().unwrap().is_none());
+    controller.continue_process().unwrap();
+    wait_for_log(&controller, &format!("{frozen}tick\n")).await;
+    // A signal to one that is gone goes nowhere.
+    controller.kill();
+    controller.killer().ask_to_end().unwrap();
 }
 
 #[tokio::test]

@@ -157,6 +157,21 @@ async fn it_breaks_the_connection_at_the_chosen_point() {
 }
 
 #[tokio::test]
+async fn an_answer_can_wait_for_something() {
+    let stage = stage("before-answer").await;
+    let past = stage.past.clone();
+    let look = move || async move {
+        // It is done, and the client does not know it yet.
+        past.delete("one", &DeleteParams::default()).await.unwrap();
+    };
+    stage
+        .proxy
+        .arm(Fault::new(1, Point::BeforeAnswer).run_async(look));
+    stage.create("one").await.unwrap();
+    assert!(!stage.exists("one").await);
+}
+
+#[tokio::test]
 async fn somebody_else_can_be_faster() {
     let stage = stage("aside").await;
     let past = stage.past.clone();
