@@ -84,5 +84,6 @@ async fn case_68_going_back_needs_no_room_for_a_replica_set() -> Result<()> {
     let undo = undo(&twin, &["--to-revision=2"]).await?;
     undo.ensure_to("v2")?;
     wait_until_available(&twin).await?;
-    record(68, &undo.outcome(), "back to v2, which succeeds")
+    let kubectl = format!("{} when it is named, which succeeds", undo.outcome());
+    record(68, &kubectl, "back to v2, which succeeds")
 }

@@ -195,9 +195,8 @@ async fn case_41_the_field_manager_is_always_the_same() -> Result<()> {
     let [(manager, operation)] = theirs.as_slice() else {
         anyhow::bail!("several wrote the image: {theirs:?}");
     };
-    // Nothing tells it from any other edit with kubectl.
     assert_eq!(*manager, "kubectl");
-    let kubectl = format!("`{manager}` ({operation}), like any other edit with it");
+    let kubectl = format!("`{manager}` ({operation})");
     record(41, &kubectl, &format!("`{FIELD_MANAGER}` (Update)"))
 }
 

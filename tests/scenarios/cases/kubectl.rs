@@ -82,9 +82,17 @@ impl Ran {
 
 /// Runs kubectl as the administrator in the namespace of the scene.
 pub async fn kubectl(scene: &Scene, arguments: &[&str]) -> Result<Ran> {
+    kubectl_with_input(scene, arguments, "").await
+}
+
+/// The same, with something to read.
+pub async fn kubectl_with_input(scene: &Scene, arguments: &[&str], input: &str) -> Result<Ran> {
     let arguments = [&["--namespace", scene.ns()], arguments].concat();
     let start = Instant::now();
-    let output = scene.cluster.kubectl(User::Admin, &arguments).await?;
+    let output = scene
+        .cluster
+        .kubectl_with_input(User::Admin, &arguments, input)
+        .await?;
     Ok(Ran {
         code: output.status.code().context("kubectl was killed")?,
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -23,4 +23,5 @@ mod selection;
 mod situation;
 mod stage;
 mod status;
+mod to_come;
 mod write;

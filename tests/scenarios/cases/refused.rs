@@ -1,12 +1,12 @@
 //! Deployments that must not be touched, and writes that are not taken.
 
 use anyhow::{Result, ensure};
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use rollback_api::{Reason, Word};
 use serde_json::{Value, json};
 use testkit::conformance::record;
-use testkit::scene::request;
-use testkit::{Scene, User, shop};
+use testkit::scene::{PATIENCE, request};
+use testkit::{Scene, User, eventually, shop};
 
 use crate::admission::{forbid, permit};
 use crate::kubectl::{both, kubectl, twin, undo};
@@ -131,15 +131,39 @@ async fn case_63_other_kinds_are_not_accepted() -> Result<()> {
     }
     ensure_nothing_written(&scene).await?;
 
-    let of = async |kind: &str| kubectl(&scene, &["rollout", "undo", kind, APP]).await;
-    // It looks for them, so it would roll them back.
-    for kind in ["statefulset", "daemonset"] {
-        of(kind).await?.ensure_error("NotFound")?;
-    }
-    let rollout = of("rollout").await?;
+    stateful(&scene).await?;
+    let undo = kubectl(&scene, &["rollout", "undo", &format!("statefulset/{APP}")]).await?;
+    undo.ensure_ok("rolled back")?;
+    let client = scene.client(User::Admin).await?;
+    let after = shop::api(&client, scene.ns(), "apps/v1", "StatefulSet");
+    let after = serde_json::to_value(after.get(APP).await?)?;
+    assert!(text(&after, "/spec/template/spec/containers/0/image").ends_with(":v1"));
+    let rollout = kubectl(&scene, &["rollout", "undo", "rollout", APP]).await?;
     rollout.ensure_error("the server doesn't have a resource type")?;
-    let kubectl = "rolls StatefulSets and DaemonSets back too, and does not know Rollouts";
+    let kubectl = "rolls a StatefulSet back, and does not know Rollouts";
     record(63, kubectl, "not accepted: the kind must be Deployment")
+}
+
+/// A `StatefulSet` without pods that has had two versions.
+async fn stateful(scene: &Scene) -> Result<()> {
+    let client = scene.client(User::Admin).await?;
+    for (number, version) in [(1, "v1"), (2, "v2")] {
+        let mut set = shop::deployment(APP).version(version).replicas(0).build();
+        set["kind"] = json!("StatefulSet");
+        set["spec"]["serviceName"] = json!(APP);
+        if let Some(spec) = set["spec"].as_object_mut() {
+            spec.remove("progressDeadlineSeconds");
+        }
+        shop::apply(&client, scene.ns(), &set).await?;
+        let revisions = shop::api(&client, scene.ns(), "apps/v1", "ControllerRevision");
+        eventually("the version is in the history", PATIENCE, async || {
+            let found = revisions.list(&ListParams::default()).await?.items.len();
+            ensure!(found == number, "{found} of {number}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// The Deployment controller rolls back by itself and removes the annotation with the same write. It

@@ -250,6 +250,6 @@ async fn case_31_the_change_cause_names_the_rollback() -> Result<()> {
     let undo = undo(&twin, &[]).await?;
     undo.ensure_to("v1")?;
     assert_eq!(annotation(&undo.after, CHANGE_CAUSE), Some("release 1"));
-    let kubectl = "that of the old version: the history does not show that there was a rollback";
+    let kubectl = "that of the old version, as if there had been no rollback";
     record(31, kubectl, "names the rollback and the request")
 }
