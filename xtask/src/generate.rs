@@ -1,8 +1,9 @@
-//! Generated files: `crds/`.
+//! Generated files: `crds/`, and the table that is made of what the tests have seen.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use testkit::conformance;
 
 /// Write every generated file.
 pub fn write() -> anyhow::Result<()> {
@@ -10,6 +11,16 @@ pub fn write() -> anyhow::Result<()> {
         std::fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
         println!("wrote {}", path.display());
     }
+    Ok(())
+}
+
+/// Write `docs/conformance.md` from the records of the last run of the tests.
+pub fn conformance() -> anyhow::Result<()> {
+    let page = conformance::page(&conformance::folder())
+        .context("run `cargo xtask test` first: the table is made of what it sees")?;
+    let path = testkit::workspace().join(conformance::PAGE);
+    std::fs::write(&path, page).with_context(|| format!("writing {}", path.display()))?;
+    println!("wrote {}", path.display());
     Ok(())
 }
 

@@ -53,7 +53,11 @@ enum Command {
         what: Bench,
     },
     /// Write the generated files (crds/) anew.
-    Generate,
+    Generate {
+        /// Instead, write docs/conformance.md from what the last `cargo xtask test` has seen.
+        #[arg(long)]
+        conformance: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -77,7 +81,8 @@ fn main() -> ExitCode {
         Command::Bench {
             what: Bench::Latency { rollbacks },
         } => session::run(async |ctrl_c| bench::latency(rollbacks, ctrl_c).await),
-        Command::Generate => generate::write(),
+        Command::Generate { conformance: true } => generate::conformance(),
+        Command::Generate { conformance: false } => generate::write(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,10 @@
-//! `cargo xtask test`: every test of the workspace, with one cluster for those that need it.
+//! `cargo xtask test`: every test of the workspace, with one cluster for those that need it; then the
+//! conformance table, which has to be what they have seen.
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use testkit::{Cluster, conformance};
 
 use crate::Place;
 use crate::cargo::cargo;
@@ -34,9 +38,62 @@ async fn test(place: &Place, extra: &[String]) -> Result<()> {
         "the cluster is up; its data is in {}",
         cluster.folder().display()
     );
+    let seen = Seen::new(place, extra, &cluster)?;
     cargo(
         &arguments,
-        &[("ROLLBACK_TEST_CLUSTER", cluster.folder().as_os_str())],
+        &[
+            ("ROLLBACK_TEST_CLUSTER", cluster.folder().as_os_str()),
+            (conformance::FOLDER, seen.folder.as_os_str()),
+        ],
     )
-    .await
+    .await?;
+    seen.compare()
+}
+
+/// What the tests see of the conformance cases.
+struct Seen {
+    folder: PathBuf,
+    /// Why it says nothing about the committed table.
+    partial: Option<&'static str>,
+}
+
+impl Seen {
+    fn new(place: &Place, extra: &[String], cluster: &Cluster) -> Result<Self> {
+        if place.context.is_some() {
+            // Another cluster, and perhaps another kubectl: not what the table is about.
+            return Ok(Self {
+                folder: cluster.folder().join("conformance"),
+                partial: Some("on a borrowed cluster"),
+            });
+        }
+        let folder = conformance::folder();
+        if !extra.is_empty() {
+            return Ok(Self {
+                folder,
+                partial: Some("when not all tests run"),
+            });
+        }
+        // What an earlier run saw must not stand in for this one.
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)
+                .with_context(|| format!("removing {}", folder.display()))?;
+        }
+        Ok(Self {
+            folder,
+            partial: None,
+        })
+    }
+
+    /// Fails when the committed table is not what was seen.
+    fn compare(&self) -> Result<()> {
+        if let Some(when) = self.partial {
+            eprintln!("{} is not compared {when}", conformance::PAGE);
+            return Ok(());
+        }
+        let path = testkit::workspace().join(conformance::PAGE);
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        conformance::compare(&committed, &conformance::page(&self.folder)?)?;
+        eprintln!("{} is what the tests have seen", conformance::PAGE);
+        Ok(())
+    }
 }

@@ -7,10 +7,12 @@
 //!   API server and breaks the connection at a chosen request.
 //! - [`scene`] puts them together: a namespace, a controller, the people and what they do.
 //! - [`audit`] reads what the API server says has happened.
+//! - [`conformance`] has the list of cases and the table that the tests fill in.
 
 pub mod audit;
 pub mod build;
 pub mod cluster;
+pub mod conformance;
 pub mod controller;
 mod folder;
 pub mod health;

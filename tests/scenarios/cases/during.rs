@@ -1,35 +1,29 @@
 //! What happens to the Deployment, or to us, while the old version is rolling out.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use jiff::SignedDuration;
 use rollback_api::{Reason, Word};
 use serde_json::json;
+use testkit::conformance::record;
 use testkit::scene::PATIENCE;
-use testkit::shop::{BEHAVIOUR, Behaviour};
-use testkit::{Scene, User, eventually, shop};
+use testkit::shop::Behaviour;
+use testkit::{User, eventually, shop};
 
-use crate::stage::{
-    APP, REQUEST, delete_deployment, ensure_answers, ensure_ended, kill, number, progress,
-    replica_set, scene, start_rolling_out, stuck_then_well, template, text,
+use crate::kubectl::{SUCCESS, both, status, twin, undo, watch};
+use crate::situation::{
+    delete_deployment, heal, start_rolling_out, stuck_then_well, wait_for_revision,
 };
-
-/// The pods of the old version get well, those that are still to come included.
-async fn heal(scene: &Scene) -> Result<()> {
-    let client = scene.client(User::Admin).await?;
-    let well = [(BEHAVIOUR, Behaviour::Ready.as_str())];
-    eventually("the request has ended", PATIENCE, async || {
-        shop::annotate_pods(&client, scene.ns(), APP, &well).await?;
-        let ended = scene.status(REQUEST).await?.outcome.is_some();
-        ensure!(ended, "it is still under way");
-        Ok(())
-    })
-    .await
-}
+use crate::stage::{
+    APP, REQUEST, ensure_answers, ensure_ended, kill, number, progress, replica_set, scene,
+    template, text,
+};
 
 #[tokio::test]
 async fn case_52_a_new_version_meanwhile_supersedes() -> Result<()> {
-    let scene = scene("case-52").await?;
-    stuck_then_well(&scene).await?;
+    let (scene, twin) = (scene("case-52").await?, twin("case-52").await?);
+    both(&scene, &twin, stuck_then_well).await?;
     start_rolling_out(&scene).await?;
     assert!(scene.image(APP).await?.ends_with(":v1"));
     scene
@@ -39,7 +33,28 @@ async fn case_52_a_new_version_meanwhile_supersedes() -> Result<()> {
     ensure_ended(&outcome, Word::Superseded, Reason::TemplateChanged)?;
     assert!(progress(&request)?.reverted_at.is_some());
     assert!(scene.image(APP).await?.ends_with(":v3"));
-    ensure_answers(&scene, &[200])
+    ensure_answers(&scene, &[200])?;
+
+    undo(&twin, &[]).await?.ensure_to("v1")?;
+    wait_for_revision(&twin, "v1", 3).await?;
+    let (latest, pinned) = (
+        watch(&twin, &[]).await?,
+        watch(&twin, &["--revision=3"]).await?,
+    );
+    // Said again, because kubectl owns it since it brought v1 back.
+    let v3 = shop::deployment(APP)
+        .version("v3")
+        .behaviour(Behaviour::Ready);
+    twin.apply_deployment(v3).await?;
+    latest.end().await?.ensure_ok(SUCCESS)?;
+    let pinned = pinned.end().await?;
+    pinned.ensure_error("desired revision (3) is different from the running revision (4)")?;
+    let kubectl = format!(
+        "`rollout status`: `{SUCCESS}`, which is true of v3; `rollout status --revision=3`: {}",
+        pinned.complaint()
+    );
+    let ours = "`Superseded` with reason `TemplateChanged`; scaling and annotating do not matter";
+    record(52, &kubectl, ours)
 }
 
 #[tokio::test]
@@ -62,7 +77,7 @@ async fn case_52_scaling_and_annotating_meanwhile_do_not_matter() -> Result<()> 
     .await?;
     let waiting = scene.wait_for(REQUEST, "RollingOut").await?;
     let deadline = progress(&waiting)?.rollout.map(|rollout| rollout.deadline);
-    heal(&scene).await?;
+    heal(&scene, REQUEST).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
     ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
     let rollout = progress(&request)?.rollout.context("no rollout")?;
@@ -79,14 +94,26 @@ async fn case_52_scaling_and_annotating_meanwhile_do_not_matter() -> Result<()> 
 
 #[tokio::test]
 async fn case_53_a_deployment_deleted_meanwhile_is_gone() -> Result<()> {
-    let scene = scene("case-53").await?;
-    stuck_then_well(&scene).await?;
+    let (scene, twin) = (scene("case-53").await?, twin("case-53").await?);
+    both(&scene, &twin, stuck_then_well).await?;
     start_rolling_out(&scene).await?;
     delete_deployment(&scene).await?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
     ensure_ended(&outcome, Word::Failed, Reason::TargetGone)?;
     assert_eq!(scene.artifacts("incident", REQUEST).await?.len(), 1);
-    ensure_answers(&scene, &[200])
+    ensure_answers(&scene, &[200])?;
+
+    undo(&twin, &[]).await?.ensure_to("v1")?;
+    let watching = watch(&twin, &[]).await?;
+    delete_deployment(&twin).await?;
+    let ended = watching.end().await?;
+    ended.ensure_error("deleted")?;
+    let kubectl = format!("`rollout status`: {}", ended.complaint());
+    record(
+        53,
+        &kubectl,
+        "`Failed` with reason `TargetGone`, also when it was made again",
+    )
 }
 
 /// The twin has the very template that was asked for; it is not the Deployment that was rolled back.
@@ -118,10 +145,11 @@ async fn case_53_a_deployment_made_again_meanwhile_is_gone() -> Result<()> {
 async fn case_59_a_restart_does_not_move_the_deadline() -> Result<()> {
     const SECONDS: i64 = 8;
     let mut scene = scene("case-59").await?;
+    let twin = twin("case-59").await?;
     scene
         .policy(json!({"rollout": {"timeoutSeconds": SECONDS}}))
         .await?;
-    stuck_then_well(&scene).await?;
+    both(&scene, &twin, stuck_then_well).await?;
     let request = start_rolling_out(&scene).await?;
     let before = progress(&request)?;
     let deadline = before.rollout.context("no rollout")?.deadline;
@@ -144,7 +172,17 @@ async fn case_59_a_restart_does_not_move_the_deadline() -> Result<()> {
     let ended_at = format!("ended at {}", deadline.strftime("%Y-%m-%d %H:%M:%S UTC"));
     assert!(outcome.message.contains(&ended_at), "{}", outcome.message);
     assert!(scene.image(APP).await?.ends_with(":v1"));
-    ensure_answers(&scene, &[200])
+    ensure_answers(&scene, &[200])?;
+
+    undo(&twin, &[]).await?.ensure_to("v1")?;
+    let timeout = Duration::from_secs(2);
+    for _ in 0..2 {
+        let waited = status(&twin, timeout, &[]).await?;
+        waited.ensure_error("timed out waiting")?;
+        assert!(waited.took >= timeout, "{waited:?}");
+    }
+    let kubectl = "`rollout status --timeout` counts from the beginning each time it is started";
+    record(59, kubectl, "the deadline is that of before the restart")
 }
 
 #[tokio::test]
@@ -155,7 +193,7 @@ async fn case_59_a_restart_does_not_stop_the_rollout() -> Result<()> {
     let deadline = progress(&request)?.rollout.map(|rollout| rollout.deadline);
     kill(&mut scene)?;
     scene.start_controller().await?;
-    heal(&scene).await?;
+    heal(&scene, REQUEST).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
     ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
     let after = progress(&request)?.rollout.map(|rollout| rollout.deadline);

@@ -1,95 +1,101 @@
 //! Rollouts that the Deployment's own conditions tell the wrong story about.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use futures::StreamExt;
-use kube::api::{WatchEvent, WatchParams};
 use rollback_api::{Reason, Word};
 use serde_json::{Value, json};
+use testkit::conformance::record;
 use testkit::health::{HEALTH_PORT, HealthServer};
 use testkit::scene::PATIENCE;
 use testkit::shop::{BEHAVIOUR, Behaviour};
-use testkit::{Scene, User, eventually, shop};
+use testkit::{Scene, User, shop};
 
-use crate::stage::{
-    APP, REQUEST, condition, deploy_all, deploy_stuck, deployments, ensure_answers, ensure_ended,
-    number, progress, quota, scene, text,
+use crate::kubectl::{SUCCESS, both, ensure_no_checks, kubectl, status, twin, undo};
+use crate::situation::{
+    deploy_all, deploy_stuck, lift_quota, quota, start_rolling_out, wait_until_available,
 };
+use crate::stage::{
+    APP, REQUEST, condition, ensure_answers, ensure_ended, number, progress, scene, text,
+};
+
+/// What the Deployment controller says when it gives up.
+const GAVE_UP: &str = "ProgressDeadlineExceeded";
+
+/// No pod is let in any more when the bad version comes, so that the Deployment controller gives it
+/// up. It will not call the old version a failure before its pods are let in, nor anything else.
+async fn given_up(scene: &Scene) -> Result<()> {
+    let version = |version: &str| {
+        shop::deployment(APP)
+            .replicas(1)
+            .progress_deadline(3)
+            .set("/spec/strategy", json!({"type": "Recreate"}))
+            .version(version)
+    };
+    scene.deploy(version("v1")).await?;
+    quota(scene, "pods", 0).await?;
+    scene.apply_deployment(version("v2")).await?;
+    scene
+        .wait_for_deployment(APP, |deployment| {
+            condition(deployment, "Progressing") == Some(GAVE_UP)
+        })
+        .await?;
+    Ok(())
+}
+
+/// The old version is asked for and seen, and the failure of the bad one is still shown.
+async fn ensure_stale(scene: &Scene) -> Result<()> {
+    let seen = |deployment: &Value| {
+        number(deployment, "/status/observedGeneration")
+            == number(deployment, "/metadata/generation")
+    };
+    let deployment = scene.wait_for_deployment(APP, seen).await?;
+    ensure!(text(&deployment, "/spec/template/spec/containers/0/image").ends_with(":v1"));
+    let reason = condition(&deployment, "Progressing");
+    ensure!(reason == Some(GAVE_UP), "it is {reason:?}");
+    Ok(())
+}
 
 #[tokio::test]
 async fn case_46_the_failure_of_the_bad_version_is_not_ours() -> Result<()> {
-    let scene = scene("case-46").await?;
-    let impatient = || {
-        shop::deployment(APP)
-            .replicas(1)
-            .progress_deadline(5)
-            .set("/spec/strategy", json!({"type": "Recreate"}))
-    };
-    let slow = impatient().ready_after(Duration::from_secs(1));
-    scene.deploy(slow.version("v1")).await?;
-    deploy_stuck(&scene, impatient().version("v2")).await?;
-    scene
-        .wait_for_deployment(APP, |deployment| {
-            condition(deployment, "Progressing") == Some("ProgressDeadlineExceeded")
-        })
-        .await?;
-    let states = watch(&scene).await?;
-    let (_, outcome) = scene
-        .roll_back(REQUEST, APP, json!({"previous": {}}))
-        .await?;
+    let (scene, twin) = (scene("case-46").await?, twin("case-46").await?);
+    both(&scene, &twin, given_up).await?;
+    start_rolling_out(&scene).await?;
+    ensure_stale(&scene).await?;
+    lift_quota(&scene).await?;
+    let (_, outcome) = scene.wait_for_end(REQUEST).await?;
     ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
-    // Whoever believed the condition would have called the rollback failed.
-    let stale = |deployment: &Value| {
-        text(deployment, "/spec/template/spec/containers/0/image").ends_with(":v1")
-            && number(deployment, "/status/observedGeneration")
-                == number(deployment, "/metadata/generation")
-            && condition(deployment, "Progressing") == Some("ProgressDeadlineExceeded")
-    };
-    eventually("the failure was still shown", PATIENCE, async || {
-        let seen = states.lock().unwrap_or_else(PoisonError::into_inner);
-        ensure!(seen.iter().any(stale), "{} states without it", seen.len());
-        Ok(())
-    })
-    .await
-}
+    assert!(scene.image(APP).await?.ends_with(":v1"));
 
-/// Every state of the Deployment from now on.
-async fn watch(scene: &Scene) -> Result<Arc<Mutex<Vec<Value>>>> {
-    let api = deployments(scene).await?;
-    let from = api.get(APP).await?.metadata.resource_version;
-    let only = WatchParams::default().fields(&format!("metadata.name={APP}"));
-    let mut events = api
-        .watch(&only, &from.context("no resourceVersion")?)
-        .await?
-        .boxed();
-    let states = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&states);
-    tokio::spawn(async move {
-        while let Some(Ok(event)) = events.next().await {
-            let (WatchEvent::Added(object) | WatchEvent::Modified(object)) = event else {
-                continue;
-            };
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.extend(serde_json::to_value(object));
-        }
-    });
-    Ok(states)
+    undo(&twin, &[]).await?.ensure_to("v1")?;
+    ensure_stale(&twin).await?;
+    let given_up = status(&twin, PATIENCE, &[]).await?;
+    given_up.ensure_error("exceeded its progress deadline")?;
+    lift_quota(&twin).await?;
+    wait_until_available(&twin).await?;
+    let kubectl = format!(
+        "`rollout status`: {}, of a rollback that then succeeds",
+        given_up.complaint()
+    );
+    record(46, &kubectl, "goes on waiting, and `Succeeded`")
 }
 
 /// The Deployment controller waits for ever: what happened before was a success, and nothing moves.
 #[tokio::test]
 async fn case_47_pods_that_are_refused_fail_by_our_deadline() -> Result<()> {
-    let scene = scene("case-47").await?;
+    const THEIRS: u32 = 2;
+    let (scene, twin) = (scene("case-47").await?, twin("case-47").await?);
     scene
         .policy(json!({"rollout": {"timeoutSeconds": 6}}))
         .await?;
-    for version in ["v1", "v2"] {
-        let deployment = shop::deployment(APP).progress_deadline(2);
-        scene.deploy(deployment.version(version)).await?;
-    }
-    quota(&scene, "pods", 2).await?;
+    both(&scene, &twin, async |scene| {
+        for version in ["v1", "v2"] {
+            let deployment = shop::deployment(APP).progress_deadline(THEIRS);
+            scene.deploy(deployment.version(version)).await?;
+        }
+        quota(scene, "pods", 2).await
+    })
+    .await?;
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
@@ -100,19 +106,43 @@ async fn case_47_pods_that_are_refused_fail_by_our_deadline() -> Result<()> {
         outcome.message
     );
     let hung = scene.deployment(APP).await?;
-    assert_ne!(
-        condition(&hung, "Progressing"),
-        Some("ProgressDeadlineExceeded")
+    assert_ne!(condition(&hung, "Progressing"), Some(GAVE_UP));
+
+    undo(&twin, &[]).await?.ensure_to("v1")?;
+    let waited = status(&twin, Duration::from_secs(6), &[]).await?;
+    waited.ensure_error("timed out waiting")?;
+    let said = waited.said();
+    ensure!(
+        !said.contains("quota") && !said.contains("progress deadline"),
+        "{said}"
     );
-    Ok(())
+    let kubectl = "`rollout status` waits on, three times the Deployment's own deadline in this \
+                   test, and does not say why";
+    let ours =
+        "`Failed` with reason `RolloutTimedOut` at the request's deadline, quoting the quota";
+    record(47, kubectl, ours)
 }
 
 #[tokio::test]
 async fn case_55_crashes_of_the_bad_version_are_not_ours() -> Result<()> {
-    let scene = scene("case-55").await?;
+    let (scene, twin) = (scene("case-55").await?, twin("case-55").await?);
+    both(&scene, &twin, crashing).await?;
+    let (_, outcome) = scene
+        .roll_back(REQUEST, APP, json!({"previous": {}}))
+        .await?;
+    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    assert!(scene.image(APP).await?.ends_with(":v1"));
+
+    undo(&twin, &[]).await?.ensure_to("v1")?;
+    status(&twin, PATIENCE, &[]).await?.ensure_ok(SUCCESS)?;
+    record(55, &format!("`rollout status`: `{SUCCESS}`"), "`Succeeded`")
+}
+
+/// The pods of version 2 crash, those of version 1 will need a moment.
+async fn crashing(scene: &Scene) -> Result<()> {
     let slow = shop::deployment(APP).ready_after(Duration::from_secs(2));
     scene.deploy(slow.version("v1")).await?;
-    deploy_all(&scene, &["v2"]).await?;
+    deploy_all(scene, &["v2"]).await?;
     let crash = [(BEHAVIOUR, Behaviour::Crash.as_str())];
     let client = scene.client(User::Admin).await?;
     shop::annotate_pods(&client, scene.ns(), APP, &crash).await?;
@@ -121,11 +151,6 @@ async fn case_55_crashes_of_the_bad_version_are_not_ours() -> Result<()> {
             condition(deployment, "Available") == Some("MinimumReplicasUnavailable")
         })
         .await?;
-    let (_, outcome) = scene
-        .roll_back(REQUEST, APP, json!({"previous": {}}))
-        .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
-    assert!(scene.image(APP).await?.ends_with(":v1"));
     Ok(())
 }
 
@@ -150,19 +175,26 @@ async fn case_61_checks_ask_the_pods_of_the_old_version() -> Result<()> {
     ensure_ended(&outcome, Word::Succeeded, Reason::RolledBack)?;
     assert_eq!(good.paths(), ["/health/ready", "/health/ready"]);
     assert_eq!(bad.paths(), Vec::<String>::new());
-    Ok(())
+
+    ensure_no_checks(&scene).await?;
+    let kubectl =
+        "no such feature: neither `rollout undo` nor `rollout status` asks the application";
+    record(61, kubectl, "each pod of the old version, and no other")
 }
 
 #[tokio::test]
 async fn case_66_our_deadline_does_not_need_theirs() -> Result<()> {
     const NEVER: u32 = 2_147_483_647;
-    let scene = scene("case-66").await?;
+    let (scene, twin) = (scene("case-66").await?, twin("case-66").await?);
     scene
         .policy(json!({"rollout": {"timeoutSeconds": 3}}))
         .await?;
     let endless = || shop::deployment(APP).progress_deadline(NEVER);
-    deploy_stuck(&scene, endless().version("v1")).await?;
-    scene.deploy(endless().version("v2")).await?;
+    both(&scene, &twin, async |scene| {
+        deploy_stuck(scene, endless().version("v1")).await?;
+        scene.deploy(endless().version("v2")).await
+    })
+    .await?;
     let (request, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
@@ -170,5 +202,14 @@ async fn case_66_our_deadline_does_not_need_theirs() -> Result<()> {
     let rollout = progress(&request)?.rollout.context("no rollout")?;
     assert!(outcome.at >= rollout.deadline);
     assert!(scene.image(APP).await?.ends_with(":v1"));
-    ensure_answers(&scene, &[200])
+    ensure_answers(&scene, &[200])?;
+
+    undo(&twin, &[]).await?.ensure_to("v1")?;
+    let waited = status(&twin, Duration::from_secs(3), &[]).await?;
+    waited.ensure_error("timed out waiting")?;
+    let help = kubectl(&twin, &["rollout", "status", "--help"]).await?;
+    help.ensure_ok("zero means never")?;
+    let kubectl = "`rollout status` waits until its own `--timeout`; without one it has no end";
+    let ours = "`Failed` with reason `RolloutTimedOut` at the request's deadline";
+    record(66, kubectl, ours)
 }

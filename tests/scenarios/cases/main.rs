@@ -4,14 +4,24 @@
 //! undo` gets wrong, what it leaves open, and where parity is expected. All of them run against the
 //! real Deployment controller. Each has a namespace and a controller process of its own, polls with a
 //! deadline, and asserts on what the API server holds and what its audit log says.
+//!
+//! Most bring about the same situation a second time, without a controller, and let the real kubectl
+//! roll that one back. What came of both is recorded for `docs/conformance.md`.
 
+mod admission;
+mod blocked;
 mod during;
+mod exact;
 mod history;
+mod kubectl;
 mod limits;
 mod named;
-mod odd;
+mod numbers;
 mod races;
+mod refused;
 mod selection;
+mod situation;
 mod stage;
 mod status;
+mod to_come;
 mod write;

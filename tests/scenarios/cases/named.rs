@@ -2,12 +2,15 @@
 
 use anyhow::Result;
 use rollback_api::{Reason, Word};
-use serde_json::{Value, json};
+use serde_json::json;
+use testkit::conformance::record;
 use testkit::{Scene, shop};
 
-use crate::stage::{
-    APP, REQUEST, ensure_answers, ensure_ended, ensure_nothing_written, planned, scene, text,
-};
+use crate::kubectl::ensure_takes_numbers_only;
+use crate::stage::{APP, REQUEST, ensure_answers, ensure_ended, planned, refused, scene, text};
+
+/// All that kubectl has to say about the cases here.
+const NUMBERS_ONLY: &str = "no such feature: `rollout undo` knows revision numbers only";
 
 fn api(tag: &str) -> String {
     format!("registry.broxiva.example/{APP}:{tag}")
@@ -29,14 +32,6 @@ async fn deploy_with_sidecar(scene: &Scene, tag: &str, sidecar: &str) -> Result<
     ]);
     let version = shop::deployment(APP).set("/spec/template/spec/containers", containers);
     scene.deploy(version).await.map(|_| ())
-}
-
-async fn refused(scene: &Scene, to: Value, reason: Reason) -> Result<String> {
-    scene.ask(REQUEST, APP, to).await?;
-    let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Refused, reason)?;
-    ensure_nothing_written(scene).await?;
-    Ok(outcome.message)
 }
 
 #[tokio::test]
@@ -63,7 +58,10 @@ async fn case_22_an_image_is_found_in_its_newest_revision() -> Result<()> {
         text(&deployment, "/spec/template/spec/containers/0/env/0/value"),
         "fast"
     );
-    ensure_answers(&scene, &[200])
+    ensure_answers(&scene, &[200])?;
+
+    ensure_takes_numbers_only(&scene).await?;
+    record(22, NUMBERS_ONLY, "the newest revision that has the image")
 }
 
 #[tokio::test]
@@ -110,7 +108,11 @@ async fn case_23_two_containers_of_one_repository_are_not_guessed() -> Result<()
     let (_, outcome) = scene.roll_back("named", APP, named).await?;
     ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
     assert_eq!(scene.image(APP).await?, api("v1"));
-    Ok(())
+
+    ensure_takes_numbers_only(&scene).await?;
+    let ours = "`Refused` with reason `Ambiguous` when two containers could be meant, \
+                naming them; back to it once the container is named";
+    record(23, NUMBERS_ONLY, ours)
 }
 
 #[tokio::test]
@@ -128,7 +130,10 @@ async fn case_25_an_image_is_what_it_means() -> Result<()> {
     let (request, _) = scene.roll_back("by-digest", APP, pinned).await?;
     assert_eq!(planned(&request)?.to_revision, 1);
     assert!(scene.image(APP).await?.ends_with(digest));
-    Ok(())
+
+    ensure_takes_numbers_only(&scene).await?;
+    let ours = "found by tag and by digest, with or without the registry that goes without saying";
+    record(25, NUMBERS_ONLY, ours)
 }
 
 #[tokio::test]
@@ -147,7 +152,10 @@ async fn case_26_a_label_of_the_deployment_itself_is_no_version() -> Result<()> 
     )
     .await?;
     assert!(message.contains("b, a"), "{message}");
-    Ok(())
+
+    ensure_takes_numbers_only(&scene).await?;
+    let ours = "`Refused` with reason `VersionNotInHistory`, naming the versions that there are";
+    record(26, NUMBERS_ONLY, ours)
 }
 
 #[tokio::test]

@@ -1,18 +1,20 @@
 //! What the cases share: the stage, and questions to the API server.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy};
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::api::ListParams;
+use kube::core::DynamicObject;
 use kube::{Api, Client};
 use rollback_api::status::{Outcome, PlannedTarget, TargetStatus};
 use rollback_api::{POD_TEMPLATE_HASH, Reason, RollbackRequest, Word};
 use serde_json::Value;
 use testkit::audit::Event;
 use testkit::proxy::{Mutation, Proxy};
-use testkit::scene::{CONTROLLER, PATIENCE};
-use testkit::{Scene, User, eventually, shop};
+use testkit::scene::CONTROLLER;
+use testkit::{Scene, User, shop};
 
 /// The controller.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rollback-controller");
@@ -40,12 +42,14 @@ pub async fn scene_behind_proxy(name: &str) -> Result<(Scene, Proxy)> {
 
 /// Accepts the revert and nothing else.
 pub fn is_revert(mutation: &Mutation) -> bool {
-    mutation.method == "PATCH" && mutation.path.ends_with(&format!("/deployments/{APP}"))
+    mutation.method == "PATCH"
+        && mutation.path.ends_with(&format!("/deployments/{APP}"))
+        && !mutation.dry_run
 }
 
 /// Accepts the backup and nothing else that comes before the revert.
 pub fn is_backup(mutation: &Mutation) -> bool {
-    mutation.method == "POST" && mutation.path.ends_with("/configmaps")
+    mutation.method == "POST" && mutation.path.ends_with("/configmaps") && !mutation.dry_run
 }
 
 /// The Deployments of the scene, for an administrator who outlives the borrow of the scene.
@@ -61,26 +65,26 @@ pub fn kill(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// The admission policies of this kind, or their bindings.
-pub async fn admission(scene: &Scene, kind: &str) -> Result<Api<DynamicObject>> {
-    let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
-    let client = scene.client(User::Admin).await?;
-    Ok(Api::all_with(client, &ApiResource::from_gvk(&kind)))
-}
-
-/// What the controller tried to write to the Deployment, refused or not. `None` without an audit log.
-pub fn attempts(scene: &Scene) -> Result<Option<Vec<Event>>> {
+/// What the controller tried to write to objects of this kind, refused or not; dry runs write
+/// nothing. `None` without an audit log.
+fn writes(scene: &Scene, resource: &str) -> Result<Option<Vec<Event>>> {
     let Some(audit) = scene.cluster.audit() else {
         return Ok(None);
     };
     let ours = |event: &Event| {
         event.user == CONTROLLER
-            && event.resource == "deployments"
+            && event.resource == resource
             && !["get", "list", "watch"].contains(&event.verb.as_str())
+            && !event.is_dry_run()
     };
     Ok(Some(
         audit.events(scene.ns())?.into_iter().filter(ours).collect(),
     ))
+}
+
+/// What the controller tried to write to the Deployment, refused or not. `None` without an audit log.
+pub fn attempts(scene: &Scene) -> Result<Option<Vec<Event>>> {
+    writes(scene, "deployments")
 }
 
 /// All that the controller wrote to Deployments is patches of this one, answered like this.
@@ -106,15 +110,7 @@ pub async fn ensure_nothing_written(scene: &Scene) -> Result<()> {
         let written = scene.artifacts(kind, REQUEST).await?;
         ensure!(written.is_empty(), "there is a {kind}: {written:?}");
     }
-    let Some(audit) = scene.cluster.audit() else {
-        return Ok(());
-    };
-    let maps: Vec<Event> = audit
-        .events(scene.ns())?
-        .into_iter()
-        .filter(|event| event.user == CONTROLLER && event.resource == "configmaps")
-        .filter(|event| !["get", "list", "watch"].contains(&event.verb.as_str()))
-        .collect();
+    let maps = writes(scene, "configmaps")?.unwrap_or_default();
     ensure!(maps.is_empty(), "it wrote {maps:?}");
     Ok(())
 }
@@ -201,6 +197,17 @@ pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object.pointer("/metadata/annotations")?.get(key)?.as_str()
 }
 
+/// The UIDs of the pods that are there and not ending.
+pub async fn pods(scene: &Scene) -> Result<BTreeSet<String>> {
+    let api: Api<Pod> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
+    let pods = api.list(&ListParams::default()).await?.items;
+    Ok(pods
+        .into_iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .filter_map(|pod| pod.metadata.uid)
+        .collect())
+}
+
 /// Since when the pods of a `ReplicaSet` are ready, as their conditions say.
 pub async fn ready_since(client: &Client, set: &Value) -> Result<Vec<Timestamp>> {
     let namespace = text(set, "/metadata/namespace");
@@ -226,98 +233,6 @@ pub async fn ready_since(client: &Client, set: &Value) -> Result<Vec<Timestamp>>
         .collect())
 }
 
-/// Deletes the Deployment and waits until it and its `ReplicaSets` are gone.
-pub async fn delete_deployment(scene: &Scene) -> Result<()> {
-    let api = deployments(scene).await?;
-    let foreground = DeleteParams {
-        propagation_policy: Some(PropagationPolicy::Foreground),
-        ..DeleteParams::default()
-    };
-    api.delete(APP, &foreground).await?;
-    eventually("the Deployment is gone", PATIENCE, async || {
-        ensure!(api.get_opt(APP).await?.is_none(), "it is still there");
-        Ok(())
-    })
-    .await
-}
-
-/// Deploys a version whose pods never become ready, and waits until the Deployment controller has
-/// made its `ReplicaSet`.
-pub async fn deploy_stuck(scene: &Scene, version: shop::DeploymentBuilder) -> Result<()> {
-    let name = scene
-        .apply_deployment(version.behaviour(shop::Behaviour::NeverReady))
-        .await?;
-    scene
-        .wait_for_deployment(&name, |deployment| {
-            number(deployment, "/status/observedGeneration")
-                == number(deployment, "/metadata/generation")
-                && number(deployment, "/status/updatedReplicas") > 0
-        })
-        .await?;
-    Ok(())
-}
-
-/// `v1` whose pods never become ready, then `v2` that is well: a rollback that hangs.
-pub async fn stuck_then_well(scene: &Scene) -> Result<()> {
-    // Long enough for the Deployment controller not to say anything.
-    let patient = || shop::deployment(APP).progress_deadline(600);
-    deploy_stuck(scene, patient().version("v1")).await?;
-    scene.deploy(patient().version("v2")).await?;
-    Ok(())
-}
-
-/// Asks for the previous version, approves it, and waits until it is rolling out.
-pub async fn start_rolling_out(scene: &Scene) -> Result<RollbackRequest> {
-    scene
-        .ask(REQUEST, APP, serde_json::json!({"previous": {}}))
-        .await?;
-    scene.approve(REQUEST, User::Approver).await?;
-    scene.wait_for(REQUEST, "RollingOut").await
-}
-
-/// Deploys these versions, one after the other.
-pub async fn deploy_all(scene: &Scene, versions: &[&str]) -> Result<()> {
-    for version in versions {
-        scene.deploy(shop::deployment(APP).version(version)).await?;
-    }
-    Ok(())
-}
-
-/// Patches an object of any kind as the administrator (merge patch).
-pub async fn patch(
-    scene: &Scene,
-    api_version: &str,
-    kind: &str,
-    name: &str,
-    patch: &Value,
-) -> Result<()> {
-    let client = scene.client(User::Admin).await?;
-    let api = shop::api(&client, scene.ns(), api_version, kind);
-    api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
-        .await
-        .with_context(|| format!("patching {kind} {name}"))?;
-    Ok(())
-}
-
-/// Annotates the `ReplicaSet` with this tag; null removes.
-pub async fn annotate_replica_set(
-    scene: &Scene,
-    tag: &str,
-    key: &str,
-    value: Option<&str>,
-) -> Result<()> {
-    let set = replica_set(scene, tag).await?;
-    let annotated = serde_json::json!({"metadata": {"annotations": {key: value}}});
-    patch(
-        scene,
-        "apps/v1",
-        "ReplicaSet",
-        text(&set, "/metadata/name"),
-        &annotated,
-    )
-    .await
-}
-
 /// The reason of a condition of a Deployment.
 pub fn condition<'a>(deployment: &'a Value, kind: &str) -> Option<&'a str> {
     let conditions = deployment.pointer("/status/conditions")?.as_array()?;
@@ -328,21 +243,21 @@ pub fn condition<'a>(deployment: &'a Value, kind: &str) -> Option<&'a str> {
         .as_str()
 }
 
-/// Limits what the namespace may hold, and waits until the limit is enforced.
-pub async fn quota(scene: &Scene, resource: &str, most: u32) -> Result<()> {
-    let client = scene.client(User::Admin).await?;
-    let quota = serde_json::json!({
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "tight"},
-        "spec": {"hard": {resource: most.to_string()}},
-    });
-    shop::apply(&client, scene.ns(), &quota).await?;
-    let api = shop::api(&client, scene.ns(), "v1", "ResourceQuota");
-    eventually("the quota is counted", PATIENCE, async || {
-        let quota = api.get("tight").await?;
-        let used = quota.data.pointer("/status/used");
-        let counted = used.and_then(|used| used.get(resource));
-        ensure!(counted.is_some(), "it is {:?}", quota.data);
-        Ok(())
-    })
-    .await
+/// Rolls back, which has to succeed, and says to which tag and what the plan notes.
+pub async fn roll_back_to(scene: &Scene, name: &str, to: Value) -> Result<(String, String)> {
+    let (request, outcome) = scene.roll_back(name, APP, to).await?;
+    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    let image = scene.image(APP).await?;
+    let (_, tag) = image.rsplit_once(':').context("an image without tag")?;
+    Ok((tag.to_owned(), planned(&request)?.notes.join("; ")))
+}
+
+/// Asks, which has to be refused before there is a plan and with nothing written, and gives the
+/// message.
+pub async fn refused(scene: &Scene, to: Value, reason: Reason) -> Result<String> {
+    scene.ask(REQUEST, APP, to).await?;
+    let (_, outcome) = scene.wait_for_end(REQUEST).await?;
+    ensure_ended(&outcome, Word::Refused, reason)?;
+    ensure_nothing_written(scene).await?;
+    Ok(outcome.message)
 }

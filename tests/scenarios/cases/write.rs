@@ -1,17 +1,18 @@
 //! What the one write changes, and what it leaves alone.
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, Patch, PatchParams};
 use rollback_api::{CHANGE_CAUSE, POD_TEMPLATE_HASH, REVISION, Reason, Word};
 use serde_json::{Value, json};
+use testkit::conformance::record;
 use testkit::scene::PATIENCE;
 use testkit::{Scene, eventually, shop};
 
+use crate::kubectl::{both, twin, undo};
+use crate::situation::wait_until_available;
 use crate::stage::{
-    APP, REQUEST, admission, annotation, attempts, deployments, ensure_answers, ensure_ended,
-    number, progress, replica_set, scene, template, text,
+    APP, REQUEST, annotation, attempts, ensure_answers, ensure_ended, number, replica_set, scene,
+    template,
 };
 
 /// Everything but what a rollback may change and what the API server keeps for itself.
@@ -36,9 +37,8 @@ fn the_rest(deployment: &Value) -> Value {
     rest
 }
 
-#[tokio::test]
-async fn case_27_only_the_template_and_the_change_cause_change() -> Result<()> {
-    let scene = scene("case-27").await?;
+/// A bad version that changed everything that it could, and an old one.
+async fn all_changed(scene: &Scene) -> Result<()> {
     let v1 = shop::deployment(APP)
         .version("v1")
         .env("FLAG", "old")
@@ -52,14 +52,24 @@ async fn case_27_only_the_template_and_the_change_cause_change() -> Result<()> {
         .progress_deadline(42)
         .label("tier", "backend")
         .label("team", "checkout")
-        .annotation("broxiva.com/contact", "checkout@broxiva.example")
+        .annotation(CONTACT, "checkout@broxiva.example")
         .set("/spec/minReadySeconds", json!(1))
         .set("/spec/revisionHistoryLimit", json!(7))
         .set(
             "/spec/strategy",
             json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 2, "maxUnavailable": 1}}),
         );
-    let before = scene.deploy(v2).await?;
+    scene.deploy(v2).await?;
+    Ok(())
+}
+
+const CONTACT: &str = "broxiva.com/contact";
+
+#[tokio::test]
+async fn case_27_only_the_template_and_the_change_cause_change() -> Result<()> {
+    let (scene, twin) = (scene("case-27").await?, twin("case-27").await?);
+    both(&scene, &twin, all_changed).await?;
+    let before = scene.deployment(APP).await?;
     let old = replica_set(&scene, "v1").await?;
     let (request, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
@@ -79,15 +89,38 @@ async fn case_27_only_the_template_and_the_change_cause_change() -> Result<()> {
         "{cause}"
     );
 
-    ensure_answers(&scene, &[200])?;
-    let Some(patches) = attempts(&scene)? else {
+    ensure_exact_patch(&scene, &before, &old, cause)?;
+
+    let undo = undo(&twin, &[]).await?;
+    undo.ensure_to("v1")?;
+    for untouched in ["/metadata/labels", "/spec/replicas", "/spec/strategy"] {
+        assert_eq!(
+            undo.after.pointer(untouched),
+            undo.before.pointer(untouched)
+        );
+    }
+    assert!(annotation(&undo.before, CONTACT).is_some());
+    assert_eq!(annotation(&undo.after, CONTACT), None);
+    let kubectl = "the template, but all annotations too: those of the old ReplicaSet, \
+                   so that what v2 added is lost";
+    record(
+        27,
+        kubectl,
+        "the template and the change-cause, nothing else",
+    )
+}
+
+/// The one write of the controller tests what it relies on and says what it changes, no more.
+fn ensure_exact_patch(scene: &Scene, before: &Value, old: &Value, cause: &str) -> Result<()> {
+    ensure_answers(scene, &[200])?;
+    let Some(patches) = attempts(scene)? else {
         return Ok(());
     };
     let body = patches[0].request_object.clone().context("no body")?;
     let expected = json!([
         {"op": "test", "path": "/metadata/uid", "value": before["metadata"]["uid"]},
         {"op": "test", "path": "/metadata/generation", "value": before["metadata"]["generation"]},
-        {"op": "replace", "path": "/spec/template", "value": template(&old)},
+        {"op": "replace", "path": "/spec/template", "value": template(old)},
         {"op": "add", "path": "/metadata/annotations/kubernetes.io~1change-cause", "value": cause},
     ]);
     assert_eq!(body, expected);
@@ -96,8 +129,8 @@ async fn case_27_only_the_template_and_the_change_cause_change() -> Result<()> {
 
 #[tokio::test]
 async fn case_28_the_hash_of_the_replica_set_stays_out_of_the_deployment() -> Result<()> {
-    let scene = scene("case-28").await?;
-    scene.two_versions(APP).await?;
+    let (scene, twin) = (scene("case-28").await?, twin("case-28").await?);
+    both(&scene, &twin, async |scene| scene.two_versions(APP).await).await?;
     let old = replica_set(&scene, "v1").await?;
     let hash = |object: &Value| {
         let labels = object.pointer("/spec/template/metadata/labels");
@@ -113,43 +146,86 @@ async fn case_28_the_hash_of_the_replica_set_stays_out_of_the_deployment() -> Re
     assert_eq!(scene.replica_sets(APP).await?.len(), 2);
     let reused = replica_set(&scene, "v1").await?;
     assert_eq!(reused["metadata"]["uid"], old["metadata"]["uid"]);
-    Ok(())
+
+    let undo = undo(&twin, &[]).await?;
+    undo.ensure_to("v1")?;
+    assert_eq!(hash(&undo.after), None);
+    wait_until_available(&twin).await?;
+    assert_eq!(twin.replica_sets(APP).await?.len(), 2);
+    let same = "the label is left out and the old ReplicaSet is used again";
+    record(28, same, same)
 }
 
-#[tokio::test]
-async fn case_29_and_30_annotations_are_those_of_today() -> Result<()> {
-    const ADDED: &str = "meta.helm.sh/release-name";
-    const DELETED: &str = "broxiva.com/experiment";
-    let scene = scene("case-30").await?;
+const ADDED: &str = "meta.helm.sh/release-name";
+const DELETED: &str = "broxiva.com/experiment";
+
+/// The old `ReplicaSet` remembers an annotation that the Deployment has forgotten, and does not know
+/// one that it has now.
+async fn annotated_otherwise(scene: &Scene) -> Result<()> {
     let v1 = shop::deployment(APP).version("v1");
     scene.deploy(v1.annotation(DELETED, "blue")).await?;
     let v2 = shop::deployment(APP).version("v2");
     scene.deploy(v2.annotation(ADDED, "shop")).await?;
-    let old = replica_set(&scene, "v1").await?;
-    // The old ReplicaSet remembers what the Deployment has forgotten.
-    assert_eq!(annotation(&old, DELETED), Some("blue"));
-    assert_eq!(annotation(&old, ADDED), None);
-    let (_, outcome) = scene
-        .roll_back(REQUEST, APP, json!({"previous": {}}))
-        .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
-    let after = scene.deployment(APP).await?;
-    assert_eq!(annotation(&after, DELETED), None);
-    assert_eq!(annotation(&after, ADDED), Some("shop"));
+    let old = replica_set(scene, "v1").await?;
+    ensure!(annotation(&old, DELETED) == Some("blue"));
+    ensure!(annotation(&old, ADDED).is_none());
     Ok(())
 }
 
 #[tokio::test]
+async fn case_29_an_annotation_that_was_added_stays() -> Result<()> {
+    let (scene, twin) = (scene("case-29").await?, twin("case-29").await?);
+    both(&scene, &twin, annotated_otherwise).await?;
+    let (_, outcome) = scene
+        .roll_back(REQUEST, APP, json!({"previous": {}}))
+        .await?;
+    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    assert_eq!(
+        annotation(&scene.deployment(APP).await?, ADDED),
+        Some("shop")
+    );
+
+    let undo = undo(&twin, &[]).await?;
+    undo.ensure_to("v1")?;
+    assert_eq!(annotation(&undo.before, ADDED), Some("shop"));
+    assert_eq!(annotation(&undo.after, ADDED), None);
+    record(
+        29,
+        &format!("`{ADDED}` is lost"),
+        &format!("`{ADDED}` stays"),
+    )
+}
+
+#[tokio::test]
+async fn case_30_an_annotation_that_was_deleted_does_not_come_back() -> Result<()> {
+    let (scene, twin) = (scene("case-30").await?, twin("case-30").await?);
+    both(&scene, &twin, annotated_otherwise).await?;
+    let (_, outcome) = scene
+        .roll_back(REQUEST, APP, json!({"previous": {}}))
+        .await?;
+    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    assert_eq!(annotation(&scene.deployment(APP).await?, DELETED), None);
+
+    let undo = undo(&twin, &[]).await?;
+    undo.ensure_to("v1")?;
+    assert_eq!(annotation(&undo.before, DELETED), None);
+    assert_eq!(annotation(&undo.after, DELETED), Some("blue"));
+    record(30, "it comes back", "it stays deleted")
+}
+
+#[tokio::test]
 async fn case_31_the_change_cause_names_the_rollback() -> Result<()> {
-    let scene = scene("case-31").await?;
-    let v1 = shop::deployment(APP).version("v1");
-    scene
-        .deploy(v1.annotation(CHANGE_CAUSE, "release 1"))
-        .await?;
-    let v2 = shop::deployment(APP).version("v2");
-    scene
-        .deploy(v2.annotation(CHANGE_CAUSE, "release 2, the bad one"))
-        .await?;
+    let (scene, twin) = (scene("case-31").await?, twin("case-31").await?);
+    both(&scene, &twin, async |scene| {
+        for (version, cause) in [("v1", "release 1"), ("v2", "release 2, the bad one")] {
+            let version = shop::deployment(APP).version(version);
+            scene
+                .deploy(version.annotation(CHANGE_CAUSE, cause))
+                .await?;
+        }
+        Ok(())
+    })
+    .await?;
     let (request, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
@@ -170,154 +246,10 @@ async fn case_31_the_change_cause_names_the_rollback() -> Result<()> {
         annotation(&bad, CHANGE_CAUSE),
         Some("release 2, the bad one")
     );
-    Ok(())
-}
 
-/// The controller is compiled against types that are older than the server.
-#[tokio::test]
-async fn case_34_a_field_newer_than_our_types_survives() -> Result<()> {
-    const FIELD: &str = "/spec/template/spec/evictionResponders";
-    let responders = json!([{"name": "drain.broxiva.example/checkout", "priority": 10_000}]);
-    let scene = scene("case-34").await?;
-    let v1 = shop::deployment(APP).version("v1");
-    let served = scene.deploy(v1.set(FIELD, responders.clone())).await?;
-    assert_eq!(
-        served.pointer(FIELD),
-        Some(&responders),
-        "the server does not know the field"
-    );
-    // What a typed read and write would make of it.
-    let typed: PodTemplateSpec = serde_json::from_value(served["spec"]["template"].clone())?;
-    let lossy = serde_json::to_value(typed)?;
-    assert_eq!(
-        text(&lossy, "/spec/containers/0/image"),
-        scene.image(APP).await?
-    );
-    assert_eq!(
-        lossy.pointer("/spec/evictionResponders"),
-        None,
-        "the types know the field by now: take a newer one"
-    );
-
-    scene.deploy(shop::deployment(APP).version("v2")).await?;
-    let bad = scene.deployment(APP).await?;
-    assert_eq!(bad.pointer(FIELD), None);
-    let old = replica_set(&scene, "v1").await?;
-    let (_, outcome) = scene
-        .roll_back(REQUEST, APP, json!({"previous": {}}))
-        .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
-    let after = scene.deployment(APP).await?;
-    assert_eq!(after.pointer(FIELD), Some(&responders));
-    assert_eq!(scene.replica_sets(APP).await?.len(), 2);
-    let reused = replica_set(&scene, "v1").await?;
-    assert_eq!(reused["metadata"]["uid"], old["metadata"]["uid"]);
-    Ok(())
-}
-
-/// A server-side apply of the old version by its owner could remove them, a merge could not.
-#[tokio::test]
-async fn case_35_what_the_bad_version_added_is_gone() -> Result<()> {
-    let scene = scene("case-35").await?;
-    let v1 = shop::deployment(APP).version("v1").env("KEPT", "1");
-    scene.deploy(v1).await?;
-    let v2 = shop::deployment(APP)
-        .version("v2")
-        .env("KEPT", "1")
-        .env("ADDED", "2")
-        .template_label("added", "true")
-        .template_annotation("added", "true")
-        .set(
-            "/spec/template/spec/hostAliases",
-            json!([{"ip": "127.0.0.9", "hostnames": ["added"]}]),
-        )
-        .set(
-            "/spec/template/spec/initContainers",
-            json!([{"name": "added", "image": "registry.broxiva.example/added:v2"}]),
-        );
-    scene.deploy(v2).await?;
-    let (_, outcome) = scene
-        .roll_back(REQUEST, APP, json!({"previous": {}}))
-        .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
-    let after = template(&scene.deployment(APP).await?);
-    assert!(!after.to_string().contains("added"), "{after}");
-    assert_eq!(
-        after.pointer("/spec/containers/0/env"),
-        Some(&json!([{"name": "KEPT", "value": "1"}]))
-    );
-    Ok(())
-}
-
-/// What runs then is neither what was nor what was asked for. It is not written again and again.
-#[tokio::test]
-async fn case_39_a_write_that_is_altered_on_its_way_is_noticed() -> Result<()> {
-    let scene = scene("case-39").await?;
-    scene.two_versions(APP).await?;
-    inject(&scene).await?;
-    let (request, outcome) = scene
-        .roll_back(REQUEST, APP, json!({"previous": {}}))
-        .await?;
-    ensure_ended(&outcome, Word::Superseded, Reason::TemplateChanged)?;
-    assert!(progress(&request)?.reverted_at.is_some());
-    let after = scene.deployment(APP).await?;
-    assert_eq!(after.pointer(INJECTED), Some(&json!("injected")));
-    assert!(!outcome.message.contains("Nothing was changed"));
-    ensure_answers(&scene, &[200])?;
-    for kind in [INJECTION_BINDING, INJECTION] {
-        let api = admission(&scene, kind).await?;
-        api.delete(scene.ns(), &DeleteParams::default()).await?;
-    }
-    Ok(())
-}
-
-const INJECTION: &str = "MutatingAdmissionPolicy";
-const INJECTION_BINDING: &str = "MutatingAdmissionPolicyBinding";
-const INJECTED: &str = "/spec/template/spec/schedulerName";
-
-/// From now on the API server alters every version 1 that is written in this namespace.
-async fn inject(scene: &Scene) -> Result<()> {
-    let name = scene.ns();
-    let here = json!({"matchLabels": {"kubernetes.io/metadata.name": name}});
-    let updates = json!({
-        "apiGroups": ["apps"], "apiVersions": ["v1"],
-        "operations": ["UPDATE"], "resources": ["deployments"],
-    });
-    let change = "Object{spec: Object.spec{template: Object.spec.template{spec: \
-                  Object.spec.template.spec{schedulerName: 'injected'}}}}";
-    let policy = json!({
-        "reinvocationPolicy": "Never",
-        "matchConstraints": {"namespaceSelector": here, "resourceRules": [updates]},
-        "matchConditions": [{
-            "name": "v1",
-            "expression": "object.spec.template.spec.containers.exists(c, c.image.endsWith(':v1'))",
-        }],
-        "mutations": [{
-            "patchType": "ApplyConfiguration", "applyConfiguration": {"expression": change},
-        }],
-    });
-    let binding = json!({"policyName": name});
-    for (kind, spec) in [(INJECTION, policy), (INJECTION_BINDING, binding)] {
-        let object = json!({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
-            "metadata": {"name": name}, "spec": spec,
-        });
-        let apply = PatchParams::apply("testkit").force();
-        let api = admission(scene, kind).await?;
-        api.patch(name, &apply, &Patch::Apply(&object)).await?;
-    }
-    let api = deployments(scene).await?;
-    let old = replica_set(scene, "v1").await?;
-    let v1 = json!({"spec": {"template": old["spec"]["template"]}});
-    let dry_run = PatchParams {
-        dry_run: true,
-        ..PatchParams::default()
-    };
-    eventually("v1 is altered", PATIENCE, async || {
-        let answer = api.patch(APP, &dry_run, &Patch::Merge(&v1)).await?;
-        let answer = serde_json::to_value(answer)?;
-        ensure!(answer.pointer(INJECTED) == Some(&json!("injected")));
-        Ok(())
-    })
-    .await
+    let undo = undo(&twin, &[]).await?;
+    undo.ensure_to("v1")?;
+    assert_eq!(annotation(&undo.after, CHANGE_CAUSE), Some("release 1"));
+    let kubectl = "that of the old version, as if there had been no rollback";
+    record(31, kubectl, "names the rollback and the request")
 }

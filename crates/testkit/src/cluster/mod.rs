@@ -187,6 +187,16 @@ impl Cluster {
         Ok(Client::try_from(self.config(user).await?)?)
     }
 
+    /// The real kubectl as this user, ready for its arguments. It ends when it is dropped.
+    pub fn kubectl_command(&self, user: User) -> Command {
+        let mut command = Command::new(self.binaries.kubectl());
+        command
+            .args(self.kubectl_options(user))
+            .env("KUBECTL_KUBERC", "false")
+            .kill_on_drop(true);
+        command
+    }
+
     /// Runs the real kubectl as this user. The exit code is the caller's to judge.
     pub async fn kubectl(&self, user: User, args: &[&str]) -> Result<Output> {
         self.kubectl_with_input(user, args, "").await
@@ -199,14 +209,12 @@ impl Cluster {
         args: &[&str],
         input: &str,
     ) -> Result<Output> {
-        let mut child = Command::new(self.binaries.kubectl())
-            .args(self.kubectl_options(user))
+        let mut child = self
+            .kubectl_command(user)
             .args(args)
-            .env("KUBECTL_KUBERC", "false")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .context("cannot run kubectl")?;
         let mut stdin = child.stdin.take().context("kubectl has no stdin")?;

@@ -26,6 +26,8 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use severable::{Line, Severable};
 
+use crate::User;
+
 /// The moment of a mutating request at which a fault happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
@@ -65,6 +67,8 @@ pub struct Mutation {
     pub method: Method,
     /// The path, without the query.
     pub path: String,
+    /// Whether it only tries out what would happen.
+    pub dry_run: bool,
 }
 
 type Action = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
@@ -146,8 +150,23 @@ struct Ledger {
 impl Proxy {
     /// Starts a proxy to the API server at `upstream`, whose certificate `ca_pem` vouches for.
     pub async fn start(upstream: &str, ca_pem: &[u8]) -> Result<Self> {
+        Self::with_headers(upstream, ca_pem, HeaderMap::new()).await
+    }
+
+    /// The same, for a client that sends no credentials over plain HTTP, as kubectl does: it is taken
+    /// for this user of an embedded cluster.
+    pub async fn start_as(user: User, upstream: &str, ca_pem: &[u8]) -> Result<Self> {
+        let mut headers = HeaderMap::new();
+        let bearer = format!("Bearer {}", user.token());
+        headers.insert(header::AUTHORIZATION, HeaderValue::try_from(bearer)?);
+        Self::with_headers(upstream, ca_pem, headers).await
+    }
+
+    /// A proxy that adds these headers where the client has not set them.
+    async fn with_headers(upstream: &str, ca_pem: &[u8], headers: HeaderMap) -> Result<Self> {
         crate::install_crypto_provider();
         let client = reqwest::Client::builder()
+            .default_headers(headers)
             .tls_certs_only([reqwest::Certificate::from_pem(ca_pem)?])
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -247,6 +266,10 @@ impl Shared {
             index: ledger.mutations.len(),
             method: method.clone(),
             path: request.uri().path().to_owned(),
+            dry_run: request
+                .uri()
+                .query()
+                .is_some_and(|query| query.contains("dryRun=All")),
         };
         for fault in &mut ledger.armed {
             if (fault.filter)(&mutation) {
