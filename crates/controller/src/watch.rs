@@ -70,7 +70,10 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
     let pods = open
         .iter()
         .filter(|(target, phase)| {
-            *phase == TargetPhase::RollingOut && target.source == Source::ReplicaSet
+            // What is altered on its way gets a ReplicaSet that nobody knows beforehand.
+            *phase == TargetPhase::RollingOut
+                && target.source == Source::ReplicaSet
+                && target.stored_digest.is_none()
         })
         .filter_map(|(target, _)| {
             let set = target.source_name.as_deref()?;

@@ -58,7 +58,8 @@ pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
             count(progress, counts);
             let until = rollout::wake(&scope.seen.deployment, progress, &scope.plan.rules, now);
             // The pods of a version without a known ReplicaSet are not watched.
-            let unwatched = scope.target.source != Source::ReplicaSet;
+            let unwatched =
+                scope.target.source != Source::ReplicaSet || scope.target.stored_digest.is_some();
             let soon = unwatched.then(|| time::after(now, UNWATCHED_SECONDS));
             Turn::wait(until.into_iter().chain(soon).min(), message)
         }

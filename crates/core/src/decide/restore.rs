@@ -36,7 +36,7 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
     if digest == target.from_digest {
         return back(scope, deployment, progress);
     }
-    if digest != target.restored_digest() && !deployment.was_reverted_by(scope.uid()) {
+    if !target.is_restored_by(&digest) && !deployment.was_reverted_by(scope.uid()) {
         let message = format!(
             "Somebody deployed another version of {} meanwhile. Their change stands, and the template before the rollback is not brought back.",
             target.name
