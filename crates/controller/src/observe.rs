@@ -145,7 +145,12 @@ impl Scope<'_> {
             let progress = self.status.targets.get(index);
             progress.is_some_and(|progress| !TargetPhase::of(self.status, progress).is_written())
         };
-        let (policy, guard) = futures::try_join!(self.policy(), self.guard())?;
+        // Once everything is written, no rule can change anything any more.
+        let (policy, guard) = if (0..plan.targets.len()).any(unwritten) {
+            futures::try_join!(self.policy(), self.guard())?
+        } else {
+            (Seen::Unknown, Guard::default())
+        };
         let mut observed = Observed {
             policy,
             guard,

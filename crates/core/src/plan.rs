@@ -209,7 +209,7 @@ fn found<'a>(
     match found.len() {
         0 => Err(refused(
             Reason::NothingFound,
-            "spec.targets: no Deployment of this namespace has these labels or this name prefix. Look at kubectl get deployments --show-labels.",
+            "spec.targets[0]: no Deployment of this namespace has the labels or the name prefix that is asked for. Look at kubectl get deployments --show-labels.",
             now,
         )),
         1..=MAX_TARGETS => Ok(found),
