@@ -14,6 +14,7 @@ use kube::Resource;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::Request;
 use rollback_api::FIELD_MANAGER;
+use rollback_api::request::MAX_TARGETS;
 use rollback_core::observed::{Deployment, Observed, Rehearsal, Seen, Surroundings};
 use rollback_core::owner::{self, Owner};
 use rollback_core::plan::{Prospect, prospect};
@@ -29,6 +30,11 @@ pub type Checked = (Reference, Presence);
 
 /// Completes what was found with all that a plan looks at.
 pub async fn all(scope: &Scope<'_>, observed: &mut Observed) -> Result<(), Error> {
+    let names: BTreeSet<&str> = observed.targets.iter().map(|it| it.name.as_str()).collect();
+    if names.len() > MAX_TARGETS {
+        // There will be no plan.
+        return Ok(());
+    }
     backups(scope, observed).await?;
     let prospects: Vec<(usize, Prospect)> = (0..observed.targets.len())
         .filter_map(|index| Some((index, prospect(scope.request, observed, index, scope.now)?)))
