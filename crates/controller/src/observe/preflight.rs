@@ -15,7 +15,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::Request;
 use rollback_api::FIELD_MANAGER;
 use rollback_api::request::MAX_TARGETS;
-use rollback_core::observed::{Deployment, Observed, Rehearsal, Seen, Surroundings};
+use rollback_core::observed::{Deployment, Observed, Rehearsal, Seen, Surroundings, is_refusal};
 use rollback_core::owner::{self, Owner};
 use rollback_core::plan::{Prospect, prospect};
 use rollback_core::references::{Presence, Reference, ReferenceKind};
@@ -23,7 +23,6 @@ use rollback_core::template::Template;
 use serde_json::Value;
 
 use super::{Error, Scope, all_of, raw};
-use crate::act::is_refusal;
 
 /// A reference, and whether what it names is there.
 pub type Checked = (Reference, Presence);
