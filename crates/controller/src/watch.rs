@@ -18,7 +18,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use rollback_api::status::Source;
 use rollback_api::{POD_TEMPLATE_HASH, RevisionLedger, RollbackRequest, RollbackRequestStatus};
 use rollback_core::approval;
-use rollback_core::phase::{TargetPhase, due};
+use rollback_core::phase::{FEW, TargetPhase, due};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
@@ -31,8 +31,6 @@ pub const WATCH_SECONDS: u32 = 60;
 const PAUSE: Duration = Duration::from_millis(200);
 /// The same for a request with many Deployments, of which some change all the time.
 const PAUSE_OF_MANY: Duration = Duration::from_secs(1);
-/// Up to how many Deployments are watched one by one.
-const FEW: usize = 5;
 
 /// One thing that is watched for a request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,8 +65,10 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
         let all = plan.targets.iter().map(|target| target.name.clone());
         BTreeSet::from([Watched::Deployments(all.collect())])
     };
+    // Of many, the pods are looked at now and then: they explain what the Deployments show.
     let pods = open
         .iter()
+        .filter(|_| plan.targets.len() <= FEW)
         .filter(|(target, phase)| {
             // What is altered on its way gets a ReplicaSet that nobody knows beforehand.
             *phase == TargetPhase::RollingOut

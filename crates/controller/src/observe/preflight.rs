@@ -14,7 +14,8 @@ use kube::Resource;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::{Request, Status};
 use rollback_api::FIELD_MANAGER;
-use rollback_core::observed::{Deployment, Observed, Rehearsal, Seen, Surroundings};
+use rollback_api::request::MAX_TARGETS;
+use rollback_core::observed::{Deployment, Observed, Rehearsal, Seen, Surroundings, is_refusal};
 use rollback_core::owner::{self, Owner};
 use rollback_core::plan::{Prospect, prospect};
 use rollback_core::references::{Presence, Reference, ReferenceKind};
@@ -22,13 +23,17 @@ use rollback_core::template::Template;
 use serde_json::Value;
 
 use super::{Error, Scope, all_of, raw};
-use crate::act::is_refusal;
 
 /// A reference, and whether what it names is there.
 pub type Checked = (Reference, Presence);
 
 /// Completes what was found with all that a plan looks at.
 pub async fn all(scope: &Scope<'_>, observed: &mut Observed) -> Result<(), Error> {
+    let names: BTreeSet<&str> = observed.targets.iter().map(|it| it.name.as_str()).collect();
+    if names.len() > MAX_TARGETS {
+        // There will be no plan.
+        return Ok(());
+    }
     backups(scope, observed).await?;
     let prospects: Vec<(usize, Prospect)> = (0..observed.targets.len())
         .filter_map(|index| Some((index, prospect(scope.request, observed, index, scope.now)?)))

@@ -75,12 +75,15 @@ impl Scope<'_> {
         progress: &TargetStatus,
         everywhere: &Everywhere,
     ) -> Result<Looked, Error> {
-        let deployment = self.deployment(&target.name).await?;
-        let ours = |deployment: &Deployment| {
-            deployment.was_reverted_by(self.request.uid().unwrap_or_default().as_str())
-        };
+        let (deployment, ledger) =
+            futures::try_join!(self.deployment(&target.name), self.ledger(&target.name))?;
+        let uid = self.request.uid().unwrap_or_default();
         let done = runs(&deployment, |digest| target.is_restored_by(digest));
-        if done && deployment.found().is_some_and(ours) {
+        if done
+            && deployment
+                .found()
+                .is_some_and(|it| it.was_reverted_by(&uid))
+        {
             // The write is done; nothing else matters any more.
             let seen = SeenTarget {
                 deployment,
@@ -88,8 +91,19 @@ impl Scope<'_> {
             };
             return Ok((seen, None));
         }
-        let (ledger, replica_sets, access, backup, kept) = futures::try_join!(
-            self.ledger(&target.name),
+        let held = holder(spec_of(ledger.as_ref()).found(), &target.uid, &uid) == Holder::Us;
+        if !held && progress.revert.is_none() {
+            // The claim comes first, and nothing else is needed for it.
+            let mut seen = SeenTarget {
+                ledger: spec_of(ledger.as_ref()),
+                deployment,
+                access: Seen::Found(self.access(target, everywhere).await?),
+                ..SeenTarget::default()
+            };
+            seen.rival = self.rival(target, &seen).await?;
+            return Ok((seen, ledger));
+        }
+        let (replica_sets, access, backup, kept) = futures::try_join!(
             self.planned_replica_set(target),
             self.access(target, everywhere),
             self.artifact(artifact::backup_name(self.request, &target.name)),

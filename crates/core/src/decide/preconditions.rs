@@ -241,7 +241,7 @@ fn already_reverted(scope: Scope, deployment: &Deployment, progress: &mut Target
         || {
             deployment.template_manager(FIELD_MANAGER).map_or_else(
                 || "somebody else".to_owned(),
-                |manager| plain(&manager, 100),
+                |manager| format!("somebody else (field manager {})", plain(&manager, 100)),
             )
         },
         |winner| format!("RollbackRequest {winner}"),
