@@ -222,7 +222,7 @@ impl Scope<'_> {
         let backup = progress
             .backup
             .as_ref()
-            .filter(|_| !runs(&deployment, &target.from_digest))
+            .filter(|_| !runs(&deployment, |digest| digest == target.from_digest))
             .map_or("", |backup| &backup.config_map);
         let kept = self.backup(backup).await?;
         Ok(SeenTarget {
