@@ -17,12 +17,13 @@ use rollback_api::status::Outcome;
 use rollback_api::{Reason, RollbackRequest, Word};
 use rollback_core::conditions::is_settled;
 use rollback_core::observed::{Access, Rejection, Seen};
-use rollback_core::step::{Phase, Step};
+use rollback_core::phase::Phase;
+use rollback_core::step::Step;
 use serde_json::{Value, json};
 use world::kstatus::{Kstatus, compute};
 use world::{
-    Scene, annotate, approve, at, condition_map, digest, policy, set_counts, set_progressing,
-    template,
+    Move, Scene, annotate, approve, at, claimed_by, condition_map, digest, policy, set_counts,
+    set_progressing, template,
 };
 
 /// Every end that a request can come to, by the words of its Ready condition and outcome.
@@ -46,7 +47,7 @@ fn ends() -> Vec<(&'static str, Scene)> {
     let mut done = Scene::default().rolled_out();
     done.settle();
     let mut scene = Scene::default();
-    scene.observed.ledger = done.observed.ledger;
+    scene.observed.targets[0].ledger = done.observed.targets[0].ledger.clone();
     add("Succeeded/AlreadyRolledBack", scene);
     let from =
         json!({"targets": [{"name": "api", "from": {"image": "gone:1"}, "to": {"previous": {}}}]});
@@ -65,7 +66,7 @@ fn ends() -> Vec<(&'static str, Scene)> {
     add("Expired/NotApprovedInTime", scene);
 
     let mut scene = Scene::default();
-    scene.observed.deployment = Seen::Absent;
+    scene.observed.targets[0].deployment = Seen::Absent;
     add("Refused/DeploymentNotFound", scene);
     for (name, pointer, key, value) in [
         (
@@ -84,15 +85,14 @@ fn ends() -> Vec<(&'static str, Scene)> {
     scene.edit(|d| d["metadata"]["annotations"]["deprecated.deployment.rollback.to"] = json!("1"));
     add("Refused/LegacyRollback", scene);
     let mut scene = Scene::default();
-    scene.observed.replica_sets.remove(0);
+    scene.observed.targets[0].replica_sets.remove(0);
     add("Refused/NoHistory", scene);
     add(
         "Refused/RevisionNotFound",
         Scene::new(&to(json!({"revision": 99}))),
     );
     let mut scene = Scene::new(&to(json!({"revision": 1})));
-    scene
-        .observed
+    scene.observed.targets[0]
         .replica_sets
         .extend(world::sets([world::replica_set("v0", "1")]));
     add("Refused/Ambiguous", scene);
@@ -120,25 +120,25 @@ fn ends() -> Vec<(&'static str, Scene)> {
     scene.observed.opted_in = Seen::Found(false);
     add("Refused/NamespaceNotOptedIn", scene);
     let mut scene = Scene::default().approved();
-    scene.observed.access = Seen::Found(Access::Denied {
+    scene.observed.targets[0].access = Seen::Found(Access::Denied {
         who: "ann".to_owned(),
         what: "patch".to_owned(),
     });
     add("Refused/Forbidden", scene);
     let mut scene = Scene::default().approved();
-    scene.observed.replica_sets.remove(0);
+    scene.observed.targets[0].replica_sets.remove(0);
     add("Refused/HistoryPruned", scene);
     let mut scene = Scene::default().approved();
-    scene.observed.replica_sets[0].0["spec"]["template"] = template("v0");
+    scene.observed.targets[0].replica_sets[0].0["spec"]["template"] = template("v0");
     add("Refused/DigestMismatch", scene);
     let mut scene = Scene::default().reverted();
-    scene.observed.deployment = Seen::Absent;
+    scene.observed.targets[0].deployment = Seen::Absent;
     add("Failed/TargetGone", scene);
     let mut scene = Scene::default().intended();
-    let Step::Revert(revert) = scene.decide().step else {
+    let Move::Write(Step::Revert(revert)) = scene.decide() else {
         panic!("it reverts");
     };
-    scene.observed.rejection = Some(Rejection {
+    scene.observed.targets[0].rejection = Some(Rejection {
         patch: revert.patch,
         code: 422,
         message: "no".to_owned(),
@@ -212,8 +212,7 @@ fn every_end_is_reached_and_reads_right() {
         let wants_report = status.plan.is_some() && name != "Succeeded/DryRun";
         assert_eq!(status.incident.is_some(), wants_report, "{name}");
         assert_eq!(scene.request.metadata.finalizers, None, "{name}");
-        let claim = scene
-            .observed
+        let claim = scene.observed.targets[0]
             .ledger
             .found()
             .and_then(|ledger| ledger.claim.clone());
@@ -276,7 +275,7 @@ fn fits(request: &RollbackRequest) {
 #[test]
 fn every_state_of_waiting_is_in_progress() {
     let mut planning = Scene::default();
-    planning.observed.deployment = Seen::Unknown;
+    planning.observed.targets[0].deployment = Seen::Unknown;
     let mut waiting = Scene::default();
     waiting.until(Phase::AwaitingApproval);
     let mut invalid = waiting.clone();
@@ -285,18 +284,14 @@ fn every_state_of_waiting_is_in_progress() {
     let mut unguarded = waiting.clone();
     unguarded.observed.guard.missing.push("x".to_owned());
     let mut rival = Scene::default().approved();
-    let Step::Claim { ledger, .. } = rival.decide().step else {
-        panic!("it claims");
-    };
-    let mut theirs = ledger;
-    theirs.claim.as_mut().unwrap().request_uid = "r-2".to_owned();
-    rival.observed.ledger = Seen::Found(theirs);
-    rival.observed.rival = Seen::Found(rollback_core::observed::Rival {
+    rival.observed.targets[0].ledger = Seen::Found(claimed_by("r", "r-2"));
+    rival.observed.targets[0].rival = Seen::Found(rollback_core::observed::Rival {
         name: "r".to_owned(),
         active: true,
+        committed: false,
     });
     let mut unasked = Scene::default().intended();
-    unasked.observed.access = Seen::Unknown;
+    unasked.observed.targets[0].access = Seen::Unknown;
     let verifying = Scene::default()
         .with_policy(json!({"verification": {"http": [{"name": "live", "port": 1, "path": "/"}]}}))
         .rolled_out();
@@ -312,7 +307,7 @@ fn every_state_of_waiting_is_in_progress() {
     ] {
         let step = scene.settle();
         assert!(
-            matches!(step, Step::Wait { until: Some(_) }),
+            matches!(step, Move::Wait { until: Some(_) }),
             "{word}: {step:?}"
         );
         assert_eq!(compute(&scene.request), Kstatus::InProgress, "{word}");
@@ -404,7 +399,7 @@ fn approved_is_true_false_or_absent() {
         ("True", "bob,cat")
     );
     // Ended without enough approvals, it says nothing; with them, it keeps saying so.
-    scene.observed.replica_sets.clear();
+    scene.observed.targets[0].replica_sets.clear();
     scene.settle();
     assert_eq!(condition_map(&scene.status())["Approved"].0, "True");
     let mut denied = Scene::default();
@@ -469,14 +464,14 @@ fn the_columns() {
         (summary.target, summary.to, summary.approved_by)
     };
     let mut scene = Scene::default();
-    scene.observed.deployment = Seen::Unknown;
+    scene.observed.targets[0].deployment = Seen::Unknown;
     scene.pass();
     assert_eq!(
         summary(&scene),
         ("deployment/api".to_owned(), "previous".to_owned(), None)
     );
     let mut scene = Scene::new(&json!({"targets": [{"name": "api", "to": {"revision": 1}}]}));
-    scene.observed.deployment = Seen::Unknown;
+    scene.observed.targets[0].deployment = Seen::Unknown;
     scene.pass();
     assert_eq!(summary(&scene).1, "revision 1");
     let scene = Scene::default().approved();
@@ -495,8 +490,8 @@ fn the_columns() {
         ("api@sha256:abc", "abc"),
     ] {
         let mut scene = Scene::default();
-        scene.observed.replica_sets[0].0["spec"]["template"]["spec"]["containers"][0]["image"] =
-            json!(image);
+        scene.observed.targets[0].replica_sets[0].0["spec"]["template"]["spec"]["containers"][0]
+            ["image"] = json!(image);
         scene.until(Phase::AwaitingApproval);
         assert_eq!(summary(&scene).1, format!("revision 1 ({tag})"));
     }
