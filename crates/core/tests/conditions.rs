@@ -13,11 +13,15 @@
 
 mod world;
 
+use std::collections::BTreeSet;
+
 use rollback_api::status::Outcome;
 use rollback_api::{Reason, RollbackRequest, Word};
 use rollback_core::conditions::is_settled;
-use rollback_core::observed::{Access, Rejection, Seen};
+use rollback_core::observed::{Access, Deployment, Rejection, Seen};
+use rollback_core::owner::Owner;
 use rollback_core::phase::Phase;
+use rollback_core::references::{Presence, Reference, ReferenceKind};
 use rollback_core::step::Step;
 use serde_json::{Value, json};
 use world::kstatus::{Kstatus, compute};
@@ -108,8 +112,53 @@ fn ends() -> Vec<(&'static str, Scene)> {
     );
     add(
         "Refused/Unsupported",
+        Scene::new(&to(json!({"previous": {}, "revision": 1}))),
+    );
+    add(
+        "Refused/NoKnownGood",
         Scene::new(&to(json!({"lastKnownGood": {}}))),
     );
+    let backup = to(json!({"backup": "rollback-backup-1"}));
+    add("Refused/BackupNotFound", Scene::new(&backup));
+    let mut scene = Scene::new(&backup);
+    let mut other = world::deployment("v1");
+    other["metadata"]["uid"] = json!("d-2");
+    scene
+        .backups
+        .insert("rollback-backup-1".to_owned(), Deployment(other));
+    add("Refused/BackupMismatch", scene);
+    let mut scene = Scene::default();
+    let secret = Reference {
+        kind: ReferenceKind::Secret,
+        name: "db".to_owned(),
+        keys: BTreeSet::new(),
+        used_by: BTreeSet::from(["container api env DB_URL".to_owned()]),
+    };
+    scene.seen().references = vec![(secret, Presence::Missing)];
+    add("Refused/ReferenceMissing", scene);
+    let mut scene = Scene::default();
+    let olm = Owner::Olm {
+        name: "shop.v1".to_owned(),
+        namespace: None,
+    };
+    scene.seen().surroundings.owners = vec![(olm, Seen::Absent)];
+    add("Refused/SelfHealingOwner", scene);
+    let mut scene = Scene::default();
+    scene.edit(|d| d["metadata"]["annotations"]["x"] = json!("x".repeat(1_100_000)));
+    add("Refused/TooLarge", scene);
+    let names: Vec<String> = (0..201).map(|number| format!("web-{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    add(
+        "Refused/TooMany",
+        Scene::prefixed("web-", &names, &json!({})),
+    );
+    add(
+        "Refused/NothingFound",
+        Scene::prefixed("web-", &[], &json!({})),
+    );
+    let mut scene = Scene::many(&["api", "web"], &json!({}));
+    scene.of("web").deployment = Seen::Absent;
+    add("Refused/TargetsRefused", scene);
     let mut scene = Scene::default();
     scene.request.metadata.generation = Some(2);
     add("Refused/SpecChanged", scene);
@@ -164,6 +213,34 @@ fn ends() -> Vec<(&'static str, Scene)> {
     let mut scene = Scene::default().with_policy(checks).rolled_out();
     scene.now = at(400);
     add("Failed/ChecksFailed", scene);
+    let mut scene =
+        Scene::many(&["api", "web"], &json!({"rollout": {"parallelism": 1}})).reverted();
+    scene.now = at(400);
+    add("Failed/TargetsFailed", scene);
+    let mut scene = Scene::default().intended();
+    scene.webhook =
+        Some(|d| d["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other:1"));
+    add("Failed/TemplateMutated", scene);
+    let mut scene = Scene::default().reverted();
+    scene.deploy(&template("v2"));
+    add("Failed/Reverted", scene);
+    let restore = json!({"rollout": {"onFailure": "Restore"}});
+    let mut scene = Scene::new(&restore).reverted();
+    scene.backups.clear();
+    scene.now = at(400);
+    add("Failed/RestoreFailed", scene);
+    let mut scene = Scene::new(&restore).reverted();
+    scene.now = at(400);
+    scene.settle();
+    scene.roll_out();
+    add("Restored/RestoredFromBackup", scene);
+    let mut scene = Scene::default().approved();
+    scene.deploy(&template("v0"));
+    scene.edit(|d| {
+        d["metadata"]["annotations"]["kubernetes.io/change-cause"] =
+            json!("rollback to revision 7 by RollbackRequest other (another uid)");
+    });
+    add("Superseded/RolledBackByAnother", scene);
     let mut scene = Scene::default();
     scene.request.metadata.deletion_timestamp =
         Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(3)));
@@ -180,7 +257,8 @@ fn every_end_is_reached_and_reads_right() {
         let status = scene.status();
         let map = condition_map(&status);
         let (word, reason) = name.split_once('/').unwrap();
-        let good = word == "Succeeded" || name == "Superseded/NotLive";
+        let good = word == "Succeeded"
+            || ["Superseded/NotLive", "Superseded/RolledBackByAnother"].contains(&name);
         let (truth, end) = if good {
             ("True", "Complete")
         } else {
@@ -212,15 +290,14 @@ fn every_end_is_reached_and_reads_right() {
         let wants_report = status.plan.is_some() && name != "Succeeded/DryRun";
         assert_eq!(status.incident.is_some(), wants_report, "{name}");
         assert_eq!(scene.request.metadata.finalizers, None, "{name}");
-        let claim = scene.observed.targets[0]
-            .ledger
-            .found()
-            .and_then(|ledger| ledger.claim.clone());
-        assert_eq!(claim, None, "{name}");
+        for seen in &scene.observed.targets {
+            let claim = seen.ledger.found().and_then(|ledger| ledger.claim.clone());
+            assert_eq!(claim, None, "{name}");
+        }
         let written = status
             .targets
-            .first()
-            .is_some_and(|target| target.reverted_at.is_some());
+            .iter()
+            .any(|target| target.reverted_at.is_some());
         let message = status.outcome.unwrap().message;
         assert!(
             !(written && message.contains("Nothing was changed")),
@@ -232,7 +309,9 @@ fn every_end_is_reached_and_reads_right() {
 
 #[test]
 fn every_reason_is_an_end() {
-    let reached: Vec<String> = ends().iter().map(|(name, _)| (*name).to_owned()).collect();
+    // That a target was spared is never the end of a request: another target of it failed, or somebody withdrew it.
+    let mut reached = vec!["Cancelled/NotBegun".to_owned()];
+    reached.extend(ends().iter().map(|(name, _)| (*name).to_owned()));
     let described = include_str!("../../api/src/conditions.rs");
     let reasons = described.split("pub enum Reason").nth(1).unwrap();
     let reasons = reasons.split('}').next().unwrap();
@@ -363,12 +442,17 @@ fn what_is_settled() {
         (Word::Succeeded, Reason::RolledBack, true),
         (Word::Succeeded, Reason::Unverified, true),
         (Word::Superseded, Reason::NotLive, true),
+        (Word::Superseded, Reason::RolledBackByAnother, true),
         (Word::Superseded, Reason::TemplateChanged, false),
         (Word::Denied, Reason::DeniedByApprover, false),
         (Word::Cancelled, Reason::CancelledByUser, false),
         (Word::Expired, Reason::NotApprovedInTime, false),
         (Word::Refused, Reason::Paused, false),
         (Word::Failed, Reason::ChecksFailed, false),
+        (Word::Failed, Reason::Reverted, false),
+        (Word::Failed, Reason::TargetsFailed, false),
+        (Word::Restored, Reason::TargetsFailed, false),
+        (Word::Restored, Reason::RestoredFromBackup, false),
     ] {
         assert_eq!(is_settled(&outcome(word, reason)), settled, "{word:?}");
     }

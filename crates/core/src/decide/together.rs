@@ -15,7 +15,7 @@ use super::revert::writing;
 use super::{Scope, Turn, finish, mailbox};
 use crate::approval;
 use crate::conditions::{self, Stand};
-use crate::observed::Observed;
+use crate::observed::{Observed, Seen};
 use crate::phase::{TargetPhase, due, result};
 use crate::plan::end;
 use crate::step::Next;
@@ -114,7 +114,9 @@ fn go_on(
     if !open(status, |phase| !phase.is_written()) {
         return Ok(turns);
     }
-    if turns.iter().any(|turn| turn.next != Next::Again) {
+    let parallelism = request.rollout().parallelism;
+    let is_unread = |index: &usize| observed.target(*index).deployment == Seen::Unknown;
+    if due(plan, status, parallelism).iter().all(is_unread) {
         return Ok(turns);
     }
     revalidate(request, observed, status, now)?;
@@ -125,8 +127,9 @@ fn go_on(
         return Err(mailbox::read(request, observed, plan, status, now));
     }
     super::preconditions::guarded(observed, status)?;
-    for index in due(plan, status, request.rollout().parallelism) {
-        let Some(target) = plan.targets.get(index) else {
+    for index in due(plan, status, parallelism) {
+        // One that cannot be read delays nobody but itself.
+        let Some(target) = plan.targets.get(index).filter(|_| !is_unread(&index)) else {
             continue;
         };
         match TargetPhase::of(status, &status.targets[index]) {
@@ -192,6 +195,15 @@ fn stop_after_failure(
     status.stopped = Some(end(word, Reason::TargetsFailed, message, now));
 }
 
+/// An end before anything was begun, when something was: its words must not say that nothing was changed.
+pub(super) fn in_the_middle(outcome: Outcome) -> Outcome {
+    let untrue = [" Nothing was changed.", " before anything was done"];
+    let message = untrue
+        .iter()
+        .fold(outcome.message, |message, words| message.replace(words, ""));
+    Outcome { message, ..outcome }
+}
+
 /// Those that have not begun when the others are stopped.
 fn spare(status: &mut RollbackRequestStatus, now: Timestamp) {
     let Some(why) = status.stopped.clone() else {
@@ -255,14 +267,7 @@ fn summary(plan: &Plan, status: &RollbackRequestStatus, now: Timestamp) -> Outco
     {
         let mut outcome = end(stopped.word, stopped.reason, "", now);
         outcome.by.clone_from(&stopped.by);
-        // Its own words say that nothing was changed, and something was.
-        let what = plain(
-            stopped
-                .message
-                .trim_end_matches("Nothing was changed.")
-                .trim_end(),
-            600,
-        );
+        let what = plain(&stopped.message, 600);
         outcome.message = message(&format!("{what} Those that had begun were carried out."));
         return outcome;
     }

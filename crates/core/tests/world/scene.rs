@@ -376,6 +376,22 @@ impl Scene {
         panic!("no revert");
     }
 
+    /// The same with several Deployments: the intents of those whose turn it is are stored.
+    #[must_use]
+    pub fn intended_many(mut self) -> Self {
+        self = self.approved();
+        for _ in 0..5 {
+            let decision = self.commit_all();
+            if matches!(decision.steps.as_slice(), [Step::Revert(_), ..]) {
+                return self;
+            }
+            for step in &decision.steps {
+                self.act(step);
+            }
+        }
+        panic!("no revert");
+    }
+
     /// The Deployment has the old template, and the status says so.
     #[must_use]
     pub fn reverted(mut self) -> Self {
