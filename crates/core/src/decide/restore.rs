@@ -1,12 +1,13 @@
 //! Bringing back what a Deployment had before the rollback, when the request asks for that upon a failure.
 
 use rollback_api::status::{Outcome, Restore, Revert as Intent, TargetStatus};
-use rollback_api::{Reason, Word};
+use rollback_api::{CHANGE_CAUSE, Reason, Word};
 
+use super::preconditions::is_in_doubt;
 use super::{Scope, Turn};
 use crate::observed::{Deployment, Seen};
 use crate::plan::end;
-use crate::step::{Revert, Step, restore_cause, template_patch};
+use crate::step::{Revert, Step, is_restore_cause, restore_cause, template_patch};
 use crate::text::plain;
 
 /// One pass of the way back: intent, patch, seen.
@@ -36,15 +37,8 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
     if digest == target.from_digest {
         return back(scope, deployment, progress);
     }
-    if digest != target.restored_digest() && !deployment.was_reverted_by(scope.uid()) {
-        let message = format!(
-            "Somebody deployed another version of {} meanwhile. Their change stands, and the template before the rollback is not brought back.",
-            target.name
-        );
-        return over(
-            progress,
-            end(Word::Superseded, Reason::TemplateChanged, message, now),
-        );
+    if let Some(outcome) = not_ours_any_more(scope, deployment, progress, &digest) {
+        return over(progress, outcome);
     }
     let backup = progress
         .backup
@@ -102,6 +96,65 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
             target.name
         ),
     )
+}
+
+/// Why nothing is brought back any more: what runs is not what we wrote, or the way back was already gone.
+fn not_ours_any_more(
+    scope: Scope,
+    deployment: &Deployment,
+    progress: &TargetStatus,
+    digest: &str,
+) -> Option<Outcome> {
+    let Scope { target, now, .. } = scope;
+    let ours = deployment.was_reverted_by(scope.uid());
+    let is_right_after = |intent: Option<&Intent>| {
+        ours && intent.is_some_and(|intent| deployment.generation() == intent.generation + 1)
+    };
+    let intent = progress
+        .restore
+        .as_ref()
+        .and_then(|restore| restore.intent.as_ref());
+    if digest != target.restored_digest() && is_right_after(intent) {
+        let message = format!(
+            "The template that Deployment {} had before was written back, but an admission plugin or webhook altered it on its way: look at what runs, and at kubectl get mutatingwebhookconfigurations.",
+            target.name
+        );
+        return Some(end(Word::Failed, Reason::RestoreFailed, message, now));
+    }
+    let mutated = progress
+        .outcome
+        .as_ref()
+        .is_some_and(|outcome| outcome.reason == Reason::TemplateMutated);
+    let as_left =
+        digest == target.restored_digest() || (mutated && is_right_after(progress.revert.as_ref()));
+    let undone = intent.is_some() && was_brought_back(scope, deployment);
+    if !as_left || undone {
+        let message = format!(
+            "Somebody deployed another version of {} meanwhile. Their change stands, and the template before the rollback is not brought back.",
+            target.name
+        );
+        return Some(end(Word::Superseded, Reason::TemplateChanged, message, now));
+    }
+    is_in_doubt(deployment, intent, scope.seen).then(|| {
+        let message = format!(
+            "Deployment {} was changed several times while the controller was away with the way back under way, and nobody can tell whether the template before the rollback was written and replaced again. It is not written once more: look at kubectl rollout history.",
+            target.name
+        );
+        end(Word::Superseded, Reason::TemplateChanged, message, now)
+    })
+}
+
+/// Whether our write of the template before is in the past of the Deployment: it carries its change-cause, or the
+/// Deployment controller has copied that to the `ReplicaSet`.
+fn was_brought_back(scope: Scope, deployment: &Deployment) -> bool {
+    let is_cause = |cause: Option<&str>| {
+        cause.is_some_and(|cause| is_restore_cause(cause) && cause.contains(scope.uid()))
+    };
+    is_cause(deployment.annotation(CHANGE_CAUSE))
+        || scope.seen.replica_sets.iter().any(|set| {
+            set.controller_uid() == Some(&scope.target.uid)
+                && is_cause(set.annotation(CHANGE_CAUSE))
+        })
 }
 
 /// The template is back. That it comes up is not waited for: it is the one that was bad.
