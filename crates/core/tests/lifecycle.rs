@@ -22,6 +22,7 @@
 mod cluster;
 mod world;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write as _;
@@ -241,4 +242,73 @@ fn poison_in_one_deployment_keeps_no_other_from_its_end() {
             cluster.settle();
         },
     );
+}
+
+/// Laws that nothing comes near to are kept by nobody.
+#[test]
+fn the_stories_come_to_every_end() {
+    let reached = RefCell::new(BTreeMap::<String, u32>::new());
+    let stories = (
+        setting(1..=3),
+        prop_oneof![any_story(), approved(false), approved(true)],
+    );
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases: 2000,
+        rng_seed: RngSeed::Fixed(1),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let told = runner.run(&stories, |(setting, story)| {
+        let mut cluster = happens(&setting, &story);
+        cluster.settle();
+        let mut reached = reached.borrow_mut();
+        let mut count = |what: String| *reached.entry(what).or_default() += 1;
+        for case in &cluster.cases {
+            let ends = case.last.targets.iter().filter_map(result);
+            for end in ends.chain(&case.last.outcome) {
+                count(format!("{}/{}", end.word.as_str(), end.reason.as_str()));
+            }
+            for (_, kind) in &case.writes {
+                count(format!("{kind:?}"));
+            }
+        }
+        Ok(())
+    });
+    told.unwrap();
+    let reached = reached.borrow();
+    for end in [
+        "Cancelled/CancelledByUser",
+        "Cancelled/Deleted",
+        "Cancelled/NotBegun",
+        "Denied/DeniedByApprover",
+        "Expired/NotApprovedInTime",
+        "Failed/ChecksFailed",
+        "Failed/PatchRejected",
+        "Failed/RestoreFailed",
+        "Failed/Reverted",
+        "Failed/RolloutTimedOut",
+        "Failed/TargetGone",
+        "Failed/TargetsFailed",
+        "Failed/TemplateMutated",
+        "Refused/DigestMismatch",
+        "Refused/Forbidden",
+        "Refused/HistoryPruned",
+        "Refused/NoHistory",
+        "Refused/NoKnownGood",
+        "Refused/Paused",
+        "Refused/TargetsRefused",
+        "Restored/RestoredFromBackup",
+        "Restored/TargetsFailed",
+        "Succeeded/DryRun",
+        "Succeeded/NoOp",
+        "Succeeded/RolledBack",
+        "Succeeded/Unverified",
+        "Superseded/NotLive",
+        "Superseded/RolledBackByAnother",
+        "Superseded/TemplateChanged",
+        "Revert",
+        "Restore",
+    ] {
+        assert!(reached.contains_key(end), "{end}: {reached:#?}");
+    }
 }

@@ -106,15 +106,15 @@ fn not_ours_any_more(
     digest: &str,
 ) -> Option<Outcome> {
     let Scope { target, now, .. } = scope;
-    let ours = deployment.was_reverted_by(scope.uid());
     let is_right_after = |intent: Option<&Intent>| {
-        ours && intent.is_some_and(|intent| deployment.generation() == intent.generation + 1)
+        intent.is_some_and(|intent| deployment.generation() == intent.generation + 1)
     };
+    let is_written_back = is_ours(scope, deployment.annotation(CHANGE_CAUSE));
     let intent = progress
         .restore
         .as_ref()
         .and_then(|restore| restore.intent.as_ref());
-    if digest != target.restored_digest() && is_right_after(intent) {
+    if digest != target.restored_digest() && is_written_back && is_right_after(intent) {
         let message = format!(
             "The template that Deployment {} had before was written back, but an admission plugin or webhook altered it on its way: look at what runs, and at kubectl get mutatingwebhookconfigurations.",
             target.name
@@ -127,7 +127,7 @@ fn not_ours_any_more(
         .is_some_and(|outcome| outcome.reason == Reason::TemplateMutated);
     let as_left =
         digest == target.restored_digest() || (mutated && is_right_after(progress.revert.as_ref()));
-    let undone = intent.is_some() && was_brought_back(scope, deployment);
+    let undone = intent.is_some() && (is_written_back || was_brought_back(scope));
     if !as_left || undone {
         let message = format!(
             "Somebody deployed another version of {} meanwhile. Their change stands, and the template before the rollback is not brought back.",
@@ -144,17 +144,18 @@ fn not_ours_any_more(
     })
 }
 
-/// Whether our write of the template before is in the past of the Deployment: it carries its change-cause, or the
-/// Deployment controller has copied that to the `ReplicaSet`.
-fn was_brought_back(scope: Scope, deployment: &Deployment) -> bool {
-    let is_cause = |cause: Option<&str>| {
-        cause.is_some_and(|cause| is_restore_cause(cause) && cause.contains(scope.uid()))
-    };
-    is_cause(deployment.annotation(CHANGE_CAUSE))
-        || scope.seen.replica_sets.iter().any(|set| {
-            set.controller_uid() == Some(&scope.target.uid)
-                && is_cause(set.annotation(CHANGE_CAUSE))
-        })
+/// Whether a change-cause is the one of our way back.
+fn is_ours(scope: Scope, cause: Option<&str>) -> bool {
+    cause.is_some_and(|cause| is_restore_cause(cause) && cause.contains(scope.uid()))
+}
+
+/// Whether our write of the template before is in the past of the Deployment: its controller has copied the
+/// change-cause to the `ReplicaSet`.
+fn was_brought_back(scope: Scope) -> bool {
+    scope.seen.replica_sets.iter().any(|set| {
+        set.controller_uid() == Some(&scope.target.uid)
+            && is_ours(scope, set.annotation(CHANGE_CAUSE))
+    })
 }
 
 /// The template is back. That it comes up is not waited for: it is the one that was bad.

@@ -275,10 +275,15 @@ fn summary(plan: &Plan, status: &RollbackRequestStatus, now: Timestamp) -> Outco
         .stopped
         .as_ref()
         .is_some_and(|stopped| stopped.word == Word::Restored);
-    let not_restored = results.iter().any(|outcome| {
-        outcome.reason == Reason::RestoreFailed
-            || (is_failure(outcome) && outcome.word != Word::Restored)
-    });
+    let written = |progress: &&TargetStatus| {
+        let perhaps = progress.revert.is_some()
+            && result(progress).is_some_and(|outcome| outcome.word == Word::Superseded);
+        progress.reverted_at.is_some() || perhaps
+    };
+    let mut written = status.targets.iter().filter(written).peekable();
+    let restored = restored && written.peek().is_some();
+    let not_restored = written
+        .any(|progress| result(progress).is_none_or(|outcome| outcome.word != Word::Restored));
     if restored && not_restored {
         end(
             Word::Failed,
@@ -403,11 +408,17 @@ fn combine(
 
 /// `12 of 200 Deployments have ended (11 RolledBack, 1 ChecksFailed), 10 are under way. ...`
 fn progress(status: &RollbackRequestStatus, first: Option<String>) -> String {
-    let results: Vec<&Outcome> = status.targets.iter().filter_map(result).collect();
+    let phase = |progress: &TargetStatus| TargetPhase::of(status, progress);
+    let results: Vec<&Outcome> = status
+        .targets
+        .iter()
+        .filter(|progress| phase(progress) == TargetPhase::Ended)
+        .filter_map(result)
+        .collect();
     let under_way = status
         .targets
         .iter()
-        .filter(|progress| progress.revert.is_some() && result(progress).is_none())
+        .filter(|progress| ![TargetPhase::Waiting, TargetPhase::Ended].contains(&phase(progress)))
         .count();
     let ended = if results.is_empty() {
         String::new()

@@ -1,6 +1,7 @@
 //! The rollback controller, as far as it does not decide: it reads, commits, writes, and dies.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use rollback_api::{FINALIZER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::artifact::{self, backup_name, incident_name};
@@ -244,17 +245,18 @@ impl Cluster {
         late: Option<&Event>,
     ) -> Option<Decision> {
         self.cases[case].request.as_ref()?;
-        let live = self.observe(case, controller);
+        let live = Rc::new(self.observe(case, controller));
         let before = self.controllers[controller]
             .views
             .insert(case, live.clone());
         let seeing = match (before, view) {
             (Some(old), View::OldReads) => {
                 self.cases[case].fooled |= old.observed != live.observed;
-                Seeing {
-                    request: live.request,
-                    ..old
-                }
+                Rc::new(Seeing {
+                    request: live.request.clone(),
+                    observed: old.observed.clone(),
+                    ledgers: old.ledgers.clone(),
+                })
             }
             (Some(old), View::OldLeader) => {
                 let same = old.observed == live.observed && old.request == live.request;

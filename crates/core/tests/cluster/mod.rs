@@ -8,6 +8,7 @@ mod people;
 pub mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use jiff::Timestamp;
 use rollback_api::status::RollbackRequestStatus;
@@ -207,11 +208,10 @@ pub struct Case {
 #[derive(Clone, Default)]
 struct Memory {
     rejections: BTreeMap<(usize, String), Rejection>,
-    views: BTreeMap<usize, Seeing>,
+    views: BTreeMap<usize, Rc<Seeing>>,
 }
 
 /// What a pass has read.
-#[derive(Clone)]
 struct Seeing {
     request: RollbackRequest,
     observed: Observed,

@@ -32,11 +32,18 @@ pub struct Ask {
 impl Ask {
     /// The spec of the request among so many Deployments.
     pub fn fields(&self, places: usize) -> Value {
+        // A mask of places that there are not is one of all of them.
+        let there = self.mask & ((1 << places) - 1);
+        let mask = if there == 0 && self.mask != 0 {
+            u8::MAX
+        } else {
+            there
+        };
         let names: Vec<(usize, &str)> = NAMES
             .into_iter()
             .take(places)
             .enumerate()
-            .filter(|(index, _)| self.mask & (1 << index) != 0)
+            .filter(|(index, _)| mask & (1 << index) != 0)
             .collect();
         let image =
             |name: &str, version: &str| format!("registry.broxiva.com/shop/{name}:{version}");

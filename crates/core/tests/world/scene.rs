@@ -505,9 +505,10 @@ impl Scene {
     pub fn words(&self) -> Vec<String> {
         let status = self.status();
         let word = |progress: &rollback_api::status::TargetStatus| {
+            let phase = TargetPhase::of(&status, progress);
             let end = rollback_core::phase::result(progress);
-            end.map_or_else(
-                || format!("{:?}", TargetPhase::of(&status, progress)),
+            end.filter(|_| phase == TargetPhase::Ended).map_or_else(
+                || format!("{phase:?}"),
                 |end| format!("{}/{}", end.word.as_str(), end.reason.as_str()),
             )
         };
