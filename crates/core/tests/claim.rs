@@ -16,10 +16,12 @@ mod world;
 use rollback_api::{CANCELLED_BY, Reason, RevisionLedgerSpec, Word};
 use rollback_core::artifact::backup_name;
 use rollback_core::observed::{Rival, Seen};
+use rollback_core::phase::Phase;
 use rollback_core::step::Step;
 use serde_json::json;
 use world::{
-    DEPLOYMENT, Move, REQUEST, REQUESTER, Scene, annotate, at, claimed_by, deployment, digest, seen,
+    DEPLOYMENT, Move, REQUEST, REQUESTER, Scene, annotate, at, claimed_by, deployment, digest,
+    seen, template,
 };
 
 #[test]
@@ -241,4 +243,177 @@ fn a_version_that_was_restored_well_is_not_bad_any_more() {
     let failed = back(Word::Failed);
     assert_eq!(bad(&failed, DEPLOYMENT), [digest("v2"), digest("v1")]);
     assert!(bad(&failed, "d-2").is_empty());
+}
+
+/// A request of this urgency, approved, while another one of urgency High holds the claim.
+fn contending(urgency: &str, active: bool, committed: bool) -> Scene {
+    let mut scene = Scene::new(&json!({"urgency": urgency})).approved();
+    scene.seen().ledger = Seen::Found(claimed_by("other", "r-2"));
+    scene.seen().rival = Seen::Found(Rival {
+        name: "other".to_owned(),
+        active,
+        committed,
+    });
+    scene
+}
+
+#[test]
+fn a_more_urgent_request_takes_over_until_the_intent_is_stored() {
+    for (urgency, committed, takes) in [
+        ("Low", false, false),
+        ("High", false, false),
+        ("Critical", false, true),
+        ("Immediate", false, true),
+        ("Immediate", true, false),
+    ] {
+        let mut scene = contending(urgency, true, committed);
+        if takes {
+            let Move::Write(Step::Claim { ledger, .. }) = scene.decide() else {
+                panic!("{urgency}");
+            };
+            let claim = ledger.claim.unwrap();
+            assert_eq!(
+                (claim.request.as_str(), claim.request_uid.as_str()),
+                ("api-5xx", REQUEST)
+            );
+            assert_eq!(format!("{:?}", claim.urgency), urgency);
+            scene.until(Phase::RollingOut);
+        } else {
+            scene.waits(60);
+        }
+        // Who has ended, or does not exist, holds nobody up, whatever they had stored.
+        assert_eq!(contending("Low", false, committed).decide().name(), "Claim");
+    }
+    // The urgency is that of the claim, not what the other one says of itself now; its own follows from the category.
+    let health = json!({"category": "HealthCheck", "summary": "s"});
+    let mut scene = Scene::new(&json!({"reason": health})).approved();
+    scene.seen().ledger = Seen::Found(claimed_by("other", "r-2"));
+    scene.seen().rival = contending("Low", true, false).target("api").rival.clone();
+    assert_eq!(scene.decide().name(), "Claim");
+}
+
+#[test]
+fn who_lost_the_claim_waits_and_ends_with_the_name_of_the_winner() {
+    // It had the claim and the backup; a more urgent one takes it over before the intent.
+    let mut loser = Scene::default().approved();
+    loser.pass();
+    loser.pass();
+    loser.seen().ledger = Seen::Found(claimed_by("winner", "r-2"));
+    loser.seen().rival = Seen::Found(Rival {
+        name: "winner".to_owned(),
+        active: true,
+        committed: true,
+    });
+    loser.settle();
+    assert_eq!(loser.status().targets[0].revert, None);
+    loser.waits(60);
+    let ready = loser.status().conditions[0].message.clone();
+    assert!(
+        ready.contains("Waiting for RollbackRequest winner"),
+        "{ready}"
+    );
+    // The winner writes another version than the one that this plan is about.
+    let mut superseded = loser.clone();
+    superseded.deploy(&template("v0"));
+    let held = superseded.clone();
+    let outcome = superseded.ends(Word::Superseded, Reason::RolledBackByAnother);
+    assert!(
+        outcome
+            .message
+            .starts_with("RollbackRequest winner rolled Deployment api back first"),
+        "{}",
+        outcome.message
+    );
+    assert_eq!(
+        superseded.target("api").ledger,
+        Seen::Found(claimed_by("winner", "r-2")),
+        "theirs is not released"
+    );
+    // It may have ended by then: its memory, or its change-cause, has its name.
+    let mut released = held.clone();
+    released.seen().ledger = Seen::Found(RevisionLedgerSpec {
+        claim: None,
+        rollbacks: vec![rolled_back("winner", "v0")],
+        ..claimed_by("", "")
+    });
+    let outcome = released.ends(Word::Superseded, Reason::RolledBackByAnother);
+    assert!(outcome.message.contains("RollbackRequest winner rolled"));
+    let mut signed = held;
+    signed.seen().ledger = Seen::Absent;
+    signed.edit(|d| {
+        d["metadata"]["annotations"]["kubernetes.io/change-cause"] =
+            json!("rollback to revision 1 by RollbackRequest winner (r-2)");
+    });
+    let outcome = signed.ends(Word::Superseded, Reason::RolledBackByAnother);
+    assert!(outcome.message.contains("RollbackRequest winner rolled"));
+    // Or the same version: then there is nothing left to do.
+    let mut same = loser.clone();
+    same.deploy(&template("v1"));
+    let outcome = same.ends(Word::Succeeded, Reason::NoOp);
+    assert!(
+        outcome
+            .message
+            .contains("RollbackRequest winner was faster"),
+        "{}",
+        outcome.message
+    );
+    // Or nothing, because it was withdrawn: this one goes on.
+    loser.seen().rival = Seen::Absent;
+    assert_eq!(loser.decide().name(), "Claim");
+    loser.until(Phase::RollingOut);
+}
+
+fn rolled_back(request: &str, version: &str) -> rollback_api::ledger::Rollback {
+    rollback_api::ledger::Rollback {
+        request: request.to_owned(),
+        request_uid: "r-2".to_owned(),
+        spec_digest: "sha256:0".to_owned(),
+        from_digest: digest("v2"),
+        to_digest: digest(version),
+        at: at(1),
+        outcome: Word::Succeeded,
+        verified: false,
+    }
+}
+
+#[test]
+fn a_claim_that_was_taken_over_at_the_last_moment_does_not_make_it_forget() {
+    // Read before the loser stored its intent, written after: the loser has written, the winner holds the claim.
+    let mut loser = Scene::default().reverted();
+    let theirs = claimed_by("winner", "r-2");
+    loser.seen().ledger = Seen::Found(theirs.clone());
+    loser.roll_out();
+    loser.ends(Word::Succeeded, Reason::Unverified);
+    let ledger = loser.target("api").ledger.found().unwrap();
+    assert_eq!(ledger.claim, theirs.claim, "theirs is kept");
+    assert_eq!(ledger.rollbacks.len(), 1);
+    assert_eq!(
+        rollback_core::ledger::bad_templates(Some(ledger), DEPLOYMENT, None, at(10)),
+        [digest("v2")]
+    );
+    // And once: a release that was written and is read again owes nothing.
+    assert_eq!(loser.request.metadata.finalizers, None);
+    // The winner finds what it calls bad gone, and names the one that was faster.
+    let mut winner = Scene::new(&json!({"urgency": "Immediate"})).approved();
+    winner.request.metadata.uid = Some("r-2".to_owned());
+    winner.seen().ledger = loser.target("api").ledger.clone();
+    winner.seen().deployment = loser.target("api").deployment.clone();
+    winner.commit();
+    assert_eq!(winner.words(), ["api Succeeded/NoOp"]);
+}
+
+#[test]
+fn a_ledger_that_is_gone_owes_nothing() {
+    let mut scene = Scene::default().rolled_out();
+    scene.commit();
+    let taken = scene.commit();
+    scene.take(&taken);
+    scene.seen().ledger = Seen::Absent;
+    assert_eq!(scene.decide().name(), "DropFinalizer");
+    // Nor does that of another Deployment with this name.
+    scene.seen().ledger = Seen::Found(RevisionLedgerSpec {
+        deployment_uid: "d-2".to_owned(),
+        ..claimed_by("api-5xx", REQUEST)
+    });
+    assert_eq!(scene.decide().name(), "DropFinalizer");
 }

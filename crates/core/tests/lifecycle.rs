@@ -76,7 +76,7 @@ fn happens(setting: &Setting, story: &[Event]) -> Cluster {
 fn the_laws_hold_in_any_story() {
     tell(
         "the_laws_hold_in_any_story",
-        600,
+        2000,
         &(setting(1..=3), any_story()),
         |(setting, story)| happens(&setting, &story).settle(),
     );
@@ -86,7 +86,7 @@ fn the_laws_hold_in_any_story() {
 fn the_laws_hold_around_the_writes() {
     tell(
         "the_laws_hold_around_the_writes",
-        600,
+        2000,
         &(setting(1..=2), approved(false)),
         |(setting, story)| happens(&setting, &story).settle(),
     );
@@ -96,7 +96,7 @@ fn the_laws_hold_around_the_writes() {
 fn several_requests_for_the_same_deployments_break_no_law() {
     tell(
         "several_requests_for_the_same_deployments_break_no_law",
-        600,
+        2000,
         &(setting(2..=3), approved(false)),
         |(setting, story)| happens(&setting, &story).settle(),
     );
@@ -106,7 +106,7 @@ fn several_requests_for_the_same_deployments_break_no_law() {
 fn old_views_break_no_law_about_the_deployments() {
     tell(
         "old_views_break_no_law_about_the_deployments",
-        600,
+        2000,
         &(setting(1..=2), approved(true)),
         |(setting, story)| happens(&setting, &story).settle(),
     );
@@ -191,7 +191,7 @@ fn crashes_do_not_change_the_end() {
     };
     tell(
         "crashes_do_not_change_the_end",
-        400,
+        1500,
         &stories,
         |(setting, crashes, places)| {
             let (crashed, quiet) = (
@@ -208,7 +208,7 @@ fn crashes_do_not_change_the_end() {
 fn poison_in_one_deployment_keeps_no_other_from_its_end() {
     tell(
         "poison_in_one_deployment_keeps_no_other_from_its_end",
-        400,
+        1000,
         &(setting(1..=3), 0_usize..4),
         |(mut setting, poisoned)| {
             for ask in &mut setting.asks {
