@@ -357,6 +357,13 @@ impl Deployment {
         })
     }
 
+    /// Since when it has not been short of available pods; `None` while it is.
+    pub fn available_since(&self) -> Option<Timestamp> {
+        condition(&self.0, "Available")
+            .filter(|condition| string(condition, "/status") == "True")
+            .and_then(|condition| string(condition, "/lastTransitionTime").parse().ok())
+    }
+
     /// The message of a condition.
     pub fn condition_message(&self, kind: &str) -> &str {
         condition(&self.0, kind).map_or("", |condition| string(condition, "/message"))
