@@ -197,24 +197,21 @@ pub fn entry_of<'a>(
     digest: &str,
     now: Timestamp,
 ) -> &'a mut Evidence {
-    let place = match ledger
+    let known = ledger
         .templates
         .iter()
-        .position(|entry| entry.digest == digest)
-    {
-        Some(place) => place,
-        None => {
-            while ledger.templates.len() >= MAX_TEMPLATES {
-                ledger.templates.remove(dispensable(&ledger.templates));
-            }
-            ledger.templates.push(Evidence {
-                digest: digest.to_owned(),
-                last_live: now,
-                ..Evidence::default()
-            });
-            ledger.templates.len() - 1
+        .position(|entry| entry.digest == digest);
+    let place = known.unwrap_or_else(|| {
+        while ledger.templates.len() >= MAX_TEMPLATES {
+            ledger.templates.remove(dispensable(&ledger.templates));
         }
-    };
+        ledger.templates.push(Evidence {
+            digest: digest.to_owned(),
+            last_live: now,
+            ..Evidence::default()
+        });
+        ledger.templates.len() - 1
+    });
     &mut ledger.templates[place]
 }
 
