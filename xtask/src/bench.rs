@@ -139,7 +139,10 @@ fn report(scene: &Scene, rollbacks: usize) -> Result<()> {
     let audit = scene.cluster.audit().context("no audit log")?;
     let events = audit.events(scene.ns())?;
     let patches = answered(&events, |event| {
-        event.verb == "patch" && event.resource == "deployments" && event.subresource.is_empty()
+        event.verb == "patch"
+            && event.resource == "deployments"
+            && event.subresource.is_empty()
+            && !event.is_dry_run()
     });
     let approvals = answered(&events, |event| {
         event.verb == "patch"

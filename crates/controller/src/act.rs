@@ -8,7 +8,7 @@ use kube::core::Request;
 use kube::{Api, Resource, ResourceExt};
 use rollback_api::{FIELD_MANAGER, FINALIZER, RollbackRequest};
 use rollback_core::artifact::Artifact;
-use rollback_core::observed::Rejection;
+use rollback_core::observed::{Rejection, is_refusal};
 use rollback_core::step::{Revert, Step};
 use serde_json::{Value, json};
 
@@ -182,12 +182,6 @@ async fn revert(context: &Context, request: &RollbackRequest, write: &Revert) ->
     }
 }
 
-/// Whether the API server understood the request and will not have it. Not found, conflict and
-/// throttling are no refusals.
-pub fn is_refusal(code: u16) -> bool {
-    (400..500).contains(&code) && ![404, 408, 409, 429].contains(&code)
-}
-
 /// Lets the request go. The `resourceVersion` guards the finalizers of others.
 async fn drop_finalizer(context: &Context, request: &RollbackRequest) -> Result<(), Error> {
     let api: Api<RollbackRequest> = Api::namespaced(context.client.clone(), &namespace(request));
@@ -209,20 +203,5 @@ async fn drop_finalizer(context: &Context, request: &RollbackRequest) -> Result<
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         Err(error) => Err(Error::Finalizer(error)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_refusal;
-
-    #[test]
-    fn a_refusal_is_an_answer_that_will_not_change_by_itself() {
-        for code in [400, 403, 413, 415, 422] {
-            assert!(is_refusal(code), "{code}");
-        }
-        for code in [200, 404, 408, 409, 429, 500, 503, 504] {
-            assert!(!is_refusal(code), "{code}");
-        }
     }
 }

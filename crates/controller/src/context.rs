@@ -37,6 +37,8 @@ pub struct Context {
 pub struct Memory {
     /// Failed passes in a row.
     pub failures: u32,
+    /// Passes in a row in which one of the Deployments could not be read.
+    pub partial_failures: u32,
     /// The API server's last word on the write to each Deployment.
     pub rejections: HashMap<String, Rejection>,
     /// Names of the Events that were sent.

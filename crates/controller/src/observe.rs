@@ -16,18 +16,16 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kube::{Api, Client, ResourceExt};
-use rollback_api::status::Plan;
+use rollback_api::status::{Plan, PlannedTarget};
 use rollback_api::{
     LIFT, POLICY_NAME, RevisionLedger, RollbackPolicy, RollbackRequest, RollbackRequestStatus,
 };
 use rollback_core::observed::{Deployment, Guard, Observed, Seen, SeenTarget};
-use rollback_core::phase::{Phase, TargetPhase, due, result};
+use rollback_core::phase::{FEW, Phase, TargetPhase, due, result};
 use rollback_core::{approval, artifact};
 
 use crate::context::Context;
 
-/// Up to how many Deployments are read one by one.
-const FEW: usize = 5;
 /// How many Deployments are read at the same time.
 const AT_ONCE: usize = 10;
 
@@ -60,6 +58,8 @@ fn reading<T>(what: &'static str, result: kube::Result<T>) -> Result<T, Error> {
 pub struct Read {
     /// The ledgers with their `resourceVersion`, by the name of their Deployment.
     pub ledgers: BTreeMap<String, RevisionLedger>,
+    /// Why one of the Deployments could not be read, when others could.
+    pub failed: Option<Error>,
 }
 
 /// The request as it is now; `None` when it is gone.
@@ -146,7 +146,12 @@ impl Scope<'_> {
             let progress = self.status.targets.get(index);
             progress.is_some_and(|progress| !TargetPhase::of(self.status, progress).is_written())
         };
-        let (policy, guard) = futures::try_join!(self.policy(), self.guard())?;
+        // Once everything is written, no rule can change anything any more.
+        let (policy, guard) = if (0..plan.targets.len()).any(unwritten) {
+            futures::try_join!(self.policy(), self.guard())?
+        } else {
+            (Seen::Unknown, Guard::default())
+        };
         let mut observed = Observed {
             policy,
             guard,
@@ -166,7 +171,8 @@ impl Scope<'_> {
             self.waiting(plan, &mut observed).await?;
             indices.retain(|index| !unwritten(*index));
         }
-        let everywhere = if awaiting || indices.len() <= 1 {
+        let writing = indices.iter().filter(|index| unwritten(**index)).count();
+        let everywhere = if awaiting || writing <= 1 {
             access::Everywhere::Unasked
         } else {
             access::everywhere(&self.context.client, self.request, self.namespace).await?
@@ -176,12 +182,16 @@ impl Scope<'_> {
             .map(|index| self.target(plan, *index, awaiting, &everywhere))
             .collect();
         let mut read = Read::default();
-        let mut results = all_of(reads).await?.into_iter();
-        for index in indices {
-            if let Some((seen, ledger)) = results.next() {
-                read.ledgers
-                    .extend(ledger.map(|ledger| (seen.name.clone(), ledger)));
-                observed.targets[index] = seen;
+        for (index, result) in indices.into_iter().zip(separately(reads).await?) {
+            match result {
+                Ok((seen, ledger)) => {
+                    read.ledgers
+                        .extend(ledger.map(|ledger| (seen.name.clone(), ledger)));
+                    observed.targets[index] = seen;
+                }
+                Err(error) => {
+                    read.failed.get_or_insert(error);
+                }
             }
         }
         Ok((observed, read))
@@ -189,16 +199,10 @@ impl Scope<'_> {
 
     /// Many Deployments that wait for people: one list tells which of them still run what is bad.
     async fn waiting(&self, plan: &Plan, observed: &mut Observed) -> Result<(), Error> {
-        let listed = raw::deployments(&self.client(), self.namespace).await;
-        let mut by_name: BTreeMap<String, Deployment> = reading("the Deployments", listed)?
-            .into_iter()
-            .map(|deployment| (deployment.name().to_owned(), deployment))
-            .collect();
+        let mut by_name = self.by_name().await?;
         for (seen, target) in observed.targets.iter_mut().zip(&plan.targets) {
             seen.name.clone_from(&target.name);
-            seen.deployment = by_name
-                .remove(&target.name)
-                .map_or(Seen::Absent, Seen::Found);
+            seen.deployment = seen_or_absent(by_name.remove(&target.name));
         }
         Ok(())
     }
@@ -207,15 +211,21 @@ impl Scope<'_> {
         let Some(outcome) = &self.status.outcome else {
             return Ok((Observed::default(), Read::default()));
         };
-        let incident = async {
-            if self.status.incident.is_some() {
-                return Ok(Seen::Unknown);
+        let mut incident = Seen::Unknown;
+        if self.status.incident.is_none() && !self.request.spec.dry_run {
+            incident = self
+                .artifact(artifact::incident_name(self.request, outcome))
+                .await?;
+            if incident == Seen::Absent {
+                // The report comes first. What else is owed is looked at when it is there.
+                let observed = Observed {
+                    incident,
+                    ..Observed::default()
+                };
+                return Ok((observed, Read::default()));
             }
-            self.artifact(artifact::incident_name(self.request, outcome))
-                .await
-        };
-        let (ledgers, incident, deployments) =
-            futures::try_join!(self.ledgers(plan), incident, self.disowned(plan))?;
+        }
+        let (ledgers, deployments) = futures::try_join!(self.ledgers(plan), self.disowned(plan))?;
         let mut deployments = deployments.into_iter();
         let targets = plan
             .targets
@@ -233,7 +243,11 @@ impl Scope<'_> {
             incident,
             ..Observed::default()
         };
-        Ok((observed, Read { ledgers }))
+        let read = Read {
+            ledgers,
+            ..Read::default()
+        };
+        Ok((observed, read))
     }
 
     /// The Deployments whose fields are to be given up, when the rules ask for that.
@@ -241,14 +255,28 @@ impl Scope<'_> {
         if !plan.rules.release_ownership {
             return Ok(Vec::new());
         }
+        if plan.targets.len() > FEW {
+            let mut by_name = self.by_name().await?;
+            let seen = |target: &PlannedTarget| by_name.remove(&target.name);
+            return Ok(plan.targets.iter().map(seen).map(seen_or_absent).collect());
+        }
         let read = |index: usize| async move {
-            let succeeded = self.status.targets.get(index).and_then(result);
-            match (succeeded, plan.targets.get(index)) {
+            let ended = self.status.targets.get(index).and_then(result);
+            match (ended, plan.targets.get(index)) {
                 (Some(_), Some(target)) => self.deployment(&target.name).await,
                 (Some(_) | None, _) => Ok(Seen::Unknown),
             }
         };
         all_of((0..plan.targets.len()).map(read).collect()).await
+    }
+
+    /// The Deployments of the namespace.
+    async fn by_name(&self) -> Result<BTreeMap<String, Deployment>, Error> {
+        let listed = raw::deployments(&self.client(), self.namespace).await;
+        Ok(reading("the Deployments", listed)?
+            .into_iter()
+            .map(|deployment| (deployment.name().to_owned(), deployment))
+            .collect())
     }
 
     /// The ledgers of the plan.
@@ -309,6 +337,29 @@ async fn all_of<T>(reads: Vec<impl Future<Output = Result<T, Error>>>) -> Result
         .buffered(AT_ONCE)
         .try_collect()
         .await
+}
+
+/// The same, but what one of them finds does not depend on the others. When none comes through, nothing is known.
+async fn separately<T>(
+    reads: Vec<impl Future<Output = Result<T, Error>>>,
+) -> Result<Vec<Result<T, Error>>, Error> {
+    use futures::StreamExt;
+    let mut results: Vec<Result<T, Error>> = futures::stream::iter(reads)
+        .buffered(AT_ONCE)
+        .collect()
+        .await;
+    let came_through = |result: &Result<T, Error>| match result {
+        Ok(_) | Err(Error::Squatted(_)) => true,
+        Err(Error::Read { .. }) => false,
+    };
+    if results.is_empty() || results.iter().any(came_through) {
+        return Ok(results);
+    }
+    results.swap_remove(0).map(|_| Vec::new())
+}
+
+fn seen_or_absent(deployment: Option<Deployment>) -> Seen<Deployment> {
+    deployment.map_or(Seen::Absent, Seen::Found)
 }
 
 fn spec_of(ledger: Option<&RevisionLedger>) -> Seen<rollback_api::RevisionLedgerSpec> {

@@ -132,6 +132,39 @@ async fn say_if_stuck(context: &Context, request: &RollbackRequest, error: &Erro
     }
 }
 
+/// A Deployment that cannot be read keeps no other from going on, but somebody has to hear of it.
+async fn say_if_partial(
+    context: &Context,
+    request: &RollbackRequest,
+    failed: Option<observe::Error>,
+) {
+    let uid = request.uid().unwrap_or_default();
+    let Some(error) = failed else {
+        context.remember(&uid, |memory| memory.partial_failures = 0);
+        return;
+    };
+    let error = Error::Observe(error);
+    context.metrics.failed(error.stage());
+    let failures = context.remember(&uid, |memory| {
+        memory.partial_failures = memory.partial_failures.saturating_add(1);
+        memory.partial_failures
+    });
+    let why = chain(&error);
+    if failures.is_power_of_two() {
+        tracing::warn!(
+            namespace = request.namespace(),
+            request = request.name_any(),
+            why,
+            failures,
+            "a Deployment is left for later"
+        );
+    }
+    if failures > FAILURES_UNTOLD {
+        let why = format!("It is tried again and again: {why}");
+        tell::stuck(context, request, &why, Timestamp::now()).await;
+    }
+}
+
 /// Backs off for one request without delaying others.
 #[expect(
     clippy::needless_pass_by_value,
@@ -200,6 +233,7 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
         tell::tell(context, request, &status, now).await;
     }
     result?;
+    say_if_partial(context, request, read.failed).await;
     match next {
         step::Next::Again => Ok(Next::Pass(Box::new(committed))),
         // What was written has to be looked at.

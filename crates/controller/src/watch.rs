@@ -18,7 +18,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use rollback_api::status::Source;
 use rollback_api::{POD_TEMPLATE_HASH, RevisionLedger, RollbackRequest, RollbackRequestStatus};
 use rollback_core::approval;
-use rollback_core::phase::{TargetPhase, due};
+use rollback_core::phase::{FEW, TargetPhase, due};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
@@ -31,8 +31,6 @@ pub const WATCH_SECONDS: u32 = 60;
 const PAUSE: Duration = Duration::from_millis(200);
 /// The same for a request with many Deployments, of which some change all the time.
 const PAUSE_OF_MANY: Duration = Duration::from_secs(1);
-/// Up to how many Deployments are watched one by one.
-const FEW: usize = 5;
 
 /// One thing that is watched for a request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,10 +65,15 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
         let all = plan.targets.iter().map(|target| target.name.clone());
         BTreeSet::from([Watched::Deployments(all.collect())])
     };
+    // Of many, the pods are looked at now and then: they explain what the Deployments show.
     let pods = open
         .iter()
+        .filter(|_| plan.targets.len() <= FEW)
         .filter(|(target, phase)| {
-            *phase == TargetPhase::RollingOut && target.source == Source::ReplicaSet
+            // What is altered on its way gets a ReplicaSet that nobody knows beforehand.
+            *phase == TargetPhase::RollingOut
+                && target.source == Source::ReplicaSet
+                && target.stored_digest.is_none()
         })
         .filter_map(|(target, _)| {
             let set = target.source_name.as_deref()?;
@@ -155,10 +158,9 @@ impl Watches {
             keep
         });
         for watched in wanted {
-            if !running.contains_key(&watched) {
-                let task = self.start(request, &watched, pause);
-                running.insert(watched, task);
-            }
+            running
+                .entry(watched)
+                .or_insert_with_key(|watched| self.start(request, watched, pause));
         }
     }
 

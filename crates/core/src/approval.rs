@@ -13,7 +13,7 @@ use rollback_api::{
     PLAN, Reason, RollbackRequest, Word,
 };
 
-use crate::plan::end;
+use crate::outcome::end;
 use crate::text::plain;
 
 /// What stands in the mailbox.

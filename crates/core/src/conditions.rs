@@ -229,7 +229,14 @@ fn summary(
         .map_or(&[][..], |plan| plan.targets.as_slice());
     let wish = asked.map_or_else(String::new, |target| wish(&target.to));
     let (target, to) = match planned {
-        [] => (asked.map_or_else(|| "?".to_owned(), asked_for), wish),
+        [] => {
+            let first = asked.map_or_else(|| "?".to_owned(), asked_for);
+            let target = match request.spec.targets.len() {
+                0 | 1 => first,
+                more => format!("{first} and {} more", more - 1),
+            };
+            (target, wish)
+        }
         [only] => (
             format!("deployment/{}", plain(&only.name, 253)),
             destination(only),

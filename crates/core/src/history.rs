@@ -188,14 +188,14 @@ impl History {
             return Choice::None(
                 Reason::HistoryPruned,
                 format!(
-                    "to.lastKnownGood: {lost} versions are known to have been good, but neither the history nor the ledger has their templates any more.                      Raise spec.revisionHistoryLimit of the Deployment ({}) or ledger.keepTemplates of the policy, and deploy the good version anew.",
+                    "to.lastKnownGood: {lost} versions are known to have been good, but neither the history nor the ledger has their templates any more. Raise spec.revisionHistoryLimit of the Deployment ({}) or ledger.keepTemplates of the policy, and deploy the good version anew.",
                     wish.limit
                 ),
             );
         }
         Choice::None(
             Reason::NoKnownGood,
-            "to.lastKnownGood: no earlier version is known to have been good: none was available for as long as ledger.soakSeconds of the policy asks while the controller watched.              Look at kubectl rollout history and ask for a revision."
+            "to.lastKnownGood: no earlier version is known to have been good: none was available for as long as ledger.soakSeconds of the policy asks while the controller watched. Look at kubectl rollout history and ask for a revision."
                 .to_owned(),
         )
     }
@@ -244,7 +244,7 @@ impl History {
         if limit == 0 && skipped.is_empty() {
             return Choice::None(
                 Reason::HistoryPruned,
-                "to.previous: there is no earlier revision, because spec.revisionHistoryLimit of the Deployment is 0 and the ledger keeps no good template yet.                  Raise the limit; if the old version is needed now, deploy it anew."
+                "to.previous: there is no earlier revision, because spec.revisionHistoryLimit of the Deployment is 0 and the ledger keeps no good template yet. Raise the limit; if the old version is needed now, deploy it anew."
                     .to_owned(),
             );
         }

@@ -18,6 +18,7 @@ pub mod ledger;
 mod named;
 pub mod notice;
 pub mod observed;
+pub mod outcome;
 pub mod owner;
 pub mod phase;
 pub mod plan;

@@ -4,11 +4,10 @@
 //! Event. What a pass tells is what its new status has and the old one had not.
 
 use jiff::Timestamp;
-use rollback_api::status::{PlannedTarget, Source, TargetStatus};
+use rollback_api::status::{Outcome, PlannedTarget, Source, TargetStatus};
 use rollback_api::{Reason, RollbackRequestStatus, Word};
 use serde_json::json;
 
-use crate::phase::result;
 use crate::text::plain;
 use crate::{conditions, template};
 
@@ -155,25 +154,37 @@ fn steps_of(
 }
 
 /// Of many Deployments only those are told that did not come back: two hundred Events for each step would bury
-/// everything else.
+/// everything else. The first that failed stay the first, so that no pass tells of others than the one before.
 fn results_of(
     status: &RollbackRequestStatus,
     tell: &mut impl FnMut(Timestamp, bool, &'static str, &'static str, String),
 ) {
-    let unwell = status
-        .targets
-        .iter()
-        .filter_map(|target| Some((target, result(target)?)))
-        .filter(|(_, outcome)| {
-            !conditions::is_settled(outcome) && outcome.reason != Reason::NotBegun
-        });
-    for (target, outcome) in unwell.take(MOST_TOLD) {
+    let mut unwell: Vec<(&TargetStatus, &Outcome)> =
+        status.targets.iter().flat_map(failures).collect();
+    unwell.sort_by_key(|(_, outcome)| outcome.at);
+    for (target, outcome) in unwell.into_iter().take(MOST_TOLD) {
         let note = format!("Deployment {}: {}", target.name, outcome.message);
         tell(outcome.at, true, outcome.reason.as_str(), "Finish", note);
     }
     if let Some(stopped) = &status.stopped {
         tell(stopped.at, true, "Stopped", "Stop", stopped.message.clone());
     }
+}
+
+/// What did not go well with one of many: on the way there, and on the way back. That it was spared, or that it
+/// has again what it had, was decided for all of them and is told once.
+fn failures(target: &TargetStatus) -> impl Iterator<Item = (&TargetStatus, &Outcome)> {
+    let restore = target
+        .restore
+        .as_ref()
+        .and_then(|restore| restore.outcome.as_ref())
+        .filter(|outcome| outcome.word != Word::Restored);
+    target
+        .outcome
+        .iter()
+        .chain(restore)
+        .filter(|outcome| !conditions::is_settled(outcome) && outcome.reason != Reason::NotBegun)
+        .map(move |outcome| (target, outcome))
 }
 
 fn action(word: Word) -> &'static str {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::observed::Deployment;
+use crate::observed::workload::Deployment;
 use crate::references::is_subdomain;
 use crate::text::plain;
 

@@ -5,6 +5,9 @@ use rollback_api::{Reason, RollbackRequestStatus, Word};
 
 use crate::approval;
 
+/// Up to how many Deployments are read and watched one by one, their pods too.
+pub const FEW: usize = 5;
+
 /// The state of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {

@@ -2,20 +2,22 @@
 
 mod assess;
 mod choose;
-
-use std::collections::BTreeMap;
+mod selection;
 
 use jiff::Timestamp;
-use rollback_api::request::{Category, From, MAX_TARGETS, OnFailure, Target};
-use rollback_api::status::{Approval, GuardPolicy, Outcome, Plan, PlannedTarget, Rules, Skipped};
+use rollback_api::request::{Category, From, Target};
+use rollback_api::status::{Approval, GuardPolicy, Outcome, Plan, PlannedTarget, Rules};
 use rollback_api::{Reason, RollbackPolicySpec, RollbackRequest, Word};
 use serde_json::json;
 
 pub use assess::Prospect;
 use assess::{assess, too_large};
 use choose::choose;
+use selection::{asked, divide, found};
 
 use crate::observed::{Deployment, Observed, Seen, SeenTarget};
+pub use crate::outcome::end;
+use crate::outcome::refused;
 use crate::template::{self, Template};
 use crate::text::plain;
 use crate::{approval, ledger, time};
@@ -25,19 +27,6 @@ const LEGACY_ROLLBACK: &str = "deprecated.deployment.rollback.to";
 
 /// Seconds that each of several Deployments has to come back, unless the request says otherwise.
 const MANY_TIMEOUT_SECONDS: i32 = 180;
-/// How many refused Deployments a message names.
-const NAMED_REFUSALS: usize = 10;
-
-/// An end of the request, decided at `at`.
-pub fn end(word: Word, reason: Reason, message: impl Into<String>, at: Timestamp) -> Outcome {
-    Outcome {
-        word,
-        reason,
-        message: message.into(),
-        by: None,
-        at,
-    }
-}
 
 /// The rules in force for a request. Without a policy those of production.
 pub fn rules(request: &RollbackRequest, policy: Option<&RollbackPolicySpec>) -> Rules {
@@ -168,144 +157,6 @@ fn lines_for(targets: usize) -> usize {
     (1200 / targets.max(1)).clamp(6, 40)
 }
 
-/// The entry of the spec that finds a Deployment.
-fn asked<'a>(request: &'a RollbackRequest, seen: &SeenTarget) -> Option<&'a Target> {
-    request.spec.targets.get(seen.asked)
-}
-
-/// What the request finds, each Deployment once, in the order in which they are rolled back. A Deployment
-/// that is named is not also one of those that a selector or a prefix finds.
-fn found<'a>(
-    request: &RollbackRequest,
-    observed: &'a Observed,
-    now: Timestamp,
-) -> Result<Vec<&'a SeenTarget>, Outcome> {
-    let mut by_name: BTreeMap<&str, &SeenTarget> = BTreeMap::new();
-    let is_named =
-        |seen: &SeenTarget| asked(request, seen).is_some_and(|target| target.name.is_some());
-    let (named, others): (Vec<_>, Vec<_>) =
-        observed.targets.iter().partition(|seen| is_named(seen));
-    for seen in named.into_iter().chain(others) {
-        if let Some(first) = by_name.get(seen.name.as_str()) {
-            if is_named(first) && is_named(seen) {
-                return Err(refused(
-                    Reason::Ambiguous,
-                    format!(
-                        "spec.targets[{}].name: {} is named twice (also by spec.targets[{}]). Name each Deployment once.",
-                        seen.asked,
-                        plain(&seen.name, 253),
-                        first.asked
-                    ),
-                    now,
-                ));
-            }
-            continue;
-        }
-        by_name.insert(&seen.name, seen);
-    }
-    let mut found: Vec<&SeenTarget> = by_name.into_values().collect();
-    let wave = |seen: &SeenTarget| asked(request, seen).map_or(0, |target| target.wave);
-    found.sort_by_key(|seen| (wave(seen), seen.asked));
-    match found.len() {
-        0 => Err(refused(
-            Reason::NothingFound,
-            "spec.targets: no Deployment of this namespace has these labels or this name prefix. Look at kubectl get deployments --show-labels.",
-            now,
-        )),
-        1..=MAX_TARGETS => Ok(found),
-        many => Err(refused(
-            Reason::TooMany,
-            format!(
-                "spec.targets: this finds {many} Deployments, and one request rolls back at most {MAX_TARGETS}. Use several requests, each with a narrower selector or prefix."
-            ),
-            now,
-        )),
-    }
-}
-
-/// Who is rolled back and who is left as it is. What cannot be rolled back refuses the request, unless it is to
-/// go on without; but a Deployment that was merely found, and has nothing to go back to, is left as it is.
-fn divide(
-    request: &RollbackRequest,
-    results: Vec<(&SeenTarget, Result<PlannedTarget, Outcome>)>,
-    now: Timestamp,
-) -> Result<(Vec<PlannedTarget>, Vec<Skipped>), Outcome> {
-    let (mut targets, mut skipped, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
-    for (seen, result) in results {
-        let named = asked(request, seen).is_some_and(|target| target.name.is_some());
-        match result {
-            Ok(target) => targets.push(target),
-            Err(outcome) => {
-                if !(is_harmless(&outcome) || (!named && is_without_past(outcome.reason))) {
-                    refusals.push(format!("{}: {}", plain(&seen.name, 253), outcome.message));
-                }
-                skipped.push(Skipped {
-                    name: seen.name.clone(),
-                    word: outcome.word,
-                    reason: outcome.reason,
-                    message: plain(&outcome.message, 300),
-                });
-            }
-        }
-    }
-    if !refusals.is_empty() && request.rollout().on_failure != OnFailure::Continue {
-        let unnamed = refusals.len().saturating_sub(NAMED_REFUSALS);
-        let more = if unnamed > 0 {
-            format!(" And {unnamed} more.")
-        } else {
-            String::new()
-        };
-        refusals.truncate(NAMED_REFUSALS);
-        return Err(refused(
-            Reason::TargetsRefused,
-            format!(
-                "Some of the Deployments cannot be rolled back, so none is. {}{more} Mend that, or leave them out with rollout.onFailure: Continue, and create a new request.",
-                refusals.join(" ")
-            ),
-            now,
-        ));
-    }
-    if targets.is_empty() {
-        let all = skipped.len();
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for one in &skipped {
-            *counts.entry(one.reason.as_str()).or_default() += 1;
-        }
-        let counts: Vec<String> = counts
-            .iter()
-            .map(|(reason, count)| format!("{reason}: {count}"))
-            .collect();
-        let message = format!(
-            "None of the {all} Deployments is rolled back ({}). Nothing was changed.",
-            counts.join(", ")
-        );
-        let harmless = skipped.iter().all(|one| one.word != Word::Refused);
-        return Err(if harmless {
-            end(Word::Succeeded, Reason::NoOp, message, now)
-        } else {
-            refused(Reason::TargetsRefused, message, now)
-        });
-    }
-    Ok((targets, skipped))
-}
-
-/// Whether it needs nothing: it already runs what was asked for, or not what is bad.
-fn is_harmless(outcome: &Outcome) -> bool {
-    outcome.word == Word::Succeeded || outcome.reason == Reason::NotLive
-}
-
-/// Whether there is simply nothing to go back to.
-fn is_without_past(reason: Reason) -> bool {
-    [
-        Reason::NoHistory,
-        Reason::NoKnownGood,
-        Reason::RevisionNotFound,
-        Reason::VersionNotInHistory,
-        Reason::ImageNotInHistory,
-    ]
-    .contains(&reason)
-}
-
 /// The same plan under the rules, guard and request that are there now, when they differ from those
 /// it was made under. What to do is never resolved again.
 pub fn renewed(
@@ -365,10 +216,6 @@ fn expiry(request: &RollbackRequest, observed: &Observed, now: Timestamp) -> Tim
         .spec
         .not_after
         .map_or(by_policy, |own| own.min(by_policy))
-}
-
-fn refused(reason: Reason, message: impl Into<String>, now: Timestamp) -> Outcome {
-    end(Word::Refused, reason, message, now)
 }
 
 /// UID of a request.

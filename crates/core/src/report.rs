@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use rollback_api::Identity;
-use rollback_api::request::{Category, Urgency};
+use rollback_api::request::{Category, MAX_TARGETS, Urgency};
 use rollback_api::status::{Approval, ImageChange, Outcome, Plan, PlannedTarget, TargetStatus};
 use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
 use serde::Serialize;
@@ -23,6 +23,9 @@ const REVIEW_WITHIN_HOURS: i64 = 48;
 const TEXT_LIMIT: usize = 4000;
 /// Longest JSON that is kept as it is, in bytes. A ConfigMap holds 1 MiB.
 const DATA_LIMIT: usize = 256 * 1024;
+/// The same when there are many Deployments, and longest page.
+const DATA_LIMIT_OF_MANY: usize = 512 * 1024;
+const PAGE_LIMIT: usize = 400 * 1024;
 /// Longest text and longest list of a JSON that was too long.
 const SHORT_LIMIT: usize = 200;
 const SHORT_LIST: usize = 20;
@@ -87,25 +90,56 @@ pub fn incident(request: &RollbackRequest, status: &RollbackRequestStatus) -> Op
     })
 }
 
-/// The report as JSON. What others made too long to fit beside the page is cut.
+/// The report as JSON. When it is too long, what the page leaves out too goes first, and then what others wrote is
+/// cut; that a Deployment is missing is the last resort.
 fn data(report: &Report) -> String {
+    let limit = if report.plan.targets.len() > FULL_TARGETS {
+        DATA_LIMIT_OF_MANY
+    } else {
+        DATA_LIMIT
+    };
     let json = serde_json::to_string_pretty(report).unwrap_or_default();
-    if json.len() <= DATA_LIMIT {
+    if json.len() <= limit {
         return json;
     }
     let mut value = serde_json::to_value(report).unwrap_or_default();
-    shorten(&mut value);
-    serde_json::to_string_pretty(&value).unwrap_or_default()
+    let cuts: [fn(&mut Value); 3] = [
+        leave_out_changes,
+        |value| shorten(value, MAX_TARGETS),
+        |value| shorten(value, SHORT_LIST),
+    ];
+    for cut in cuts {
+        cut(&mut value);
+        if value.to_string().len() <= limit {
+            break;
+        }
+    }
+    value.to_string()
 }
 
-fn shorten(value: &mut Value) {
+fn leave_out_changes(value: &mut Value) {
+    let targets = value.pointer_mut("/plan/targets");
+    for target in targets.and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(target) = target.as_object_mut() {
+            target.remove("changes");
+        }
+    }
+}
+
+fn shorten(value: &mut Value, most: usize) {
     match value {
         Value::String(text) => *text = plain(text, SHORT_LIMIT),
         Value::Array(items) => {
-            items.truncate(SHORT_LIST);
-            items.iter_mut().for_each(shorten);
+            items.truncate(most);
+            for item in items {
+                shorten(item, most);
+            }
         }
-        Value::Object(map) => map.values_mut().for_each(shorten),
+        Value::Object(map) => {
+            for item in map.values_mut() {
+                shorten(item, most);
+            }
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
@@ -271,6 +305,10 @@ fn page(report: &Report) -> String {
     checks(&mut page, report);
     timeline_table(&mut page, report);
     follow_up(&mut page, report);
+    if page.len() > PAGE_LIMIT {
+        page.truncate(page.floor_char_boundary(PAGE_LIMIT));
+        page.push_str("\n\nThe rest is too long for this page. The JSON beside it tells more.\n");
+    }
     page
 }
 

@@ -217,7 +217,11 @@ async fn silence(name: &str, silence: Silence) -> Result<()> {
     let switch = run.proxy.switch();
     let frozen = switch.clone();
     let fault = Fault::new(1, Point::Aside)
-        .only(|mutation| mutation.method == "PATCH" && mutation.path.contains("/deployments/"))
+        .only(|mutation| {
+            mutation.method == "PATCH"
+                && mutation.path.contains("/deployments/")
+                && !mutation.dry_run
+        })
         .run(move || frozen.set(silence));
     run.proxy.arm(fault);
     run.ask().await?;

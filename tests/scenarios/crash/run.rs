@@ -134,7 +134,7 @@ impl Run {
 
 /// Whether a request that the proxy calls mutating may change anything: questions are posted too.
 pub fn is_counted(mutation: &Mutation) -> bool {
-    !mutation.path.contains("/authorization.k8s.io/")
+    !mutation.path.contains("/authorization.k8s.io/") && !mutation.dry_run
 }
 
 /// What a write is, without the names.

@@ -188,8 +188,9 @@ impl Strike {
 }
 
 fn fault(moment: Moment) -> Fault {
-    let is_revert =
-        |mutation: &Mutation| mutation.method == "PATCH" && mutation.path.contains("/deployments/");
+    let is_revert = |mutation: &Mutation| {
+        mutation.method == "PATCH" && mutation.path.contains("/deployments/") && !mutation.dry_run
+    };
     match moment {
         Moment::Intended => {
             // The first commit after the backup brings the intent.
@@ -327,5 +328,5 @@ fn is_write(event: &Event) -> bool {
 }
 
 fn is_revert(event: &Event) -> bool {
-    event.verb == "patch" && event.resource == "deployments"
+    event.verb == "patch" && event.resource == "deployments" && !event.is_dry_run()
 }

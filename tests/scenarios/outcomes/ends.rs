@@ -132,7 +132,7 @@ async fn nothing_is_done_when_there_is_nothing_to_do() -> Result<()> {
     let undo = ["rollout", "undo", "deployment/api", "-n", scene.ns()];
     scene.cluster.kubectl_ok(User::Admin, &undo, "").await?;
     End::well(Reason::NoOp)
-        .saying(&["somebody else was faster"])
+        .saying(&["somebody else (field manager kubectl) was faster"])
         .check(&scene, "late")
         .await?;
     Ok(())

@@ -164,11 +164,19 @@ impl<'a> End<'a> {
     async fn columns(self, scene: &Scene, request: &RollbackRequest) -> Result<()> {
         let columns = columns(scene, &request.name_any()).await?;
         let column = |name: &str| columns.get(name).map_or("", String::as_str);
-        let target = match request.spec.targets.first().and_then(|t| t.name.as_ref()) {
-            Some(name) => format!("deployment/{name}"),
-            None => "?".to_owned(),
+        let target = match request.spec.targets.as_slice() {
+            [only] => match &only.name {
+                Some(name) => format!("deployment/{name}"),
+                None => column("TARGET").to_owned(),
+            },
+            several => format!(
+                "deployment/{} and {} more",
+                several[0].name.as_deref().unwrap_or_default(),
+                several.len() - 1
+            ),
         };
         ensure!(column("TARGET") == target, "{columns:?}");
+        ensure!(column("TARGET").starts_with("deployment"), "{columns:?}");
         ensure!(!column("TO").is_empty(), "{columns:?}");
         let ready = if self.settled { "True" } else { "False" };
         ensure!(column("READY") == ready, "{columns:?}");

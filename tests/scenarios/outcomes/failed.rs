@@ -184,11 +184,7 @@ async fn the_deployment_is_deleted() -> Result<()> {
     Ok(())
 }
 
-/// Another admission policy does not let the old version in, for example because its image is banned.
-#[tokio::test]
-async fn the_api_server_does_not_take_the_old_template() -> Result<()> {
-    let scene = scene("rejected").await?;
-    scene.two_versions("api").await?;
+async fn ban_old_version(scene: &Scene) -> Result<()> {
     let policy = ban(
         scene.ns(),
         ":v1",
@@ -210,17 +206,38 @@ async fn the_api_server_does_not_take_the_old_template() -> Result<()> {
         ensure!(!answer.status.success(), "it lets v1 pass");
         Ok(())
     })
-    .await?;
+    .await
+}
+
+/// Another admission policy does not let the old version in, for example because its image is banned. A plan that is
+/// made afterwards knows that; one that was made before is tried once.
+#[tokio::test]
+async fn the_api_server_does_not_take_the_old_template() -> Result<()> {
+    let scene = scene("rejected").await?;
+    scene.two_versions("api").await?;
     let before = scene.deployment("api").await?;
     scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
+    scene.plan("api-5xx").await?;
+    ban_old_version(&scene).await?;
     scene.approve("api-5xx", User::Approver).await?;
+    let words = [
+        "api:v1 has a known hole; use v2 or newer",
+        "Nothing was changed",
+    ];
     End::badly(Word::Failed, Reason::PatchRejected)
-        .saying(&[
-            "api:v1 has a known hole; use v2 or newer",
-            "Nothing was changed",
-        ])
+        .saying(&words)
         .check(&scene, "api-5xx")
         .await?;
+    scene.ask("again", "api", json!({"previous": {}})).await?;
+    let (_, outcome) = scene.wait_for_end("again").await?;
+    ensure!(
+        (outcome.word, outcome.reason) == (Word::Refused, Reason::PatchRejected),
+        "{outcome:?}"
+    );
+    ensure!(
+        words.iter().all(|word| outcome.message.contains(word)),
+        "{outcome:?}"
+    );
     let after = scene.deployment("api").await?;
     ensure!(after["spec"] == before["spec"], "it was touched");
     if let Some(audit) = scene.cluster.audit() {
@@ -228,7 +245,7 @@ async fn the_api_server_does_not_take_the_old_template() -> Result<()> {
             .events(scene.ns())?
             .into_iter()
             .filter(|event| event.user == CONTROLLER && event.resource == "deployments")
-            .filter(|event| event.verb == "patch")
+            .filter(|event| event.verb == "patch" && !event.is_dry_run())
             .count();
         ensure!(tries == 1, "it was tried {tries} times");
     }

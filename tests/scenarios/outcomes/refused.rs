@@ -75,7 +75,6 @@ async fn a_wish_that_cannot_be_granted() -> Result<()> {
     let before = scene.deployment("api").await?;
     let target = |to: Value| json!([{"name": "api", "to": to}]);
     let previous = json!({"previous": {}});
-    let by_name = "finds a Deployment by its name only";
     let cases: [(&str, Value, Reason, &str); 9] = [
         (
             "gone",
@@ -86,20 +85,20 @@ async fn a_wish_that_cannot_be_granted() -> Result<()> {
         (
             "two",
             json!([{"name": "api", "to": previous}, {"name": "web", "to": previous}]),
-            Reason::Unsupported,
-            "one Deployment per request",
+            Reason::TargetsRefused,
+            "spec.targets[1].name: there is no Deployment web",
         ),
         (
             "selector",
-            json!([{"selector": {"matchLabels": {"app": "api"}}, "to": previous}]),
-            Reason::Unsupported,
-            by_name,
+            json!([{"selector": {"matchLabels": {"app": "nobody"}}, "to": previous}]),
+            Reason::NothingFound,
+            "no Deployment of this namespace",
         ),
         (
             "prefix",
-            json!([{"namePrefix": "ap", "to": previous}]),
-            Reason::Unsupported,
-            by_name,
+            json!([{"namePrefix": "web-", "to": previous}]),
+            Reason::NothingFound,
+            "kubectl get deployments",
         ),
         (
             "version",
@@ -116,7 +115,7 @@ async fn a_wish_that_cannot_be_granted() -> Result<()> {
         (
             "good",
             target(json!({"lastKnownGood": {}})),
-            Reason::Unsupported,
+            Reason::NoKnownGood,
             "kubectl rollout history",
         ),
         (

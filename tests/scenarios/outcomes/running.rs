@@ -318,7 +318,11 @@ async fn a_rollback_costs_few_requests() -> Result<()> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for event in audit.events(scene.ns())? {
         if event.user == CONTROLLER {
-            let what = format!("{} {} {}", event.verb, event.resource, event.subresource);
+            let dry = if event.is_dry_run() { " (dry run)" } else { "" };
+            let what = format!(
+                "{} {} {}{dry}",
+                event.verb, event.resource, event.subresource
+            );
             *counts.entry(what).or_default() += 1;
         }
     }

@@ -116,7 +116,11 @@ async fn listed(scope: &Scope<'_>) -> Result<(Vec<SeenTarget>, Read), Error> {
         .into_iter()
         .filter(|(name, ledger)| names.contains(&name.as_str()) && ledger.uid().is_some())
         .collect();
-    Ok((targets, Read { ledgers }))
+    let read = Read {
+        ledgers,
+        ..Read::default()
+    };
+    Ok((targets, read))
 }
 
 /// Whether an entry of the spec means this Deployment.

@@ -6,6 +6,7 @@ use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, Word};
 use super::{Scope, Turn};
 use crate::health;
 use crate::observed::Deployment;
+use crate::phase::FEW;
 use crate::plan::end;
 use crate::rollout::{self, Counts, Rollout};
 use crate::text::plain;
@@ -57,8 +58,10 @@ pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
         Rollout::InProgress(counts, message) => {
             count(progress, counts);
             let until = rollout::wake(&scope.seen.deployment, progress, &scope.plan.rules, now);
-            // The pods of a version without a known ReplicaSet are not watched.
-            let unwatched = scope.target.source != Source::ReplicaSet;
+            // The pods of a version without a known ReplicaSet are not watched, nor are those of many Deployments.
+            let unwatched = scope.target.source != Source::ReplicaSet
+                || scope.target.stored_digest.is_some()
+                || scope.plan.targets.len() > FEW;
             let soon = unwatched.then(|| time::after(now, UNWATCHED_SECONDS));
             Turn::wait(until.into_iter().chain(soon).min(), message)
         }

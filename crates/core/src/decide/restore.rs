@@ -1,7 +1,7 @@
 //! Bringing back what a Deployment had before the rollback, when the request asks for that upon a failure.
 
 use rollback_api::status::{Outcome, Restore, Revert as Intent, TargetStatus};
-use rollback_api::{Reason, Word};
+use rollback_api::{CHANGE_CAUSE, Reason, Word};
 
 use super::{Scope, Turn};
 use crate::observed::{Deployment, Seen};
@@ -36,7 +36,17 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
     if digest == target.from_digest {
         return back(scope, deployment, progress);
     }
-    if digest != target.restored_digest() && !deployment.was_reverted_by(scope.uid()) {
+    if is_altered(scope, deployment, progress) {
+        let message = format!(
+            "The template that Deployment {} had before was written back, but an admission plugin or webhook altered it on its way. What runs now is neither version: look at it, and at kubectl get mutatingwebhookconfigurations.",
+            target.name
+        );
+        return over(
+            progress,
+            end(Word::Failed, Reason::RestoreFailed, message, now),
+        );
+    }
+    if !target.is_restored_by(&digest) && !is_mutated(scope, deployment, progress) {
         let message = format!(
             "Somebody deployed another version of {} meanwhile. Their change stands, and the template before the rollback is not brought back.",
             target.name
@@ -102,6 +112,29 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
             target.name
         ),
     )
+}
+
+/// Whether what runs is what became of our revert on its way: exactly one write lies between, and it was ours. The
+/// change-cause alone says nothing, because whoever sets another image later leaves it as it is.
+fn is_mutated(scope: Scope, deployment: &Deployment, progress: &TargetStatus) -> bool {
+    deployment.was_reverted_by(scope.uid()) && is_next(deployment, progress.revert.as_ref())
+}
+
+/// The same of the write that was to bring the template back. Written again, it would be altered again.
+fn is_altered(scope: Scope, deployment: &Deployment, progress: &TargetStatus) -> bool {
+    let backup = progress
+        .backup
+        .as_ref()
+        .map_or("", |backup| &backup.config_map);
+    let cause = restore_cause(scope.request, backup);
+    let restore = progress.restore.as_ref();
+    deployment.annotation(CHANGE_CAUSE) == Some(cause.as_str())
+        && is_next(deployment, restore.and_then(|it| it.intent.as_ref()))
+}
+
+/// Whether one write has been made since the intent.
+fn is_next(deployment: &Deployment, intent: Option<&Intent>) -> bool {
+    intent.is_some_and(|intent| deployment.generation() == intent.generation + 1)
 }
 
 /// The template is back. That it comes up is not waited for: it is the one that was bad.

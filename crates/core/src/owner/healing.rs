@@ -7,7 +7,8 @@ use super::{
     FLUX_HELM, FLUX_KUSTOMIZE, LAST_APPLIED, Owner, annotation, is_managed_by, label,
     pause_command, text,
 };
-use crate::observed::{Deployment, Seen};
+use crate::observed::seen::Seen;
+use crate::observed::workload::Deployment;
 use crate::text::plain;
 
 /// Longest message about owners, in characters.

@@ -8,8 +8,8 @@ use rollback_api::{Reason, RollbackPolicySpec, RollbackRequest};
 use serde_json::Value;
 
 use super::choose::Chosen;
-use super::refused;
 use crate::observed::{Deployment, Rehearsal, Seen, SeenTarget};
+use crate::outcome::refused;
 use crate::references::{self, Reference};
 use crate::step::{cause, template_patch};
 use crate::template::{self, Template};

@@ -6,10 +6,10 @@ use rollback_api::request::{Target, ToImage};
 use rollback_api::status::{Outcome, Source};
 use rollback_api::{Reason, RollbackPolicySpec, Word};
 
-use super::{end, refused};
 use crate::history::{Choice, History, Wish};
 use crate::ledger;
 use crate::observed::{Deployment, Seen, SeenTarget};
+use crate::outcome::{end, refused};
 use crate::template::Template;
 use crate::text::plain;
 

@@ -1,0 +1,153 @@
+//! Which Deployments a request finds, and which of them are rolled back.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rollback_api::request::{MAX_TARGETS, OnFailure, Target};
+use rollback_api::status::{Outcome, PlannedTarget, Skipped};
+use rollback_api::{Reason, RollbackRequest, Word};
+
+use crate::observed::{Observed, SeenTarget};
+use crate::outcome::{end, refused};
+use crate::text::plain;
+
+/// How many refused Deployments a message names.
+const NAMED_REFUSALS: usize = 10;
+
+/// The entry of the spec that finds a Deployment.
+pub fn asked<'a>(request: &'a RollbackRequest, seen: &SeenTarget) -> Option<&'a Target> {
+    request.spec.targets.get(seen.asked)
+}
+
+/// What the request finds, each Deployment once, in the order in which they are rolled back. A Deployment
+/// that is named is not also one of those that a selector or a prefix finds.
+pub fn found<'a>(
+    request: &RollbackRequest,
+    observed: &'a Observed,
+    now: Timestamp,
+) -> Result<Vec<&'a SeenTarget>, Outcome> {
+    let mut by_name: BTreeMap<&str, &SeenTarget> = BTreeMap::new();
+    let is_named =
+        |seen: &SeenTarget| asked(request, seen).is_some_and(|target| target.name.is_some());
+    let (named, others): (Vec<_>, Vec<_>) =
+        observed.targets.iter().partition(|seen| is_named(seen));
+    for seen in named.into_iter().chain(others) {
+        if let Some(first) = by_name.get(seen.name.as_str()) {
+            if is_named(first) && is_named(seen) {
+                return Err(refused(
+                    Reason::Ambiguous,
+                    format!(
+                        "spec.targets[{}].name: {} is named twice (also by spec.targets[{}]). Name each Deployment once.",
+                        seen.asked,
+                        plain(&seen.name, 253),
+                        first.asked
+                    ),
+                    now,
+                ));
+            }
+            continue;
+        }
+        by_name.insert(&seen.name, seen);
+    }
+    let mut found: Vec<&SeenTarget> = by_name.into_values().collect();
+    let wave = |seen: &SeenTarget| asked(request, seen).map_or(0, |target| target.wave);
+    found.sort_by_key(|seen| (wave(seen), seen.asked));
+    match found.len() {
+        0 => Err(refused(
+            Reason::NothingFound,
+            "spec.targets[0]: no Deployment of this namespace has the labels or the name prefix that is asked for. Look at kubectl get deployments --show-labels.",
+            now,
+        )),
+        1..=MAX_TARGETS => Ok(found),
+        many => Err(refused(
+            Reason::TooMany,
+            format!(
+                "spec.targets: this finds {many} Deployments, and one request rolls back at most {MAX_TARGETS}. Use several requests, each with a narrower selector or prefix."
+            ),
+            now,
+        )),
+    }
+}
+
+/// Who is rolled back and who is left as it is. What cannot be rolled back refuses the request, unless it is to
+/// go on without; but a Deployment that was merely found, and has nothing to go back to, is left as it is.
+pub fn divide(
+    request: &RollbackRequest,
+    results: Vec<(&SeenTarget, Result<PlannedTarget, Outcome>)>,
+    now: Timestamp,
+) -> Result<(Vec<PlannedTarget>, Vec<Skipped>), Outcome> {
+    let (mut targets, mut skipped, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
+    for (seen, result) in results {
+        let named = asked(request, seen).is_some_and(|target| target.name.is_some());
+        match result {
+            Ok(target) => targets.push(target),
+            Err(outcome) => {
+                if !(is_harmless(&outcome) || (!named && is_without_past(outcome.reason))) {
+                    refusals.push(format!("{}: {}", plain(&seen.name, 253), outcome.message));
+                }
+                skipped.push(Skipped {
+                    name: seen.name.clone(),
+                    word: outcome.word,
+                    reason: outcome.reason,
+                    message: plain(&outcome.message, 300),
+                });
+            }
+        }
+    }
+    if !refusals.is_empty() && request.rollout().on_failure != OnFailure::Continue {
+        let unnamed = refusals.len().saturating_sub(NAMED_REFUSALS);
+        let more = if unnamed > 0 {
+            format!(" And {unnamed} more.")
+        } else {
+            String::new()
+        };
+        refusals.truncate(NAMED_REFUSALS);
+        return Err(refused(
+            Reason::TargetsRefused,
+            format!(
+                "Some of the Deployments cannot be rolled back, so none is. {}{more} Mend that, or leave them out with rollout.onFailure: Continue, and create a new request.",
+                refusals.join(" ")
+            ),
+            now,
+        ));
+    }
+    if targets.is_empty() {
+        let all = skipped.len();
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for one in &skipped {
+            *counts.entry(one.reason.as_str()).or_default() += 1;
+        }
+        let counts: Vec<String> = counts
+            .iter()
+            .map(|(reason, count)| format!("{reason}: {count}"))
+            .collect();
+        let message = format!(
+            "None of the {all} Deployments is rolled back ({}). Nothing was changed.",
+            counts.join(", ")
+        );
+        let harmless = skipped.iter().all(|one| one.word != Word::Refused);
+        return Err(if harmless {
+            end(Word::Succeeded, Reason::NoOp, message, now)
+        } else {
+            refused(Reason::TargetsRefused, message, now)
+        });
+    }
+    Ok((targets, skipped))
+}
+
+/// Whether it needs nothing: it already runs what was asked for, or not what is bad.
+fn is_harmless(outcome: &Outcome) -> bool {
+    outcome.word == Word::Succeeded || outcome.reason == Reason::NotLive
+}
+
+/// Whether there is simply nothing to go back to.
+fn is_without_past(reason: Reason) -> bool {
+    [
+        Reason::NoHistory,
+        Reason::NoKnownGood,
+        Reason::RevisionNotFound,
+        Reason::VersionNotInHistory,
+        Reason::ImageNotInHistory,
+    ]
+    .contains(&reason)
+}
