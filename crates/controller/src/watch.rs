@@ -158,10 +158,9 @@ impl Watches {
             keep
         });
         for watched in wanted {
-            if !running.contains_key(&watched) {
-                let task = self.start(request, &watched, pause);
-                running.insert(watched, task);
-            }
+            running
+                .entry(watched)
+                .or_insert_with_key(|watched| self.start(request, watched, pause));
         }
     }
 

@@ -233,18 +233,27 @@ fn colon(detail: &str) -> String {
     }
 }
 
-/// A volume that is not there shows only in an event, while the containers wait to be created.
-fn unmounted(pod: &Value, events: &[Value]) -> Option<(CauseKind, String)> {
+/// Whether a pod waits for its containers to be made. When that is because of a volume, only an event will say so.
+fn waits_for_containers(pod: &Value) -> bool {
     let mut statuses = items(pod, "/status/initContainerStatuses")
         .chain(items(pod, "/status/containerStatuses"))
         .peekable();
     let coming_up = |status: &Value| COMING_UP.contains(&text(status, "/state/waiting/reason"));
     // A kubelet that has not answered yet has mounted nothing either.
-    let waits = match statuses.peek() {
+    match statuses.peek() {
         None => text(pod, "/status/phase") == "Pending",
         Some(_) => statuses.any(coming_up),
-    };
-    if !waits {
+    }
+}
+
+/// Whether a kubelet may have something to say of a pod that it says nowhere but in events.
+pub fn speaks_in_events(pod: &Value) -> bool {
+    !text(pod, "/spec/nodeName").is_empty() && waits_for_containers(pod)
+}
+
+/// A volume that is not there shows only in an event, while the containers wait to be created.
+fn unmounted(pod: &Value, events: &[Value]) -> Option<(CauseKind, String)> {
+    if !waits_for_containers(pod) {
         return None;
     }
     let latest = events

@@ -43,6 +43,8 @@ impl Behaviour {
 pub const BEHAVIOUR: &str = "testkit.broxiva.com/behaviour";
 /// The annotation of a pod template that says which address its pods have.
 pub const POD_IP: &str = "testkit.broxiva.com/pod-ip";
+/// The annotation of a pod that says which image its nodes have found under the name of its containers' images.
+pub const IMAGE_ID: &str = "testkit.broxiva.com/image-id";
 /// The annotation of a pod template that says how long its pods take to become ready.
 pub const READY_AFTER: &str = "testkit.broxiva.com/ready-after";
 

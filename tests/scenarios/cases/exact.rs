@@ -7,12 +7,9 @@ use serde_json::{Value, json};
 use testkit::conformance::record;
 use testkit::{Scene, shop};
 
-use crate::admission::{Change, change, leave_alone};
 use crate::kubectl::{both, twin, undo};
 use crate::situation::deploy_all;
-use crate::stage::{
-    APP, REQUEST, ensure_answers, ensure_ended, progress, replica_set, scene, template, text,
-};
+use crate::stage::{APP, REQUEST, ensure_ended, replica_set, scene, template, text};
 
 /// The controller is compiled against types that are older than the server.
 #[tokio::test]
@@ -122,56 +119,6 @@ fn ensure_nothing_added(deployment: &Value) -> Result<()> {
         "{template}"
     );
     Ok(())
-}
-
-/// What runs then is neither what was nor what was asked for. It is not written again and again.
-#[tokio::test]
-async fn case_39_a_write_that_is_altered_on_its_way_is_noticed() -> Result<()> {
-    let (scene, twin) = (scene("case-39").await?, twin("case-39").await?);
-    both(&scene, &twin, async |scene| {
-        scene.two_versions(APP).await?;
-        inject(scene).await
-    })
-    .await?;
-    let (request, outcome) = scene
-        .roll_back(REQUEST, APP, json!({"previous": {}}))
-        .await?;
-    ensure_ended(&outcome, Word::Superseded, Reason::TemplateChanged)?;
-    assert!(progress(&request)?.reverted_at.is_some());
-    let after = scene.deployment(APP).await?;
-    assert_eq!(after.pointer(INJECTED), Some(&json!("injected")));
-    assert!(!outcome.message.contains("Nothing was changed"));
-    ensure_answers(&scene, &[200])?;
-
-    let undo = undo(&twin, &[]).await?;
-    undo.ensure_to("v1")?;
-    undo.ran.ensure_ok("rolled back")?;
-    assert_eq!(undo.after.pointer(INJECTED), Some(&json!("injected")));
-    both(&scene, &twin, async |scene| leave_alone(scene).await).await?;
-    let kubectl = "says `rolled back`, and does not notice that another template was stored";
-    let ours = "`Superseded` with reason `TemplateChanged`, not written again";
-    record(39, kubectl, ours)
-}
-
-const INJECTED: &str = "/spec/template/spec/schedulerName";
-
-/// From now on the API server alters every version 1 that is written in this namespace.
-async fn inject(scene: &Scene) -> Result<()> {
-    let expression = "Object{spec: Object.spec{template: Object.spec.template{spec: \
-                      Object.spec.template.spec{schedulerName: 'injected'}}}}";
-    let injection = Change {
-        resource: "deployments",
-        when: "object.spec.template.spec.containers.exists(c, c.image.endsWith(':v1'))",
-        mutation: json!({
-            "patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression},
-        }),
-    };
-    let old = replica_set(scene, "v1").await?;
-    let v1 = json!({"spec": {"template": old["spec"]["template"]}});
-    change(scene, &injection, &v1, |answer| {
-        answer.pointer(INJECTED) == Some(&json!("injected"))
-    })
-    .await
 }
 
 #[tokio::test]

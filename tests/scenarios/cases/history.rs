@@ -9,12 +9,10 @@ use testkit::scene::PATIENCE;
 use testkit::{Scene, User, eventually, shop};
 
 use crate::kubectl::{both, twin, undo};
-use crate::situation::{
-    deploy_all, deploy_stuck, hold_pods, patch, wait_for_revision, wait_until_available,
-};
+use crate::situation::{deploy_all, hold_pods, patch, wait_for_revision, wait_until_available};
 use crate::stage::{
-    APP, REQUEST, ensure_answers, ensure_ended, ensure_nothing_written, number, pods, replica_set,
-    roll_back_to, scene, text,
+    APP, REQUEST, ensure_ended, ensure_nothing_written, number, pods, replica_set, roll_back_to,
+    scene, text,
 };
 
 fn restarted(version: &str, at: &str) -> shop::DeploymentBuilder {
@@ -208,50 +206,4 @@ async fn previous_is_deleted(scene: &Scene) -> Result<String> {
     let deleting = replica_set(scene, "v2").await?;
     ensure!(deleting.pointer("/metadata/deletionTimestamp").is_some());
     Ok(name.to_owned())
-}
-
-/// While the bad version has not come up, the one before it is kept; after that nothing is.
-#[tokio::test]
-async fn case_21_without_history_there_is_a_way_back_from_a_failed_rollout_only() -> Result<()> {
-    let (scene, twin) = (scene("case-21").await?, twin("case-21").await?);
-    let forgetful = |version: &str| {
-        shop::deployment(APP)
-            .version(version)
-            .set("/spec/revisionHistoryLimit", json!(0))
-    };
-    both(&scene, &twin, async |scene| {
-        scene.deploy(forgetful("v1")).await?;
-        deploy_stuck(scene, forgetful("v2")).await
-    })
-    .await?;
-    let (tag, _) = roll_back_to(&scene, REQUEST, json!({"previous": {}})).await?;
-    assert_eq!(tag, "v1");
-    let failing = undo(&twin, &[]).await?;
-    failing.ensure_to("v1")?;
-    wait_until_available(&twin).await?;
-
-    both(&scene, &twin, async |scene| {
-        scene.deploy(forgetful("v3")).await?;
-        eventually("the history is pruned", PATIENCE, async || {
-            let sets = scene.replica_sets(APP).await?;
-            ensure!(sets.len() == 1, "{} ReplicaSets", sets.len());
-            Ok(())
-        })
-        .await
-    })
-    .await?;
-    scene.ask("too-late", APP, json!({"previous": {}})).await?;
-    let (_, outcome) = scene.wait_for_end("too-late").await?;
-    ensure_ended(&outcome, Word::Refused, Reason::NoHistory)?;
-    ensure_answers(&scene, &[200])?;
-
-    let succeeded = undo(&twin, &[]).await?;
-    succeeded.ensure_error("no rollout history found")?;
-    let kubectl = format!(
-        "during: {}; after: {}",
-        failing.outcome(),
-        succeeded.outcome()
-    );
-    let ours = "during: back to v1; after: `Refused` with reason `NoHistory`";
-    record(21, &kubectl, ours)
 }

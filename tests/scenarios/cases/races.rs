@@ -209,7 +209,9 @@ async fn case_44_of_two_requests_one_is_superseded() -> Result<()> {
     scene.ask(REQUEST, APP, json!({"revision": 1})).await?;
     scene.approve(REQUEST, User::Approver).await?;
     let (_, outcome) = scene.wait_for_end("loser").await?;
-    ensure_ended(&outcome, Word::Superseded, Reason::NotLive)?;
+    ensure_ended(&outcome, Word::Superseded, Reason::RolledBackByAnother)?;
+    let winner = format!("RollbackRequest {REQUEST} rolled");
+    assert!(outcome.message.contains(&winner), "{}", outcome.message);
     scene.wait_for(REQUEST, "RollingOut").await?;
     heal(&scene, REQUEST).await?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
@@ -225,9 +227,7 @@ async fn case_44_of_two_requests_one_is_superseded() -> Result<()> {
         "the second goes {} while the first still rolls out v1",
         second.outcome()
     );
-    record(
-        44,
-        &kubectl,
-        "the first one is carried out, the other one is `Superseded`",
-    )
+    let ours = "the first one is carried out, the other one is `Superseded` \
+                with reason `RolledBackByAnother`, naming the first";
+    record(44, &kubectl, ours)
 }

@@ -86,37 +86,6 @@ async fn case_38_a_deployment_that_is_being_deleted_is_refused() -> Result<()> {
     record(38, kubectl, "`Refused` with reason `DeploymentDeleting`")
 }
 
-/// A refusal with 422 looks like a failed precondition; it is final all the same.
-#[tokio::test]
-async fn case_40_a_write_that_is_denied_is_not_tried_again() -> Result<()> {
-    let (scene, twin) = (scene("case-40").await?, twin("case-40").await?);
-    both(&scene, &twin, async |scene| {
-        deploy_all(scene, &["v1", "v2"]).await?;
-        let old = replica_set(scene, "v1").await?;
-        let not_v1 = "!object.spec.template.spec.containers.exists(c, c.image.endsWith(':v1'))";
-        let probe = json!({"spec": {"template": old["spec"]["template"]}});
-        forbid(scene, not_v1, "v1 is withdrawn", &probe).await
-    })
-    .await?;
-    let (_, outcome) = scene
-        .roll_back(REQUEST, APP, json!({"previous": {}}))
-        .await?;
-    ensure_ended(&outcome, Word::Failed, Reason::PatchRejected)?;
-    assert!(
-        outcome.message.contains("v1 is withdrawn"),
-        "{}",
-        outcome.message
-    );
-    assert!(scene.image(APP).await?.ends_with(":v2"));
-    ensure_answers(&scene, &[422])?;
-
-    let undo = undo(&twin, &[]).await?;
-    undo.ensure_error("v1 is withdrawn")?;
-    both(&scene, &twin, async |scene| permit(scene).await).await?;
-    let ours = "`Failed` with reason `PatchRejected` and what admission said, tried once";
-    record(40, "fails with what admission said", ours)
-}
-
 #[tokio::test]
 async fn case_63_other_kinds_are_not_accepted() -> Result<()> {
     let scene = scene("case-63").await?;

@@ -1,6 +1,8 @@
 //! How the cases bring about their situations.
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy};
 use rollback_api::RollbackRequest;
 use serde_json::{Value, json};
@@ -189,4 +191,25 @@ pub async fn wait_until_available(scene: &Scene) -> Result<()> {
     let client = scene.client(User::Admin).await?;
     shop::wait_available(&client, scene.ns(), APP).await?;
     Ok(())
+}
+
+/// The pods whose version is this tag, those that are ending included.
+pub async fn pods_of(scene: &Scene, tag: &str) -> Result<Vec<Pod>> {
+    let api: Api<Pod> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
+    let labelled = ListParams::default().labels(&format!("app.kubernetes.io/version={tag}"));
+    Ok(api.list(&labelled).await?.items)
+}
+
+/// Says of the pods of a version what only a kubelet would know (merge patch of their status). There must be some.
+pub async fn say_of_pods(scene: &Scene, tag: &str, status: &Value) -> Result<Vec<Pod>> {
+    let api: Api<Pod> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
+    let pods = pods_of(scene, tag).await?;
+    ensure!(!pods.is_empty(), "there is no pod of {tag}");
+    let patch = json!({"status": status});
+    for pod in &pods {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await?;
+    }
+    Ok(pods)
 }

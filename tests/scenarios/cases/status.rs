@@ -5,18 +5,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::ListParams;
 use rollback_api::{REVISION, Reason, Word};
 use serde_json::{Value, json};
 use testkit::conformance::record;
 use testkit::health::{HEALTH_PORT, HealthServer};
-use testkit::scene::{PATIENCE, revision};
+use testkit::scene::{PATIENCE, ready, revision};
 use testkit::{Scene, User, eventually, shop};
 
 use crate::admission::{Change, change, leave_alone};
 use crate::kubectl::{SUCCESS, both, status, twin, undo};
-use crate::situation::{hold_pods, start_rolling_out, wait_for_revision};
+use crate::situation::{hold_pods, pods_of, start_rolling_out, wait_for_revision};
 use crate::stage::{
     APP, REQUEST, ensure_ended, number, progress, ready_since, replica_set, scene, template,
 };
@@ -176,49 +174,89 @@ async fn case_51_ready_is_not_yet_available() -> Result<()> {
 }
 
 /// How many pods of a version are there, and how many of them are ending.
-async fn pods_of(scene: &Scene, tag: &str) -> Result<(usize, usize)> {
-    let api: Api<Pod> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
-    let labelled = ListParams::default().labels(&format!("app.kubernetes.io/version={tag}"));
-    let pods = api.list(&labelled).await?.items;
-    let ending = |pod: &&Pod| pod.metadata.deletion_timestamp.is_some();
-    Ok((pods.len(), pods.iter().filter(ending).count()))
+async fn ending(scene: &Scene, tag: &str) -> Result<(usize, usize)> {
+    let pods = pods_of(scene, tag).await?;
+    let is_ending = |pod: &&Pod| pod.metadata.deletion_timestamp.is_some();
+    Ok((pods.len(), pods.iter().filter(is_ending).count()))
+}
+
+/// From now on the pods of the bad version do not go away when they end.
+async fn held(scene: &Scene) -> Result<()> {
+    scene.two_versions(APP).await?;
+    hold_pods(scene, json!(["testkit.broxiva.com/hold"])).await
 }
 
 /// The pods of the bad version end, but do not go away.
 #[tokio::test]
 async fn case_49_pods_that_do_not_go_away_are_not_waited_for() -> Result<()> {
     let (scene, twin) = (scene("case-49").await?, twin("case-49").await?);
-    both(&scene, &twin, async |scene| {
-        scene.two_versions(APP).await?;
-        hold_pods(scene, json!(["testkit.broxiva.com/hold"])).await
-    })
-    .await?;
+    both(&scene, &twin, held).await?;
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
     ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
     let after = scene.deployment(APP).await?;
     assert_eq!(number(&after, "/status/terminatingReplicas"), 2, "{after}");
-    assert_eq!(pods_of(&scene, "v2").await?, (2, 2));
+    assert_eq!(ending(&scene, "v2").await?, (2, 2));
 
     undo(&twin, &[]).await?.ensure_to("v1")?;
     status(&twin, PATIENCE, &[]).await?.ensure_ok(SUCCESS)?;
-    assert_eq!(pods_of(&twin, "v2").await?, (2, 2));
+    assert_eq!(ending(&twin, "v2").await?, (2, 2));
     both(&scene, &twin, async |scene| {
         hold_pods(scene, Value::Null).await
     })
     .await?;
     let kubectl = format!("`rollout status`: `{SUCCESS}` while pods of the bad version still end");
-    let ours = "success while pods of the bad version still end, counted by the server or not; \
-                to wait for them is not offered yet";
+    let ours = "success while pods of the bad version still end; with `waitForTermination` \
+                not before they are gone, unless the server does not count them";
     record(49, &kubectl, ours)
 }
 
-/// As a server does that does not have the field yet, or has it switched off.
+#[tokio::test]
+async fn case_49_pods_that_do_not_go_away_are_waited_for_if_the_policy_says_so() -> Result<()> {
+    let scene = scene("case-49-wait").await?;
+    scene.policy(wait_for_termination()).await?;
+    held(&scene).await?;
+    start_rolling_out(&scene).await?;
+    let waits = eventually("only the old pods are waited for", PATIENCE, async || {
+        let request = scene.request(REQUEST).await?;
+        let (reason, message) = ready(&request);
+        let says = "2 pods of the bad version are still on their way out";
+        ensure!(reason == "RollingOut", "it is {reason}: {message}");
+        ensure!(message.contains(says), "it says {message:?}");
+        Ok(request)
+    })
+    .await?;
+    let rollout = progress(&waits)?.rollout.context("no rollout")?;
+    assert_eq!((rollout.updated, rollout.available), (2, 2));
+    assert_eq!(rollout.completed_at, None);
+    assert_eq!(counts(&scene.deployment(APP).await?), [2, 2, 2]);
+    assert_eq!(ending(&scene, "v2").await?, (2, 2));
+
+    hold_pods(&scene, Value::Null).await?;
+    let (request, outcome) = scene.wait_for_end(REQUEST).await?;
+    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    assert!(
+        progress(&request)?
+            .rollout
+            .is_some_and(|r| r.completed_at.is_some())
+    );
+    assert_eq!(ending(&scene, "v2").await?, (0, 0));
+    let after = scene.deployment(APP).await?;
+    assert_eq!(number(&after, "/status/terminatingReplicas"), 0);
+    Ok(())
+}
+
+fn wait_for_termination() -> Value {
+    json!({"rollout": {"waitForTermination": true}})
+}
+
+/// As a server does that does not have the field yet, or has it switched off. What nobody counts is not waited for.
 #[tokio::test]
 async fn case_49_a_server_that_does_not_count_ending_pods_is_understood() -> Result<()> {
     const FIELD: &str = "/status/terminatingReplicas";
     let scene = scene("case-49-nil").await?;
+    scene.policy(wait_for_termination()).await?;
     scene.deploy(shop::deployment(APP).version("v1")).await?;
     let without = Change {
         resource: "deployments/status",
@@ -234,13 +272,16 @@ async fn case_49_a_server_that_does_not_count_ending_pods_is_understood() -> Res
     })
     .await?;
     scene.deploy(shop::deployment(APP).version("v2")).await?;
+    hold_pods(&scene, json!(["testkit.broxiva.com/hold"])).await?;
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
     ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    assert_eq!(ending(&scene, "v2").await?, (2, 2));
     let after = scene.deployment(APP).await?;
     assert_eq!(after.pointer(FIELD), None);
     assert_eq!(counts(&after), [2, 2, 2]);
+    hold_pods(&scene, Value::Null).await?;
     leave_alone(&scene).await
 }
 

@@ -11,6 +11,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt};
 use rollback_api::POD_TEMPLATE_HASH;
 use rollback_api::policy::HttpCheck;
+use rollback_core::diagnose::speaks_in_events;
 use rollback_core::observed::{Answer, Reading, ReplicaSet};
 
 use serde_json::Value;
@@ -55,7 +56,7 @@ pub async fn mount_events(
     let mut events = Vec::new();
     for pod in pods
         .iter()
-        .filter(|pod| waits_for_containers(pod))
+        .filter(|pod| speaks_in_events(pod))
         .take(MAX_WAITING)
     {
         let Some(uid) = pod.pointer("/metadata/uid").and_then(Value::as_str) else {
@@ -72,18 +73,6 @@ pub async fn mount_events(
         }
     }
     Ok(events)
-}
-
-fn waits_for_containers(pod: &Value) -> bool {
-    ["/status/initContainerStatuses", "/status/containerStatuses"]
-        .iter()
-        .filter_map(|list| pod.pointer(list)?.as_array())
-        .flatten()
-        .any(|status| {
-            status
-                .pointer("/state/waiting/reason")
-                .is_some_and(|reason| reason == "ContainerCreating" || reason == "PodInitializing")
-        })
 }
 
 fn hash_of(replica_set: &ReplicaSet) -> Option<&str> {

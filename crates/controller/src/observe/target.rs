@@ -75,9 +75,8 @@ impl Scope<'_> {
         progress: &TargetStatus,
         everywhere: &Everywhere,
     ) -> Result<Looked, Error> {
-        let (deployment, ledger) =
-            futures::try_join!(self.deployment(&target.name), self.ledger(&target.name))?;
         let uid = self.request.uid().unwrap_or_default();
+        let deployment = self.deployment(&target.name).await?;
         let done = runs(&deployment, |digest| target.is_restored_by(digest));
         if done
             && deployment
@@ -91,6 +90,7 @@ impl Scope<'_> {
             };
             return Ok((seen, None));
         }
+        let ledger = self.ledger(&target.name).await?;
         let held = holder(spec_of(ledger.as_ref()).found(), &target.uid, &uid) == Holder::Us;
         if !held && progress.revert.is_none() {
             // The claim comes first, and nothing else is needed for it.
@@ -218,12 +218,13 @@ impl Scope<'_> {
         target: &PlannedTarget,
         progress: &TargetStatus,
     ) -> Result<SeenTarget, Error> {
+        let deployment = self.deployment(&target.name).await?;
         let backup = progress
             .backup
             .as_ref()
+            .filter(|_| !runs(&deployment, |digest| digest == target.from_digest))
             .map_or("", |backup| &backup.config_map);
-        let (deployment, kept) =
-            futures::try_join!(self.deployment(&target.name), self.backup(backup))?;
+        let kept = self.backup(backup).await?;
         Ok(SeenTarget {
             deployment,
             kept,

@@ -4,6 +4,7 @@ use rollback_api::status::{Outcome, RolloutStatus, Source, TargetStatus};
 use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, Word};
 
 use super::{Scope, Turn};
+use crate::diagnose;
 use crate::health;
 use crate::observed::Deployment;
 use crate::phase::FEW;
@@ -12,7 +13,7 @@ use crate::rollout::{self, Counts, Rollout};
 use crate::text::plain;
 use crate::time;
 
-/// How often pods are looked at that nothing announces.
+/// How often it is looked for trouble that nothing announces.
 const UNWATCHED_SECONDS: i64 = 5;
 
 /// Stores that the Deployment has the old template, and from when its time counts.
@@ -58,11 +59,7 @@ pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
         Rollout::InProgress(counts, message) => {
             count(progress, counts);
             let until = rollout::wake(&scope.seen.deployment, progress, &scope.plan.rules, now);
-            // The pods of a version without a known ReplicaSet are not watched, nor are those of many Deployments.
-            let unwatched = scope.target.source != Source::ReplicaSet
-                || scope.target.stored_digest.is_some()
-                || scope.plan.targets.len() > FEW;
-            let soon = unwatched.then(|| time::after(now, UNWATCHED_SECONDS));
+            let soon = is_unwatched(scope).then(|| time::after(now, UNWATCHED_SECONDS));
             Turn::wait(until.into_iter().chain(soon).min(), message)
         }
         Rollout::Empty(counts) => {
@@ -84,6 +81,18 @@ pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
             Turn::again("Every replica is available.")
         }
     }
+}
+
+/// Whether trouble may come that nothing announces: the pods of a version without a known `ReplicaSet` are not
+/// watched, nor are those of many Deployments, nor events, which alone tell of a volume that cannot be mounted.
+fn is_unwatched(scope: Scope) -> bool {
+    let Scope {
+        plan, target, seen, ..
+    } = scope;
+    target.source != Source::ReplicaSet
+        || target.stored_digest.is_some()
+        || plan.targets.len() > FEW
+        || seen.pods.iter().any(diagnose::speaks_in_events)
 }
 
 fn judge(scope: Scope, progress: &mut TargetStatus) -> Rollout {
