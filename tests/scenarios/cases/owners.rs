@@ -10,7 +10,7 @@ use testkit::{Scene, shop};
 
 use crate::kubectl::{Ran, SUCCESS, both, kubectl_with_input, status, twin, undo};
 use crate::situation::{deploy_all, start_rolling_out, wait_until_available};
-use crate::stage::{APP, REQUEST, ensure_answers, ensure_ended, planned, progress, scene};
+use crate::stage::{APP, REQUEST, ensure_answers, ensure_ended, planned, progress, refused, scene};
 
 fn version(version: &str) -> shop::DeploymentBuilder {
     shop::deployment(APP).version(version)
@@ -75,8 +75,40 @@ async fn case_42_who_applied_it_is_told_before_the_approval() -> Result<()> {
         undo.outcome()
     );
     let ours = "back to v1, and the plan named the risk `Owner` before the approval; the next \
-                `kubectl apply` keeps that env all the same";
+                `kubectl apply` keeps that env all the same; an owner that would undo it by itself: \
+                `Refused` with reason `SelfHealingOwner`, unless the policy says `Warn`";
     record(42, &kubectl, ours)
+}
+
+/// Nobody can tell whether this Argo CD, of another cluster perhaps, puts back what Git says.
+#[tokio::test]
+async fn case_42_an_owner_that_may_undo_it_is_paused_first() -> Result<()> {
+    let scene = scene("case-42-argo").await?;
+    deploy_all(&scene, &["v1", "v2"]).await?;
+    let tracking = format!("shop:apps/Deployment:{}/{APP}", scene.ns());
+    let mark = json!({"argocd.argoproj.io/tracking-id": tracking});
+    scene
+        .patch_deployment(APP, json!({"metadata": {"annotations": mark}}))
+        .await?;
+    let message = refused(&scene, json!({"previous": {}}), Reason::SelfHealingOwner).await?;
+    let pause = "argocd app set shop --sync-policy none";
+    assert!(message.contains(pause), "{message}");
+    assert!(scene.image(APP).await?.ends_with(":v2"));
+
+    scene
+        .policy(json!({"gitOps": {"selfHealing": "Warn"}}))
+        .await?;
+    let (request, outcome) = scene
+        .roll_back("warned", APP, json!({"previous": {}}))
+        .await?;
+    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    let risks = planned(&request)?.risks;
+    let owner = risks.iter().find(|risk| risk.kind == RiskKind::Owner);
+    assert!(
+        owner.is_some_and(|risk| risk.message.contains("Argo CD application shop")),
+        "{risks:?}"
+    );
+    ensure_answers(&scene, &[200])
 }
 
 /// Under which names there are entries in `managedFields`.
