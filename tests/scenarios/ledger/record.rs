@@ -82,7 +82,9 @@ async fn what_happened_while_the_controller_was_away() -> Result<()> {
     let mut changed = Scene::without_controller(PROGRAM, "away-changed").await?;
     let mut templates = Vec::new();
     for scene in [&mut steady, &mut changed] {
-        scene.policy(json!({"ledger": {"soakSeconds": 3}})).await?;
+        scene
+            .policy(json!({"ledger": {"soakSeconds": 3600}}))
+            .await?;
         let v1 = scene.deploy(version("v1")).await?;
         // The Deployment knows whole seconds only.
         stays(Duration::from_millis(1100), async || Ok(())).await?;
@@ -98,8 +100,10 @@ async fn what_happened_while_the_controller_was_away() -> Result<()> {
     // Longer than it has to be available.
     stays(Duration::from_secs(4), async || Ok(())).await?;
     let v2 = changed.deploy(version("v2")).await?;
-    steady.start_controller().await?;
-    changed.start_controller().await?;
+    for scene in [&mut steady, &mut changed] {
+        scene.policy(json!({"ledger": {"soakSeconds": 3}})).await?;
+        scene.start_controller().await?;
+    }
 
     wait_for_entry(&steady, &templates[0], "it is good", |entry| {
         entry.verdict == Verdict::Good && entry.soaked_seconds >= 4
