@@ -81,7 +81,8 @@ pub struct Ledger {
     #[schemars(range(min = 0, max = 604_800))]
     pub soak_seconds: i32,
 
-    /// How many good templates are kept whole, so that they can be restored when the history is pruned.
+    /// How many good templates are kept whole besides the one that runs, so that they can be restored when the history
+    /// is pruned. With 0 none is kept, not even that one.
     #[serde(default = "three")]
     #[schemars(range(min = 0, max = 5))]
     pub keep_templates: i32,

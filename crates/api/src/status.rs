@@ -226,6 +226,12 @@ impl PlannedTarget {
     pub fn restored_digest(&self) -> &str {
         self.stored_digest.as_deref().unwrap_or(&self.to_digest)
     }
+
+    /// Whether a Deployment with this template has been reverted: it has what the plan foresaw, or the old template
+    /// letter by letter because nothing altered it after all.
+    pub fn is_restored_by(&self, digest: &str) -> bool {
+        digest == self.restored_digest() || digest == self.to_digest
+    }
 }
 
 #[expect(

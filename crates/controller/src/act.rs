@@ -3,17 +3,17 @@
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Request;
 use kube::{Api, Resource, ResourceExt};
-use rollback_api::{FIELD_MANAGER, FINALIZER, RevisionLedger, RevisionLedgerSpec, RollbackRequest};
+use rollback_api::{FIELD_MANAGER, FINALIZER, RollbackRequest};
 use rollback_core::artifact::Artifact;
 use rollback_core::observed::{Rejection, is_refusal};
 use rollback_core::step::{Revert, Step};
 use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::ledger;
 use crate::observe::Read;
 
 /// A write that failed. It is tried again after looking again.
@@ -78,8 +78,18 @@ async fn act(
     step: &Step,
 ) -> Result<(), Error> {
     match step {
-        Step::Claim { deployment, ledger } | Step::Release { deployment, ledger } => {
-            write_ledger(context, request, read, deployment, ledger).await
+        Step::Claim {
+            deployment,
+            ledger: spec,
+        }
+        | Step::Release {
+            deployment,
+            ledger: spec,
+        } => {
+            let old = read.ledgers.get(deployment);
+            ledger::write(&context.client, &namespace(request), deployment, old, spec)
+                .await
+                .map_err(Error::Ledger)
         }
         Step::BackUp(artifact) => create(context, request, artifact).await,
         Step::Revert(write) | Step::Disown(write) => revert(context, request, write).await,
@@ -97,39 +107,6 @@ fn post() -> PostParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PostParams::default()
     }
-}
-
-/// Creates the ledger, or replaces exactly the version that was read.
-async fn write_ledger(
-    context: &Context,
-    request: &RollbackRequest,
-    read: &Read,
-    deployment: &str,
-    spec: &RevisionLedgerSpec,
-) -> Result<(), Error> {
-    let api: Api<RevisionLedger> = Api::namespaced(context.client.clone(), &namespace(request));
-    let mut ledger = RevisionLedger::new(deployment, spec.clone());
-    ledger.metadata.owner_references = Some(vec![OwnerReference {
-        api_version: "apps/v1".to_owned(),
-        kind: "Deployment".to_owned(),
-        name: deployment.to_owned(),
-        uid: spec.deployment_uid.clone(),
-        ..OwnerReference::default()
-    }]);
-    let written = match read.ledgers.get(deployment) {
-        None => api.create(&post(), &ledger).await,
-        Some(old) => {
-            ledger.metadata.resource_version = old.resource_version();
-            // What a person wrote there is theirs.
-            ledger
-                .metadata
-                .annotations
-                .clone_from(&old.metadata.annotations);
-            ledger.metadata.labels.clone_from(&old.metadata.labels);
-            api.replace(deployment, &post(), &ledger).await
-        }
-    };
-    written.map(|_| ()).map_err(Error::Ledger)
 }
 
 /// Creates a ConfigMap whose name and content follow from the request: if it is there, it was us.

@@ -4,6 +4,7 @@
 //! Few Deployments are read by name, which is fast; many are read in one list, which is one request.
 
 mod access;
+pub mod evidence;
 mod find;
 pub mod guard;
 mod preflight;

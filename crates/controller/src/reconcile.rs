@@ -194,7 +194,8 @@ fn backoff(failures: u32) -> Duration {
         .min(LONGEST_BACKOFF)
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error and its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
     match error.source() {
         None => error.to_string(),
         Some(source) => format!("{error}: {}", chain(source)),

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::network::Networks;
 use crate::observe::guard::GuardWatch;
 use crate::reconcile::{error_policy, reconcile};
+use crate::record;
 use crate::server::{self, Pages};
 use crate::watch::{WATCH_SECONDS, Watches};
 
@@ -172,6 +173,7 @@ fn control(
     let by_policy = reader.clone();
     let limits = controller::Config::default().concurrency(config.concurrency);
     let guarded = context.clone();
+    let recorder = record::run(context.clone(), watches.clone(), config.namespace.clone());
     let controller = Controller::for_stream(requests, reader)
         .with_config(limits)
         .watches(
@@ -193,6 +195,7 @@ fn control(
             // The first plan has to know the guard.
             () = async { guarded.guard.ready().await; controller.await } => {}
             () = follow_guard => {}
+            () = recorder => {}
         }
     }
     .boxed())

@@ -70,7 +70,10 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
         .iter()
         .filter(|_| plan.targets.len() <= FEW)
         .filter(|(target, phase)| {
-            *phase == TargetPhase::RollingOut && target.source == Source::ReplicaSet
+            // What is altered on its way gets a ReplicaSet that nobody knows beforehand.
+            *phase == TargetPhase::RollingOut
+                && target.source == Source::ReplicaSet
+                && target.stored_digest.is_none()
         })
         .filter_map(|(target, _)| {
             let set = target.source_name.as_deref()?;
@@ -155,10 +158,9 @@ impl Watches {
             keep
         });
         for watched in wanted {
-            if !running.contains_key(&watched) {
-                let task = self.start(request, &watched, pause);
-                running.insert(watched, task);
-            }
+            running
+                .entry(watched)
+                .or_insert_with_key(|watched| self.start(request, watched, pause));
         }
     }
 

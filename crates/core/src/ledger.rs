@@ -1,6 +1,6 @@
 //! The ledger of a Deployment as values: who holds it, what is known of its templates, what to write.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rollback_api::ledger::{Claim, Evidence, MAX_ROLLBACKS, MAX_TEMPLATES, Rollback, Verdict};
 use rollback_api::request::Urgency;
 use rollback_api::status::PlannedTarget;
@@ -8,6 +8,9 @@ use rollback_api::{RevisionLedgerSpec, RollbackRequest, Word};
 
 use crate::template::{self, Template};
 use crate::time;
+
+/// The most good templates that a policy may ask to keep whole.
+const MOST_KEPT: usize = 5;
 
 /// Who holds the claim on a Deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,14 +79,6 @@ pub fn evidence<'a>(
     deployment_uid: &str,
 ) -> &'a [Evidence] {
     current(ledger, deployment_uid).map_or(&[][..], |ledger| &ledger.templates)
-}
-
-/// For how long each replica of a template has been available, all in all.
-pub fn soaked(entry: &Evidence, now: Timestamp) -> SignedDuration {
-    let open = entry
-        .available_since
-        .map_or(SignedDuration::ZERO, |since| now.duration_since(since));
-    SignedDuration::from_secs(entry.soaked_seconds) + open.max(SignedDuration::ZERO)
 }
 
 /// The template that a ledger keeps whole, if it is still what its digest says.
@@ -196,45 +191,53 @@ fn pronounce(
     entry.bad_until = until;
 }
 
-/// The entry of a template, made if there is none. When there are too many, the one that is told
-/// least about goes: nothing good, nothing in quarantine, longest ago.
+/// The entry of a template, made if there is none. When there are too many, one of them goes.
 pub fn entry_of<'a>(
     ledger: &'a mut RevisionLedgerSpec,
     digest: &str,
     now: Timestamp,
 ) -> &'a mut Evidence {
-    let place = match ledger
+    let known = ledger
         .templates
         .iter()
-        .position(|entry| entry.digest == digest)
-    {
-        Some(place) => place,
-        None => {
-            while ledger.templates.len() >= MAX_TEMPLATES {
-                let dispensable = ledger
-                    .templates
-                    .iter()
-                    .position(|entry| {
-                        entry.verdict == Verdict::Unknown && entry.available_since.is_none()
-                    })
-                    .or_else(|| {
-                        ledger
-                            .templates
-                            .iter()
-                            .position(|entry| entry.verdict == Verdict::Good)
-                    })
-                    .unwrap_or(0);
-                ledger.templates.remove(dispensable);
-            }
-            ledger.templates.push(Evidence {
-                digest: digest.to_owned(),
-                last_live: now,
-                ..Evidence::default()
-            });
-            ledger.templates.len() - 1
+        .position(|entry| entry.digest == digest);
+    let place = known.unwrap_or_else(|| {
+        while ledger.templates.len() >= MAX_TEMPLATES {
+            ledger.templates.remove(dispensable(&ledger.templates));
         }
-    };
+        ledger.templates.push(Evidence {
+            digest: digest.to_owned(),
+            last_live: now,
+            ..Evidence::default()
+        });
+        ledger.templates.len() - 1
+    });
     &mut ledger.templates[place]
+}
+
+/// The entry that is missed least, longest ago: one that says nothing; a good one, unless there are so few that a policy
+/// may ask to keep them all; one in quarantine. Never the last one: that is what runs.
+fn dispensable(templates: &[Evidence]) -> usize {
+    let others = templates.split_last().map_or(&[][..], |(_, others)| others);
+    let good = |entry: &&Evidence| entry.verdict == Verdict::Good;
+    let many = others.iter().filter(good).count() > MOST_KEPT;
+    let first = |wanted: &dyn Fn(&Evidence) -> bool| others.iter().position(wanted);
+    first(&|entry| entry.verdict == Verdict::Unknown && entry.available_since.is_none())
+        .or_else(|| first(&|entry| many && entry.verdict == Verdict::Good))
+        .or_else(|| first(&|entry| entry.verdict == Verdict::Bad))
+        .unwrap_or(0)
+}
+
+/// Whether what somebody wrote to lift a quarantine still stands after this write: not when it was taken up, and not
+/// when the template was rolled back again since, which nobody has lifted.
+pub fn lift_stands(before: &RevisionLedgerSpec, after: &RevisionLedgerSpec, digest: &str) -> bool {
+    let judged = |ledger: &RevisionLedgerSpec| {
+        let quarantined =
+            |entry: &&Evidence| entry.digest == digest && entry.verdict == Verdict::Bad;
+        let entry = ledger.templates.iter().find(quarantined)?;
+        Some(entry.judged_at)
+    };
+    judged(after).is_some_and(|at| judged(before) == Some(at))
 }
 
 /// The ledger to write on: the one that is there, or a new one for this Deployment.

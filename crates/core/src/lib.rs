@@ -10,6 +10,7 @@ pub mod conditions;
 pub mod decide;
 pub mod diagnose;
 pub mod diff;
+pub mod evidence;
 pub mod health;
 pub mod history;
 pub mod image;

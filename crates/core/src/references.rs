@@ -298,7 +298,7 @@ pub fn missing(seen: &[(Reference, Presence)]) -> Option<String> {
     (!gone.is_empty()).then(|| {
         let sentence = format!(
             "The old version needs what is not there any more: {}. \
-             Create it again, or choose another version with spec.targets[0].to of a new request.",
+             Create it again, or choose another version in a new request.",
             enumerated(&gone)
         );
         plain(&sentence, LONGEST)

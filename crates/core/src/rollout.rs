@@ -67,7 +67,7 @@ pub fn judge(
     if deployment.is_deleting() {
         return Rollout::Gone(gone(&target.name, "is being deleted"));
     }
-    if deployment.template().digest() != target.restored_digest() {
+    if !target.is_restored_by(&deployment.template().digest()) {
         return Rollout::Superseded(format!(
             "Somebody changed the pod template of Deployment {} after it was rolled back. Their change stands; see kubectl get deployment {} -o yaml --show-managed-fields for who it was.",
             target.name, target.name
@@ -131,10 +131,12 @@ fn running<'a>(
     deployment: &Deployment,
     target: &PlannedTarget,
 ) -> Option<&'a ReplicaSet> {
+    let template = deployment.template();
     seen.replica_sets.iter().find(|set| {
         set.controller_uid() == Some(deployment.uid())
             && !set.is_deleting()
-            && set.template().digest() == target.restored_digest()
+            && set.template() == template
+            && target.is_restored_by(&template.digest())
     })
 }
 

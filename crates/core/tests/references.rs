@@ -161,7 +161,7 @@ fn case_45_what_is_missing_is_named_with_who_needs_it_and_what_to_do() {
     assert_eq!(
         missing(&seen).unwrap(),
         "The old version needs what is not there any more: Secret db (container api env DB_URL); key url of ConfigMap cfg (volume cfg). \
-         Create it again, or choose another version with spec.targets[0].to of a new request."
+         Create it again, or choose another version in a new request."
     );
     let risk = unknown(&seen).unwrap();
     assert_eq!(risk.kind, RiskKind::References);

@@ -41,8 +41,9 @@ impl Run {
             .await?;
         let health = HealthServer::start().await?;
         let check = json!({"name": "ready", "port": HEALTH_PORT, "path": "/health/ready", "periodSeconds": 1});
+        // Evidence is written in its own time, which would make other writes the first or the second.
         scene
-            .policy(json!({"verification": {"http": [check]}}))
+            .policy(json!({"verification": {"http": [check]}, "ledger": {"record": false}}))
             .await?;
         let version = |version| {
             shop::deployment(DEPLOYMENT)

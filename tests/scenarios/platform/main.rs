@@ -8,6 +8,7 @@ mod crash;
 mod failure;
 mod identity;
 mod large;
+mod others;
 mod people;
 mod record;
 mod selection;

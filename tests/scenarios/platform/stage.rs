@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use rollback_api::status::Outcome;
 use rollback_api::{
@@ -87,6 +87,29 @@ pub async fn deploy_next(scene: &Scene, names: &[&str], tag: &str) -> Result<()>
         let client = client.clone();
         async move {
             shop::apply(&client, scene.ns(), &version(&name, tag).build()).await?;
+            shop::wait_available(&client, scene.ns(), &name).await?;
+            anyhow::Ok(())
+        }
+    };
+    let all: Vec<_> = names.iter().map(|name| one((*name).to_owned())).collect();
+    futures::stream::iter(all)
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// Deploys `v2` again after a rollback, rolled out. A server-side apply would leave what only the old version has,
+/// because whoever rolled back owns it now.
+pub async fn redeploy(scene: &Scene, names: &[&str]) -> Result<()> {
+    let client = scene.client(User::Admin).await?;
+    let api = shop::api(&client, scene.ns(), "apps/v1", "Deployment");
+    let one = |name: String| {
+        let (api, client) = (api.clone(), client.clone());
+        async move {
+            let template = version(&name, "v2").build()["spec"]["template"].take();
+            let patch = json!([{"op": "replace", "path": "/spec/template", "value": template}]);
+            let patch = Patch::<()>::Json(serde_json::from_value(patch)?);
+            api.patch(&name, &PatchParams::default(), &patch).await?;
             shop::wait_available(&client, scene.ns(), &name).await?;
             anyhow::Ok(())
         }

@@ -82,9 +82,26 @@ pub async fn access(
 
 /// Whether the namespace lets this controller patch Deployments.
 pub async fn opted_in(client: &Client, namespace: &str) -> Result<bool, Error> {
+    may(
+        client,
+        attributes("apps", "deployments", "patch", namespace),
+    )
+    .await
+}
+
+/// Whether the namespace lets this controller keep ledgers.
+pub async fn may_keep_ledgers(client: &Client, namespace: &str) -> Result<bool, Error> {
+    may(
+        client,
+        attributes(GROUP, "revisionledgers", "create", namespace),
+    )
+    .await
+}
+
+async fn may(client: &Client, attributes: ResourceAttributes) -> Result<bool, Error> {
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
-            resource_attributes: Some(attributes("apps", "deployments", "patch", namespace)),
+            resource_attributes: Some(attributes),
             ..SelfSubjectAccessReviewSpec::default()
         },
         ..SelfSubjectAccessReview::default()

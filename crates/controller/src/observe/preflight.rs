@@ -12,7 +12,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::Resource;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::core::Request;
+use kube::core::{Request, Status};
 use rollback_api::FIELD_MANAGER;
 use rollback_api::request::MAX_TARGETS;
 use rollback_core::observed::{Deployment, Observed, Rehearsal, Seen, Surroundings, is_refusal};
@@ -205,7 +205,7 @@ async fn rehearse(scope: &Scope<'_>, name: &str, patch: &Value) -> Result<Rehear
     match scope.context.client.request::<Value>(request).await {
         Ok(stored) => Ok(Rehearsal::Stored(Deployment(stored))),
         // A webhook with side effects takes no dry runs; it may well take the write itself.
-        Err(kube::Error::Api(status)) if status.message.contains("dry run") => {
+        Err(kube::Error::Api(status)) if takes_no_dry_run(&status) => {
             unsaid(status.message.clone())
         }
         Err(kube::Error::Api(status)) if is_refusal(status.code) => Ok(Rehearsal::Refused {
@@ -220,6 +220,11 @@ async fn rehearse(scope: &Scope<'_>, name: &str, patch: &Value) -> Result<Rehear
             source,
         }),
     }
+}
+
+/// Whether it was not the write that was refused, but to say beforehand what would become of it.
+fn takes_no_dry_run(status: &Status) -> bool {
+    status.code == 400 && status.message.contains("does not support dry run")
 }
 
 type Lists = (Seen<Vec<Value>>, Seen<Vec<Value>>, Seen<Vec<Value>>);

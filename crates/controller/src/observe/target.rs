@@ -9,9 +9,11 @@ use rollback_api::status::{Plan, PlannedTarget, Source, TargetStatus};
 use rollback_api::{ARTIFACT_LABEL, REQUEST_UID_LABEL, RevisionLedger, RollbackRequest};
 use rollback_core::artifact::{self, backed_up};
 use rollback_core::health;
-use rollback_core::ledger::{Holder, holder};
+use rollback_core::ledger::{self, Holder, evidence, holder};
 use rollback_core::observed::{Access, Deployment, ReplicaSet, Rival, Seen, SeenTarget};
 use rollback_core::phase::TargetPhase;
+use rollback_core::references::is_subdomain;
+use rollback_core::template::Template;
 
 use super::access::{self, Everywhere};
 use super::{Error, Scope, lifted, preflight, probe, raw, reading, spec_of};
@@ -53,7 +55,7 @@ impl Scope<'_> {
             self.deployment(&target.name),
             self.planned_replica_set(target)
         )?;
-        let ledger = if runs(&deployment, &target.from_digest) {
+        let ledger = if runs(&deployment, |digest| digest == target.from_digest) {
             None
         } else {
             self.ledger(&target.name).await?
@@ -73,10 +75,9 @@ impl Scope<'_> {
         progress: &TargetStatus,
         everywhere: &Everywhere,
     ) -> Result<Looked, Error> {
-        let (deployment, ledger) =
-            futures::try_join!(self.deployment(&target.name), self.ledger(&target.name))?;
         let uid = self.request.uid().unwrap_or_default();
-        let done = runs(&deployment, target.restored_digest());
+        let deployment = self.deployment(&target.name).await?;
+        let done = runs(&deployment, |digest| target.is_restored_by(digest));
         if done
             && deployment
                 .found()
@@ -89,6 +90,7 @@ impl Scope<'_> {
             };
             return Ok((seen, None));
         }
+        let ledger = self.ledger(&target.name).await?;
         let held = holder(spec_of(ledger.as_ref()).found(), &target.uid, &uid) == Holder::Us;
         if !held && progress.revert.is_none() {
             // The claim comes first, and nothing else is needed for it.
@@ -107,7 +109,6 @@ impl Scope<'_> {
             self.artifact(artifact::backup_name(self.request, &target.name)),
             self.source_backup(target),
         )?;
-        let references = self.references(progress, &replica_sets).await?;
         let mut seen = SeenTarget {
             ledger: spec_of(ledger.as_ref()),
             lifted: lifted(ledger.as_ref()),
@@ -116,10 +117,10 @@ impl Scope<'_> {
             access: Seen::Found(access),
             backup,
             kept,
-            references,
             rejection: self.rejection(&target.name),
             ..SeenTarget::default()
         };
+        seen.references = self.references(target, progress, &seen).await?;
         seen.rival = self.rival(target, &seen).await?;
         Ok((seen, ledger))
     }
@@ -142,12 +143,13 @@ impl Scope<'_> {
     /// have passed since the plan.
     async fn references(
         &self,
+        target: &PlannedTarget,
         progress: &TargetStatus,
-        replica_sets: &[ReplicaSet],
+        seen: &SeenTarget,
     ) -> Result<Vec<preflight::Checked>, Error> {
-        match replica_sets.first() {
-            Some(set) if progress.backup.is_none() && progress.revert.is_none() => {
-                preflight::references(self, &set.template()).await
+        match kept_template(target, seen) {
+            Some(template) if progress.backup.is_none() && progress.revert.is_none() => {
+                preflight::references(self, &template).await
             }
             Some(_) | None => Ok(Vec::new()),
         }
@@ -167,13 +169,13 @@ impl Scope<'_> {
             self.deployment(&target.name),
             self.planned_replica_set(target)
         )?;
-        let holds = |set: &ReplicaSet| {
-            !set.is_deleting() && set.template().digest() == target.restored_digest()
+        let holds = |deployment: &&Deployment| {
+            let template = deployment.template();
+            replica_sets
+                .iter()
+                .any(|set| !set.is_deleting() && set.template() == template)
         };
-        if let Some(deployment) = deployment
-            .found()
-            .filter(|_| !replica_sets.iter().any(holds))
-        {
+        if let Some(deployment) = deployment.found().filter(|found| !holds(found)) {
             replica_sets = self.history(deployment).await?;
         }
         Ok(SeenTarget {
@@ -186,11 +188,7 @@ impl Scope<'_> {
     /// The pods say why it takes long, and what they really run; the ledger what they ran before.
     async fn rolling_out(&self, target: &PlannedTarget) -> Result<Looked, Error> {
         let mut seen = self.rolling(target).await?;
-        let digest = target.restored_digest();
-        let set = seen.replica_sets.iter().find(|set| {
-            set.controller_uid() == Some(&target.uid) && set.template().digest() == digest
-        });
-        let Some(set) = set else {
+        let Some(set) = running(target, &seen) else {
             return Ok((seen, None));
         };
         seen.pods = probe::raw_pods(&self.context.client, self.namespace, set).await?;
@@ -220,12 +218,13 @@ impl Scope<'_> {
         target: &PlannedTarget,
         progress: &TargetStatus,
     ) -> Result<SeenTarget, Error> {
+        let deployment = self.deployment(&target.name).await?;
         let backup = progress
             .backup
             .as_ref()
+            .filter(|_| !runs(&deployment, |digest| digest == target.from_digest))
             .map_or("", |backup| &backup.config_map);
-        let (deployment, kept) =
-            futures::try_join!(self.deployment(&target.name), self.backup(backup))?;
+        let kept = self.backup(backup).await?;
         Ok(SeenTarget {
             deployment,
             kept,
@@ -245,7 +244,8 @@ impl Scope<'_> {
 
     /// The Deployment in a backup; absent when there is none of this name, or it is none.
     pub(super) async fn backup(&self, name: &str) -> Result<Seen<Deployment>, Error> {
-        if name.is_empty() {
+        // A name that no object can have may be a path to another object: nobody asks for that.
+        if !is_subdomain(name) {
             return Ok(Seen::Absent);
         }
         let api: Api<ConfigMap> = Api::namespaced(self.client(), self.namespace);
@@ -320,10 +320,38 @@ impl Scope<'_> {
     }
 }
 
-fn runs(deployment: &Seen<Deployment>, digest: &str) -> bool {
+/// The template to go back to, where it is kept.
+fn kept_template(target: &PlannedTarget, seen: &SeenTarget) -> Option<Template> {
+    let in_ledger = || {
+        evidence(seen.ledger.found(), &target.uid)
+            .iter()
+            .filter(|entry| entry.digest == target.to_digest)
+            .find_map(ledger::kept_template)
+    };
+    match target.source {
+        Source::ReplicaSet | Source::Ledger => {
+            let set = seen.replica_sets.first().map(ReplicaSet::template);
+            set.or_else(in_ledger)
+        }
+        Source::Backup => seen.kept.found().map(Deployment::template),
+        // Another image needs what the one that runs needs.
+        Source::NewImage => seen.deployment.found().map(Deployment::template),
+    }
+}
+
+fn runs(deployment: &Seen<Deployment>, is_meant: impl Fn(&str) -> bool) -> bool {
     deployment
         .found()
-        .is_some_and(|deployment| deployment.template().digest() == digest)
+        .is_some_and(|deployment| is_meant(&deployment.template().digest()))
+}
+
+/// The `ReplicaSet` of the old version, as the Deployment has it now.
+fn running<'a>(target: &PlannedTarget, seen: &'a SeenTarget) -> Option<&'a ReplicaSet> {
+    let template = seen.deployment.found()?.template();
+    let is_old = target.is_restored_by(&template.digest());
+    seen.replica_sets.iter().find(|set| {
+        is_old && set.controller_uid() == Some(&target.uid) && set.template() == template
+    })
 }
 
 /// The checks that are due, and the `ReplicaSet` whose pods they ask.
@@ -341,9 +369,6 @@ fn due_checks(
     let checks: Vec<_> = health::due(&plan.rules, verification, now)
         .cloned()
         .collect();
-    let replica_set = seen.replica_sets.iter().find(|set| {
-        set.controller_uid() == Some(&target.uid)
-            && set.template().digest() == target.restored_digest()
-    })?;
+    let replica_set = running(target, seen)?;
     (!checks.is_empty()).then(|| (checks, replica_set.clone()))
 }

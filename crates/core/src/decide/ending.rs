@@ -134,7 +134,7 @@ fn release(
             request_uid: uid(request).to_owned(),
             spec_digest: ledger::spec_digest(request),
             from_digest: target.from_digest.clone(),
-            to_digest: target.to_digest.clone(),
+            to_digest: target.restored_digest().to_owned(),
             at,
             outcome: outcome.word,
             verified: outcome.reason == Reason::RolledBack,

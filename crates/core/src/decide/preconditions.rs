@@ -59,7 +59,7 @@ fn before_revert<'a>(scope: Scope<'a>, intended: Option<i64>) -> Before<'a> {
         }
     };
     let digest = deployment.template().digest();
-    if digest == target.restored_digest() {
+    if target.is_restored_by(&digest) {
         return Before::Reverted(deployment);
     }
     let ours = deployment.was_reverted_by(uid(request));
@@ -338,7 +338,8 @@ pub(super) fn planned_template(scope: Scope, deployment: &Deployment) -> Result<
             Word::Refused,
             Reason::HistoryPruned,
             format!(
-                "{place} was deleted since the plan was made. Nothing was changed. Create a new request, and raise spec.revisionHistoryLimit of the Deployment if this happens again."
+                "{place} was deleted since the plan was made. Nothing was changed. Create a new request{}.",
+                remedy(target.source)
             ),
             now,
         ));
@@ -354,6 +355,16 @@ pub(super) fn planned_template(scope: Scope, deployment: &Deployment) -> Result<
         ));
     }
     Ok(template)
+}
+
+/// What keeps a template from going a second time.
+fn remedy(source: Source) -> &'static str {
+    match source {
+        Source::ReplicaSet | Source::Ledger => {
+            ", and raise spec.revisionHistoryLimit of the Deployment if this happens again"
+        }
+        Source::Backup | Source::NewImage => " with another spec.targets[].to",
+    }
 }
 
 /// What runs, with the images of the plan.

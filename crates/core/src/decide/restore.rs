@@ -46,7 +46,7 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
             end(Word::Failed, Reason::RestoreFailed, message, now),
         );
     }
-    if digest != target.restored_digest() && !is_mutated(scope, deployment, progress) {
+    if !target.is_restored_by(&digest) && !is_mutated(scope, deployment, progress) {
         let message = format!(
             "Somebody deployed another version of {} meanwhile. Their change stands, and the template before the rollback is not brought back.",
             target.name

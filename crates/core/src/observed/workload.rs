@@ -1,5 +1,6 @@
 //! Deployments and `ReplicaSets` as the API server serves them, and questions to them.
 
+use jiff::Timestamp;
 use rollback_api::status::Progressing;
 use rollback_api::{CHANGE_CAUSE, REVISION};
 use serde_json::Value;
@@ -172,6 +173,13 @@ impl Deployment {
             reason: string(condition, "/reason").to_owned(),
             last_update_time: string(condition, "/lastUpdateTime").to_owned(),
         })
+    }
+
+    /// Since when it has not been short of available pods; `None` while it is.
+    pub fn available_since(&self) -> Option<Timestamp> {
+        condition(&self.0, "Available")
+            .filter(|condition| string(condition, "/status") == "True")
+            .and_then(|condition| string(condition, "/lastTransitionTime").parse().ok())
     }
 
     /// The message of a condition.

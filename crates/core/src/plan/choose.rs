@@ -1,6 +1,6 @@
 //! Which template one Deployment goes back to, and where that is kept.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rollback_api::ledger::Verdict;
 use rollback_api::request::{Target, ToImage};
 use rollback_api::status::{Outcome, Source};
@@ -60,7 +60,7 @@ pub fn choose(
         seen.lifted.as_deref(),
         now,
     );
-    let good = good_templates(seen, deployment, policy, now);
+    let good = good_templates(seen, deployment, policy);
     let choice = history.choose(Wish {
         to: &target.to,
         current: &current,
@@ -77,22 +77,21 @@ pub fn choose(
 }
 
 /// Digests of the versions that are known to have been good, the one that ran last first: a rollback to them
-/// passed its checks, or each of their replicas was available for long enough.
+/// passed its checks, or each of their replicas was available for long enough. Only time that has been counted: what
+/// the ledger says still runs may have been replaced while nobody watched.
 fn good_templates(
     seen: &SeenTarget,
     deployment: &Deployment,
     policy: Option<&RollbackPolicySpec>,
-    now: Timestamp,
 ) -> Vec<String> {
-    let seconds = policy.cloned().unwrap_or_default().ledger.soak_seconds;
-    let enough = SignedDuration::from_secs(i64::from(seconds));
+    let enough = policy.cloned().unwrap_or_default().ledger.soak_seconds;
     ledger::evidence(seen.ledger.found(), deployment.uid())
         .iter()
         .rev()
         .filter(|entry| match entry.verdict {
             Verdict::Good => true,
             Verdict::Bad | Verdict::Unknown => {
-                entry.first_available.is_some() && ledger::soaked(entry, now) >= enough
+                entry.first_available.is_some() && entry.soaked_seconds >= i64::from(enough)
             }
         })
         .map(|entry| entry.digest.clone())

@@ -19,6 +19,11 @@ pub(crate) struct Site<'a> {
     pub(crate) ports: [u16; 3],
 }
 
+/// Where etcd listens, beside an API server that listens on this port: they have one block of ports.
+pub(crate) fn etcd_beside(server: u16) -> String {
+    format!("http://127.0.0.1:{}", server.saturating_add(1))
+}
+
 impl Site<'_> {
     pub(crate) fn server(&self) -> String {
         format!("https://127.0.0.1:{}", self.ports[0])

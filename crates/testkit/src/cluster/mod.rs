@@ -148,6 +148,18 @@ impl Cluster {
         Ok(server.to_owned())
     }
 
+    /// The address of the store behind the API server, for objects that the latter does not take any more; only
+    /// of an embedded one.
+    pub fn etcd(&self) -> Result<String> {
+        ensure!(
+            !self.existing,
+            "the store of somebody else's cluster is not to be touched"
+        );
+        let server = self.server()?;
+        let (_, port) = server.rsplit_once(':').context("a server without a port")?;
+        Ok(components::etcd_beside(port.parse()?))
+    }
+
     /// The certificate authority of the API server, in PEM; only of an embedded one.
     pub fn ca(&self) -> Result<Vec<u8>> {
         let cluster = self.cluster_entry()?;

@@ -1,0 +1,99 @@
+//! The one way in which a ledger is written, by requests and by the recorder alike.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::PostParams;
+use kube::{Api, Client, ResourceExt};
+use rollback_api::{FIELD_MANAGER, LIFT, LIFTED_BY, RevisionLedger, RevisionLedgerSpec};
+use rollback_core::ledger::lift_stands;
+
+/// Creates the ledger, or replaces exactly the version that was read: a lost race is a conflict.
+pub async fn write(
+    client: &Client,
+    namespace: &str,
+    deployment: &str,
+    old: Option<&RevisionLedger>,
+    spec: &RevisionLedgerSpec,
+) -> kube::Result<()> {
+    let api: Api<RevisionLedger> = Api::namespaced(client.clone(), namespace);
+    let parameters = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    let ledger = next(deployment, old, spec);
+    let written = match old {
+        None => api.create(&parameters, &ledger).await,
+        Some(_) => api.replace(deployment, &parameters, &ledger).await,
+    };
+    written.map(|_| ())
+}
+
+fn next(
+    deployment: &str,
+    old: Option<&RevisionLedger>,
+    spec: &RevisionLedgerSpec,
+) -> RevisionLedger {
+    let mut ledger = RevisionLedger::new(deployment, spec.clone());
+    ledger.metadata.owner_references = Some(vec![OwnerReference {
+        api_version: "apps/v1".to_owned(),
+        kind: "Deployment".to_owned(),
+        name: deployment.to_owned(),
+        uid: spec.deployment_uid.clone(),
+        ..OwnerReference::default()
+    }]);
+    let Some(old) = old else { return ledger };
+    ledger.metadata.resource_version = old.resource_version();
+    // What a person wrote there is theirs, until it is done.
+    ledger
+        .metadata
+        .annotations
+        .clone_from(&old.metadata.annotations);
+    ledger.metadata.labels.clone_from(&old.metadata.labels);
+    let done = old
+        .annotations()
+        .get(LIFT)
+        .is_some_and(|digest| !lift_stands(&old.spec, spec, digest));
+    if done {
+        ledger.annotations_mut().remove(LIFT);
+        ledger.annotations_mut().remove(LIFTED_BY);
+    }
+    ledger
+}
+
+#[cfg(test)]
+mod tests {
+    use rollback_api::ledger::{Evidence, Verdict};
+
+    use super::*;
+
+    fn ledger(verdict: Verdict) -> RevisionLedgerSpec {
+        let entry = Evidence {
+            digest: "sha256:bad".to_owned(),
+            verdict,
+            ..Evidence::default()
+        };
+        RevisionLedgerSpec {
+            templates: vec![entry],
+            ..RevisionLedgerSpec::default()
+        }
+    }
+
+    #[test]
+    fn a_lift_is_kept_until_it_is_taken_up_and_the_rest_for_ever() {
+        let mut old = RevisionLedger::new("api", ledger(Verdict::Bad));
+        old.metadata.resource_version = Some("7".to_owned());
+        for (key, value) in [
+            (LIFT, "sha256:bad"),
+            (LIFTED_BY, "anna"),
+            ("note", "look here"),
+        ] {
+            old.annotations_mut()
+                .insert(key.to_owned(), value.to_owned());
+        }
+        let kept = next("api", Some(&old), &ledger(Verdict::Bad));
+        assert_eq!(kept.annotations(), old.annotations());
+        assert_eq!(kept.resource_version().as_deref(), Some("7"));
+        let done = next("api", Some(&old), &ledger(Verdict::Unknown));
+        let left: Vec<&str> = done.annotations().keys().map(String::as_str).collect();
+        assert_eq!(left, ["note"]);
+    }
+}

@@ -1,0 +1,89 @@
+//! What the recorder of evidence reads.
+
+use k8s_openapi::api::apps::v1;
+use kube::api::ListParams;
+use kube::core::PartialObjectMeta;
+use kube::{Api, Client, ResourceExt};
+use rollback_api::ledger::Claim;
+use rollback_api::policy::Ledger;
+use rollback_api::{POLICY_NAME, RevisionLedger, RollbackPolicy, RollbackRequest};
+use rollback_core::observed::Deployment;
+use serde_json::Value;
+
+use super::{Error, access, probe, raw, reading};
+
+/// How many names one page of a list holds.
+const PAGE: u32 = 500;
+
+/// A Deployment and its ledger, as they are now.
+pub async fn pair(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<(Option<Deployment>, Option<RevisionLedger>), Error> {
+    let ledgers: Api<RevisionLedger> = Api::namespaced(client.clone(), namespace);
+    let (deployment, ledger) = futures::join!(
+        raw::deployment(client, namespace, name),
+        ledgers.get_opt(name)
+    );
+    Ok((
+        reading("the Deployment", deployment)?,
+        reading("the RevisionLedger", ledger)?,
+    ))
+}
+
+/// Pods of the template that a Deployment asks for.
+pub async fn pods(
+    client: &Client,
+    namespace: &str,
+    deployment: &Deployment,
+) -> Result<Vec<Value>, Error> {
+    let sets = raw::replica_sets(client, namespace, deployment).await;
+    let template = deployment.template();
+    let running = reading("the ReplicaSets", sets)?.into_iter().find(|set| {
+        set.controller_uid() == Some(deployment.uid())
+            && !set.is_deleting()
+            && set.template() == template
+    });
+    match running {
+        Some(set) => probe::raw_pods(client, namespace, &set).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+/// By which rules the ledgers of a namespace are kept; `None` where none may be made.
+pub async fn rules(client: &Client, namespace: &str) -> Result<Option<Ledger>, Error> {
+    if !access::may_keep_ledgers(client, namespace).await? {
+        return Ok(None);
+    }
+    let api: Api<RollbackPolicy> = Api::namespaced(client.clone(), namespace);
+    let policy = reading("the RollbackPolicy", api.get_opt(POLICY_NAME).await)?;
+    Ok(Some(
+        policy.map_or_else(Ledger::default, |policy| policy.spec.ledger),
+    ))
+}
+
+/// Whether the request that holds a claim is there to give it back.
+pub async fn is_held(client: &Client, namespace: &str, claim: &Claim) -> Result<bool, Error> {
+    let api: Api<RollbackRequest> = Api::namespaced(client.clone(), namespace);
+    let found: Option<PartialObjectMeta<RollbackRequest>> = reading(
+        "the RollbackRequest that holds the claim",
+        api.get_metadata_opt(&claim.request).await,
+    )?;
+    Ok(found.is_some_and(|request| request.uid().as_ref() == Some(&claim.request_uid)))
+}
+
+/// Names of all Deployments of a namespace.
+pub async fn names(client: &Client, namespace: &str) -> Result<Vec<String>, Error> {
+    let api: Api<v1::Deployment> = Api::namespaced(client.clone(), namespace);
+    let mut names = Vec::new();
+    let mut page = ListParams::default().limit(PAGE);
+    loop {
+        let list = reading("the Deployments", api.list_metadata(&page).await)?;
+        names.extend(list.items.iter().map(ResourceExt::name_any));
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(names),
+        }
+    }
+}

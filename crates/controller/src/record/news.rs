@@ -1,0 +1,178 @@
+//! What the watches tell. Objects are decoded one at a time and dropped at once: nothing is kept of a Deployment that
+//! does not change.
+
+use std::fmt::Debug;
+
+use futures::StreamExt;
+use futures::stream::{BoxStream, SelectAll, select_all};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::DynamicObject;
+use kube::core::{ApiResource, PartialObjectMeta};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use rollback_api::{LIFT, RevisionLedger, RollbackPolicy};
+use rollback_core::observed::Deployment;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::watch::WATCH_SECONDS;
+
+/// How many Deployments are in memory at the same time while all are listed.
+const PAGE: u32 = 50;
+
+/// A Deployment and the ledger of its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Name {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl Name {
+    fn of(object: &impl ResourceExt) -> Self {
+        Self {
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+        }
+    }
+}
+
+/// One piece of news.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// All Deployments are about to be listed: what happened before may have been missed.
+    Listing,
+    /// All have been listed.
+    Listed,
+    /// Nothing may be heard for a while.
+    Lost,
+    /// A Deployment is there, or has changed.
+    Deployment {
+        /// Which.
+        name: Name,
+        /// Whether every replica runs its template and is available.
+        complete: bool,
+    },
+    /// A Deployment is gone.
+    Gone(Name),
+    /// A ledger is there, or has changed.
+    Ledger {
+        /// Which.
+        name: Name,
+        /// Whether somebody lifts a quarantine.
+        lifts: bool,
+    },
+    /// A ledger is gone.
+    NoLedger(Name),
+    /// Who may do what, or by which rules, may have changed in this namespace, or in any.
+    Rules(Option<String>),
+}
+
+/// All watches.
+pub fn watch(client: &Client, namespace: Option<&str>) -> SelectAll<BoxStream<'static, News>> {
+    select_all([
+        deployments(client, namespace),
+        follow::<RevisionLedger>(client, namespace, of_ledgers),
+        follow::<RollbackPolicy>(client, namespace, of_rules),
+        follow::<RoleBinding>(client, namespace, of_rules),
+    ])
+}
+
+fn watching() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
+fn deployments(client: &Client, namespace: Option<&str>) -> BoxStream<'static, News> {
+    let kind = ApiResource::erase::<v1::Deployment>(&());
+    let api: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind),
+        None => Api::all_with(client.clone(), &kind),
+    };
+    watcher(api, watching().page_size(PAGE))
+        .default_backoff()
+        .map(|event| match event {
+            Ok(event) => of_deployments(event),
+            Err(error) => {
+                tracing::warn!(%error, kind = "Deployment", "a watch failed and is made anew");
+                News::Lost
+            }
+        })
+        .boxed()
+}
+
+fn follow<K>(
+    client: &Client,
+    namespace: Option<&str>,
+    news: fn(Event<PartialObjectMeta<K>>) -> Option<News>,
+) -> BoxStream<'static, News>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
+    let api: Api<PartialObjectMeta<K>> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    watcher(api, watching())
+        .default_backoff()
+        .filter_map(move |event| {
+            let news = match event {
+                Ok(event) => news(event),
+                Err(error) => {
+                    tracing::warn!(%error, kind = %K::kind(&()), "a watch failed and is made anew");
+                    None
+                }
+            };
+            std::future::ready(news)
+        })
+        .boxed()
+}
+
+fn of_deployments(event: Event<DynamicObject>) -> News {
+    match event {
+        Event::Init => News::Listing,
+        Event::InitDone => News::Listed,
+        Event::InitApply(object) | Event::Apply(object) => News::Deployment {
+            name: Name::of(&object),
+            complete: is_complete(object),
+        },
+        Event::Delete(object) => News::Gone(Name::of(&object)),
+    }
+}
+
+fn is_complete(object: DynamicObject) -> bool {
+    let mut whole = object.data;
+    if let Value::Object(fields) = &mut whole {
+        let generation = json!({"generation": object.metadata.generation});
+        fields.insert("metadata".to_owned(), generation);
+    }
+    Deployment(whole).is_complete()
+}
+
+fn of_ledgers(event: Event<PartialObjectMeta<RevisionLedger>>) -> Option<News> {
+    match event {
+        Event::Init | Event::InitDone => None,
+        Event::InitApply(ledger) | Event::Apply(ledger) => Some(News::Ledger {
+            lifts: ledger.annotations().contains_key(LIFT),
+            name: Name::of(&ledger),
+        }),
+        Event::Delete(ledger) => Some(News::NoLedger(Name::of(&ledger))),
+    }
+}
+
+/// What is there at the beginning is no change: everything is asked about anew then.
+fn of_rules<K: Resource<DynamicType = ()>>(event: Event<PartialObjectMeta<K>>) -> Option<News> {
+    match event {
+        Event::Init => Some(News::Rules(None)),
+        Event::InitApply(_) | Event::InitDone => None,
+        Event::Apply(object) | Event::Delete(object) => Some(News::Rules(object.namespace())),
+    }
+}
