@@ -202,14 +202,14 @@ impl Desk {
             News::Ledger { name, lifts: false } => self.queue.let_go(&Job::Look(name), PAUSE),
             News::Ledger { name, lifts: true } | News::NoLedger(name) => {
                 let (nothing, job) = (self.nothing(), Job::Look(name));
-                self.queue.notice(job.clone(), nothing, PAUSE);
+                self.queue.notice(&job, nothing, PAUSE);
                 self.queue.let_go(&job, PAUSE);
             }
             News::Rules(namespace) => {
                 scopes.expire(namespace.as_deref());
                 if let Some(namespace) = namespace {
-                    self.queue
-                        .notice(Job::Check(namespace), self.nothing(), PAUSE);
+                    let (nothing, job) = (self.nothing(), Job::Check(namespace));
+                    self.queue.notice(&job, nothing, PAUSE);
                 }
             }
         }
@@ -232,7 +232,7 @@ impl Desk {
                 dipped: !complete,
                 ..self.nothing()
             };
-            self.queue.notice(Job::Look(name), notice, delay);
+            self.queue.notice(&Job::Look(name), notice, delay);
         }
     }
 
@@ -245,7 +245,7 @@ impl Desk {
                 ..self.nothing()
             };
             let job = Job::Look(Name { namespace, name });
-            self.queue.notice(job, notice, STEP * place);
+            self.queue.notice(&job, notice, STEP * place);
         }
     }
 }
@@ -378,7 +378,7 @@ impl Recorder {
             Ok(Next::Closed) => {
                 if let Job::Check(namespace) = job {
                     let again = Job::CheckAgain(namespace.clone());
-                    desk.queue.notice(again, desk.nothing(), LATER);
+                    desk.queue.notice(&again, desk.nothing(), LATER);
                 }
                 End::Done(None)
             }
@@ -387,7 +387,7 @@ impl Recorder {
             Ok(Next::Opened) => {
                 let nothing = desk.nothing();
                 let find = Job::Find(job.namespace().to_owned());
-                desk.queue.notice(find, nothing, Duration::ZERO);
+                desk.queue.notice(&find, nothing, Duration::ZERO);
                 End::Done(None)
             }
             Ok(Next::Found(names)) => {

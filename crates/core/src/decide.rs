@@ -71,7 +71,9 @@ fn advance(
             return finish(status, outcome);
         }
         if together::may_be_spared(status) {
-            status.stopped.get_or_insert(outcome);
+            status
+                .stopped
+                .get_or_insert(together::in_the_middle(outcome));
         }
     }
     match phase {

@@ -96,9 +96,17 @@ pub fn cause(request: &RollbackRequest, revision: Option<i64>, source: Option<&s
     signed(request, &format!("rollback to {to}"))
 }
 
+/// How the change-cause of a write that brings back what was there before begins.
+const RESTORE: &str = "restore of backup ";
+
 /// The change-cause of a write that brings back what was there before the rollback.
 pub fn restore_cause(request: &RollbackRequest, backup: &str) -> String {
-    signed(request, &format!("restore of backup {backup}"))
+    signed(request, &format!("{RESTORE}{backup}"))
+}
+
+/// Whether a change-cause is that of a write that brings back what was there before.
+pub fn is_restore_cause(cause: &str) -> bool {
+    cause.starts_with(RESTORE)
 }
 
 fn signed(request: &RollbackRequest, what: &str) -> String {

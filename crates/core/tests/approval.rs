@@ -20,10 +20,11 @@ use rollback_api::{
 };
 use rollback_core::approval::{self, Mailbox};
 use rollback_core::observed::Seen;
-use rollback_core::step::{Phase, Step};
+use rollback_core::phase::Phase;
 use serde_json::json;
 use world::{
-    REQUESTER, Scene, annotate, approve, at, condition_map, guard_policy, person, policy, reason_of,
+    Move, REQUESTER, Scene, annotate, approve, at, condition_map, guard_policy, person, policy,
+    reason_of,
 };
 
 const BOB: &str = "bob@broxiva.com";
@@ -118,7 +119,7 @@ fn an_invalid_approval_waits_and_says_why() {
     approve(&mut scene.request, BOB);
     annotate(&mut scene.request, CONFIRM, "yes");
     let step = scene.settle();
-    assert!(matches!(step, Step::Wait { until: Some(_) }));
+    assert!(matches!(step, Move::Wait { until: Some(_) }));
     assert_eq!(scene.phase(), Phase::AwaitingApproval);
     let status = scene.status();
     assert!(status.approvals.is_empty());
@@ -304,7 +305,7 @@ fn a_renewed_plan_voids_approvals() {
             assert_eq!(before.approvals.len(), 1);
             change(&mut scene);
             let step = scene.commit();
-            assert_eq!(step, Step::Again, "{what} {phase:?}");
+            assert_eq!(step, Move::Again, "{what} {phase:?}");
             let status = scene.status();
             assert_eq!(
                 Phase::of(&status),
@@ -332,7 +333,7 @@ fn no_approval_counts_while_the_guard_is_missing() {
     approve(&mut scene.request, BOB);
     scene.observed.guard.missing = vec!["rollback-approvals".to_owned()];
     let step = scene.settle();
-    assert!(matches!(step, Step::Wait { until: Some(until) } if until > scene.now));
+    assert!(matches!(step, Move::Wait { until: Some(until) } if until > scene.now));
     let status = scene.status();
     assert!(status.approvals.is_empty());
     assert_eq!(reason_of(&status, "Approved"), "GuardMissing");
@@ -345,12 +346,12 @@ fn no_approval_counts_while_the_guard_is_missing() {
     // Nor does one that was counted before it went away: it is void, and must be given again.
     let mut scene = Scene::default().approved();
     scene.observed.guard.missing = vec!["rollback-approvals".to_owned()];
-    assert_eq!(scene.pass(), Step::Again);
+    assert_eq!(scene.pass(), Move::Again);
     assert!(scene.status().approvals.is_empty());
     for _ in 0..5 {
-        assert!(matches!(scene.pass(), Step::Wait { .. }));
+        assert!(matches!(scene.pass(), Move::Wait { .. }));
     }
-    assert_eq!(scene.observed.ledger, Seen::Absent);
+    assert_eq!(scene.observed.targets[0].ledger, Seen::Absent);
 }
 
 #[test]
@@ -445,7 +446,7 @@ fn it_expires_on_the_second() {
         Scene::default().approved(),
     ] {
         scene.now = at(3599);
-        assert!(scene.clone().decide().status.outcome.is_none());
+        assert!(scene.clone().decided().outcome.is_none());
         scene.now = at(3600);
         scene.ends(Word::Expired, Reason::NotApprovedInTime);
     }

@@ -13,16 +13,21 @@
 
 mod world;
 
+use std::collections::BTreeSet;
+
 use rollback_api::status::Outcome;
 use rollback_api::{Reason, RollbackRequest, Word};
 use rollback_core::conditions::is_settled;
-use rollback_core::observed::{Access, Rejection, Seen};
-use rollback_core::step::{Phase, Step};
+use rollback_core::observed::{Access, Deployment, Rejection, Seen};
+use rollback_core::owner::Owner;
+use rollback_core::phase::Phase;
+use rollback_core::references::{Presence, Reference, ReferenceKind};
+use rollback_core::step::Step;
 use serde_json::{Value, json};
 use world::kstatus::{Kstatus, compute};
 use world::{
-    Scene, annotate, approve, at, condition_map, digest, policy, set_counts, set_progressing,
-    template,
+    Move, Scene, annotate, approve, at, claimed_by, condition_map, digest, policy, set_counts,
+    set_progressing, template,
 };
 
 /// Every end that a request can come to, by the words of its Ready condition and outcome.
@@ -46,7 +51,7 @@ fn ends() -> Vec<(&'static str, Scene)> {
     let mut done = Scene::default().rolled_out();
     done.settle();
     let mut scene = Scene::default();
-    scene.observed.ledger = done.observed.ledger;
+    scene.observed.targets[0].ledger = done.observed.targets[0].ledger.clone();
     add("Succeeded/AlreadyRolledBack", scene);
     let from =
         json!({"targets": [{"name": "api", "from": {"image": "gone:1"}, "to": {"previous": {}}}]});
@@ -65,7 +70,7 @@ fn ends() -> Vec<(&'static str, Scene)> {
     add("Expired/NotApprovedInTime", scene);
 
     let mut scene = Scene::default();
-    scene.observed.deployment = Seen::Absent;
+    scene.observed.targets[0].deployment = Seen::Absent;
     add("Refused/DeploymentNotFound", scene);
     for (name, pointer, key, value) in [
         (
@@ -84,15 +89,14 @@ fn ends() -> Vec<(&'static str, Scene)> {
     scene.edit(|d| d["metadata"]["annotations"]["deprecated.deployment.rollback.to"] = json!("1"));
     add("Refused/LegacyRollback", scene);
     let mut scene = Scene::default();
-    scene.observed.replica_sets.remove(0);
+    scene.observed.targets[0].replica_sets.remove(0);
     add("Refused/NoHistory", scene);
     add(
         "Refused/RevisionNotFound",
         Scene::new(&to(json!({"revision": 99}))),
     );
     let mut scene = Scene::new(&to(json!({"revision": 1})));
-    scene
-        .observed
+    scene.observed.targets[0]
         .replica_sets
         .extend(world::sets([world::replica_set("v0", "1")]));
     add("Refused/Ambiguous", scene);
@@ -108,8 +112,53 @@ fn ends() -> Vec<(&'static str, Scene)> {
     );
     add(
         "Refused/Unsupported",
+        Scene::new(&to(json!({"previous": {}, "revision": 1}))),
+    );
+    add(
+        "Refused/NoKnownGood",
         Scene::new(&to(json!({"lastKnownGood": {}}))),
     );
+    let backup = to(json!({"backup": "rollback-backup-1"}));
+    add("Refused/BackupNotFound", Scene::new(&backup));
+    let mut scene = Scene::new(&backup);
+    let mut other = world::deployment("v1");
+    other["metadata"]["uid"] = json!("d-2");
+    scene
+        .backups
+        .insert("rollback-backup-1".to_owned(), Deployment(other));
+    add("Refused/BackupMismatch", scene);
+    let mut scene = Scene::default();
+    let secret = Reference {
+        kind: ReferenceKind::Secret,
+        name: "db".to_owned(),
+        keys: BTreeSet::new(),
+        used_by: BTreeSet::from(["container api env DB_URL".to_owned()]),
+    };
+    scene.seen().references = vec![(secret, Presence::Missing)];
+    add("Refused/ReferenceMissing", scene);
+    let mut scene = Scene::default();
+    let olm = Owner::Olm {
+        name: "shop.v1".to_owned(),
+        namespace: None,
+    };
+    scene.seen().surroundings.owners = vec![(olm, Seen::Absent)];
+    add("Refused/SelfHealingOwner", scene);
+    let mut scene = Scene::default();
+    scene.edit(|d| d["metadata"]["annotations"]["x"] = json!("x".repeat(1_100_000)));
+    add("Refused/TooLarge", scene);
+    let names: Vec<String> = (0..201).map(|number| format!("web-{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    add(
+        "Refused/TooMany",
+        Scene::prefixed("web-", &names, &json!({})),
+    );
+    add(
+        "Refused/NothingFound",
+        Scene::prefixed("web-", &[], &json!({})),
+    );
+    let mut scene = Scene::many(&["api", "web"], &json!({}));
+    scene.of("web").deployment = Seen::Absent;
+    add("Refused/TargetsRefused", scene);
     let mut scene = Scene::default();
     scene.request.metadata.generation = Some(2);
     add("Refused/SpecChanged", scene);
@@ -120,25 +169,25 @@ fn ends() -> Vec<(&'static str, Scene)> {
     scene.observed.opted_in = Seen::Found(false);
     add("Refused/NamespaceNotOptedIn", scene);
     let mut scene = Scene::default().approved();
-    scene.observed.access = Seen::Found(Access::Denied {
+    scene.observed.targets[0].access = Seen::Found(Access::Denied {
         who: "ann".to_owned(),
         what: "patch".to_owned(),
     });
     add("Refused/Forbidden", scene);
     let mut scene = Scene::default().approved();
-    scene.observed.replica_sets.remove(0);
+    scene.observed.targets[0].replica_sets.remove(0);
     add("Refused/HistoryPruned", scene);
     let mut scene = Scene::default().approved();
-    scene.observed.replica_sets[0].0["spec"]["template"] = template("v0");
+    scene.observed.targets[0].replica_sets[0].0["spec"]["template"] = template("v0");
     add("Refused/DigestMismatch", scene);
     let mut scene = Scene::default().reverted();
-    scene.observed.deployment = Seen::Absent;
+    scene.observed.targets[0].deployment = Seen::Absent;
     add("Failed/TargetGone", scene);
     let mut scene = Scene::default().intended();
-    let Step::Revert(revert) = scene.decide().step else {
+    let Move::Write(Step::Revert(revert)) = scene.decide() else {
         panic!("it reverts");
     };
-    scene.observed.rejection = Some(Rejection {
+    scene.observed.targets[0].rejection = Some(Rejection {
         patch: revert.patch,
         code: 422,
         message: "no".to_owned(),
@@ -164,6 +213,34 @@ fn ends() -> Vec<(&'static str, Scene)> {
     let mut scene = Scene::default().with_policy(checks).rolled_out();
     scene.now = at(400);
     add("Failed/ChecksFailed", scene);
+    let mut scene =
+        Scene::many(&["api", "web"], &json!({"rollout": {"parallelism": 1}})).reverted();
+    scene.now = at(400);
+    add("Failed/TargetsFailed", scene);
+    let mut scene = Scene::default().intended();
+    scene.webhook =
+        Some(|d| d["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other:1"));
+    add("Failed/TemplateMutated", scene);
+    let mut scene = Scene::default().reverted();
+    scene.deploy(&template("v2"));
+    add("Failed/Reverted", scene);
+    let restore = json!({"rollout": {"onFailure": "Restore"}});
+    let mut scene = Scene::new(&restore).reverted();
+    scene.backups.clear();
+    scene.now = at(400);
+    add("Failed/RestoreFailed", scene);
+    let mut scene = Scene::new(&restore).reverted();
+    scene.now = at(400);
+    scene.settle();
+    scene.roll_out();
+    add("Restored/RestoredFromBackup", scene);
+    let mut scene = Scene::default().approved();
+    scene.deploy(&template("v0"));
+    scene.edit(|d| {
+        d["metadata"]["annotations"]["kubernetes.io/change-cause"] =
+            json!("rollback to revision 7 by RollbackRequest other (another uid)");
+    });
+    add("Superseded/RolledBackByAnother", scene);
     let mut scene = Scene::default();
     scene.request.metadata.deletion_timestamp =
         Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(3)));
@@ -180,7 +257,8 @@ fn every_end_is_reached_and_reads_right() {
         let status = scene.status();
         let map = condition_map(&status);
         let (word, reason) = name.split_once('/').unwrap();
-        let good = word == "Succeeded" || name == "Superseded/NotLive";
+        let good = word == "Succeeded"
+            || ["Superseded/NotLive", "Superseded/RolledBackByAnother"].contains(&name);
         let (truth, end) = if good {
             ("True", "Complete")
         } else {
@@ -212,16 +290,14 @@ fn every_end_is_reached_and_reads_right() {
         let wants_report = status.plan.is_some() && name != "Succeeded/DryRun";
         assert_eq!(status.incident.is_some(), wants_report, "{name}");
         assert_eq!(scene.request.metadata.finalizers, None, "{name}");
-        let claim = scene
-            .observed
-            .ledger
-            .found()
-            .and_then(|ledger| ledger.claim.clone());
-        assert_eq!(claim, None, "{name}");
+        for seen in &scene.observed.targets {
+            let claim = seen.ledger.found().and_then(|ledger| ledger.claim.clone());
+            assert_eq!(claim, None, "{name}");
+        }
         let written = status
             .targets
-            .first()
-            .is_some_and(|target| target.reverted_at.is_some());
+            .iter()
+            .any(|target| target.reverted_at.is_some());
         let message = status.outcome.unwrap().message;
         assert!(
             !(written && message.contains("Nothing was changed")),
@@ -233,7 +309,9 @@ fn every_end_is_reached_and_reads_right() {
 
 #[test]
 fn every_reason_is_an_end() {
-    let reached: Vec<String> = ends().iter().map(|(name, _)| (*name).to_owned()).collect();
+    // That a target was spared is never the end of a request: another target of it failed, or somebody withdrew it.
+    let mut reached = vec!["Cancelled/NotBegun".to_owned()];
+    reached.extend(ends().iter().map(|(name, _)| (*name).to_owned()));
     let described = include_str!("../../api/src/conditions.rs");
     let reasons = described.split("pub enum Reason").nth(1).unwrap();
     let reasons = reasons.split('}').next().unwrap();
@@ -276,7 +354,7 @@ fn fits(request: &RollbackRequest) {
 #[test]
 fn every_state_of_waiting_is_in_progress() {
     let mut planning = Scene::default();
-    planning.observed.deployment = Seen::Unknown;
+    planning.observed.targets[0].deployment = Seen::Unknown;
     let mut waiting = Scene::default();
     waiting.until(Phase::AwaitingApproval);
     let mut invalid = waiting.clone();
@@ -285,18 +363,14 @@ fn every_state_of_waiting_is_in_progress() {
     let mut unguarded = waiting.clone();
     unguarded.observed.guard.missing.push("x".to_owned());
     let mut rival = Scene::default().approved();
-    let Step::Claim { ledger, .. } = rival.decide().step else {
-        panic!("it claims");
-    };
-    let mut theirs = ledger;
-    theirs.claim.as_mut().unwrap().request_uid = "r-2".to_owned();
-    rival.observed.ledger = Seen::Found(theirs);
-    rival.observed.rival = Seen::Found(rollback_core::observed::Rival {
+    rival.observed.targets[0].ledger = Seen::Found(claimed_by("r", "r-2"));
+    rival.observed.targets[0].rival = Seen::Found(rollback_core::observed::Rival {
         name: "r".to_owned(),
         active: true,
+        committed: false,
     });
     let mut unasked = Scene::default().intended();
-    unasked.observed.access = Seen::Unknown;
+    unasked.observed.targets[0].access = Seen::Unknown;
     let verifying = Scene::default()
         .with_policy(json!({"verification": {"http": [{"name": "live", "port": 1, "path": "/"}]}}))
         .rolled_out();
@@ -312,7 +386,7 @@ fn every_state_of_waiting_is_in_progress() {
     ] {
         let step = scene.settle();
         assert!(
-            matches!(step, Step::Wait { until: Some(_) }),
+            matches!(step, Move::Wait { until: Some(_) }),
             "{word}: {step:?}"
         );
         assert_eq!(compute(&scene.request), Kstatus::InProgress, "{word}");
@@ -368,12 +442,17 @@ fn what_is_settled() {
         (Word::Succeeded, Reason::RolledBack, true),
         (Word::Succeeded, Reason::Unverified, true),
         (Word::Superseded, Reason::NotLive, true),
+        (Word::Superseded, Reason::RolledBackByAnother, true),
         (Word::Superseded, Reason::TemplateChanged, false),
         (Word::Denied, Reason::DeniedByApprover, false),
         (Word::Cancelled, Reason::CancelledByUser, false),
         (Word::Expired, Reason::NotApprovedInTime, false),
         (Word::Refused, Reason::Paused, false),
         (Word::Failed, Reason::ChecksFailed, false),
+        (Word::Failed, Reason::Reverted, false),
+        (Word::Failed, Reason::TargetsFailed, false),
+        (Word::Restored, Reason::TargetsFailed, false),
+        (Word::Restored, Reason::RestoredFromBackup, false),
     ] {
         assert_eq!(is_settled(&outcome(word, reason)), settled, "{word:?}");
     }
@@ -404,7 +483,7 @@ fn approved_is_true_false_or_absent() {
         ("True", "bob,cat")
     );
     // Ended without enough approvals, it says nothing; with them, it keeps saying so.
-    scene.observed.replica_sets.clear();
+    scene.observed.targets[0].replica_sets.clear();
     scene.settle();
     assert_eq!(condition_map(&scene.status())["Approved"].0, "True");
     let mut denied = Scene::default();
@@ -469,14 +548,14 @@ fn the_columns() {
         (summary.target, summary.to, summary.approved_by)
     };
     let mut scene = Scene::default();
-    scene.observed.deployment = Seen::Unknown;
+    scene.observed.targets[0].deployment = Seen::Unknown;
     scene.pass();
     assert_eq!(
         summary(&scene),
         ("deployment/api".to_owned(), "previous".to_owned(), None)
     );
     let mut scene = Scene::new(&json!({"targets": [{"name": "api", "to": {"revision": 1}}]}));
-    scene.observed.deployment = Seen::Unknown;
+    scene.observed.targets[0].deployment = Seen::Unknown;
     scene.pass();
     assert_eq!(summary(&scene).1, "revision 1");
     let scene = Scene::default().approved();
@@ -495,8 +574,8 @@ fn the_columns() {
         ("api@sha256:abc", "abc"),
     ] {
         let mut scene = Scene::default();
-        scene.observed.replica_sets[0].0["spec"]["template"]["spec"]["containers"][0]["image"] =
-            json!(image);
+        scene.observed.targets[0].replica_sets[0].0["spec"]["template"]["spec"]["containers"][0]
+            ["image"] = json!(image);
         scene.until(Phase::AwaitingApproval);
         assert_eq!(summary(&scene).1, format!("revision 1 ({tag})"));
     }

@@ -606,6 +606,8 @@ fn templates_have_a_size() {
 /// What is in quarantine goes after what says nothing, and what runs never goes.
 #[test]
 fn the_twenty_first_takes_the_place_of_what_is_missed_least() {
+    use Verdict::{Bad, Good, Unknown};
+
     let entry = |name: &str, verdict| Evidence {
         digest: name.to_owned(),
         verdict,
@@ -642,7 +644,6 @@ fn the_twenty_first_takes_the_place_of_what_is_missed_least() {
             .collect::<Vec<_>>()
             .join(", ")
     };
-    use Verdict::{Bad, Good, Unknown};
     assert_eq!(fill(&[(Bad, 10), (Good, 8), (Unknown, 2)]), "Unknown 18");
     // The last one ran until now.
     assert_eq!(fill(&[(Bad, 10), (Good, 9), (Unknown, 1)]), "Good 10");

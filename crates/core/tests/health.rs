@@ -17,14 +17,17 @@ use rollback_api::status::{Rules, VerificationStatus};
 use rollback_api::{Reason, Word};
 use rollback_core::health::{Verdict, begin, due, fold, verdict, wake};
 use rollback_core::observed::{Answer, Reading};
+use rollback_core::phase::Phase;
 use rollback_core::plan;
-use rollback_core::step::{Phase, Step};
 use serde_json::{Value, json};
-use world::{Scene, answer, at, policy, reading};
+use world::{Move, Scene, answer, at, policy, reading, request};
 
 /// Rules with the checks `live` (two rounds, every 5 s) and `ready` (three rounds, every 10 s), 60 s in all.
 fn rules() -> Rules {
-    plan::rules(Some(&policy(json!({"verification": checks()}))))
+    plan::rules(
+        &request(&json!({})),
+        Some(&policy(json!({"verification": checks()}))),
+    )
 }
 
 fn checks() -> Value {
@@ -306,7 +309,7 @@ fn checks_decide_the_end() {
     // Well.
     let mut well = scene();
     for _ in 0..20 {
-        well.observed.readings = ["live", "ready"]
+        well.observed.targets[0].readings = ["live", "ready"]
             .map(|name| {
                 round(
                     name,
@@ -318,7 +321,7 @@ fn checks_decide_the_end() {
         if well.phase() == Phase::Ended {
             break;
         }
-        assert!(matches!(well.pass(), Step::Wait { .. } | Step::Again));
+        assert!(matches!(well.pass(), Move::Wait { .. } | Move::Again));
         well.now += jiff::SignedDuration::from_secs(5);
     }
     let outcome = well.ends(Word::Succeeded, Reason::RolledBack);
@@ -341,7 +344,7 @@ fn checks_decide_the_end() {
     let step = ill.pass();
     assert_eq!(
         step,
-        Step::Wait {
+        Move::Wait {
             until: Some(at(10))
         }
     );

@@ -17,9 +17,8 @@ use std::collections::BTreeSet;
 
 use rollback_api::RollbackRequestStatus;
 use rollback_core::notice::{Notice, describe, notices};
-use rollback_core::step::Step;
 use serde_json::json;
-use world::{REQUEST, Scene, annotate, approve, planned_target};
+use world::{Move, REQUEST, Scene, annotate, approve, planned_target};
 
 fn names(status: &RollbackRequestStatus) -> Vec<String> {
     notices(status)
@@ -45,7 +44,7 @@ fn life(mut scene: Scene) -> Vec<RollbackRequestStatus> {
         let step = scene.pass();
         statuses.push(scene.status());
         scene.now += jiff::SignedDuration::from_millis(1500);
-        if step == Step::Done {
+        if step == Move::Done {
             return statuses;
         }
     }

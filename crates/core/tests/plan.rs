@@ -13,16 +13,16 @@
 
 mod world;
 
-use rollback_api::ledger::Rollback;
+use rollback_api::ledger::{Rollback, Verdict};
 use rollback_api::policy::Environment;
-use rollback_api::status::{Outcome, Plan};
+use rollback_api::status::{Outcome, Plan, Source};
 use rollback_api::{Reason, RevisionLedgerSpec, Word};
-use rollback_core::observed::{Observed, Seen};
+use rollback_core::observed::{Deployment, Observed, Seen, SeenTarget};
 use rollback_core::{ledger, plan};
 use serde_json::{Value, json};
 use world::{
-    DEPLOYMENT, Scene, at, deployment, digest, guard_policy, observed, policy, replica_set,
-    request, seen, sets, template,
+    DEPLOYMENT, Scene, at, deployment, digest, evidence, guard_policy, ledger_of, observed, policy,
+    quiet, replica_set, request, seen, sets, template, world_of,
 };
 
 fn make(fields: &Value, observed: &Observed) -> Result<Plan, Outcome> {
@@ -32,7 +32,7 @@ fn make(fields: &Value, observed: &Observed) -> Result<Plan, Outcome> {
 /// What becomes of a request with these fields.
 fn outcome(fields: &Value, observed: &Observed) -> String {
     match make(fields, observed) {
-        Ok(plan) => format!("plan to {}", plan.targets[0].to_revision),
+        Ok(plan) => format!("plan to {}", plan.targets[0].to_revision.unwrap()),
         Err(outcome) => {
             assert!(!outcome.message.is_empty());
             assert_eq!((outcome.at, &outcome.by), (at(5), &None));
@@ -45,10 +45,14 @@ fn outcome(fields: &Value, observed: &Observed) -> String {
 fn with_deployment(edit: impl FnOnce(&mut Value)) -> Observed {
     let mut object = deployment("v2");
     edit(&mut object);
-    Observed {
-        deployment: seen(object),
-        ..observed()
-    }
+    one(|seen| seen.deployment = Seen::Found(Deployment(object)))
+}
+
+/// The quiet world with something else about its Deployment.
+fn one(edit: impl FnOnce(&mut SeenTarget)) -> Observed {
+    let mut seen = quiet("api");
+    edit(&mut seen);
+    world_of([seen])
 }
 
 fn rolled_back(name: &str, fields: &Value, word: Word) -> Rollback {
@@ -60,18 +64,25 @@ fn rolled_back(name: &str, fields: &Value, word: Word) -> Rollback {
         to_digest: digest("v1"),
         at: at(-500),
         outcome: word,
+        verified: false,
     }
 }
 
 fn with_rollbacks(rollbacks: Vec<Rollback>) -> Observed {
-    Observed {
-        ledger: Seen::Found(RevisionLedgerSpec {
-            deployment_uid: DEPLOYMENT.to_owned(),
-            claim: None,
+    one(|seen| {
+        seen.ledger = Seen::Found(RevisionLedgerSpec {
             rollbacks,
-        }),
-        ..observed()
-    }
+            ..ledger_of([])
+        });
+    })
+}
+
+/// The quiet world whose ledger holds these versions for bad.
+fn with_bad<'a>(versions: impl IntoIterator<Item = &'a str>) -> Observed {
+    let bad = versions
+        .into_iter()
+        .map(|version| evidence(&template(version), Verdict::Bad));
+    one(|seen| seen.ledger = Seen::Found(ledger_of(bad)))
 }
 
 #[test]
@@ -85,9 +96,14 @@ fn the_plan_names_identities() {
     );
     assert_eq!(target.from_digest, digest("v2"));
     assert_eq!(target.to_digest, digest("v1"));
-    assert_eq!((target.from_revision, target.to_revision), (Some(2), 1));
-    assert_eq!(target.replica_set, "api-v1");
-    assert_eq!(target.replica_set_uid, "rs-v1");
+    assert_eq!(
+        (target.from_revision, target.to_revision),
+        (Some(2), Some(1))
+    );
+    assert_eq!(target.source, Source::ReplicaSet);
+    assert_eq!(target.source_name.as_deref(), Some("api-v1"));
+    assert_eq!(target.source_uid.as_deref(), Some("rs-v1"));
+    assert_eq!((target.wave, &target.stored_digest), (0, &None));
     assert_eq!(target.images.len(), 1);
     assert_eq!(plan.planned_at, at(5));
     assert_eq!(plan.guard, observed().guard.present);
@@ -98,14 +114,11 @@ fn the_plan_names_identities() {
 fn what_is_not_supported_is_refused() {
     let to = json!({"previous": {}});
     let cases = [
-        json!({"targets": []}),
-        json!({"targets": [{"name": "api", "to": to}, {"name": "web", "to": to}]}),
         json!({"targets": [{"kind": "StatefulSet", "name": "api", "to": to}]}),
         json!({"targets": [{"kind": "Rollout", "name": "api", "to": to}]}),
-        json!({"targets": [{"namePrefix": "ap", "to": to}]}),
-        json!({"targets": [{"selector": {"matchLabels": {"app": "api"}}, "to": to}]}),
-        json!({"targets": [{"name": "api", "to": {"lastKnownGood": {}}}]}),
+        json!({"targets": [{"kind": "StatefulSet", "namePrefix": "ap", "to": to}]}),
         json!({"targets": [{"name": "api", "to": {}}]}),
+        json!({"targets": [{"name": "api", "to": {"previous": {}, "revision": 1}}]}),
         json!({"targets": [{"name": "api", "from": {}, "to": to}]}),
     ];
     for fields in cases {
@@ -114,12 +127,14 @@ fn what_is_not_supported_is_refused() {
             "Refused/Unsupported",
             "{fields}"
         );
-        // It needs no Deployment to see that, and a reader without a name has none to offer.
+    }
+    // A kind that cannot be rolled back is seen without any Deployment: a reader need not look for one.
+    let fields = json!({"targets": [{"kind": "StatefulSet", "name": "api", "to": to}]});
+    for nothing in [world_of([]), one(|seen| seen.deployment = Seen::Absent)] {
+        assert_eq!(outcome(&fields, &nothing), "Refused/Unsupported");
         let mut scene = Scene::new(&fields);
-        if plan::target_name(&scene.request).is_none() {
-            scene.observed.deployment = Seen::Absent;
-            scene.ends(Word::Refused, Reason::Unsupported);
-        }
+        scene.observed = nothing;
+        scene.ends(Word::Refused, Reason::Unsupported);
     }
 }
 
@@ -150,10 +165,7 @@ fn a_namespace_that_has_not_opted_in_is_refused() {
 
 #[test]
 fn a_deployment_that_is_not_there_is_refused() {
-    let world = Observed {
-        deployment: Seen::Absent,
-        ..observed()
-    };
+    let world = one(|seen| seen.deployment = Seen::Absent);
     assert_eq!(outcome(&json!({}), &world), "Refused/DeploymentNotFound");
 }
 
@@ -176,31 +188,26 @@ fn case_36_38_64_a_deployment_that_must_not_be_touched_is_refused() {
 
 #[test]
 fn what_the_history_cannot_give_is_refused() {
-    let only = Observed {
-        replica_sets: sets([replica_set("v2", "1")]),
-        ..observed()
-    };
+    let only = one(|seen| seen.replica_sets = sets([replica_set("v2", "1")]));
     assert_eq!(outcome(&json!({}), &only), "Refused/NoHistory");
     let revision = |number: i64| json!({"targets": [{"name": "api", "to": {"revision": number}}]});
     assert_eq!(
         outcome(&revision(99), &observed()),
         "Refused/RevisionNotFound"
     );
-    let twice = Observed {
-        replica_sets: sets([
+    let twice = one(|seen| {
+        seen.replica_sets = sets([
             replica_set("v0", "1"),
             replica_set("v1", "1"),
             replica_set("v2", "2"),
-        ]),
-        ..observed()
-    };
+        ])
+    });
     assert_eq!(outcome(&revision(1), &twice), "Refused/Ambiguous");
     assert_eq!(outcome(&revision(2), &observed()), "Succeeded/NoOp");
     assert_eq!(outcome(&revision(1), &observed()), "plan to 1");
-    let restarted = Observed {
-        deployment: seen(world::deployment_of(&world::restarted("v2", "now"))),
-        ..observed()
-    };
+    let restarted = one(|target| {
+        target.deployment = seen(world::deployment_of(&world::restarted("v2", "now")))
+    });
     assert_eq!(outcome(&revision(2), &restarted), "Succeeded/Equivalent");
 }
 
@@ -265,7 +272,7 @@ fn another_name_another_content_or_another_deployment_is_another_request() {
     let other = json!({"urgency": "Critical"});
     let changed = with_rollbacks(vec![rolled_back("api-5xx", &other, Word::Failed)]);
     let mut elsewhere = with_rollbacks(vec![rolled_back("api-5xx", &fields, Word::Failed)]);
-    let Seen::Found(spec) = &mut elsewhere.ledger else {
+    let Seen::Found(spec) = &mut elsewhere.targets[0].ledger else {
         unreachable!()
     };
     spec.deployment_uid = "d-0".to_owned();
@@ -276,43 +283,24 @@ fn another_name_another_content_or_another_deployment_is_another_request() {
 
 #[test]
 fn case_05_what_the_ledger_knows_to_be_bad_is_skipped() {
-    let mut world = with_rollbacks(vec![Rollback {
-        from_digest: digest("v1"),
-        to_digest: digest("v0"),
-        ..rolled_back("other", &json!({}), Word::Succeeded)
-    }]);
-    world.replica_sets = sets([
+    let mut world = with_bad(["v1"]);
+    world.targets[0].replica_sets = sets([
         replica_set("v0", "1"),
         replica_set("v1", "2"),
         replica_set("v2", "3"),
     ]);
     let plan = make(&json!({}), &world).unwrap();
-    assert_eq!(plan.targets[0].to_revision, 1);
+    assert_eq!(plan.targets[0].to_revision, Some(1));
     assert_eq!(plan.targets[0].notes.len(), 1);
 }
 
 #[test]
-fn the_name_of_the_one_target() {
-    let to = json!({"previous": {}});
-    for (targets, expected) in [
-        (json!([{"name": "api", "to": to}]), Some("api")),
-        (json!([]), None),
-        (json!([{"namePrefix": "api", "to": to}]), None),
-        (
-            json!([{"name": "api", "to": to}, {"name": "web", "to": to}]),
-            None,
-        ),
-    ] {
-        let request = request(&json!({"targets": targets}));
-        assert_eq!(plan::target_name(&request), expected);
-    }
-    let world = Observed {
-        deployment: Seen::Absent,
-        ..observed()
-    };
+fn a_deployment_that_is_missing_is_named() {
+    let world = one(|seen| seen.deployment = Seen::Absent);
     let end = make(&json!({}), &world).unwrap_err();
     assert!(
-        end.message.contains("no Deployment api "),
+        end.message
+            .starts_with("spec.targets[0].name: there is no Deployment api "),
         "{}",
         end.message
     );
@@ -327,7 +315,7 @@ fn long(bad: usize, images: usize) -> Observed {
             .collect();
         template
     };
-    let mut rollbacks = Vec::new();
+    let mut known = Vec::new();
     let mut history = vec![
         world::replica_set_of("good", "1", &crowd("v1")),
         world::replica_set_of("v2", "99", &crowd("v2")),
@@ -335,17 +323,13 @@ fn long(bad: usize, images: usize) -> Observed {
     for number in 2..bad + 2 {
         let version = format!("b{number}");
         history.push(replica_set(&version, &number.to_string()));
-        rollbacks.push(Rollback {
-            from_digest: digest(&version),
-            to_digest: digest("other"),
-            ..rolled_back("other", &json!({}), Word::Succeeded)
-        });
+        known.push(evidence(&template(&version), Verdict::Bad));
     }
-    Observed {
-        deployment: seen(world::deployment_of(&crowd("v2"))),
-        replica_sets: sets(history),
-        ..with_rollbacks(rollbacks)
-    }
+    one(|target| {
+        target.deployment = seen(world::deployment_of(&crowd("v2")));
+        target.replica_sets = sets(history);
+        target.ledger = Seen::Found(ledger_of(known));
+    })
 }
 
 #[test]
@@ -390,16 +374,12 @@ fn a_plan_fits_its_schema_however_long_the_history() {
     for number in 2..40 {
         let version = format!("b{number}");
         history.push(replica_set(&version, &number.to_string()));
-        bad.push(Rollback {
-            from_digest: digest(&version),
-            to_digest: digest("other"),
-            ..rolled_back("other", &json!({}), Word::Succeeded)
-        });
+        bad.push(version);
     }
-    let mut world = with_rollbacks(bad);
-    world.replica_sets = sets(history);
+    let mut world = with_bad(bad.iter().map(String::as_str));
+    world.targets[0].replica_sets = sets(history);
     let plan = make(&json!({}), &world).unwrap();
-    assert_eq!(plan.targets[0].replica_set, "api-good");
+    assert_eq!(plan.targets[0].source_name.as_deref(), Some("api-good"));
     assert!(
         plan.targets[0].notes.len() <= 16,
         "{}",
@@ -413,14 +393,13 @@ fn a_plan_fits_its_schema_however_long_the_history() {
             .collect();
         template
     };
-    let world = Observed {
-        deployment: seen(world::deployment_of(&crowd("v2"))),
-        replica_sets: sets([
+    let world = one(|target| {
+        target.deployment = seen(world::deployment_of(&crowd("v2")));
+        target.replica_sets = sets([
             world::replica_set_of("v1", "1", &crowd("v1")),
             world::replica_set_of("v2", "2", &crowd("v2")),
-        ]),
-        ..observed()
-    };
+        ]);
+    });
     let plan = make(&json!({}), &world).unwrap();
     assert!(
         plan.targets[0].images.len() <= 50,
@@ -471,7 +450,7 @@ fn the_expiry_is_the_earlier_of_the_request_and_the_policy() {
 
 #[test]
 fn without_a_policy_the_rules_of_production_hold() {
-    let rules = plan::rules(None);
+    let rules = plan::rules(&request(&json!({})), None);
     assert_eq!(rules.environment, Environment::Production);
     assert_eq!(rules.confirm_phrase, "ROLLBACK PRODUCTION");
     assert_eq!(rules.approvals_required, 1);
@@ -479,7 +458,10 @@ fn without_a_policy_the_rules_of_production_hold() {
     assert_eq!(rules.rollout_timeout_seconds, 300);
     assert_eq!(rules.verification_timeout_seconds, 120);
     assert!(rules.http.is_empty());
-    assert_eq!(plan::rules(Some(&policy(json!({})))), rules);
+    assert_eq!(
+        plan::rules(&request(&json!({})), Some(&policy(json!({})))),
+        rules
+    );
 }
 
 #[test]
@@ -489,18 +471,24 @@ fn the_policy_makes_the_rules() {
         ("staging", false, "ROLLBACK"),
         ("development", false, "ROLLBACK"),
     ] {
-        let rules = plan::rules(Some(&policy(json!({"environment": name}))));
+        let rules = plan::rules(
+            &request(&json!({})),
+            Some(&policy(json!({"environment": name}))),
+        );
         assert_eq!(
             (rules.four_eyes, rules.confirm_phrase.as_str()),
             (eyes, phrase)
         );
     }
-    let rules = plan::rules(Some(&policy(json!({
-        "environment": "staging",
-        "approvals": {"required": 3, "confirmPhrase": "JA"},
-        "rollout": {"timeoutSeconds": 7},
-        "verification": {"timeoutSeconds": 8, "http": [{"name": "live", "port": 1, "path": "/"}]},
-    }))));
+    let rules = plan::rules(
+        &request(&json!({})),
+        Some(&policy(json!({
+            "environment": "staging",
+            "approvals": {"required": 3, "confirmPhrase": "JA"},
+            "rollout": {"timeoutSeconds": 7},
+            "verification": {"timeoutSeconds": 8, "http": [{"name": "live", "port": 1, "path": "/"}]},
+        }))),
+    );
     assert_eq!(rules.approvals_required, 3);
     assert_eq!(rules.confirm_phrase, "JA");
     assert_eq!(rules.rollout_timeout_seconds, 7);
@@ -567,32 +555,27 @@ fn what_changes_the_digest() {
     different.push(("request uid", uid(&observed())));
     different.push((
         "bad template",
-        digest_in(&Observed {
-            deployment: seen(deployment("v3")),
-            replica_sets: sets([replica_set("v1", "1")]),
-            ..observed()
-        }),
+        digest_in(&one(|target| {
+            target.deployment = seen(deployment("v3"));
+            target.replica_sets = sets([replica_set("v1", "1")]);
+        })),
     ));
     different.push((
         "old template",
-        digest_in(&Observed {
-            replica_sets: sets([world::replica_set_of("v1", "1", &template("v0"))]),
-            ..observed()
-        }),
+        digest_in(&one(|seen| {
+            seen.replica_sets = sets([world::replica_set_of("v1", "1", &template("v0"))])
+        })),
     ));
     let mut other_set = replica_set("v1", "1");
     other_set["metadata"]["uid"] = json!("rs-other");
     different.push((
         "ReplicaSet uid",
-        digest_in(&Observed {
-            replica_sets: sets([other_set]),
-            ..observed()
-        }),
+        digest_in(&one(|seen| seen.replica_sets = sets([other_set]))),
     ));
     let mut other_deployment = with_deployment(|d| d["metadata"]["uid"] = json!("d-2"));
     let mut set = replica_set("v1", "1");
     set["metadata"]["ownerReferences"][0]["uid"] = json!("d-2");
-    other_deployment.replica_sets = sets([set]);
+    other_deployment.targets[0].replica_sets = sets([set]);
     different.push(("Deployment uid", digest_in(&other_deployment)));
     for (index, (what, digest)) in different.iter().enumerate() {
         assert_ne!(*digest, base, "{what}");
@@ -643,17 +626,11 @@ fn what_does_not_change_the_digest() {
         ),
         (
             "the renumbering of a revision",
-            Observed {
-                replica_sets: sets([replica_set("v1", "7"), replica_set("v2", "6")]),
-                ..observed()
-            },
+            one(|seen| seen.replica_sets = sets([replica_set("v1", "7"), replica_set("v2", "6")])),
         ),
         (
             "the order of a list",
-            Observed {
-                replica_sets: sets([replica_set("v2", "2"), replica_set("v1", "1")]),
-                ..observed()
-            },
+            one(|seen| seen.replica_sets = sets([replica_set("v2", "2"), replica_set("v1", "1")])),
         ),
         (
             "the expiry",
@@ -676,8 +653,8 @@ fn a_plan_is_renewed_only_when_its_digest_changes() {
     let request = request(&json!({}));
     let plan = plan::make(&request, &observed(), at(5)).unwrap();
     let mut world = observed();
-    world.deployment = seen(deployment("v9"));
-    world.replica_sets = Vec::new();
+    world.targets[0].deployment = seen(deployment("v9"));
+    world.targets[0].replica_sets = Vec::new();
     assert_eq!(plan::renewed(&plan, &request, &world, at(60)), None);
     world.policy = Seen::Found(policy(
         json!({"approvals": {"required": 2, "expireAfterSeconds": 600}}),

@@ -17,11 +17,12 @@ use rollback_api::RollbackRequest;
 use rollback_api::status::{Outcome, Plan};
 use rollback_api::{Reason, RollbackRequestStatus, Word};
 use rollback_core::artifact::{Artifact, Kind, backup_name, incident_name};
+use rollback_core::phase::Phase;
 use rollback_core::report::incident;
-use rollback_core::step::{Phase, Step};
+use rollback_core::step::Step;
 use rollback_core::text::{code, markdown, plain, quote};
 use serde_json::{Value, json};
-use world::{Scene, annotate, approve, at, reading};
+use world::{Move, Scene, annotate, approve, at, reading};
 
 /// What a ConfigMap may hold, keys and values together.
 const CONFIG_MAP_LIMIT: usize = 1024 * 1024;
@@ -58,7 +59,7 @@ fn rich() -> Scene {
     scene.roll_out();
     scene.until(Phase::Verifying);
     scene.now = at(125);
-    scene.observed.readings = ["live", "ready"]
+    scene.observed.targets[0].readings = ["live", "ready"]
         .map(|check| {
             reading(
                 check,
@@ -121,6 +122,7 @@ fn a_failed_incident_as_a_page() {
     let target = &mut status.targets[0];
     target.rollout.as_mut().unwrap().completed_at = None;
     target.verification = None;
+    target.outcome = None;
     scene.request.status = Some(status);
     scene.edit(|d| world::set_counts(d, 4, 2, 1));
     scene.now = at(95 + 300);
@@ -185,8 +187,8 @@ fn the_backup_is_restorable() {
     let mut scene = Scene::default().approved();
     let backup = loop {
         match scene.commit() {
-            Step::BackUp(backup) => break backup,
-            step => scene.act(&step),
+            Move::Write(Step::BackUp(backup)) => break backup,
+            other => scene.take(&other),
         }
     };
     assert_eq!(backup.kind, Kind::Backup);
@@ -211,7 +213,7 @@ fn no_report_for_a_dry_run_without_a_plan_or_before_the_end() {
     dry.settle();
     assert_eq!(incident(&dry.request, &dry.status()), None);
     let mut planless = Scene::default();
-    planless.observed.replica_sets.clear();
+    planless.observed.targets[0].replica_sets.clear();
     planless.settle();
     assert_eq!(incident(&planless.request, &planless.status()), None);
     let mut early = Scene::default();

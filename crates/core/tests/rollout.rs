@@ -15,14 +15,16 @@ mod world;
 
 use rollback_api::Reason;
 use rollback_api::Word;
-use rollback_api::status::{Progressing, Revert, RolloutStatus, TargetStatus};
-use rollback_core::observed::{ReplicaSet, Seen};
-use rollback_core::rollout::{Counts, Rollout, judge, wake};
-use rollback_core::step::{Phase, Step};
+use rollback_api::status::{Progressing, Revert, RolloutStatus, Rules, TargetStatus};
+use rollback_core::observed::{ReplicaSet, Seen, SeenTarget};
+use rollback_core::phase::Phase;
+use rollback_core::plan;
+use rollback_core::rollout::{Counts, Rollout, cause, judge, wake};
+use rollback_core::step::Step;
 use serde_json::{Value, json};
 use world::{
-    Scene, at, deployment, planned_target, replica_set, seen, set_counts, set_progressing, sets,
-    template,
+    Move, Scene, at, deployment, planned_target, replica_set, seen, set_counts, set_progressing,
+    sets, template,
 };
 
 const BEFORE: &str = "2026-11-23T13:58:00Z";
@@ -34,6 +36,7 @@ fn progress(before: Option<(&str, &str)>) -> TargetStatus {
         name: "api".to_owned(),
         revert: Some(Revert {
             intended_at: at(-1),
+            generation: 3,
             progressing: before.map(|(reason, updated)| Progressing {
                 reason: reason.to_owned(),
                 last_update_time: updated.to_owned(),
@@ -45,6 +48,7 @@ fn progress(before: Option<(&str, &str)>) -> TargetStatus {
             desired: 3,
             updated: 0,
             available: 0,
+            cause: None,
             completed_at: None,
         }),
         ..TargetStatus::default()
@@ -68,13 +72,26 @@ fn judged_with(
     progress: &TargetStatus,
     seconds: i64,
 ) -> Rollout {
-    judge(
-        &seen(object),
-        owned,
-        &planned_target(),
-        progress,
-        at(seconds),
-    )
+    let seen = SeenTarget {
+        deployment: seen(object),
+        replica_sets: owned.to_vec(),
+        ..SeenTarget::default()
+    };
+    judged_by(&seen, progress, seconds)
+}
+
+/// As the engine does: what keeps the pods from coming up is looked at first, and then how far the rollout is.
+fn judged_by(seen: &SeenTarget, progress: &TargetStatus, seconds: i64) -> Rollout {
+    let (target, now) = (planned_target(), at(seconds));
+    let mut progress = progress.clone();
+    if let Some(cause) = cause(seen, &target, &progress, now) {
+        progress.rollout.as_mut().unwrap().cause = cause;
+    }
+    judge(seen, &target, &progress, &rules(json!({})), now)
+}
+
+fn rules(policy: Value) -> Rules {
+    plan::rules(&world::request(&json!({})), Some(&world::policy(policy)))
 }
 
 fn judged(object: Value, seconds: i64) -> Rollout {
@@ -150,7 +167,7 @@ fn case_46_a_failure_between_the_intent_and_the_revert_is_not_ours() {
         );
     });
     scene.now = at(120);
-    assert!(matches!(scene.pass(), Step::Revert(_)));
+    assert!(matches!(scene.pass(), Move::Write(Step::Revert(_))));
     // The Deployment controller is quick: it has seen the write before we look again.
     scene.edit(|d| {
         d["status"]["observedGeneration"] = d["metadata"]["generation"].clone();
@@ -360,22 +377,15 @@ fn case_53_another_deployment_with_the_name_is_not_it() {
     assert_eq!(word(&judged(again.clone(), 10)), "gone");
     let deleting = restored(|d| d["metadata"]["deletionTimestamp"] = json!(AFTER));
     assert_eq!(word(&judged(deleting.clone(), 10)), "gone");
-    let absent = judge(
-        &Seen::Absent,
-        &[],
-        &planned_target(),
-        &progress(None),
-        at(10),
-    );
-    assert_eq!(word(&absent), "gone");
-    let unknown = judge(
-        &Seen::Unknown,
-        &[],
-        &planned_target(),
-        &progress(None),
-        at(9999),
-    );
-    assert_eq!(word(&unknown), "unknown");
+    for (deployment, seconds, expected) in
+        [(Seen::Absent, 10, "gone"), (Seen::Unknown, 9999, "unknown")]
+    {
+        let seen = SeenTarget {
+            deployment,
+            ..SeenTarget::default()
+        };
+        assert_eq!(word(&judged_by(&seen, &progress(None), seconds)), expected);
+    }
     for (verdict, how) in [
         (again, "was deleted and made again"),
         (deleting, "is being deleted"),
@@ -456,7 +466,7 @@ fn hostile_words_of_a_status_are_cleaned() {
 fn it_looks_again_when_the_time_is_over_and_when_a_failure_begins_to_count() {
     let object =
         |seconds: Value| seen(restored(|d| d["spec"]["progressDeadlineSeconds"] = seconds));
-    let progress = progress(None);
+    let (progress, rules) = (progress(None), rules(json!({})));
     for (seconds, now, expected) in [
         (json!(60), 10, 60),
         (json!(60), 59, 60),
@@ -465,11 +475,17 @@ fn it_looks_again_when_the_time_is_over_and_when_a_failure_begins_to_count() {
         (json!(2_147_483_647), 10, 300),
         (Value::Null, 10, 300),
     ] {
-        let until = wake(&object(seconds.clone()), &progress, at(now));
+        let until = wake(&object(seconds.clone()), &progress, &rules, at(now));
         assert_eq!(until, Some(at(expected)), "{seconds} {now}");
     }
-    assert_eq!(wake(&Seen::Unknown, &progress, at(10)), Some(at(300)));
-    assert_eq!(wake(&Seen::Absent, &TargetStatus::default(), at(10)), None);
+    assert_eq!(
+        wake(&Seen::Unknown, &progress, &rules, at(10)),
+        Some(at(300))
+    );
+    assert_eq!(
+        wake(&Seen::Absent, &TargetStatus::default(), &rules, at(10)),
+        None
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use testkit::shop::Behaviour;
 use testkit::{Scene, User, shop};
 
-use crate::plugins::{Plugin, is_altered, try_out};
+use crate::plugins::{ADDED, Plugin, is_altered, try_out};
 use crate::stage::{
     APP, REQUEST, deploy_all, deploy_unready, ends, ensure_nothing_written, ensure_reverts,
     goes_on, image_of, kill, kinds, plan_of, previous, progress, refused, risk, says_all, scene,
@@ -217,6 +217,29 @@ async fn a_policy_that_turns_the_template_back_is_refused() -> Result<()> {
         "turns the old template",
         "would do nothing",
         "mutatingadmissionpolicies",
+    ];
+    refused(&scene, REQUEST, Reason::PatchRejected, &says).await?;
+    ensure_nothing_written(&scene)?;
+    plugin.remove().await
+}
+
+/// The guard lets the controller change the template and nothing else, whoever changed it on the way.
+/// Said in the plan, and not when production waits for the write.
+#[tokio::test]
+async fn a_policy_that_alters_more_than_the_template_is_refused() -> Result<()> {
+    let scene = scene("altered-beside").await?;
+    deploy_all(&scene, &["v1", "v2"]).await?;
+    let plugin = Plugin::annotate(&scene).await?;
+    let annotated = |stored: &Value| stored["metadata"]["annotations"].get(ADDED).is_some();
+    try_out(&scene, &image_of("v1"), |answer| {
+        answer.as_ref().is_ok_and(annotated)
+    })
+    .await?;
+    scene.ask(REQUEST, APP, previous()).await?;
+    let says = [
+        "rollback-guard-deployment",
+        ADDED,
+        "exempt the ServiceAccount",
     ];
     refused(&scene, REQUEST, Reason::PatchRejected, &says).await?;
     ensure_nothing_written(&scene)?;

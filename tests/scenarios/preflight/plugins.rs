@@ -39,6 +39,13 @@ impl Plugin {
         Self::mutate(scene, &change).await
     }
 
+    /// Annotates the Deployment itself in every update.
+    pub async fn annotate(scene: &Scene) -> Result<Self> {
+        let change =
+            format!("Object{{metadata: Object.metadata{{annotations: {{'{ADDED}': 'on'}}}}}}");
+        Self::mutate(scene, &change).await
+    }
+
     /// Gives the container this image in every update.
     pub async fn pin_image(scene: &Scene, image: &str) -> Result<Self> {
         let change = format!(

@@ -14,7 +14,7 @@ use testkit::{Scene, User, eventually};
 use tokio::sync::Notify;
 
 use crate::stage::{
-    APP, deploy_all, ends, ensure_reverts, is_backup, is_revert, progress, says_all,
+    APP, deploy_all, ends, ensure_reverts, image_of, is_backup, is_revert, progress, says_all,
     scene_behind_proxy,
 };
 
@@ -102,6 +102,16 @@ pub async fn loses(scene: &Scene, name: &str, winner: &str) -> Result<()> {
     Ok(())
 }
 
+/// Waits for the write alone: the controller gives up a request that is held for long.
+async fn writes(scene: &Scene, tag: &str) -> Result<()> {
+    let image = image_of(tag.trim_start_matches(':'));
+    let has = |deployment: &Value| {
+        let live = deployment.pointer("/spec/template/spec/containers/0/image");
+        live == Some(&json!(image))
+    };
+    scene.wait_for_deployment(APP, has).await.map(|_| ())
+}
+
 async fn wins(scene: &Scene, name: &str, tag: &str) -> Result<()> {
     ends(scene, name, Word::Succeeded, Reason::Unverified).await?;
     ensure!(
@@ -153,8 +163,9 @@ async fn a_more_urgent_one_takes_over_before_the_backup() -> Result<()> {
     held.caught(&proxy, 1).await?;
     assert_eq!(holder(&scene).await?.as_deref(), Some(FIRST));
     scene.approve(SECOND, User::Approver).await?;
-    wins(&scene, SECOND, ":v2").await?;
+    writes(&scene, ":v2").await?;
     held.release();
+    wins(&scene, SECOND, ":v2").await?;
     loses(&scene, FIRST, SECOND).await?;
     ensure_reverts(&scene, 1)
 }
@@ -182,8 +193,9 @@ async fn a_more_urgent_one_takes_over_at_the_last_moment() -> Result<()> {
     scene.approve(FIRST, User::Approver).await?;
     held.caught(&proxy, 1).await?;
     scene.approve(SECOND, User::Approver).await?;
-    wins(&scene, SECOND, ":v2").await?;
+    writes(&scene, ":v2").await?;
     held.release();
+    wins(&scene, SECOND, ":v2").await?;
     loses(&scene, FIRST, SECOND).await?;
     ensure!(scene.image(APP).await?.ends_with(":v2"));
     ensure_reverts(&scene, 1)

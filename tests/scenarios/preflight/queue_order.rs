@@ -8,7 +8,7 @@ use testkit::proxy::Point;
 use testkit::scene::CONTROLLER;
 use testkit::{Scene, User};
 
-use crate::queue::{FIRST, Held, SECOND, two_requests, waits_for};
+use crate::queue::{FIRST, Held, SECOND, holder, two_requests, waits_for};
 use crate::stage::{APP, asked_for, deploy_all, ends, ensure_reverts, is_backup, says_all, scene};
 
 /// When the ledger was first written with this holder in it, or with nobody.
@@ -53,6 +53,30 @@ async fn the_next_one_goes_on_at_once_when_the_holder_withdraws() -> Result<()> 
         ensure!(took < SignedDuration::from_secs(10), "it took {took}");
     }
     Ok(())
+}
+
+/// The more urgent one has taken over and is withdrawn before it has written: the other one, which was
+/// first, gets its turn again.
+#[tokio::test]
+async fn who_was_overtaken_goes_on_when_the_other_withdraws() -> Result<()> {
+    let (scene, proxy) = two_requests("overtaken", "Security", json!({"revision": 2})).await?;
+    let first = Held::arm(&proxy, Point::Aside, is_backup);
+    scene.approve(FIRST, User::Approver).await?;
+    first.caught(&proxy, 1).await?;
+    let second = Held::arm(&proxy, Point::BeforeForward, is_backup);
+    scene.approve(SECOND, User::Approver).await?;
+    second.caught(&proxy, 2).await?;
+    assert_eq!(holder(&scene).await?.as_deref(), Some(SECOND));
+    first.release();
+    waits_for(&scene, FIRST, SECOND).await?;
+    let cancelled = json!({CANCELLED_BY: User::Requester.as_str()});
+    scene.annotate(SECOND, User::Requester, cancelled).await?;
+    second.release();
+    ends(&scene, SECOND, Word::Cancelled, Reason::CancelledByUser).await?;
+    ends(&scene, FIRST, Word::Succeeded, Reason::Unverified).await?;
+    ensure!(scene.image(APP).await?.ends_with(":v1"));
+    assert_eq!(holder(&scene).await?, None);
+    ensure_reverts(&scene, 1)
 }
 
 /// Five people press the button at the same time.

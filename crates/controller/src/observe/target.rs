@@ -225,8 +225,18 @@ impl Scope<'_> {
             .filter(|_| !runs(&deployment, |digest| digest == target.from_digest))
             .map_or("", |backup| &backup.config_map);
         let kept = self.backup(backup).await?;
+        // Only the ReplicaSets remember a way back that somebody undid.
+        let intended = progress
+            .restore
+            .as_ref()
+            .is_some_and(|restore| restore.intent.is_some());
+        let replica_sets = match deployment.found().filter(|_| intended) {
+            Some(deployment) => self.history(deployment).await?,
+            None => Vec::new(),
+        };
         Ok(SeenTarget {
             deployment,
+            replica_sets,
             kept,
             rejection: self.rejection(&target.name),
             ..SeenTarget::default()

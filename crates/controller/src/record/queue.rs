@@ -61,11 +61,11 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     }
 
     /// Something happened. It is looked at after `delay`, or when it would have been anyway.
-    pub fn notice(&mut self, key: K, notice: Notice, delay: Duration) {
+    pub fn notice(&mut self, key: &K, notice: Notice, delay: Duration) {
         let waiting = self.waiting.entry(key.clone()).or_default();
         waiting.notice = Some(waiting.notice.map_or(notice, |known| known.and(notice)));
         if !waiting.held {
-            self.schedule(&key, delay);
+            self.schedule(key, delay);
         }
     }
 
@@ -207,19 +207,19 @@ mod tests {
     #[tokio::test]
     async fn what_is_noticed_twice_is_done_once() {
         let mut queue = Queue::new();
-        queue.notice("api", notice(1), SOON);
+        queue.notice(&"api", notice(1), SOON);
         let dipped = Notice {
             dipped: true,
             ..notice(2)
         };
-        queue.notice("api", dipped, LATE);
+        queue.notice(&"api", dipped, LATE);
         let both = Notice {
             dipped: true,
             ..notice(1)
         };
         assert_eq!(next(&mut queue).await, Some(("api", Some(both))));
         // Noticed while it is being done: again afterwards, and not before.
-        queue.notice("api", notice(3), SOON);
+        queue.notice(&"api", notice(3), SOON);
         assert_eq!(next(&mut queue).await, None);
         queue.end(&"api", End::Done(Some(LATE)), SOON);
         assert_eq!(next(&mut queue).await, Some(("api", Some(notice(3)))));
@@ -230,13 +230,13 @@ mod tests {
     #[tokio::test]
     async fn a_time_comes_without_any_notice() {
         let mut queue = Queue::new();
-        queue.notice("api", notice(1), SOON);
+        queue.notice(&"api", notice(1), SOON);
         next(&mut queue).await;
         queue.end(&"api", End::Done(Some(SOON)), SOON);
         assert_eq!(next(&mut queue).await, Some(("api", None)));
         queue.end(&"api", End::Done(Some(LATE)), SOON);
         // Unless something happens before.
-        queue.notice("api", notice(2), SOON);
+        queue.notice(&"api", notice(2), SOON);
         assert_eq!(next(&mut queue).await, Some(("api", Some(notice(2)))));
         queue.forget(&"api");
         queue.end(&"api", End::Done(None), SOON);
@@ -246,10 +246,10 @@ mod tests {
     #[tokio::test]
     async fn what_is_held_remembers_and_waits_to_be_let_go() {
         let mut queue = Queue::new();
-        queue.notice("api", notice(1), SOON);
+        queue.notice(&"api", notice(1), SOON);
         next(&mut queue).await;
         queue.end(&"api", End::Held(notice(1), LATE), SOON);
-        queue.notice("api", notice(2), SOON);
+        queue.notice(&"api", notice(2), SOON);
         assert_eq!(next(&mut queue).await, None);
         queue.let_go(&"api", SOON);
         queue.let_go(&"other", SOON);

@@ -1,7 +1,7 @@
 //! What has to hold from the plan to the moment of the revert.
 
 use jiff::Timestamp;
-use rollback_api::status::{Outcome, Plan, PlannedTarget, Source, TargetStatus};
+use rollback_api::status::{Outcome, Plan, PlannedTarget, Revert as Intent, Source, TargetStatus};
 use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, RollbackRequestStatus, Word};
 
 use super::recovery::reverted;
@@ -30,7 +30,7 @@ enum Before<'a> {
     Over(Outcome),
 }
 
-fn before_revert<'a>(scope: Scope<'a>, intended: Option<i64>) -> Before<'a> {
+fn before_revert<'a>(scope: Scope<'a>, intent: Option<&Intent>) -> Before<'a> {
     let Scope {
         request,
         target,
@@ -38,7 +38,7 @@ fn before_revert<'a>(scope: Scope<'a>, intended: Option<i64>) -> Before<'a> {
         now,
         ..
     } = scope;
-    let effect = if intended.is_some() {
+    let effect = if intent.is_some() {
         "The old template may have been written just before that."
     } else {
         "Nothing was changed."
@@ -63,7 +63,7 @@ fn before_revert<'a>(scope: Scope<'a>, intended: Option<i64>) -> Before<'a> {
         return Before::Reverted(deployment);
     }
     let ours = deployment.was_reverted_by(uid(request));
-    if ours && intended.is_some_and(|generation| deployment.generation() == generation + 1) {
+    if ours && intent.is_some_and(|intent| deployment.generation() == intent.generation + 1) {
         return Before::Over(mutated(target, now));
     }
     let witness = seen
@@ -72,10 +72,12 @@ fn before_revert<'a>(scope: Scope<'a>, intended: Option<i64>) -> Before<'a> {
         .any(|set| set.controller_uid() == Some(&target.uid) && set.was_restored_by(uid(request)));
     if ours || witness {
         Before::WrittenAndChanged(deployment)
-    } else if digest == target.from_digest {
-        Before::AsPlanned
+    } else if digest != target.from_digest {
+        Before::Over(overtaken(scope, &digest, intent.is_some(), effect))
+    } else if is_in_doubt(deployment, intent, seen) {
+        Before::Over(in_doubt(scope))
     } else {
-        Before::Over(overtaken(scope, &digest, intended.is_some(), effect))
+        Before::AsPlanned
     }
 }
 
@@ -90,6 +92,19 @@ fn mutated(target: &PlannedTarget, now: Timestamp) -> Outcome {
             target.name
         ),
         now,
+    )
+}
+
+/// Nobody can tell whether our write was made, so it is not made again.
+fn in_doubt(scope: Scope) -> Outcome {
+    end(
+        Word::Superseded,
+        Reason::TemplateChanged,
+        format!(
+            "Deployment {} was changed several times while the controller was away with its write under way, and nobody can tell whether the old template was written and taken back. It is not written again without being asked: look at kubectl rollout history, and create a new request.",
+            scope.target.name
+        ),
+        scope.now,
     )
 }
 
@@ -160,9 +175,9 @@ pub(super) fn begin(
             seen: observed.target(index),
             now,
         };
-        let intended = progress.revert.as_ref().map(|revert| revert.generation);
+        let before = before_revert(scope, progress.revert.as_ref());
         let progress = &mut status.targets[index];
-        match before_revert(scope, intended) {
+        match before {
             Before::Unknown if needed.contains(&index) => {
                 turns.push(Turn::recheck(now, "Reading the Deployment."));
             }
@@ -382,20 +397,20 @@ fn new_image(scope: Scope, deployment: &Deployment) -> Option<Template> {
 /// undone, and it must not be made again without asking.
 pub(super) fn is_in_doubt(
     deployment: &Deployment,
-    progress: &TargetStatus,
+    intent: Option<&Intent>,
     seen: &SeenTarget,
 ) -> bool {
-    let Some(revert) = progress.revert.as_ref() else {
+    let Some(intent) = intent else {
         return false;
     };
     let refused = seen.rejection.as_ref().is_some_and(|rejection| {
         let tested = |test: &serde_json::Value| {
-            test["path"] == "/metadata/generation" && test["value"] == revert.generation
+            test["path"] == "/metadata/generation" && test["value"] == intent.generation
         };
         rejection
             .patch
             .as_array()
             .is_some_and(|patch| patch.iter().any(tested))
     });
-    deployment.generation() >= revert.generation + 2 && !refused
+    deployment.generation() >= intent.generation + 2 && !refused
 }

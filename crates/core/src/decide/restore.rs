@@ -3,10 +3,11 @@
 use rollback_api::status::{Outcome, Restore, Revert as Intent, TargetStatus};
 use rollback_api::{CHANGE_CAUSE, Reason, Word};
 
+use super::preconditions::is_in_doubt;
 use super::{Scope, Turn};
 use crate::observed::{Deployment, Seen};
 use crate::plan::end;
-use crate::step::{Revert, Step, restore_cause, template_patch};
+use crate::step::{Revert, Step, is_restore_cause, restore_cause, template_patch};
 use crate::text::plain;
 
 /// One pass of the way back: intent, patch, seen.
@@ -36,25 +37,8 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
     if digest == target.from_digest {
         return back(scope, deployment, progress);
     }
-    if is_altered(scope, deployment, progress) {
-        let message = format!(
-            "The template that Deployment {} had before was written back, but an admission plugin or webhook altered it on its way. What runs now is neither version: look at it, and at kubectl get mutatingwebhookconfigurations.",
-            target.name
-        );
-        return over(
-            progress,
-            end(Word::Failed, Reason::RestoreFailed, message, now),
-        );
-    }
-    if !target.is_restored_by(&digest) && !is_mutated(scope, deployment, progress) {
-        let message = format!(
-            "Somebody deployed another version of {} meanwhile. Their change stands, and the template before the rollback is not brought back.",
-            target.name
-        );
-        return over(
-            progress,
-            end(Word::Superseded, Reason::TemplateChanged, message, now),
-        );
+    if let Some(outcome) = not_ours_any_more(scope, deployment, progress, &digest) {
+        return over(progress, outcome);
     }
     let backup = progress
         .backup
@@ -114,27 +98,64 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
     )
 }
 
-/// Whether what runs is what became of our revert on its way: exactly one write lies between, and it was ours. The
-/// change-cause alone says nothing, because whoever sets another image later leaves it as it is.
-fn is_mutated(scope: Scope, deployment: &Deployment, progress: &TargetStatus) -> bool {
-    deployment.was_reverted_by(scope.uid()) && is_next(deployment, progress.revert.as_ref())
-}
-
-/// The same of the write that was to bring the template back. Written again, it would be altered again.
-fn is_altered(scope: Scope, deployment: &Deployment, progress: &TargetStatus) -> bool {
-    let backup = progress
-        .backup
+/// Why nothing is brought back any more: what runs is not what we wrote, or the way back was already gone.
+fn not_ours_any_more(
+    scope: Scope,
+    deployment: &Deployment,
+    progress: &TargetStatus,
+    digest: &str,
+) -> Option<Outcome> {
+    let Scope { target, now, .. } = scope;
+    let is_right_after = |intent: Option<&Intent>| {
+        intent.is_some_and(|intent| deployment.generation() == intent.generation + 1)
+    };
+    let is_written_back = is_ours(scope, deployment.annotation(CHANGE_CAUSE));
+    let intent = progress
+        .restore
         .as_ref()
-        .map_or("", |backup| &backup.config_map);
-    let cause = restore_cause(scope.request, backup);
-    let restore = progress.restore.as_ref();
-    deployment.annotation(CHANGE_CAUSE) == Some(cause.as_str())
-        && is_next(deployment, restore.and_then(|it| it.intent.as_ref()))
+        .and_then(|restore| restore.intent.as_ref());
+    if !target.is_restored_by(digest) && is_written_back && is_right_after(intent) {
+        let message = format!(
+            "The template that Deployment {} had before was written back, but an admission plugin or webhook altered it on its way: look at what runs, and at kubectl get mutatingwebhookconfigurations.",
+            target.name
+        );
+        return Some(end(Word::Failed, Reason::RestoreFailed, message, now));
+    }
+    let mutated = progress
+        .outcome
+        .as_ref()
+        .is_some_and(|outcome| outcome.reason == Reason::TemplateMutated);
+    let as_left =
+        target.is_restored_by(digest) || (mutated && is_right_after(progress.revert.as_ref()));
+    let undone = intent.is_some() && (is_written_back || was_brought_back(scope));
+    if !as_left || undone {
+        let message = format!(
+            "Somebody deployed another version of {} meanwhile. Their change stands, and the template before the rollback is not brought back.",
+            target.name
+        );
+        return Some(end(Word::Superseded, Reason::TemplateChanged, message, now));
+    }
+    is_in_doubt(deployment, intent, scope.seen).then(|| {
+        let message = format!(
+            "Deployment {} was changed several times while the controller was away with the way back under way, and nobody can tell whether the template before the rollback was written and replaced again. It is not written once more: look at kubectl rollout history.",
+            target.name
+        );
+        end(Word::Superseded, Reason::TemplateChanged, message, now)
+    })
 }
 
-/// Whether one write has been made since the intent.
-fn is_next(deployment: &Deployment, intent: Option<&Intent>) -> bool {
-    intent.is_some_and(|intent| deployment.generation() == intent.generation + 1)
+/// Whether a change-cause is the one of our way back.
+fn is_ours(scope: Scope, cause: Option<&str>) -> bool {
+    cause.is_some_and(|cause| is_restore_cause(cause) && cause.contains(scope.uid()))
+}
+
+/// Whether our write of the template before is in the past of the Deployment: its controller has copied the
+/// change-cause to the `ReplicaSet`.
+fn was_brought_back(scope: Scope) -> bool {
+    scope.seen.replica_sets.iter().any(|set| {
+        set.controller_uid() == Some(&scope.target.uid)
+            && is_ours(scope, set.annotation(CHANGE_CAUSE))
+    })
 }
 
 /// The template is back. That it comes up is not waited for: it is the one that was bad.

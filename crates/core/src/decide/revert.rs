@@ -3,7 +3,7 @@
 use rollback_api::status::{Artifact as ArtifactStatus, Outcome, Revert as Intent, TargetStatus};
 use rollback_api::{Reason, Word};
 
-use super::preconditions::{is_in_doubt, planned_template, ready_to_write};
+use super::preconditions::{planned_template, ready_to_write};
 use super::{Scope, Turn};
 use crate::ledger::{Holder, takes_over};
 use crate::observed::{Rejection, Rival, Seen};
@@ -51,9 +51,6 @@ pub(super) fn writing(scope: Scope, progress: &mut TargetStatus) -> Turn {
         }
         (None, Seen::Unknown) => return Turn::recheck(now, "Reading the backup."),
     };
-    if is_in_doubt(deployment, progress, seen) {
-        return Turn::end(progress, in_doubt(scope));
-    }
     let cause = cause(request, target.to_revision, target.source_name.as_deref());
     let revert = Revert {
         deployment: target.name.clone(),
@@ -117,19 +114,6 @@ fn hold_claim(scope: Scope) -> Result<(), Turn> {
             Err(Turn::wait(Some(crate::time::after(now, 60)), message))
         }
     }
-}
-
-/// Nobody can tell whether our write was made, so it is not made again.
-fn in_doubt(scope: Scope) -> Outcome {
-    end(
-        Word::Superseded,
-        Reason::TemplateChanged,
-        format!(
-            "Deployment {} was changed several times while the controller was away with its write under way, and nobody can tell whether the old template was written and taken back. It is not written again without being asked: look at kubectl rollout history, and create a new request.",
-            scope.target.name
-        ),
-        scope.now,
-    )
 }
 
 /// A refusal is final when the same patch, with the same preconditions, would be sent again.

@@ -15,7 +15,7 @@ use super::revert::writing;
 use super::{Scope, Turn, finish, mailbox};
 use crate::approval;
 use crate::conditions::{self, Stand};
-use crate::observed::Observed;
+use crate::observed::{Observed, Seen};
 use crate::phase::{TargetPhase, due, result};
 use crate::plan::end;
 use crate::step::Next;
@@ -114,8 +114,9 @@ fn go_on(
     if !open(status, |phase| !phase.is_written()) {
         return Ok(turns);
     }
-    let approved = approval::suffices(plan, &status.approvals);
-    if !approved && turns.iter().any(|turn| turn.next != Next::Again) {
+    let parallelism = request.rollout().parallelism;
+    let is_unread = |index: &usize| observed.target(*index).deployment == Seen::Unknown;
+    if due(plan, status, parallelism).iter().all(is_unread) {
         return Ok(turns);
     }
     revalidate(request, observed, status, now)?;
@@ -126,8 +127,9 @@ fn go_on(
         return Err(mailbox::read(request, observed, plan, status, now));
     }
     super::preconditions::guarded(observed, status)?;
-    for index in due(plan, status, request.rollout().parallelism) {
-        let Some(target) = plan.targets.get(index) else {
+    for index in due(plan, status, parallelism) {
+        // One that cannot be read delays nobody but itself.
+        let Some(target) = plan.targets.get(index).filter(|_| !is_unread(&index)) else {
             continue;
         };
         match TargetPhase::of(status, &status.targets[index]) {
@@ -193,6 +195,15 @@ fn stop_after_failure(
     status.stopped = Some(end(word, Reason::TargetsFailed, message, now));
 }
 
+/// An end before anything was begun, when something was: its words must not say that nothing was changed.
+pub(super) fn in_the_middle(outcome: Outcome) -> Outcome {
+    let untrue = [" Nothing was changed.", " before anything was done"];
+    let message = untrue
+        .iter()
+        .fold(outcome.message, |message, words| message.replace(words, ""));
+    Outcome { message, ..outcome }
+}
+
 /// Those that have not begun when the others are stopped.
 fn spare(status: &mut RollbackRequestStatus, now: Timestamp) {
     let Some(why) = status.stopped.clone() else {
@@ -256,14 +267,7 @@ fn summary(plan: &Plan, status: &RollbackRequestStatus, now: Timestamp) -> Outco
     {
         let mut outcome = end(stopped.word, stopped.reason, "", now);
         outcome.by.clone_from(&stopped.by);
-        // Its own words say that nothing was changed, and something was.
-        let what = plain(
-            stopped
-                .message
-                .trim_end_matches("Nothing was changed.")
-                .trim_end(),
-            600,
-        );
+        let what = plain(&stopped.message, 600);
         outcome.message = message(&format!("{what} Those that had begun were carried out."));
         return outcome;
     }
@@ -271,10 +275,15 @@ fn summary(plan: &Plan, status: &RollbackRequestStatus, now: Timestamp) -> Outco
         .stopped
         .as_ref()
         .is_some_and(|stopped| stopped.word == Word::Restored);
-    let not_restored = results.iter().any(|outcome| {
-        outcome.reason == Reason::RestoreFailed
-            || (is_failure(outcome) && outcome.word != Word::Restored)
-    });
+    let written = |progress: &&TargetStatus| {
+        let perhaps = progress.revert.is_some()
+            && result(progress).is_some_and(|outcome| outcome.word == Word::Superseded);
+        progress.reverted_at.is_some() || perhaps
+    };
+    let mut written = status.targets.iter().filter(written).peekable();
+    let restored = restored && written.peek().is_some();
+    let not_restored = written
+        .any(|progress| result(progress).is_none_or(|outcome| outcome.word != Word::Restored));
     if restored && not_restored {
         end(
             Word::Failed,
@@ -399,11 +408,17 @@ fn combine(
 
 /// `12 of 200 Deployments have ended (11 RolledBack, 1 ChecksFailed), 10 are under way. ...`
 fn progress(status: &RollbackRequestStatus, first: Option<String>) -> String {
-    let results: Vec<&Outcome> = status.targets.iter().filter_map(result).collect();
+    let phase = |progress: &TargetStatus| TargetPhase::of(status, progress);
+    let results: Vec<&Outcome> = status
+        .targets
+        .iter()
+        .filter(|progress| phase(progress) == TargetPhase::Ended)
+        .filter_map(result)
+        .collect();
     let under_way = status
         .targets
         .iter()
-        .filter(|progress| progress.revert.is_some() && result(progress).is_none())
+        .filter(|progress| ![TargetPhase::Waiting, TargetPhase::Ended].contains(&phase(progress)))
         .count();
     let ended = if results.is_empty() {
         String::new()

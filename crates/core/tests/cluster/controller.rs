@@ -1,0 +1,501 @@
+//! The rollback controller, as far as it does not decide: it reads, commits, writes, and dies.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use rollback_api::{FINALIZER, RollbackRequest, RollbackRequestStatus};
+use rollback_core::artifact::{self, backup_name, incident_name};
+use rollback_core::decide::decide;
+use rollback_core::ledger::{Holder, holder};
+use rollback_core::observed::{
+    Access, Answer, Deployment, Observed, Reading, Rehearsal, Rejection, ReplicaSet, Rival, Seen,
+    SeenTarget,
+};
+use rollback_core::phase::{Phase, TargetPhase};
+use rollback_core::step::{Decision, Next, Step};
+use rollback_core::{health, plan};
+use serde_json::{Value, json};
+
+use super::{Cluster, Crash, Event, Memory, Place, Seeing, View};
+use crate::world::{REQUESTER, at, digest_in, patch};
+
+impl Cluster {
+    /// Reads everything live.
+    fn observe(&self, case: usize, controller: usize) -> Seeing {
+        let request = self.cases[case].request.clone().unwrap();
+        let status = request.status.clone().unwrap_or_default();
+        let incident = status.outcome.as_ref().map_or(Seen::Unknown, |outcome| {
+            self.there(&incident_name(&request, outcome))
+        });
+        let mut observed = Observed {
+            policy: self.policy.clone().map_or(Seen::Absent, Seen::Found),
+            guard: self.guard.clone(),
+            opted_in: Seen::Found(true),
+            targets: Vec::new(),
+            incident,
+        };
+        let planned = Phase::of(&status) != Phase::Planning;
+        observed.targets = match status.plan.as_ref().filter(|_| planned) {
+            Some(plan) => plan
+                .targets
+                .iter()
+                .enumerate()
+                .map(|(index, target)| self.look(case, controller, &target.name, Some(index)))
+                .collect(),
+            None => self.find(case, controller, &request),
+        };
+        if !planned {
+            for index in 0..observed.targets.len() {
+                observed.targets[index].rehearsal = self.rehearse(&request, &observed, index);
+            }
+        }
+        let ledgers = observed.targets.iter().map(|seen| {
+            let held = self
+                .place(&seen.name)
+                .and_then(|place| place.ledger.as_ref());
+            (seen.name.clone(), held.map(|(_, version)| *version))
+        });
+        Seeing {
+            ledgers: ledgers.collect(),
+            request,
+            observed,
+        }
+    }
+
+    /// The Deployments that a request finds.
+    fn find(&self, case: usize, controller: usize, request: &RollbackRequest) -> Vec<SeenTarget> {
+        let mut found = Vec::new();
+        for (asked, target) in request.spec.targets.iter().enumerate() {
+            let names: Vec<String> = match (&target.name, &target.name_prefix) {
+                (Some(name), _) => vec![name.clone()],
+                (None, prefix) => {
+                    let prefix = prefix.as_deref().unwrap_or_default();
+                    let there = |place: &&Place| place.object.is_some() || place.blind;
+                    self.places
+                        .iter()
+                        .filter(there)
+                        .filter(|place| place.name.starts_with(prefix))
+                        .map(|place| place.name.to_owned())
+                        .collect()
+                }
+            };
+            found.extend(names.iter().map(|name| SeenTarget {
+                asked,
+                ..self.look(case, controller, name, None)
+            }));
+        }
+        found
+    }
+
+    fn there(&self, name: &str) -> Seen<jiff::Timestamp> {
+        self.config_maps
+            .get(name)
+            .map_or(Seen::Absent, |(when, _)| Seen::Found(at(*when)))
+    }
+
+    /// Reads one Deployment and what is around it.
+    fn look(
+        &self,
+        case: usize,
+        controller: usize,
+        name: &str,
+        planned: Option<usize>,
+    ) -> SeenTarget {
+        let Some(place) = self.place(name) else {
+            return SeenTarget {
+                name: name.to_owned(),
+                deployment: Seen::Absent,
+                ledger: Seen::Absent,
+                ..SeenTarget::default()
+            };
+        };
+        if place.blind {
+            return SeenTarget {
+                name: name.to_owned(),
+                ledger: place
+                    .ledger
+                    .clone()
+                    .map_or(Seen::Absent, |(spec, _)| Seen::Found(spec)),
+                ..SeenTarget::default()
+            };
+        }
+        let request = self.cases[case].request.as_ref().unwrap();
+        let status = self.status(case);
+        let target = planned.and_then(|index| status.plan.as_ref()?.targets.get(index));
+        let progress = planned.and_then(|index| status.targets.get(index));
+        let ledger = place
+            .ledger
+            .clone()
+            .map_or(Seen::Absent, |(spec, _)| Seen::Found(spec));
+        let uid = place.uid().unwrap_or_default();
+        let rival = match holder(ledger.found(), uid, &self.cases[case].uid) {
+            Holder::Other(claim) => self.rival(&claim.request_uid, name),
+            Holder::Nobody | Holder::Us => Seen::Unknown,
+        };
+        let access = if place.allowed {
+            Access::Allowed
+        } else {
+            Access::Denied {
+                who: REQUESTER.to_owned(),
+                what: format!("patch deployments.apps/{name}"),
+            }
+        };
+        let restoring = progress
+            .is_some_and(|progress| TargetPhase::of(&status, progress) == TargetPhase::Restoring);
+        let kept = if restoring {
+            progress.and_then(|progress| Some(progress.backup.as_ref()?.config_map.clone()))
+        } else {
+            target.and_then(|target| target.source_name.clone())
+        };
+        let kept = kept.and_then(|kept| self.config_maps.get(&kept)?.1.clone());
+        let readings = progress
+            .and_then(|progress| progress.verification.as_ref())
+            .zip(status.plan.as_ref())
+            .map_or_else(Vec::new, |(verification, plan)| {
+                health::due(&plan.rules, verification, self.now())
+                    .map(|check| Reading {
+                        check: check.name.clone(),
+                        at: self.now(),
+                        answers: vec![Answer {
+                            pod: "pod-1".to_owned(),
+                            result: Ok(if place.healthy { 200 } else { 500 }),
+                        }],
+                    })
+                    .collect()
+            });
+        SeenTarget {
+            name: name.to_owned(),
+            deployment: place
+                .object
+                .clone()
+                .map_or(Seen::Absent, |object| Seen::Found(Deployment(object))),
+            replica_sets: place
+                .replica_sets()
+                .iter()
+                .cloned()
+                .map(ReplicaSet)
+                .collect(),
+            ledger,
+            lifted: place.lifted.then(|| digest_in(name, "v2")),
+            rival,
+            access: Seen::Found(access),
+            backup: self.there(&backup_name(request, name)),
+            kept: kept.map_or(Seen::Absent, Seen::Found),
+            rejection: self.controllers[controller]
+                .rejections
+                .get(&(case, name.to_owned()))
+                .cloned(),
+            readings,
+            ..SeenTarget::default()
+        }
+    }
+
+    /// The request that holds the claim.
+    fn rival(&self, uid: &str, deployment: &str) -> Seen<Rival> {
+        let other = self.cases.iter().find(|other| other.uid == uid);
+        let Some(request) = other.and_then(|other| other.request.as_ref()) else {
+            return Seen::Absent;
+        };
+        let status = request.status.clone().unwrap_or_default();
+        let committed = status
+            .targets
+            .iter()
+            .any(|progress| progress.name == deployment && progress.revert.is_some());
+        Seen::Found(Rival {
+            name: request.metadata.name.clone().unwrap(),
+            active: status.outcome.is_none(),
+            committed,
+        })
+    }
+
+    /// A dry run of the write.
+    fn rehearse(
+        &self,
+        request: &RollbackRequest,
+        observed: &Observed,
+        index: usize,
+    ) -> Seen<Rehearsal> {
+        let Some(prospect) = plan::prospect(request, observed, index, self.now()) else {
+            return Seen::Unknown;
+        };
+        let seen = &observed.targets[index];
+        let (Some(place), Some(deployment)) = (self.place(&seen.name), seen.deployment.found())
+        else {
+            return Seen::Unknown;
+        };
+        let mut stored = deployment.0.clone();
+        patch::apply(&mut stored, &prospect.patch).unwrap();
+        if !place.takes(&Deployment(stored.clone()).template()) {
+            return Seen::Found(Rehearsal::Refused {
+                code: 422,
+                message: "spec.template: Invalid value".to_owned(),
+            });
+        }
+        place.admit(&mut stored);
+        Seen::Found(Rehearsal::Stored(Deployment(stored)))
+    }
+
+    /// One pass; what was decided, if the request is still there.
+    pub fn pass(
+        &mut self,
+        case: usize,
+        controller: usize,
+        (crash, view, twice): (Crash, View, bool),
+        early: Option<&Event>,
+        late: Option<&Event>,
+    ) -> Option<Decision> {
+        self.cases[case].request.as_ref()?;
+        let live = Rc::new(self.observe(case, controller));
+        let before = self.controllers[controller]
+            .views
+            .insert(case, live.clone());
+        let seeing = match (before, view) {
+            (Some(old), View::OldReads) => {
+                self.cases[case].fooled |= old.observed != live.observed;
+                Rc::new(Seeing {
+                    request: live.request.clone(),
+                    observed: old.observed.clone(),
+                    ledgers: old.ledgers.clone(),
+                })
+            }
+            (Some(old), View::OldLeader) => {
+                let same = old.observed == live.observed && old.request == live.request;
+                self.cases[case].fooled |= !same;
+                old
+            }
+            (None, View::OldReads | View::OldLeader) | (_, View::Live) => live,
+        };
+        let (request, observed, now) = (&seeing.request, &seeing.observed, self.now());
+        let decision = decide(request, observed, now);
+        if self.version % 8 == 0 {
+            assert_eq!(decide(request, observed, now), decision, "not a function");
+        }
+        self.judge(case, request, &decision, observed);
+        let dead = |memory: &mut Memory| memory.rejections.retain(|(other, _), _| *other != case);
+        if crash == Crash::BeforeCommit {
+            dead(&mut self.controllers[controller]);
+            return Some(decision);
+        }
+        if let Some(event) = early {
+            self.happen(event);
+        }
+        let Some(committed) = self.commit(case, request, &decision.status) else {
+            return Some(decision);
+        };
+        if crash == Crash::BeforeAct {
+            dead(&mut self.controllers[controller]);
+            return Some(decision);
+        }
+        if let Some(event) = late {
+            self.happen(event);
+        }
+        let quiet = early.is_none() && late.is_none() && view == View::Live;
+        for (place, step) in decision.steps.iter().enumerate() {
+            match (crash, step) {
+                (Crash::InFlight, Step::Revert(revert)) => {
+                    let sent = (case, revert.deployment.clone(), revert.patch.clone());
+                    self.in_flight.push(sent);
+                    continue;
+                }
+                (Crash::Among(mask), _) if mask & (1 << (place % 8)) == 0 => continue,
+                _ => {}
+            }
+            if quiet && let Step::Revert(revert) = step {
+                self.judge_claim(case, &revert.deployment);
+            }
+            self.act(case, controller, step, &seeing.ledgers, &committed);
+            if twice {
+                // What the second time is answered tells nothing about the first.
+                let remembered = self.controllers[controller].rejections.clone();
+                self.act(case, controller, step, &seeing.ledgers, &committed);
+                self.controllers[controller].rejections = remembered;
+            }
+        }
+        if matches!(crash, Crash::AfterAct | Crash::Among(_) | Crash::InFlight) {
+            dead(&mut self.controllers[controller]);
+        }
+        Some(decision)
+    }
+
+    /// Replaces the status if the request is still the one that was read; its resourceVersion then.
+    fn commit(
+        &mut self,
+        case: usize,
+        read: &RollbackRequest,
+        status: &RollbackRequestStatus,
+    ) -> Option<Option<String>> {
+        if read.status.as_ref() == Some(status) {
+            return Some(read.metadata.resource_version.clone());
+        }
+        let version = Some(self.next_version().to_string());
+        let current = self.cases[case].request.as_ref()?;
+        if current.metadata.resource_version != read.metadata.resource_version {
+            return None;
+        }
+        self.judge_commit(case, status);
+        let current = self.cases[case].request.as_mut()?;
+        current.status = Some(status.clone());
+        current.metadata.resource_version.clone_from(&version);
+        self.cases[case].last = status.clone();
+        Some(version)
+    }
+
+    fn act(
+        &mut self,
+        case: usize,
+        controller: usize,
+        step: &Step,
+        ledgers: &BTreeMap<String, Option<i64>>,
+        committed: &Option<String>,
+    ) {
+        match step {
+            Step::Claim { ledger, deployment } | Step::Release { ledger, deployment } => {
+                let version = self.next_version();
+                let read = ledgers.get(deployment).copied().flatten();
+                let Some(place) = self.place_mut(deployment) else {
+                    return;
+                };
+                if place.ledger.as_ref().map(|(_, version)| *version) == read {
+                    place.ledger = Some((ledger.clone(), version));
+                }
+            }
+            Step::BackUp(artifact) => {
+                let kept = artifact::backed_up(&artifact.data);
+                let now = self.now;
+                self.config_maps
+                    .entry(artifact.name.clone())
+                    .or_insert((now, kept));
+            }
+            Step::Publish(artifact) => {
+                let now = self.now;
+                self.cases[case]
+                    .incidents
+                    .insert(format!("{} {:?}", artifact.name, artifact.data));
+                self.config_maps
+                    .entry(artifact.name.clone())
+                    .or_insert((now, None));
+            }
+            Step::Revert(revert) => {
+                let refused = self.write(case, &revert.deployment, &revert.patch);
+                if let Some(rejection) = refused {
+                    let key = (case, revert.deployment.clone());
+                    self.controllers[controller]
+                        .rejections
+                        .insert(key, rejection);
+                }
+            }
+            Step::Disown(_) => {}
+            Step::DropFinalizer => {
+                let current = self.cases[case].request.as_ref();
+                let version = current.and_then(|current| current.metadata.resource_version.clone());
+                if version != *committed {
+                    return;
+                }
+                self.say(case, |request| {
+                    if let Some(finalizers) = &mut request.metadata.finalizers {
+                        finalizers.retain(|finalizer| finalizer != FINALIZER);
+                    }
+                });
+                self.collect(case);
+            }
+        }
+    }
+
+    /// What was sent arrives, if it was not lost on the way.
+    pub(super) fn land(&mut self) {
+        for (case, deployment, operations) in std::mem::take(&mut self.in_flight) {
+            // Who withdrew meanwhile was told that nothing was changed.
+            let status = self.status(case);
+            let intended = status
+                .targets
+                .iter()
+                .find(|progress| progress.name == deployment)
+                .is_some_and(|progress| progress.revert.is_some());
+            self.cases[case].fooled |= !intended || status.outcome.is_some();
+            self.write(case, &deployment, &operations);
+        }
+    }
+
+    /// The API server takes the patch, or says why not.
+    fn write(&mut self, case: usize, deployment: &str, operations: &Value) -> Option<Rejection> {
+        let version = self.next_version();
+        let place = self.place(deployment)?;
+        let before = place.object.clone()?;
+        let mut after = before.clone();
+        let rejection = |message: String| {
+            Some(Rejection {
+                patch: operations.clone(),
+                code: 422,
+                message,
+            })
+        };
+        if let Err(operation) = patch::apply(&mut after, operations) {
+            return rejection(format!("the test did not hold: {operation}"));
+        }
+        if !place.takes(&Deployment(after.clone()).template()) {
+            return rejection("spec.template: Invalid value".to_owned());
+        }
+        self.judge_write(case, deployment, &before, &after);
+        self.place(deployment)?.admit(&mut after);
+        let generation = before["metadata"]["generation"].as_i64().unwrap();
+        after["metadata"]["generation"] = json!(generation + 1);
+        after["metadata"]["resourceVersion"] = json!(version.to_string());
+        self.place_mut(deployment)?.object = Some(after);
+        None
+    }
+
+    /// Lets time go by until nothing is owed any more, and judges the ends.
+    pub fn settle(&mut self) {
+        let limit = self.now + 40_000;
+        for place in &mut self.places {
+            place.blind = false;
+        }
+        self.run(3000, limit);
+        assert!(
+            self.is_over(),
+            "it does not end: {:?}",
+            self.cases
+                .iter()
+                .map(|case| &case.last.conditions)
+                .collect::<Vec<_>>()
+        );
+        self.judge_end();
+    }
+
+    /// Lets time go by for at most so many rounds, or until then.
+    pub fn run(&mut self, rounds: usize, limit: i64) {
+        let mut idle_rounds = 0;
+        for _ in 0..rounds {
+            if self.is_over() || self.now > limit {
+                return;
+            }
+            let mut wake: Option<i64> = None;
+            let mut idle = true;
+            for case in 0..self.cases.len() {
+                if self.cases[case].is_over() {
+                    continue;
+                }
+                let decision = self.pass(case, 0, (Crash::No, View::Live, false), None, None);
+                match decision.map(|decision| decision.next) {
+                    Some(Next::Again) => idle = false,
+                    Some(Next::Wait { until: Some(until) }) => {
+                        let until = until.as_second() - at(0).as_second();
+                        wake = Some(wake.map_or(until, |wake| wake.min(until)));
+                    }
+                    Some(Next::Wait { until: None } | Next::Done) | None => {}
+                }
+            }
+            self.land();
+            for place in 0..self.places.len() {
+                self.sync(place);
+            }
+            if idle {
+                idle_rounds += 1;
+                // Nobody needs to see every minute of an hour in which nothing happens.
+                let jump = if idle_rounds > 24 { 600 } else { 0 };
+                let wake = wake.unwrap_or(self.now + 60);
+                self.now = wake.clamp(self.now + 1, self.now + 60) + jump;
+            }
+        }
+    }
+}

@@ -1,0 +1,500 @@
+//! The laws: what every decision, every commit, every write and every end must keep.
+
+use std::collections::BTreeSet;
+
+use rollback_api::status::{PlannedTarget, TargetStatus};
+use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
+use rollback_core::ledger::bad_templates;
+use rollback_core::observed::{Access, Observed, Seen};
+use rollback_core::phase::{TargetPhase, has_begun, result};
+use rollback_core::plan;
+use rollback_core::step::{Decision, Next, Step};
+use rollback_core::template::Template;
+use serde_json::{Value, json};
+
+use super::{Case, Cluster, Kind};
+use crate::world::REQUESTER;
+
+/// A target that a status knows, by name.
+fn progress_of<'a>(status: &'a RollbackRequestStatus, name: &str) -> Option<&'a TargetStatus> {
+    status.targets.iter().find(|progress| progress.name == name)
+}
+
+fn target_of<'a>(status: &'a RollbackRequestStatus, name: &str) -> Option<&'a PlannedTarget> {
+    let plan = status.plan.as_ref()?;
+    plan.targets.iter().find(|target| target.name == name)
+}
+
+impl Cluster {
+    /// What every decision must keep.
+    pub(super) fn judge(
+        &self,
+        case: usize,
+        request: &RollbackRequest,
+        decision: &Decision,
+        observed: &Observed,
+    ) {
+        let old = request.status.clone().unwrap_or_default();
+        let next = &decision.status;
+        let mut touched = BTreeSet::new();
+        for step in &decision.steps {
+            let deployment = match step {
+                Step::Revert(revert) => {
+                    self.judge_intent(case, next, &revert.deployment, observed);
+                    revert.deployment.as_str()
+                }
+                Step::Claim { deployment, .. } => {
+                    self.judge_taking(case, request, deployment, observed);
+                    deployment
+                }
+                Step::Disown(revert) => revert.deployment.as_str(),
+                Step::Release { deployment, .. } => deployment,
+                Step::BackUp(artifact) | Step::Publish(artifact) => artifact.name.as_str(),
+                Step::DropFinalizer => "",
+            };
+            assert!(
+                touched.insert(deployment),
+                "two writes to {deployment} in one pass"
+            );
+        }
+        judge_facts(&old, next);
+        if old.outcome.is_some() {
+            judge_ended(&old, next);
+        }
+        match decision.next {
+            Next::Wait { until: Some(until) } => {
+                let asks = next.targets.iter().any(|one| one.verification.is_some());
+                assert!(until > self.now() || asks, "a hot loop");
+            }
+            Next::Again => assert!(
+                !decision.steps.is_empty() || *next != old,
+                "a hot loop: {:?}",
+                next.conditions
+            ),
+            Next::Wait { until: None } | Next::Done => {}
+        }
+    }
+
+    /// A write that is decided: for the revert approvals, rules, guard, access, claim, intent and backup; for the way
+    /// back a failure, and its own intent.
+    fn judge_intent(
+        &self,
+        case: usize,
+        next: &RollbackRequestStatus,
+        deployment: &str,
+        observed: &Observed,
+    ) {
+        let plan = next.plan.as_ref().unwrap();
+        let progress = progress_of(next, deployment).unwrap();
+        if TargetPhase::of(next, progress) == TargetPhase::Restoring {
+            let restore = progress.restore.as_ref().unwrap();
+            assert!(restore.intent.is_some(), "a way back without intent");
+            assert!(
+                progress.reverted_at.is_some(),
+                "a way back without a way there"
+            );
+            assert!(
+                next.stopped
+                    .as_ref()
+                    .is_some_and(|stopped| stopped.word == Word::Restored),
+                "a way back without a failure"
+            );
+            return;
+        }
+        let people: BTreeSet<&str> = self.cases[case]
+            .approvals
+            .iter()
+            .filter(|(who, digest)| {
+                *digest == plan.digest && !(plan.rules.four_eyes && who == REQUESTER)
+            })
+            .map(|(who, _)| who.as_str())
+            .collect();
+        let required = usize::try_from(plan.rules.approvals_required).unwrap();
+        assert!(
+            people.len() >= required,
+            "a write without approvals: {people:?}"
+        );
+        let request = self.cases[case].request.as_ref().unwrap();
+        let rules = plan::rules(request, observed.policy.found());
+        let digest = plan::digest(
+            &self.cases[case].uid,
+            &rules,
+            &observed.guard.present,
+            &plan.targets,
+        );
+        assert_eq!(digest, plan.digest, "a write under other rules");
+        assert!(
+            observed.guard.missing.is_empty(),
+            "a write without the guard"
+        );
+        let seen = observed.targets.iter().find(|seen| seen.name == deployment);
+        let seen = seen.unwrap();
+        assert_eq!(seen.access, Seen::Found(Access::Allowed));
+        assert!(
+            progress.revert.is_some() && progress.backup.is_some(),
+            "a write without intent and backup"
+        );
+        let claim = seen.ledger.found().and_then(|ledger| ledger.claim.as_ref());
+        assert_eq!(
+            claim.map(|claim| claim.request_uid.as_str()),
+            Some(self.cases[case].uid.as_str()),
+            "a write without the claim"
+        );
+    }
+
+    /// A claim is taken from nobody who needs it, unless they are less urgent and have not stored their intent.
+    fn judge_taking(
+        &self,
+        case: usize,
+        request: &RollbackRequest,
+        deployment: &str,
+        observed: &Observed,
+    ) {
+        let seen = observed.targets.iter().find(|seen| seen.name == deployment);
+        let seen = seen.unwrap();
+        let (Some(ledger), Some(there)) = (seen.ledger.found(), seen.deployment.found()) else {
+            return;
+        };
+        let Some(claim) = ledger
+            .claim
+            .as_ref()
+            .filter(|claim| claim.request_uid != self.cases[case].uid)
+            .filter(|_| ledger.deployment_uid == there.uid())
+        else {
+            return;
+        };
+        let free = match &seen.rival {
+            Seen::Absent => true,
+            Seen::Unknown => false,
+            Seen::Found(rival) => {
+                !rival.active || (!rival.committed && request.urgency() > claim.urgency)
+            }
+        };
+        assert!(free, "the claim of another one is taken away");
+    }
+
+    /// The claim is ours when the write is made and nobody came between.
+    pub(super) fn judge_claim(&self, case: usize, deployment: &str) {
+        let status = self.status(case);
+        let progress = progress_of(&status, deployment).unwrap();
+        if TargetPhase::of(&status, progress) == TargetPhase::Restoring {
+            return;
+        }
+        let ledger = self
+            .place(deployment)
+            .and_then(|place| place.ledger.clone());
+        let claim = ledger.and_then(|(spec, _)| spec.claim);
+        assert_eq!(
+            claim.map(|claim| claim.request_uid),
+            Some(self.cases[case].uid.clone()),
+            "a write without the claim"
+        );
+    }
+
+    /// The plan is resolved once; waves, parallelism and a stop are kept when an intent is stored.
+    pub(super) fn judge_commit(&mut self, case: usize, next: &RollbackRequestStatus) {
+        let old = self.status(case);
+        let case = &mut self.cases[case];
+        let Some(plan) = &next.plan else { return };
+        let targets = serde_json::to_value(&plan.targets).unwrap();
+        let pinned = case.pinned.get_or_insert(targets.clone());
+        assert_eq!(*pinned, targets, "resolved twice");
+        let request = case.request.as_ref().unwrap();
+        let most = usize::try_from(request.rollout().parallelism).unwrap();
+        let phases: Vec<TargetPhase> = next
+            .targets
+            .iter()
+            .map(|progress| TargetPhase::of(next, progress))
+            .collect();
+        let begun = |old: Option<&TargetStatus>, new: &TargetStatus| {
+            new.revert.is_some() && old.is_none_or(|old| old.revert.is_none())
+        };
+        for (index, progress) in next.targets.iter().enumerate() {
+            let before = old.targets.get(index);
+            if begun(before, progress) {
+                assert!(
+                    old.stopped.is_none(),
+                    "{} is begun after a stop",
+                    progress.name
+                );
+                let wave = plan.targets[index].wave;
+                for (other, phase) in phases.iter().enumerate() {
+                    assert!(
+                        plan.targets[other].wave >= wave || *phase == TargetPhase::Ended,
+                        "{} is begun before wave {}",
+                        progress.name,
+                        plan.targets[other].wave
+                    );
+                }
+                let under_way = next
+                    .targets
+                    .iter()
+                    .filter(|progress| progress.revert.is_some() && progress.outcome.is_none())
+                    .count();
+                assert!(
+                    under_way <= most,
+                    "{under_way} at the same time instead of {most}"
+                );
+            }
+        }
+        let restoring = next
+            .targets
+            .iter()
+            .filter_map(|progress| progress.restore.as_ref())
+            .filter(|restore| restore.intent.is_some() && restore.outcome.is_none())
+            .count();
+        assert!(
+            restoring <= most,
+            "{restoring} on their way back at the same time instead of {most}"
+        );
+    }
+
+    /// What a write to a Deployment may change, and over what it may be made.
+    pub(super) fn judge_write(
+        &mut self,
+        case: usize,
+        deployment: &str,
+        before: &Value,
+        after: &Value,
+    ) {
+        let uid = self.cases[case].uid.clone();
+        let status = self.cases[case].last.clone();
+        let target = target_of(&status, deployment).unwrap();
+        let digest = |object: &Value| Template::of(&object["spec"]["template"]).digest();
+        let cause = after["metadata"]["annotations"]["kubernetes.io/change-cause"].as_str();
+        let cause = cause.unwrap();
+        assert!(cause.contains(&uid));
+        let kind = if cause.starts_with("restore of backup ") {
+            Kind::Restore
+        } else {
+            Kind::Revert
+        };
+        let generation = before["metadata"]["generation"].as_i64().unwrap();
+        match kind {
+            Kind::Revert => {
+                assert_eq!(
+                    digest(before),
+                    target.from_digest,
+                    "a foreign edit is overwritten"
+                );
+                assert_eq!(digest(after), target.to_digest);
+            }
+            Kind::Restore => {
+                // As a webhook left it, when nobody wrote since.
+                let as_left = self.cases[case]
+                    .left_at
+                    .get(deployment)
+                    .is_some_and(|left| *left == generation);
+                assert!(
+                    digest(before) == target.restored_digest() || as_left,
+                    "a foreign edit is overwritten by the way back"
+                );
+                assert_eq!(digest(after), target.from_digest);
+            }
+        }
+        assert_eq!(before["metadata"]["uid"], json!(target.uid));
+        let strip = |object: &Value| {
+            let mut object = object.clone();
+            object["spec"]["template"] = Value::Null;
+            if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+                annotations.remove("kubernetes.io/change-cause");
+            }
+            object
+        };
+        assert_eq!(
+            strip(before),
+            strip(after),
+            "more than the template changed"
+        );
+        let write = (deployment.to_owned(), kind);
+        let case = &mut self.cases[case];
+        assert!(!case.writes.contains(&write), "{write:?} twice");
+        case.writes.push(write);
+        case.left_at.insert(deployment.to_owned(), generation + 1);
+    }
+
+    /// What must be true when nothing is owed any more.
+    pub(super) fn judge_end(&self) {
+        for place in &self.places {
+            let claim = place
+                .ledger
+                .as_ref()
+                .and_then(|(spec, _)| spec.claim.clone());
+            assert_eq!(claim, None, "the claim on {} is not given back", place.name);
+        }
+        for (index, case) in self.cases.iter().enumerate() {
+            self.judge_end_of(index, case);
+        }
+    }
+
+    fn judge_end_of(&self, index: usize, case: &Case) {
+        let last = &case.last;
+        let outcome = last.outcome.as_ref().expect("it ends");
+        let planned = last.plan.is_some() && outcome.reason != Reason::DryRun;
+        assert_eq!(
+            case.incidents.len(),
+            usize::from(planned),
+            "one report for each plan: {:?}",
+            case.incidents
+        );
+        if outcome.reason == Reason::DryRun {
+            assert!(case.writes.is_empty(), "a dry run writes");
+        }
+        if has_begun(last) {
+            for progress in &last.targets {
+                assert!(result(progress).is_some(), "{} has no end", progress.name);
+            }
+        }
+        for (target, progress) in last
+            .plan
+            .iter()
+            .flat_map(|plan| &plan.targets)
+            .zip(&last.targets)
+        {
+            self.judge_memory(index, target);
+            if case.fooled {
+                continue;
+            }
+            let written = case.writes.iter().any(|(name, _)| *name == target.name);
+            if written {
+                let message = result(progress).map_or("", |end| end.message.as_str());
+                assert!(
+                    !message.contains("Nothing was changed"),
+                    "{} was written: {message}",
+                    target.name
+                );
+                if last.targets.len() == 1 {
+                    assert!(
+                        !outcome.message.contains("Nothing was changed"),
+                        "the template was written: {}",
+                        outcome.message
+                    );
+                }
+                self.judge_remembered(case, target, progress);
+            }
+            self.judge_restored(case, target, progress);
+        }
+    }
+
+    /// A rollback is in the memory of the Deployment.
+    fn judge_remembered(&self, case: &Case, target: &PlannedTarget, progress: &TargetStatus) {
+        let place = self.place(&target.name).unwrap();
+        if place.forgetful || place.uid() != Some(target.uid.as_str()) {
+            return;
+        }
+        let recorded = place.ledger.as_ref().is_some_and(|(spec, _)| {
+            let mut rollbacks = spec.rollbacks.iter();
+            rollbacks.any(|rollback| rollback.request_uid == case.uid)
+        });
+        assert!(
+            recorded,
+            "the rollback of {} is forgotten: {:?}",
+            target.name,
+            result(progress)
+        );
+    }
+
+    /// What was rolled back, and not brought back or rolled back to since, is in quarantine.
+    fn judge_memory(&self, case: usize, target: &PlannedTarget) {
+        let place = self.place(&target.name).unwrap();
+        let Some((spec, _)) = &place.ledger else {
+            return;
+        };
+        let uid = &self.cases[case].uid;
+        let ours = spec
+            .rollbacks
+            .iter()
+            .position(|rollback| rollback.request_uid == *uid);
+        let Some(ours) = ours.filter(|ours| spec.rollbacks[*ours].outcome != Word::Restored) else {
+            return;
+        };
+        let rehabilitated = spec.rollbacks[ours + 1..]
+            .iter()
+            .any(|rollback| rollback.to_digest == target.from_digest);
+        let bad = bad_templates(Some(spec), &spec.deployment_uid, None, self.now());
+        assert!(
+            rehabilitated || bad.contains(&target.from_digest),
+            "what was rolled back is not remembered as bad"
+        );
+    }
+
+    /// Where a failure is to be undone, every Deployment that was written has what it had, unless somebody else
+    /// changed it or kept it from that.
+    fn judge_restored(&self, case: &Case, target: &PlannedTarget, progress: &TargetStatus) {
+        let place = self.place(&target.name).unwrap();
+        let restoring = case
+            .last
+            .stopped
+            .as_ref()
+            .is_some_and(|stopped| stopped.word == Word::Restored);
+        let written_by_others = self.cases.iter().any(|other| {
+            other.uid != case.uid && other.writes.iter().any(|(name, _)| *name == target.name)
+        });
+        if !restoring
+            || progress.reverted_at.is_none()
+            || place.meddled
+            || written_by_others
+            || case.writes.iter().all(|(name, _)| *name != target.name)
+        {
+            return;
+        }
+        let end = result(progress).unwrap();
+        let doubtful = end.message.contains("nobody can tell");
+        assert!(
+            end.word == Word::Restored || doubtful,
+            "{} is not brought back: {end:?}",
+            target.name
+        );
+        assert!(
+            doubtful || place.digest().as_deref() == Some(target.from_digest.as_str()),
+            "{} has not what it had",
+            target.name
+        );
+    }
+}
+
+/// What was stored once is never stored again.
+fn judge_facts(old: &RollbackRequestStatus, next: &RollbackRequestStatus) {
+    if old.stopped.is_some() {
+        assert_eq!(old.stopped, next.stopped, "a stop was taken back");
+    }
+    for before in &old.targets {
+        let Some(after) = progress_of(next, &before.name) else {
+            panic!("{} is forgotten", before.name);
+        };
+        if before.reverted_at.is_some() {
+            assert_eq!(before.reverted_at, after.reverted_at, "a fact twice");
+            let deadline =
+                |progress: &TargetStatus| progress.rollout.as_ref().map(|rollout| rollout.deadline);
+            assert_eq!(deadline(before), deadline(after), "a deadline moved");
+        }
+        if before.backup.is_some() {
+            assert_eq!(before.backup, after.backup, "a fact twice");
+        }
+        if before.outcome.is_some() {
+            assert_eq!(before.outcome, after.outcome, "it has ended twice");
+        }
+        let (Some(before), after) = (&before.restore, &after.restore) else {
+            continue;
+        };
+        let after = after.as_ref().expect("a way back is forgotten");
+        if before.restored_at.is_some() {
+            assert_eq!(before.restored_at, after.restored_at, "a fact twice");
+        }
+        if before.outcome.is_some() {
+            assert_eq!(before.outcome, after.outcome, "it has ended twice");
+        }
+    }
+}
+
+/// An ended request stays as it ended.
+fn judge_ended(old: &RollbackRequestStatus, next: &RollbackRequestStatus) {
+    let mut expected = old.clone();
+    expected.observed_generation = next.observed_generation;
+    expected.incident = old.incident.clone().or_else(|| next.incident.clone());
+    expected.conditions.clone_from(&next.conditions);
+    assert_eq!(*next, expected, "it has ended");
+    for condition in &old.conditions {
+        assert!(next.conditions.contains(condition), "{}", condition.type_);
+    }
+}

@@ -1,0 +1,105 @@
+//! What people do to requests and policies.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use rollback_api::{
+    APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CANCELLED_BY, CONFIRM, DENIED_BY, PLAN,
+    RollbackRequest,
+};
+
+use super::{Cluster, Forgery};
+use crate::world::{REQUESTER, annotate, guard_policy};
+
+pub(super) fn deny(request: &mut RollbackRequest) {
+    annotate(request, DENIED_BY, "dan@broxiva.com");
+}
+
+pub(super) fn cancel(request: &mut RollbackRequest) {
+    annotate(request, CANCELLED_BY, REQUESTER);
+}
+
+impl Cluster {
+    /// Changes a request, if it is still there.
+    pub(super) fn say(&mut self, case: usize, change: impl FnOnce(&mut RollbackRequest)) {
+        let version = self.next_version();
+        if let Some(request) = &mut self.cases[case].request {
+            change(request);
+            request.metadata.resource_version = Some(version.to_string());
+        }
+    }
+
+    pub(super) fn approve(&mut self, case: usize, who: &str, forgery: Option<Forgery>) {
+        let Some(plan) = self.status(case).plan else {
+            return;
+        };
+        let who = match forgery {
+            Some(Forgery::Own) => REQUESTER,
+            Some(Forgery::Robot) => "system:serviceaccount:shop:robot",
+            Some(Forgery::Phrase | Forgery::Digest | Forgery::Stamp) | None => who,
+        };
+        let digest = match forgery {
+            Some(Forgery::Digest) => format!("{}0", plan.digest),
+            _ => plan.digest.clone(),
+        };
+        let phrase = match forgery {
+            Some(Forgery::Phrase) => "ROLL BACK",
+            _ => plan.rules.confirm_phrase.as_str(),
+        };
+        let groups = match forgery {
+            Some(Forgery::Stamp) => "",
+            _ => "sre\nsystem:authenticated",
+        };
+        // The requester's own approval is one where four eyes are not asked for.
+        if matches!(forgery, None | Some(Forgery::Own)) {
+            let counts = (who.to_owned(), digest.clone());
+            self.cases[case].approvals.insert(counts);
+        }
+        self.say(case, |request| {
+            annotate(request, APPROVED_BY, who);
+            annotate(request, CONFIRM, phrase);
+            annotate(request, PLAN, &digest);
+            annotate(request, APPROVER_UID, "u-1");
+            annotate(request, APPROVER_GROUPS, groups);
+        });
+    }
+
+    pub(super) fn delete(&mut self, case: usize) {
+        let when = Time(self.now());
+        self.say(case, |request| {
+            request.metadata.deletion_timestamp.get_or_insert(when);
+        });
+        self.collect(case);
+    }
+
+    /// The API server removes a deleted request that nothing holds any more.
+    pub(super) fn collect(&mut self, case: usize) {
+        let gone = self.cases[case].request.as_ref().is_some_and(|request| {
+            request.metadata.deletion_timestamp.is_some()
+                && request
+                    .metadata
+                    .finalizers
+                    .as_ref()
+                    .is_none_or(Vec::is_empty)
+        });
+        if gone {
+            self.cases[case].request = None;
+        }
+    }
+
+    pub(super) fn touch_guard(&mut self, which: u8) {
+        match which % 4 {
+            0 => self.guard.present[0].generation += 1,
+            1 => {
+                self.guard.missing = vec!["spec".to_owned()];
+                self.guard.present.truncate(1);
+            }
+            2 => self.guard.missing = vec!["a policy that is new".to_owned()],
+            _ => {
+                self.guard.missing.clear();
+                self.guard.present.truncate(1);
+                let mut again = guard_policy("spec", 1);
+                again.uid = format!("made at {}", self.now);
+                self.guard.present.push(again);
+            }
+        }
+    }
+}

@@ -1,0 +1,533 @@
+//! A request and what is observed of it; steps are taken on the spot, and nothing else happens.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use rollback_api::status::{Outcome, RollbackRequestStatus};
+use rollback_api::{Reason, RollbackRequest, Word};
+use rollback_core::artifact::{self, backup_name};
+use rollback_core::decide::decide;
+use rollback_core::observed::{Deployment, Observed, Rehearsal, Seen, SeenTarget};
+use rollback_core::phase::{Phase, TargetPhase};
+use rollback_core::step::{Decision, Next, Revert, Step};
+use rollback_core::{health, plan};
+use serde_json::{Value, json};
+
+use super::{
+    answer, approve, at, observed, patch, policy, quiet, reading, reason_of, request, set_counts,
+    world_of,
+};
+
+/// What one pass over a request with one target asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Move {
+    /// A write; then the next pass looks what became of it.
+    Write(Step),
+    /// Only the status moved on.
+    Again,
+    /// Nothing before something changes, or until then.
+    Wait {
+        /// When to look again though nothing changed.
+        until: Option<Timestamp>,
+    },
+    /// Nothing is owed any more.
+    Done,
+}
+
+impl Move {
+    /// The move of a decision about a single target, of which there is at most one.
+    pub fn of(decision: &Decision) -> Self {
+        match (decision.steps.as_slice(), decision.next) {
+            ([], Next::Again) => Self::Again,
+            ([], Next::Wait { until }) => Self::Wait { until },
+            ([], Next::Done) => Self::Done,
+            ([Step::DropFinalizer], Next::Done) => Self::Write(Step::DropFinalizer),
+            ([step], Next::Again) => Self::Write(step.clone()),
+            (steps, next) => panic!("{steps:?} {next:?}"),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Write(Step::Claim { .. }) => "Claim",
+            Self::Write(Step::BackUp(_)) => "BackUp",
+            Self::Write(Step::Revert(_)) => "Revert",
+            Self::Write(Step::Disown(_)) => "Disown",
+            Self::Write(Step::Publish(_)) => "Publish",
+            Self::Write(Step::Release { .. }) => "Release",
+            Self::Write(Step::DropFinalizer) => "DropFinalizer",
+            Self::Again => "Again",
+            Self::Wait { .. } => "Wait",
+            Self::Done => "Done",
+        }
+    }
+}
+
+/// A request and what is observed of it.
+#[derive(Clone)]
+pub struct Scene {
+    /// The request.
+    pub request: RollbackRequest,
+    /// What the next pass reads.
+    pub observed: Observed,
+    /// The Deployments in the backups of the namespace, by the name of the backup.
+    pub backups: BTreeMap<String, Deployment>,
+    /// What a webhook makes of every Deployment that is written.
+    pub webhook: Option<fn(&mut Value)>,
+    /// The time of the next pass.
+    pub now: Timestamp,
+}
+
+impl Default for Scene {
+    fn default() -> Self {
+        Self::new(&json!({}))
+    }
+}
+
+impl Scene {
+    /// The quiet world, five seconds after a request with these fields.
+    pub fn new(fields: &Value) -> Self {
+        Self {
+            request: request(fields),
+            observed: observed(),
+            backups: BTreeMap::new(),
+            webhook: None,
+            now: at(5),
+        }
+    }
+
+    /// A request for these Deployments by name, each to its previous version, with more fields.
+    pub fn many(names: &[&str], fields: &Value) -> Self {
+        let targets: Vec<Value> = names
+            .iter()
+            .map(|name| json!({"name": name, "to": {"previous": {}}}))
+            .collect();
+        let mut all = json!({"targets": targets});
+        for (key, value) in fields.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        let mut scene = Self::new(&all);
+        scene.observed = world_of(names.iter().enumerate().map(|(asked, name)| SeenTarget {
+            asked,
+            ..quiet(name)
+        }));
+        scene
+    }
+
+    /// A request for the Deployments whose names start with a prefix, of which these are found.
+    pub fn prefixed(prefix: &str, names: &[&str], fields: &Value) -> Self {
+        let mut all = json!({"targets": [{"namePrefix": prefix, "to": {"previous": {}}}]});
+        for (key, value) in fields.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        let mut scene = Self::new(&all);
+        scene.observed = world_of(names.iter().map(|name| quiet(name)));
+        scene
+    }
+
+    /// Staging: the requester may approve.
+    pub fn staging() -> Self {
+        let mut scene = Self::default();
+        scene.observed.policy = Seen::Found(policy(json!({"environment": "staging"})));
+        scene
+    }
+
+    /// Puts a policy in force.
+    #[must_use]
+    pub fn with_policy(mut self, value: Value) -> Self {
+        self.observed.policy = Seen::Found(policy(value));
+        self
+    }
+
+    /// What was read of the only target.
+    pub fn seen(&mut self) -> &mut SeenTarget {
+        &mut self.observed.targets[0]
+    }
+
+    /// What was read of the Deployment with this name.
+    pub fn of(&mut self, name: &str) -> &mut SeenTarget {
+        let mut targets = self.observed.targets.iter_mut();
+        targets.find(|seen| seen.name == name).expect("it is read")
+    }
+
+    /// The same, to look at.
+    pub fn target(&self, name: &str) -> &SeenTarget {
+        let mut targets = self.observed.targets.iter();
+        targets.find(|seen| seen.name == name).expect("it is read")
+    }
+
+    /// What a pass reads: the targets of the plan in its order, the backup that is asked for, and before the plan
+    /// what a dry run would say.
+    fn look(&self) -> Observed {
+        let mut observed = self.observed.clone();
+        let status = self.status();
+        let planned = status.plan.filter(|_| self.phase() != Phase::Planning);
+        let Some(plan) = planned else {
+            for index in 0..observed.targets.len() {
+                self.look_before_the_plan(&mut observed, index);
+            }
+            return observed;
+        };
+        observed.targets = plan
+            .targets
+            .iter()
+            .zip(&status.targets)
+            .map(|(target, progress)| {
+                let read = self
+                    .observed
+                    .targets
+                    .iter()
+                    .find(|seen| seen.name == target.name);
+                let mut seen = read.cloned().unwrap_or_default();
+                let restoring = TargetPhase::of(&self.status(), progress) == TargetPhase::Restoring;
+                let backup = if restoring {
+                    progress
+                        .backup
+                        .as_ref()
+                        .map(|backup| backup.config_map.clone())
+                } else {
+                    target.source_name.clone()
+                };
+                if seen.kept == Seen::Unknown {
+                    let kept = backup.and_then(|backup| self.backups.get(&backup).cloned());
+                    seen.kept = kept.map_or(Seen::Absent, Seen::Found);
+                }
+                seen
+            })
+            .collect();
+        observed
+    }
+
+    fn look_before_the_plan(&self, observed: &mut Observed, index: usize) {
+        let seen = &mut observed.targets[index];
+        let asked = self.request.spec.targets.get(seen.asked);
+        if let (Seen::Unknown, Some(name)) =
+            (&seen.kept, asked.and_then(|asked| asked.to.backup.as_ref()))
+        {
+            let kept = self.backups.get(name).cloned();
+            seen.kept = kept.map_or(Seen::Absent, Seen::Found);
+        }
+        if seen.rehearsal == Seen::Unknown
+            && let Some(prospect) = plan::prospect(&self.request, observed, index, self.now)
+            && let Some(Deployment(object)) = observed.targets[index].deployment.found()
+        {
+            let mut stored = object.clone();
+            patch::apply(&mut stored, &prospect.patch).expect("a dry run has no preconditions");
+            self.webhook.inspect(|alter| alter(&mut stored));
+            observed.targets[index].rehearsal = Seen::Found(Rehearsal::Stored(Deployment(stored)));
+        }
+    }
+
+    /// Decides without committing or acting.
+    pub fn decide_all(&self) -> Decision {
+        let observed = self.look();
+        let decision = decide(&self.request, &observed, self.now);
+        let again = decide(&self.request, &observed, self.now);
+        assert_eq!(decision, again, "a decision is a function of its input");
+        decision
+    }
+
+    /// The move that is decided for the only target, without committing or acting.
+    pub fn decide(&self) -> Move {
+        Move::of(&self.decide_all())
+    }
+
+    /// The write to the only Deployment that is decided.
+    pub fn revert(&self) -> Revert {
+        match self.decide() {
+            Move::Write(Step::Revert(revert)) => revert,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Checks that it waits, and looks again after so many seconds.
+    pub fn waits(&self, seconds: i64) {
+        let until = Some(self.now + SignedDuration::from_secs(seconds));
+        assert_eq!(self.decide(), Move::Wait { until });
+    }
+
+    /// The status that is decided, without committing or acting.
+    pub fn decided(&self) -> RollbackRequestStatus {
+        self.decide_all().status
+    }
+
+    /// Decides and commits.
+    pub fn commit_all(&mut self) -> Decision {
+        let decision = self.decide_all();
+        self.request.status = Some(decision.status.clone());
+        decision
+    }
+
+    /// Decides and commits.
+    pub fn commit(&mut self) -> Move {
+        Move::of(&self.commit_all())
+    }
+
+    /// One whole pass.
+    pub fn pass_all(&mut self) -> Decision {
+        let decision = self.commit_all();
+        for step in &decision.steps {
+            self.act(step);
+        }
+        decision
+    }
+
+    /// One whole pass.
+    pub fn pass(&mut self) -> Move {
+        Move::of(&self.pass_all())
+    }
+
+    /// Takes the step of a move.
+    pub fn take(&mut self, taken: &Move) {
+        if let Move::Write(step) = taken {
+            self.act(step);
+        }
+    }
+
+    /// Takes a step.
+    pub fn act(&mut self, step: &Step) {
+        match step {
+            Step::Claim { ledger, deployment } | Step::Release { ledger, deployment } => {
+                self.of(deployment).ledger = Seen::Found(ledger.clone());
+            }
+            Step::BackUp(artifact) => {
+                let kept = artifact::backed_up(&artifact.data).expect("a backup is one");
+                let name = kept.name().to_owned();
+                assert_eq!(artifact.name, backup_name(&self.request, &name));
+                self.backups.insert(artifact.name.clone(), kept);
+                let now = self.now;
+                self.of(&name).backup = Seen::Found(now);
+            }
+            Step::Publish(_) => self.observed.incident = Seen::Found(self.now),
+            Step::Revert(revert) | Step::Disown(revert) => {
+                let webhook = self.webhook;
+                let Seen::Found(Deployment(object)) = &mut self.of(&revert.deployment).deployment
+                else {
+                    panic!("a revert without a Deployment");
+                };
+                let before = object["spec"].clone();
+                patch::apply(object, &revert.patch).expect("the preconditions hold");
+                if let (Step::Revert(_), Some(alter)) = (step, webhook) {
+                    alter(object);
+                }
+                if matches!(step, Step::Revert(_)) || before != object["spec"] {
+                    let generation = object["metadata"]["generation"].as_i64().unwrap();
+                    object["metadata"]["generation"] = json!(generation + 1);
+                }
+            }
+            Step::DropFinalizer => self.request.metadata.finalizers = None,
+        }
+    }
+
+    /// Passes until nothing moves any more; when it would look again.
+    pub fn settle_all(&mut self) -> Next {
+        for _ in 0..200 {
+            let before = self.request.clone();
+            let decision = self.pass_all();
+            let idle = decision.steps.is_empty() && decision.next != Next::Again;
+            if idle && before == self.request {
+                return decision.next;
+            }
+        }
+        panic!("it never comes to rest: {:?}", self.word());
+    }
+
+    /// Passes until nothing moves any more; the last move.
+    pub fn settle(&mut self) -> Move {
+        match self.settle_all() {
+            Next::Again => Move::Again,
+            Next::Wait { until } => Move::Wait { until },
+            Next::Done => Move::Done,
+        }
+    }
+
+    /// Passes until the phase is reached.
+    pub fn until(&mut self, phase: Phase) {
+        for _ in 0..50 {
+            if self.phase() >= phase {
+                break;
+            }
+            self.pass_all();
+        }
+        assert_eq!(self.phase(), phase, "{:?}", self.status().outcome);
+    }
+
+    /// A published plan, approved in time by somebody else.
+    #[must_use]
+    pub fn approved(mut self) -> Self {
+        self.until(Phase::AwaitingApproval);
+        approve(&mut self.request, "bob@broxiva.com");
+        self.until(Phase::BackingUp);
+        self
+    }
+
+    /// Claimed, saved, and the intent stored; the Deployment is as it was.
+    #[must_use]
+    pub fn intended(mut self) -> Self {
+        self = self.approved();
+        for _ in 0..5 {
+            let taken = self.commit();
+            if matches!(taken, Move::Write(Step::Revert(_))) {
+                return self;
+            }
+            self.take(&taken);
+        }
+        panic!("no revert");
+    }
+
+    /// The same with several Deployments: the intents of those whose turn it is are stored.
+    #[must_use]
+    pub fn intended_many(mut self) -> Self {
+        self = self.approved();
+        for _ in 0..5 {
+            let decision = self.commit_all();
+            if matches!(decision.steps.as_slice(), [Step::Revert(_), ..]) {
+                return self;
+            }
+            for step in &decision.steps {
+                self.act(step);
+            }
+        }
+        panic!("no revert");
+    }
+
+    /// The Deployment has the old template, and the status says so.
+    #[must_use]
+    pub fn reverted(mut self) -> Self {
+        self = self.approved();
+        self.until(Phase::RollingOut);
+        self
+    }
+
+    /// The old version is up.
+    #[must_use]
+    pub fn rolled_out(mut self) -> Self {
+        self = self.reverted();
+        self.roll_out();
+        self.until(Phase::Verifying);
+        self
+    }
+
+    /// The Deployment controller is done with the template that the Deployment has.
+    pub fn roll_out(&mut self) {
+        let name = self.observed.targets[0].name.clone();
+        self.roll_out_of(&name);
+    }
+
+    /// The Deployment controller is done with the template that this Deployment has.
+    pub fn roll_out_of(&mut self, name: &str) {
+        self.edit_of(name, |object| {
+            let replicas = object["spec"]["replicas"].as_i64().unwrap();
+            object["status"]["observedGeneration"] = object["metadata"]["generation"].clone();
+            set_counts(object, replicas, replicas, replicas);
+        });
+    }
+
+    /// Somebody else edits the Deployment.
+    pub fn edit(&mut self, edit: impl FnOnce(&mut Value)) {
+        let name = self.observed.targets[0].name.clone();
+        self.edit_of(&name, edit);
+    }
+
+    /// Somebody else edits this Deployment.
+    pub fn edit_of(&mut self, name: &str, edit: impl FnOnce(&mut Value)) {
+        let Seen::Found(Deployment(object)) = &mut self.of(name).deployment else {
+            panic!("no Deployment to edit");
+        };
+        edit(object);
+    }
+
+    /// Somebody else deploys a template, as a client does that bumps the generation.
+    pub fn deploy(&mut self, template: &Value) {
+        let name = self.observed.targets[0].name.clone();
+        self.deploy_to(&name, template);
+    }
+
+    /// Somebody else deploys a template to this Deployment.
+    pub fn deploy_to(&mut self, name: &str, template: &Value) {
+        self.edit_of(name, |object| {
+            object["spec"]["template"] = template.clone();
+            let generation = object["metadata"]["generation"].as_i64().unwrap();
+            object["metadata"]["generation"] = json!(generation + 1);
+        });
+    }
+
+    /// The Deployment as it is.
+    pub fn deployment(&self) -> &Value {
+        &self.observed.targets[0].deployment.found().unwrap().0
+    }
+
+    /// This Deployment as it is.
+    pub fn deployment_of(&self, name: &str) -> &Value {
+        &self.target(name).deployment.found().unwrap().0
+    }
+
+    /// Every check that is due gets this code from one pod.
+    pub fn probe(&mut self, code: u16) {
+        let (status, now) = (self.status(), self.now);
+        let Some(plan) = &status.plan else { return };
+        for progress in &status.targets {
+            let Some(verification) = &progress.verification else {
+                continue;
+            };
+            self.of(&progress.name).readings = health::due(&plan.rules, verification, now)
+                .map(|check| reading(&check.name, now, vec![answer("api-1", code)]))
+                .collect();
+        }
+    }
+
+    /// The status as committed.
+    pub fn status(&self) -> RollbackRequestStatus {
+        self.request.status.clone().unwrap_or_default()
+    }
+
+    /// The phase as committed.
+    pub fn phase(&self) -> Phase {
+        Phase::of(&self.status())
+    }
+
+    /// How it ended.
+    pub fn outcome(&self) -> Outcome {
+        self.status().outcome.expect("it has ended")
+    }
+
+    /// How it ended, in two words; the words of the Ready condition before that.
+    pub fn word(&self) -> String {
+        let status = self.status();
+        match &status.outcome {
+            Some(outcome) => format!("{}/{}", outcome.word.as_str(), outcome.reason.as_str()),
+            None => reason_of(&status, "Ready"),
+        }
+    }
+
+    /// How each target ended, in two words, or its phase: `api Succeeded/Unverified`.
+    pub fn words(&self) -> Vec<String> {
+        let status = self.status();
+        let word = |progress: &rollback_api::status::TargetStatus| {
+            let phase = TargetPhase::of(&status, progress);
+            let end = rollback_core::phase::result(progress);
+            end.filter(|_| phase == TargetPhase::Ended).map_or_else(
+                || format!("{phase:?}"),
+                |end| format!("{}/{}", end.word.as_str(), end.reason.as_str()),
+            )
+        };
+        status
+            .targets
+            .iter()
+            .map(|progress| format!("{} {}", progress.name, word(progress)))
+            .collect()
+    }
+
+    /// Passes to the end and checks which it is.
+    pub fn ends(&mut self, word: Word, reason: Reason) -> Outcome {
+        self.settle_all();
+        let outcome = self.outcome();
+        assert_eq!(
+            (outcome.word, outcome.reason),
+            (word, reason),
+            "{outcome:?}"
+        );
+        outcome
+    }
+}
