@@ -26,7 +26,6 @@ mod selection;
 mod situation;
 mod stage;
 mod status;
-mod to_come;
 mod together;
 mod trouble;
 mod write;

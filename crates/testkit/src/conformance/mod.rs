@@ -77,9 +77,6 @@ pub const CASES: [(&str, &[Case]); 3] = [
     ("Whether it worked", status::CASES),
 ];
 
-/// Cases of which kubectl's half is recorded only. Whoever adds our half takes the number out.
-pub const TO_COME: &[u8] = &[20, 24];
-
 /// What the test of a case has seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -92,14 +89,6 @@ pub struct Record {
 /// Where the records are: in the folder that [`FOLDER`] names, or in `target/conformance`.
 pub fn folder() -> PathBuf {
     env::var_os(FOLDER).map_or_else(|| crate::target_folder().join("conformance"), PathBuf::from)
-}
-
-/// What stands in for our half of a case that is in [`TO_COME`].
-const NOT_YET: &str = "*not tested yet*";
-
-/// Writes down kubectl's half of a case that is in [`TO_COME`].
-pub fn record_kubectl(case: u8, kubectl: &str) -> Result<()> {
-    record(case, kubectl, NOT_YET)
 }
 
 /// Writes down what the test of a case has seen, for the table. The texts are for a reader, and the

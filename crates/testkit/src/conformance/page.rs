@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use super::{CASES, Case, NOT_YET, Record, TO_COME, read};
+use super::{CASES, Case, Record, read};
 
 const HEAD: &str = "\
 # Conformance: kubectl and this operator, case by case
@@ -30,17 +30,9 @@ pub fn page(folder: &Path) -> Result<String> {
             "\n## {group}\n\n| | | Case | kubectl | RollbackRequest |\n|-|-|-|-|-|\n"
         )?;
         for case in cases {
-            let Some(record) = read(folder, case.number)? else {
-                missing.push(case.number);
-                continue;
-            };
-            let number = case.number;
-            match (record.ours == NOT_YET, TO_COME.contains(&number)) {
-                (true, false) => bail!("case {number} has kubectl's half only"),
-                (false, true) => bail!(
-                    "case {number} has both halves now: take it out of TO_COME in crates/testkit/src/conformance"
-                ),
-                (true, true) | (false, false) => page.push_str(&row(case, &record)),
+            match read(folder, case.number)? {
+                Some(record) => page.push_str(&row(case, &record)),
+                None => missing.push(case.number),
             }
         }
     }
@@ -122,20 +114,12 @@ mod tests {
         let numbers: Vec<u8> = all().map(|case| case.number).collect();
         assert_eq!(numbers, (1..=69).collect::<Vec<u8>>());
         assert!(all().all(|case| !case.marks.is_empty()));
-        assert!(TO_COME.is_sorted());
     }
 
     #[test]
     fn the_committed_page_has_a_row_for_each_case() -> Result<()> {
         let page = std::fs::read_to_string(crate::workspace().join(PAGE))?;
-        has_all_rows(&page)?;
-        for case in all() {
-            let start = start_of_row(case);
-            let mut rows = page.lines().filter(|line| line.starts_with(&start));
-            let half = rows.any(|row| row.ends_with(&format!("| {NOT_YET} |")));
-            assert_eq!(half, TO_COME.contains(&case.number), "case {}", case.number);
-        }
-        Ok(())
+        has_all_rows(&page)
     }
 
     #[test]
@@ -145,17 +129,8 @@ mod tests {
             kubectl: "does this".into(),
             ours: "does that".into(),
         };
-        let half = Record {
-            ours: NOT_YET.into(),
-            ..seen.clone()
-        };
         for case in all() {
-            let to_come = TO_COME.contains(&case.number);
-            write(
-                folder.path(),
-                case.number,
-                if to_come { &half } else { &seen },
-            )?;
+            write(folder.path(), case.number, &seen)?;
         }
         let whole = page(folder.path())?;
         has_all_rows(&whole)?;
