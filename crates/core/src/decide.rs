@@ -16,6 +16,7 @@ mod preconditions;
 mod recovery;
 mod restore;
 mod revert;
+mod summary;
 mod together;
 
 use jiff::Timestamp;

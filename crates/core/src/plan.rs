@@ -149,7 +149,7 @@ pub fn prospect(
     let seen = observed.targets.get(index)?;
     let (target, deployment) = (asked(request, seen)?, seen.deployment.found()?);
     let chosen = choose(target, deployment, seen, observed.policy.found(), now).ok()?;
-    Some(Prospect::of(request, deployment, chosen))
+    Some(Prospect::of(request, deployment, &chosen))
 }
 
 /// How many lines of changes each of so many targets may take, so that all of them fit into one status.

@@ -54,12 +54,12 @@ fn only_approvers_and_the_controller_write_ledgers() -> Result<()> {
     let mut writers = Vec::new();
     for role in roles()? {
         let verbs = ["create", "update", "patch", "delete"];
-        let writes = verbs
+        let granted = verbs
             .iter()
             .filter(|verb| may(&role, verb, "rollback.broxiva.com", "revisionledgers"));
-        let writes: Vec<&str> = writes.copied().collect();
-        if !writes.is_empty() {
-            writers.push((role.metadata.name.unwrap_or_default(), writes.join(" ")));
+        let granted: Vec<&str> = granted.copied().collect();
+        if !granted.is_empty() {
+            writers.push((role.metadata.name.unwrap_or_default(), granted.join(" ")));
         }
     }
     let writers: Vec<(&str, &str)> = writers

@@ -12,6 +12,7 @@ use super::preconditions::{begin, revalidate};
 use super::recovery::{rolling_out, verifying};
 use super::restore::restoring;
 use super::revert::writing;
+use super::summary::{is_failure, summary, tally};
 use super::{Scope, Turn, finish, mailbox};
 use crate::approval;
 use crate::conditions::{self, Stand};
@@ -20,9 +21,6 @@ use crate::phase::{TargetPhase, due, result};
 use crate::plan::end;
 use crate::step::Next;
 use crate::text::plain;
-
-/// How many failed targets a message names.
-const NAMED: usize = 5;
 
 /// One pass over all targets.
 pub(super) fn working(
@@ -162,12 +160,6 @@ fn failed(status: &RollbackRequestStatus) -> Option<(&TargetStatus, &Outcome)> {
     })
 }
 
-/// Whether it is worth stopping for. That a bad version does not run any more is no failure, and what was
-/// spared did not fail.
-fn is_failure(outcome: &Outcome) -> bool {
-    !conditions::is_settled(outcome) && outcome.reason != Reason::NotBegun
-}
-
 /// Stores, once, that a failure keeps the others from beginning.
 fn stop_after_failure(
     request: &RollbackRequest,
@@ -223,155 +215,6 @@ fn spare(status: &mut RollbackRequestStatus, now: Timestamp) {
             progress.outcome = Some(end(Word::Cancelled, Reason::NotBegun, message, now));
         }
     }
-}
-
-/// How the request ended, when every target has.
-fn summary(plan: &Plan, status: &RollbackRequestStatus, now: Timestamp) -> Outcome {
-    if let ([only], [_]) = (status.targets.as_slice(), plan.targets.as_slice()) {
-        return single(only, now);
-    }
-    let results: Vec<&Outcome> = status.targets.iter().filter_map(result).collect();
-    let tally = tally(&results);
-    let named: Vec<String> = status
-        .targets
-        .iter()
-        .filter_map(|progress| {
-            Some((
-                progress,
-                progress
-                    .outcome
-                    .as_ref()
-                    .filter(|outcome| is_failure(outcome))?,
-            ))
-        })
-        .take(NAMED)
-        .map(|(progress, outcome)| {
-            format!(
-                "{}: {}",
-                plain(&progress.name, 253),
-                plain(&outcome.message, 300)
-            )
-        })
-        .collect();
-    let why = if named.is_empty() {
-        String::new()
-    } else {
-        format!(" {}", named.join(" "))
-    };
-    let count = results.len();
-    let message = |what: &str| format!("{what} {count} Deployments: {tally}.{why}");
-    if let Some(stopped) = status
-        .stopped
-        .as_ref()
-        .filter(|stopped| stopped.reason != Reason::TargetsFailed)
-    {
-        let mut outcome = end(stopped.word, stopped.reason, "", now);
-        outcome.by.clone_from(&stopped.by);
-        let what = plain(&stopped.message, 600);
-        outcome.message = message(&format!("{what} Those that had begun were carried out."));
-        return outcome;
-    }
-    let restored = status
-        .stopped
-        .as_ref()
-        .is_some_and(|stopped| stopped.word == Word::Restored);
-    let written = |progress: &&TargetStatus| {
-        let perhaps = progress.revert.is_some()
-            && result(progress).is_some_and(|outcome| outcome.word == Word::Superseded);
-        progress.reverted_at.is_some() || perhaps
-    };
-    let mut written = status.targets.iter().filter(written).peekable();
-    let restored = restored && written.peek().is_some();
-    let not_restored = written
-        .any(|progress| result(progress).is_none_or(|outcome| outcome.word != Word::Restored));
-    if restored && not_restored {
-        end(
-            Word::Failed,
-            Reason::RestoreFailed,
-            message(
-                "A Deployment did not come back, and not every one that was rolled back has again what it had before.",
-            ),
-            now,
-        )
-    } else if restored {
-        end(
-            Word::Restored,
-            Reason::TargetsFailed,
-            message(
-                "A Deployment did not come back, so every one that was rolled back has again what it had before.",
-            ),
-            now,
-        )
-    } else if !named.is_empty() {
-        end(
-            Word::Failed,
-            Reason::TargetsFailed,
-            message("Not every Deployment was rolled back."),
-            now,
-        )
-    } else if results
-        .iter()
-        .all(|outcome| outcome.reason == Reason::NoOp || outcome.word == Word::Superseded)
-    {
-        end(
-            Word::Succeeded,
-            Reason::NoOp,
-            message("There was nothing left to roll back."),
-            now,
-        )
-    } else if results
-        .iter()
-        .any(|outcome| outcome.reason == Reason::Unverified)
-    {
-        end(
-            Word::Succeeded,
-            Reason::Unverified,
-            message("Rolled back, but not everything was verified: see status.targets."),
-            now,
-        )
-    } else {
-        end(
-            Word::Succeeded,
-            Reason::RolledBack,
-            message("Rolled back and verified."),
-            now,
-        )
-    }
-}
-
-/// The end of the only target is the end of the request.
-fn single(only: &TargetStatus, now: Timestamp) -> Outcome {
-    let restored = only
-        .restore
-        .as_ref()
-        .and_then(|restore| restore.outcome.clone());
-    let outcome = match (restored, only.outcome.clone()) {
-        (Some(restored), Some(failure)) => Outcome {
-            message: format!("{} {}", failure.message, restored.message),
-            ..restored
-        },
-        (Some(outcome), None) | (None, Some(outcome)) => outcome,
-        (None, None) => end(
-            Word::Failed,
-            Reason::TargetsFailed,
-            "It ended without a result.",
-            now,
-        ),
-    };
-    outcome
-}
-
-/// `7 RolledBack, 1 RolloutTimedOut`.
-fn tally(results: &[&Outcome]) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for outcome in results {
-        *counts.entry(outcome.reason.as_str()).or_default() += 1;
-    }
-    let counts: Vec<String> = counts
-        .iter()
-        .map(|(reason, count)| format!("{count} {reason}"))
-        .collect();
-    counts.join(", ")
 }
 
 /// What all turns together ask for.

@@ -35,7 +35,7 @@ pub struct Prospect {
 }
 
 impl Prospect {
-    pub(super) fn of(request: &RollbackRequest, deployment: &Deployment, chosen: Chosen) -> Self {
+    pub(super) fn of(request: &RollbackRequest, deployment: &Deployment, chosen: &Chosen) -> Self {
         let cause = cause(request, chosen.revision, chosen.source_name.as_deref());
         Self {
             references: references::references(&chosen.template),
@@ -45,10 +45,6 @@ impl Prospect {
 }
 
 /// The planned target, unless what was read speaks against it.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "everything that one target is judged by"
-)]
 pub fn assess(
     target: &Target,
     deployment: &Deployment,

@@ -52,7 +52,7 @@ pub fn choose(
         now,
     };
     if let Some(backup) = &target.to.backup {
-        return pick.from_backup(backup, &seen.kept);
+        return pick.backed_up(backup, &seen.kept);
     }
     let bad = ledger::bad_templates(
         seen.ledger.found(),
@@ -156,7 +156,7 @@ impl Pick<'_> {
     }
 
     /// The template that a Deployment had before an earlier rollback. Named is named: it may be in quarantine.
-    fn from_backup(&self, name: &str, kept: &Seen<Deployment>) -> Result<Chosen, Outcome> {
+    fn backed_up(&self, name: &str, kept: &Seen<Deployment>) -> Result<Chosen, Outcome> {
         let shown = plain(name, 253);
         let Some(kept) = kept.found() else {
             return self.refused(

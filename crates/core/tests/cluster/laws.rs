@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use rollback_api::request::OnFailure;
 use rollback_api::status::{PlannedTarget, TargetStatus};
 use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
 use rollback_core::ledger::bad_templates;
@@ -209,12 +210,29 @@ impl Cluster {
         let begun = |old: Option<&TargetStatus>, new: &TargetStatus| {
             new.revert.is_some() && old.is_none_or(|old| old.revert.is_none())
         };
+        // Said here without asking the engine what it holds for a failure.
+        let harmless = [
+            Reason::NotLive,
+            Reason::RolledBackByAnother,
+            Reason::NotBegun,
+        ];
+        let failed = old.targets.iter().find(|progress| {
+            progress.outcome.as_ref().is_some_and(|outcome| {
+                outcome.word != Word::Succeeded && !harmless.contains(&outcome.reason)
+            })
+        });
+        let goes_on = request.rollout().on_failure == OnFailure::Continue;
         for (index, progress) in next.targets.iter().enumerate() {
             let before = old.targets.get(index);
             if begun(before, progress) {
                 assert!(
                     old.stopped.is_none(),
                     "{} is begun after a stop",
+                    progress.name
+                );
+                assert!(
+                    goes_on || failed.is_none(),
+                    "{} is begun after {failed:?} failed",
                     progress.name
                 );
                 let wave = plan.targets[index].wave;
