@@ -6,6 +6,7 @@
 //! nothing is written: what can be said then can be said afterwards, from the moment that was noticed, and a request
 //! that is about to write must not lose races against bookkeeping.
 
+mod desk;
 mod news;
 mod queue;
 mod scope;
@@ -22,30 +23,24 @@ use rollback_api::{LIFT, LIFTED_BY, RevisionLedger};
 use rollback_core::evidence::{Lift, Look, Notice};
 use rollback_core::ledger::current;
 use rollback_core::observed::Deployment;
-use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::context::Context;
 use crate::ledger;
 use crate::observe::{self, evidence};
-use news::{Name, News};
-use queue::{End, Queue};
+use desk::{Desk, Job, PAUSE};
+use news::Name;
+use queue::End;
 use scope::{Scope, Scopes};
 
 /// How many looks are under way at the same time.
 const AT_ONCE: usize = 8;
-/// How long after a change it is looked at, with all that changed meanwhile.
-const PAUSE: Duration = Duration::from_secs(1);
 /// How long after a permission may have changed it is asked about for the last time.
 const LATER: Duration = Duration::from_secs(10);
-/// How much later each one is looked at when all are: a start must not be felt by anybody.
-const STEP: Duration = Duration::from_millis(10);
 /// How long a look may take, whatever hangs.
 const LIMIT: Duration = Duration::from_mins(1);
 /// After how long a claim is looked at again that nobody gave back.
 const CLAIMED: Duration = Duration::from_mins(10);
-/// For how long after a watch failed it may still bring what happened before.
-const DOUBT: Duration = Duration::from_mins(1);
 /// How much later than computed, so that a clock that is read twice does not say too early.
 const SLACK: Duration = Duration::from_millis(20);
 /// The longest time that is waited for anything; longer than any policy asks.
@@ -84,30 +79,6 @@ impl Error {
         match self {
             Self::Write(kube::Error::Api(status)) => Some(status),
             Self::Write(_) | Self::Observe(_) | Self::TimedOut => None,
-        }
-    }
-}
-
-/// Something to do.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Job {
-    /// Look at a Deployment.
-    Look(Name),
-    /// See whether a namespace is recorded by now.
-    Check(String),
-    /// The same once more: the authorizer learns of a permission on its own, perhaps later than we do.
-    CheckAgain(String),
-    /// Find the Deployments of a namespace that is recorded by now.
-    Find(String),
-}
-
-impl Job {
-    fn namespace(&self) -> &str {
-        match self {
-            Self::Look(name) => &name.namespace,
-            Self::Check(namespace) | Self::CheckAgain(namespace) | Self::Find(namespace) => {
-                namespace
-            }
         }
     }
 }
@@ -164,92 +135,6 @@ async fn follow(context: Arc<Context>, watches: Client, namespace: Option<String
     }
 }
 
-/// Where news become jobs.
-struct Desk {
-    queue: Queue<Job>,
-    /// How many Deployments were listed since the list began; `None` when it has ended.
-    listed: Option<u32>,
-    /// Until when the watch of the Deployments may be late.
-    doubt: Option<Instant>,
-}
-
-impl Desk {
-    fn new() -> Self {
-        Self {
-            queue: Queue::new(),
-            listed: Some(0),
-            doubt: None,
-        }
-    }
-
-    /// Nothing happened, as far as is known.
-    fn nothing(&self) -> Notice {
-        let doubtful = self.doubt.is_some_and(|until| Instant::now() < until);
-        Notice {
-            at: Timestamp::now(),
-            dipped: false,
-            gap: self.listed.is_some() || doubtful,
-        }
-    }
-
-    fn take(&mut self, news: News, scopes: &Scopes) {
-        match news {
-            News::Listing => self.listed = Some(0),
-            News::Listed => self.listed = None,
-            News::Lost => self.doubt = Some(Instant::now() + DOUBT),
-            News::Deployment { name, complete } => self.deployment(name, complete, scopes),
-            News::Gone(name) => self.queue.forget(&Job::Look(name)),
-            News::Ledger { name, lifts: false } => self.queue.let_go(&Job::Look(name), PAUSE),
-            News::Ledger { name, lifts: true } | News::NoLedger(name) => {
-                let (nothing, job) = (self.nothing(), Job::Look(name));
-                self.queue.notice(&job, nothing, PAUSE);
-                self.queue.let_go(&job, PAUSE);
-            }
-            News::Rules(namespace) => {
-                scopes.expire(namespace.as_deref());
-                if let Some(namespace) = namespace {
-                    let (nothing, job) = (self.nothing(), Job::Check(namespace));
-                    self.queue.notice(&job, nothing, PAUSE);
-                }
-            }
-        }
-    }
-
-    fn deployment(&mut self, name: Name, complete: bool, scopes: &Scopes) {
-        let delay = match &mut self.listed {
-            None => PAUSE,
-            Some(count) => {
-                *count = count.saturating_add(1);
-                PAUSE + STEP * *count
-            }
-        };
-        // Should the namespace be recorded one day, all of it is looked at then.
-        let unrecorded = scopes
-            .fresh(&name.namespace)
-            .is_some_and(|scope| !scope.records());
-        if !unrecorded {
-            let notice = Notice {
-                dipped: !complete,
-                ..self.nothing()
-            };
-            self.queue.notice(&Job::Look(name), notice, delay);
-        }
-    }
-
-    /// All Deployments of a namespace of which it is not known what happened there.
-    fn found(&mut self, namespace: &str, names: Vec<String>) {
-        for (place, name) in (1_u32..).zip(names) {
-            let namespace = namespace.to_owned();
-            let notice = Notice {
-                gap: true,
-                ..self.nothing()
-            };
-            let job = Job::Look(Name { namespace, name });
-            self.queue.notice(&job, notice, STEP * place);
-        }
-    }
-}
-
 /// Does the jobs.
 struct Recorder {
     context: Arc<Context>,
@@ -261,6 +146,7 @@ impl Recorder {
         let work = async {
             match &job {
                 Job::Look(name) => self.look(name, notice).await,
+                Job::Lift(name) => self.lift(name, notice).await,
                 Job::Check(namespace) | Job::CheckAgain(namespace) => self.check(namespace).await,
                 Job::Find(namespace) => self.find(namespace).await,
             }
@@ -305,9 +191,26 @@ impl Recorder {
         if scope.records() && before.is_some_and(|before| before != scope) {
             return Ok(Next::Opened);
         }
-        let Scope::Open(rules) = scope else {
-            return Ok(Next::Closed);
-        };
+        match scope {
+            Scope::Open(rules) if rules.record => self.visit(name, &rules, notice).await,
+            Scope::Open(_) | Scope::Closed => Ok(Next::Closed),
+        }
+    }
+
+    async fn lift(&self, name: &Name, notice: Notice) -> Result<Next, Error> {
+        match self.scope(&name.namespace).await? {
+            (Scope::Open(rules), _) => {
+                let nothing_else = Ledger {
+                    record: false,
+                    ..rules
+                };
+                self.visit(name, &nothing_else, notice).await
+            }
+            (Scope::Closed, _) => Ok(Next::Closed),
+        }
+    }
+
+    async fn visit(&self, name: &Name, rules: &Ledger, notice: Notice) -> Result<Next, Error> {
         let asked = Timestamp::now();
         let client = &self.context.client;
         let (deployment, ledger) = evidence::pair(client, &name.namespace, &name.name).await?;
@@ -317,7 +220,7 @@ impl Recorder {
         if self.is_claimed(name, &deployment, ledger.as_ref()).await? {
             return Ok(Next::Release);
         }
-        self.record(name, &deployment, ledger.as_ref(), &rules, notice, asked)
+        self.record(name, &deployment, ledger.as_ref(), rules, notice, asked)
             .await
     }
 

@@ -111,7 +111,10 @@ impl Record {
             let name = named(event);
             let fits = match (event.resource.as_str(), event.verb.as_str()) {
                 ("deployments", "patch") => event.subresource.is_empty() && names.contains(&name),
-                ("revisionledgers", "create" | "update") => names.contains(&name),
+                // Evidence is recorded for all of them, whatever anybody asks for.
+                ("revisionledgers", "create" | "update") => {
+                    names.contains(&name) || is_evidence(event)
+                }
                 ("configmaps", "create") => label(event) == uid,
                 ("events", "create") => true,
                 ("rollbackrequests", "update" | "patch") => name == request,
@@ -145,6 +148,12 @@ impl Record {
             .filter_map(stand)
             .collect()
     }
+}
+
+/// The write of a ledger that has no claim in it and knows of no rollback.
+fn is_evidence(event: &Event) -> bool {
+    let spec = event.request_object.as_ref().map(|object| &object["spec"]);
+    spec.is_some_and(|spec| spec.get("claim").is_none() && spec.get("rollbacks").is_none())
 }
 
 fn stand(event: &Event) -> Option<Stand> {
