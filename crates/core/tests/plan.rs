@@ -200,13 +200,13 @@ fn what_the_history_cannot_give_is_refused() {
             replica_set("v0", "1"),
             replica_set("v1", "1"),
             replica_set("v2", "2"),
-        ])
+        ]);
     });
     assert_eq!(outcome(&revision(1), &twice), "Refused/Ambiguous");
     assert_eq!(outcome(&revision(2), &observed()), "Succeeded/NoOp");
     assert_eq!(outcome(&revision(1), &observed()), "plan to 1");
     let restarted = one(|target| {
-        target.deployment = seen(world::deployment_of(&world::restarted("v2", "now")))
+        target.deployment = seen(world::deployment_of(&world::restarted("v2", "now")));
     });
     assert_eq!(outcome(&revision(2), &restarted), "Succeeded/Equivalent");
 }
@@ -563,7 +563,7 @@ fn what_changes_the_digest() {
     different.push((
         "old template",
         digest_in(&one(|seen| {
-            seen.replica_sets = sets([world::replica_set_of("v1", "1", &template("v0"))])
+            seen.replica_sets = sets([world::replica_set_of("v1", "1", &template("v0"))]);
         })),
     ));
     let mut other_set = replica_set("v1", "1");

@@ -135,8 +135,10 @@ fn case_60_reverted_while_it_is_watched_names_who_did_it() {
 
 #[test]
 fn case_39_what_a_webhook_is_known_to_make_of_it_is_accepted() {
-    let mut scene = Scene::default();
-    scene.webhook = Some(sidecar);
+    let mut scene = Scene {
+        webhook: Some(sidecar),
+        ..Scene::default()
+    };
     scene.until(Phase::AwaitingApproval);
     let target = scene.status().plan.unwrap().targets[0].clone();
     let stored = Template::of(&with_sidecar("v1")).digest();
@@ -158,8 +160,10 @@ fn case_39_what_a_webhook_is_known_to_make_of_it_is_accepted() {
     scene.ends(Word::Succeeded, Reason::Unverified);
     // The prediction is part of what is approved.
     let plain = Scene::default().approved().status().plan.unwrap();
-    let mut other = Scene::default();
-    other.webhook = Some(sidecar);
+    let mut other = Scene {
+        webhook: Some(sidecar),
+        ..Scene::default()
+    };
     other.until(Phase::AwaitingApproval);
     assert_ne!(other.status().plan.unwrap().digest, plain.digest);
 }
@@ -191,8 +195,10 @@ fn case_39_what_a_webhook_makes_of_it_unforeseen_is_a_failure() {
     foreign.deploy(&template("v3"));
     foreign.ends(Word::Superseded, Reason::TemplateChanged);
     // A prediction that does not come true is no better.
-    let mut predicted = Scene::default();
-    predicted.webhook = Some(sidecar);
+    let predicted = Scene {
+        webhook: Some(sidecar),
+        ..Scene::default()
+    };
     let mut predicted = predicted.intended();
     predicted.webhook = Some(|object| {
         object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other:1");

@@ -1,8 +1,6 @@
 //! All targets of a request in one pass: those under way, what a failure means for the others, those
 //! whose turn it is, and the end of all.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use rollback_api::request::OnFailure;
 use rollback_api::status::{Outcome, Plan, TargetStatus};
@@ -15,7 +13,7 @@ use super::revert::writing;
 use super::summary::{is_failure, summary, tally};
 use super::{Scope, Turn, finish, mailbox};
 use crate::approval;
-use crate::conditions::{self, Stand};
+use crate::conditions::Stand;
 use crate::observed::{Observed, Seen};
 use crate::phase::{TargetPhase, due, result};
 use crate::plan::end;

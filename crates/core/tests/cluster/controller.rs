@@ -323,11 +323,11 @@ impl Cluster {
         case: usize,
         read: &RollbackRequest,
         status: &RollbackRequestStatus,
-    ) -> Option<Option<String>> {
+    ) -> Option<String> {
         if read.status.as_ref() == Some(status) {
-            return Some(read.metadata.resource_version.clone());
+            return read.metadata.resource_version.clone();
         }
-        let version = Some(self.next_version().to_string());
+        let version = self.next_version().to_string();
         let current = self.cases[case].request.as_ref()?;
         if current.metadata.resource_version != read.metadata.resource_version {
             return None;
@@ -335,7 +335,7 @@ impl Cluster {
         self.judge_commit(case, status);
         let current = self.cases[case].request.as_mut()?;
         current.status = Some(status.clone());
-        current.metadata.resource_version.clone_from(&version);
+        current.metadata.resource_version = Some(version.clone());
         self.cases[case].last = status.clone();
         Some(version)
     }
@@ -346,7 +346,7 @@ impl Cluster {
         controller: usize,
         step: &Step,
         ledgers: &BTreeMap<String, Option<i64>>,
-        committed: &Option<String>,
+        committed: &str,
     ) {
         match step {
             Step::Claim { ledger, deployment } | Step::Release { ledger, deployment } => {
@@ -388,7 +388,7 @@ impl Cluster {
             Step::DropFinalizer => {
                 let current = self.cases[case].request.as_ref();
                 let version = current.and_then(|current| current.metadata.resource_version.clone());
-                if version != *committed {
+                if version.as_deref() != Some(committed) {
                     return;
                 }
                 self.say(case, |request| {

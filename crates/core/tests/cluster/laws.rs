@@ -279,10 +279,10 @@ impl Cluster {
         let status = self.cases[case].last.clone();
         let target = target_of(&status, deployment).unwrap();
         let digest = |object: &Value| Template::of(&object["spec"]["template"]).digest();
-        let cause = after["metadata"]["annotations"]["kubernetes.io/change-cause"].as_str();
-        let cause = cause.unwrap();
-        assert!(cause.contains(&uid));
-        let kind = if cause.starts_with("restore of backup ") {
+        let reason = after["metadata"]["annotations"]["kubernetes.io/change-cause"].as_str();
+        let reason = reason.unwrap();
+        assert!(reason.contains(&uid));
+        let kind = if reason.starts_with("restore of backup ") {
             Kind::Restore
         } else {
             Kind::Revert
