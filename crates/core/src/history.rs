@@ -1,7 +1,7 @@
 //! The history of a Deployment: its `ReplicaSets` as revisions, what its ledger keeps of those that
 //! are gone, and the choice among them.
 
-use rollback_api::ledger::Evidence;
+use rollback_api::ledger::{Evidence, Verdict};
 use rollback_api::request::To;
 use rollback_api::status::Source;
 use rollback_api::{REVISION, REVISION_HISTORY, Reason};
@@ -71,8 +71,9 @@ pub enum Choice<'a> {
 
 impl History {
     /// Reads the `ReplicaSets` that `deployment_uid` controls. Those of others with the same labels,
-    /// and those that are being deleted, are no history. What the ledger keeps of versions whose `ReplicaSet` is gone
-    /// is.
+    /// and those that are being deleted, are no history. What the ledger keeps of good versions whose `ReplicaSet` is
+    /// gone is. Another template that it still has is that of what runs, or ran when it was written last, and is not
+    /// kept: a plan that relies on it may have nothing to go back to when it is approved.
     pub fn of(deployment_uid: &str, replica_sets: &[ReplicaSet], known: &[Evidence]) -> Self {
         let mut history = Self::default();
         let owned = replica_sets
@@ -91,7 +92,7 @@ impl History {
                 Err(_) => history.unreadable.push(set.name().to_owned()),
             }
         }
-        for entry in known {
+        for entry in known.iter().filter(|entry| entry.verdict == Verdict::Good) {
             let has_set = |revision: &Revision| revision.template.digest() == entry.digest;
             if let Some(template) = ledger::kept_template(entry)
                 && !history.revisions.iter().any(has_set)

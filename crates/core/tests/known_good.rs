@@ -168,6 +168,15 @@ fn what_the_history_has_lost_the_ledger_has_kept() {
     forged.template = Some(template("evil").to_string());
     assert_eq!(kept_template(&forged), None);
     ledger(forged).ends(Word::Refused, Reason::HistoryPruned);
+    // What runs, or did a moment ago, is in the ledger as well. It does not stay there, so no plan relies on it.
+    let passing = Evidence {
+        revision: Some(4),
+        ..kept(&template("v1"), Verdict::Unknown)
+    };
+    assert_eq!(
+        chosen(asked(&json!({}), history.clone(), [passing])),
+        "Refused/NoHistory"
+    );
     // What somebody pruned after the approval does no harm when the ledger has the same.
     let mut scene = Scene::default();
     scene.seen().ledger = Seen::Found(ledger_of([kept(&template("v1"), Verdict::Unknown)]));
