@@ -119,7 +119,7 @@ async fn case_21_without_history_there_is_a_way_back_from_a_failed_rollout_only(
         failing.outcome(),
         succeeded.outcome()
     );
-    let ours = "during: back to v1; after: back to the version before, which the ledger keeps; without a ledger \
+    let ours = "during: back to v1; after: back to the version before when the ledger knows it as good; without a ledger \
                 `Refused` with reason `HistoryPruned`, naming the limit";
     record(21, &kubectl, ours)
 }
