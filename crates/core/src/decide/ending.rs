@@ -109,12 +109,12 @@ fn release(
     let held = seen.ledger.found();
     let ours = ledger::holder(held, &target.uid, uid(request)) == Holder::Us;
     let outcome = result(progress);
-    // Superseded right after the intent: the write may have been made and overwritten before anybody
-    // looked. Remembering it once too often does nothing; forgetting it could do it again.
+    // Ended right after the intent: the write may have been made and overwritten before anybody looked, or may
+    // still be on its way. Remembering it once too often does nothing; forgetting it could do it again.
     let perhaps = progress
         .revert
         .as_ref()
-        .filter(|_| outcome.is_some_and(|outcome| outcome.word == Word::Superseded))
+        .filter(|_| outcome.is_some_and(|outcome| outcome.reason != Reason::PatchRejected))
         .map(|revert| revert.intended_at);
     let known = ledger::current(held, &target.uid).is_some_and(|ledger| {
         ledger

@@ -12,9 +12,21 @@ use crate::step::{Revert, Step, cause, template_patch};
 use crate::text::plain;
 use crate::{artifact, ledger, references};
 
-/// The way to the one write: claim, backup, intent, patch. A pass that begins in the middle goes on
-/// from there.
+/// The way to the one write. Once the intent is stored, a write of a pass that died may still be on its way, so an end
+/// must not say that nothing was changed, unless the API server refused this very write.
 pub(super) fn writing(scope: Scope, progress: &mut TargetStatus) -> Turn {
+    let intended = progress.revert.is_some();
+    let turn = towards_the_write(scope, progress);
+    let end = progress.outcome.as_mut().filter(|_| intended);
+    if let Some(end) = end.filter(|end| end.reason != Reason::PatchRejected) {
+        let perhaps = "The old template may have been written just before that.";
+        end.message = end.message.replace("Nothing was changed.", perhaps);
+    }
+    turn
+}
+
+/// Claim, backup, intent, patch. A pass that begins in the middle goes on from there.
+fn towards_the_write(scope: Scope, progress: &mut TargetStatus) -> Turn {
     let Scope {
         request,
         target,
