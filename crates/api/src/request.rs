@@ -132,7 +132,7 @@ pub struct Target {
     clippy::trivially_copy_pass_by_ref,
     reason = "the signature that serde asks for"
 )]
-fn is_zero(wave: &i32) -> bool {
+pub(crate) fn is_zero(wave: &i32) -> bool {
     *wave == 0
 }
 

@@ -180,7 +180,7 @@ pub struct PlannedTarget {
     /// UID of the Deployment.
     pub uid: String,
     /// When its turn is.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::request::is_zero")]
     pub wave: i32,
     /// Digest of the template that is to be replaced.
     pub from_digest: String,
@@ -232,14 +232,6 @@ impl PlannedTarget {
     pub fn is_restored_by(&self, digest: &str) -> bool {
         digest == self.restored_digest() || digest == self.to_digest
     }
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature that serde asks for"
-)]
-fn is_zero(wave: &i32) -> bool {
-    *wave == 0
 }
 
 /// Where the template to go back to is kept.

@@ -16,8 +16,7 @@ use choose::choose;
 use selection::{asked, divide, found};
 
 use crate::observed::{Deployment, Observed, Seen, SeenTarget};
-pub use crate::outcome::end;
-use crate::outcome::refused;
+use crate::outcome::{end, refused};
 use crate::template::{self, Template};
 use crate::text::plain;
 use crate::{approval, ledger, time};

@@ -10,9 +10,10 @@ use crate::conditions::Stand;
 use crate::history::History;
 use crate::ledger::{self, Holder};
 use crate::observed::{Access, Deployment, Observed, Seen, SeenTarget};
+use crate::outcome::end;
 use crate::phase::{TargetPhase, due};
+use crate::plan;
 use crate::plan::uid;
-use crate::plan::{self, end};
 use crate::template::Template;
 use crate::text::plain;
 

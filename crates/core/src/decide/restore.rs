@@ -6,7 +6,7 @@ use rollback_api::{CHANGE_CAUSE, Reason, Word};
 use super::preconditions::is_in_doubt;
 use super::{Scope, Turn};
 use crate::observed::{Deployment, Seen};
-use crate::plan::end;
+use crate::outcome::end;
 use crate::step::{Revert, Step, is_restore_cause, restore_cause, template_patch};
 use crate::text::plain;
 

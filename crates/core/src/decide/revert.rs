@@ -7,7 +7,7 @@ use super::preconditions::{planned_template, ready_to_write};
 use super::{Scope, Turn};
 use crate::ledger::{Holder, takes_over};
 use crate::observed::{Rejection, Rival, Seen};
-use crate::plan::end;
+use crate::outcome::end;
 use crate::step::{Revert, Step, cause, template_patch};
 use crate::text::plain;
 use crate::{artifact, ledger, references};

@@ -15,8 +15,8 @@ use super::{Scope, Turn, finish, mailbox};
 use crate::approval;
 use crate::conditions::Stand;
 use crate::observed::{Observed, Seen};
+use crate::outcome::end;
 use crate::phase::{TargetPhase, due, result};
-use crate::plan::end;
 use crate::step::Next;
 use crate::text::plain;
 
