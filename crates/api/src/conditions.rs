@@ -47,6 +47,8 @@ pub enum Word {
     Planning,
     /// The plan is published and waits for people.
     AwaitingApproval,
+    /// Approved, but the policy lets nothing be rolled back at this time.
+    Frozen,
     /// Approved; the Deployment is being claimed and saved.
     BackingUp,
     /// The old template is being written.
@@ -81,6 +83,7 @@ impl Word {
         match self {
             Self::Planning => "Planning",
             Self::AwaitingApproval => "AwaitingApproval",
+            Self::Frozen => "Frozen",
             Self::BackingUp => "BackingUp",
             Self::Reverting => "Reverting",
             Self::RollingOut => "RollingOut",

@@ -13,6 +13,12 @@ pub const APPROVED_BY: &str = "rollback.broxiva.com/approved-by";
 pub const CONFIRM: &str = "rollback.broxiva.com/confirm";
 /// Mailbox: the digest of the plan that the approver saw.
 pub const PLAN: &str = "rollback.broxiva.com/plan";
+/// Mailbox: the items of the checklist that the approver has ticked, separated by commas.
+pub const CHECKLIST: &str = "rollback.broxiva.com/checklist";
+/// Mailbox: why one person approves alone, for holders of the verb `break-glass`.
+pub const BREAK_GLASS: &str = "rollback.broxiva.com/break-glass";
+/// Mailbox: who takes the own approval back after it was counted. The API server accepts only one's own name.
+pub const WITHDRAWN_BY: &str = "rollback.broxiva.com/withdrawn-by";
 /// Mailbox: who denies.
 pub const DENIED_BY: &str = "rollback.broxiva.com/denied-by";
 /// Mailbox: why it is denied.
@@ -37,6 +43,8 @@ pub const GUARD_LABEL: &str = "rollback.broxiva.com/guard";
 pub const ARTIFACT_LABEL: &str = "rollback.broxiva.com/artifact";
 /// Label of backups and incidents: UID of the request that they belong to.
 pub const REQUEST_UID_LABEL: &str = "rollback.broxiva.com/request-uid";
+/// Label of incidents: `true` when one person approved alone.
+pub const BREAK_GLASS_LABEL: &str = "rollback.broxiva.com/break-glass";
 /// Annotation of backups and incidents: name of the request that they belong to.
 pub const REQUEST_NAME_ANNOTATION: &str = "rollback.broxiva.com/request";
 

@@ -4,6 +4,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::request::{Category, Urgency};
+
 /// The rules for rollbacks in this namespace. Only the policy named `default` is in force; without
 /// it the production rules hold.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -31,6 +33,20 @@ pub struct RollbackPolicySpec {
     /// Who has to say yes.
     #[serde(default)]
     pub approvals: Approvals,
+
+    /// What each kind of trouble calls for, where it differs from the decision matrix.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 6), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["category"]))]
+    pub decision_matrix: Vec<Decision>,
+
+    /// When nothing is rolled back, except in an emergency.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub freeze_windows: Vec<FreezeWindow>,
+
+    /// What may be made smaller to make room for the old version.
+    #[serde(default)]
+    pub make_room: MakeRoom,
 
     /// How long the old version may take to come back.
     #[serde(default)]
@@ -126,11 +142,26 @@ impl Environment {
         }
     }
 
-    /// Whether the approver must not be the requester.
+    /// Whether the approver must not be the requester, unless the policy says otherwise.
     pub fn four_eyes(self) -> bool {
         match self {
             Self::Production => true,
             Self::Staging | Self::Development => false,
+        }
+    }
+
+    /// What an approver ticks, unless the policy says otherwise.
+    pub fn checklist(self) -> Vec<ChecklistItem> {
+        let item = |name: &str, text: &str| ChecklistItem {
+            name: name.to_owned(),
+            text: text.to_owned(),
+        };
+        match self {
+            Self::Production => vec![
+                item("incident-documented", "The incident is documented"),
+                item("stakeholders-notified", "The stakeholders are notified"),
+            ],
+            Self::Staging | Self::Development => Vec::new(),
         }
     }
 }
@@ -144,11 +175,39 @@ pub struct Approvals {
     #[schemars(range(min = 1, max = 5))]
     pub required: i32,
 
+    /// How many must approve at this urgency. An urgency is a claim, so a smaller number than `required` counts
+    /// only for requesters who hold the verb `expedite` on `rollbackrequests/expedite`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["urgency"]))]
+    pub by_urgency: Vec<ByUrgency>,
+
+    /// Whether the approver must not be the requester. Defaults to true in production and to false elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub four_eyes: Option<bool>,
+
     /// The phrase that an approver types. Defaults to `ROLLBACK PRODUCTION` in production and to
     /// `ROLLBACK` elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 100))]
+    #[schemars(length(max = 100))]
+    #[x_kube(validation = Rule::new("self.matches('^[!-~]([ -~]*[!-~])?$')")
+        .message("give a phrase in one line of plain letters, without blanks around it, for example ROLLBACK PRODUCTION; or leave it out"))]
     pub confirm_phrase: Option<String>,
+
+    /// What an approver has to tick. Defaults to `incident-documented` and `stakeholders-notified` in production
+    /// and to nothing elsewhere; `[]` means nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub checklist: Option<Vec<ChecklistItem>>,
+
+    /// Seconds for which an approval counts, from the moment the controller has seen it until the Deployment is written.
+    #[serde(default = "an_hour")]
+    #[schemars(range(min = 1, max = 604_800))]
+    pub valid_for_seconds: i32,
+
+    /// Whether somebody with the verb `break-glass` on `rollbackrequests/break-glass` may approve alone: without a
+    /// second pair of eyes, without the checklist, in a freeze. It is always reported.
+    #[serde(default)]
+    pub break_glass: bool,
 
     /// Seconds after which a request that nobody approved expires.
     #[serde(default = "an_hour")]
@@ -160,10 +219,108 @@ impl Default for Approvals {
     fn default() -> Self {
         Self {
             required: one(),
+            by_urgency: Vec::new(),
+            four_eyes: None,
             confirm_phrase: None,
+            checklist: None,
+            valid_for_seconds: an_hour(),
+            break_glass: false,
             expire_after_seconds: an_hour(),
         }
     }
+}
+
+/// How many people must approve at one urgency.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ByUrgency {
+    /// The urgency of the request.
+    pub urgency: Urgency,
+
+    /// How many different people must approve.
+    #[schemars(range(min = 1, max = 5))]
+    pub required: i32,
+}
+
+/// Something that must have been done before a rollback is approved.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ChecklistItem {
+    /// What the approver types to tick it.
+    #[schemars(length(max = 40))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("use small letters, digits and '-', for example incident-documented: approvers type it"))]
+    pub name: String,
+
+    /// What it asks, for example `The incident is documented`.
+    #[schemars(length(max = 200))]
+    #[x_kube(validation = Rule::new("self.trim() != ''")
+        .message("say what has to be done before it is ticked"))]
+    pub text: String,
+}
+
+/// What one kind of trouble calls for.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// The kind of trouble.
+    pub category: Category,
+
+    /// The urgency of requests of this category that name none; more needs the verb `expedite`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub urgency: Option<Urgency>,
+
+    /// Who decides. Defaults to `Refused` for `Feature` and to `Manual` for every other category.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalMode>,
+}
+
+/// Who decides on a rollback.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApprovalMode {
+    /// People.
+    Manual,
+    /// Nobody: it is fixed forward.
+    Refused,
+}
+
+/// A time in which nothing is rolled back, except in an emergency: then an urgency of at least `Critical` by somebody
+/// with the verb `expedite`, or a Deployment that the controller itself sees to be down.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct FreezeWindow {
+    /// Name of the window, for messages.
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("use small letters, digits and '-', for example black-friday"))]
+    pub name: String,
+
+    /// When it begins, as cron writes it: minute, hour, day of the month, month, day of the week.
+    #[schemars(length(max = 100))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9A-Za-z*/,#L-]+( +[0-9A-Za-z*/,#L-]+){4}$')")
+        .message("give five fields as cron has them: minute, hour, day of the month, month, day of the week; for example 0 18 * * FRI"))]
+    pub schedule: String,
+
+    /// The time zone of the schedule, for example `Europe/Berlin`.
+    #[serde(default = "utc")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z][A-Za-z0-9_+/-]*$')")
+        .message("give a name of the time zone database, for example Europe/Berlin or UTC"))]
+    pub time_zone: String,
+
+    /// Minutes for which it lasts.
+    #[schemars(range(min = 1, max = 44_640))]
+    pub duration_minutes: i32,
+}
+
+/// What may be made smaller to make room for the old version.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct MakeRoom {
+    /// Deployments whose number of replicas the controller may change. The API server lets it change no other's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("items" = {"type": "string", "maxLength": 253}))]
+    pub scale_down: Vec<String>,
 }
 
 /// How long the old version may take to come back.
@@ -274,6 +431,9 @@ pub struct HttpCheck {
     pub timeout_seconds: i32,
 }
 
+fn utc() -> String {
+    "UTC".to_owned()
+}
 fn yes() -> bool {
     true
 }

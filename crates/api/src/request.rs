@@ -258,7 +258,9 @@ pub struct To {
 
     /// Name of a backup, as `status.targets[].backup.configMap` of an earlier request gives it: undoes that rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')")
+        .message("no backup has such a name; copy status.targets[0].backup.configMap of the request whose rollback is to be undone"))]
     pub backup: Option<String>,
 }
 

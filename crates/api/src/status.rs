@@ -5,7 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Environment, HttpCheck, SelfHealing};
+use crate::policy::{ChecklistItem, Environment, FreezeWindow, HttpCheck, SelfHealing};
+use crate::request::Urgency;
 use crate::{Identity, Reason, Word};
 
 /// Status of a `RollbackRequest`.
@@ -52,6 +53,11 @@ pub struct RollbackRequestStatus {
     pub incident: Option<Artifact>,
 }
 
+/// What a plan of an older controller is taken for; the renewed plan says it as it is.
+fn high() -> Urgency {
+    Urgency::High
+}
+
 fn not_observed() -> i64 {
     -1
 }
@@ -89,8 +95,11 @@ pub struct Summary {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
-    /// `sha256:` over the request's UID, the rules, the guard and the targets.
+    /// `sha256:` over the request's UID, the round, the rules, the guard and the targets.
     pub digest: String,
+    /// How often approvals of it have become too old: those given before are void.
+    #[serde(default, skip_serializing_if = "crate::request::is_zero")]
+    pub round: i32,
     /// When it was made.
     pub planned_at: Timestamp,
     /// When the request expires if it is not approved by then.
@@ -135,6 +144,29 @@ pub struct Rules {
     pub approvals_required: i32,
     /// Whether the requester may not approve.
     pub four_eyes: bool,
+    /// How urgent it is.
+    #[serde(default = "high")]
+    pub urgency: Urgency,
+    /// Whether the requester holds the verb `expedite`, when that makes a difference.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expedited: bool,
+    /// What an approver has to tick.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub checklist: Vec<ChecklistItem>,
+    /// Seconds for which an approval counts.
+    #[serde(default)]
+    pub approval_valid_seconds: i32,
+    /// Seconds after which a request that nobody approved expires.
+    #[serde(default)]
+    pub expire_after_seconds: i32,
+    /// Whether a holder of the verb `break-glass` may approve alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub break_glass: bool,
+    /// When nothing is rolled back, except in an emergency.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub freeze_windows: Vec<FreezeWindow>,
     /// Seconds from the revert until every replica must be available.
     pub rollout_timeout_seconds: i32,
     /// Seconds for which a pod may show a trouble that does not go away by itself.
@@ -307,6 +339,13 @@ pub struct Approval {
     pub plan_digest: String,
     /// When the controller saw it.
     pub at: Timestamp,
+    /// The items of the checklist that were ticked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub checklist: Vec<String>,
+    /// Why one person approved alone, when one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<String>,
 }
 
 /// How far one target has come.

@@ -18,11 +18,12 @@ use jiff::Timestamp;
 use kube::{Api, Client, ResourceExt};
 use rollback_api::status::{Plan, PlannedTarget};
 use rollback_api::{
-    LIFT, POLICY_NAME, RevisionLedger, RollbackPolicy, RollbackRequest, RollbackRequestStatus,
+    LIFT, POLICY_NAME, RevisionLedger, RollbackPolicy, RollbackPolicySpec, RollbackRequest,
+    RollbackRequestStatus,
 };
 use rollback_core::observed::{Deployment, Guard, Observed, Seen, SeenTarget};
 use rollback_core::phase::{FEW, Phase, TargetPhase, due, result};
-use rollback_core::{approval, artifact};
+use rollback_core::{approval, artifact, rules};
 
 use crate::context::Context;
 
@@ -135,6 +136,7 @@ impl Scope<'_> {
             targets,
             ..Observed::default()
         };
+        observed.expedite = self.expedite(&observed.policy).await?;
         if opted_in {
             preflight::all(self, &mut observed).await?;
         }
@@ -153,6 +155,7 @@ impl Scope<'_> {
             (Seen::Unknown, Guard::default())
         };
         let mut observed = Observed {
+            expedite: self.expedite(&policy).await?,
             policy,
             guard,
             targets: vec![SeenTarget::default(); plan.targets.len()],
@@ -313,10 +316,20 @@ impl Scope<'_> {
         Ok(self.context.guard.seen())
     }
 
-    async fn policy(&self) -> Result<Seen<rollback_api::RollbackPolicySpec>, Error> {
+    async fn policy(&self) -> Result<Seen<RollbackPolicySpec>, Error> {
         let api: Api<RollbackPolicy> = Api::namespaced(self.client(), self.namespace);
         let policy = reading("the RollbackPolicy", api.get_opt(POLICY_NAME).await)?;
         Ok(policy.map_or(Seen::Absent, |policy| Seen::Found(policy.spec)))
+    }
+
+    /// Whether the requester may expedite, when that makes a difference.
+    async fn expedite(&self, policy: &Seen<RollbackPolicySpec>) -> Result<Seen<bool>, Error> {
+        if *policy == Seen::Unknown || !rules::makes_a_difference(self.request, policy.found()) {
+            return Ok(Seen::Unknown);
+        }
+        let client = &self.context.client;
+        let may = access::may_expedite(client, self.request, self.namespace).await?;
+        Ok(Seen::Found(may))
     }
 
     async fn ledger(&self, name: &str) -> Result<Option<RevisionLedger>, Error> {

@@ -9,12 +9,15 @@ use jiff::Timestamp;
 use rollback_api::Identity;
 use rollback_api::status::{Approval, Plan};
 use rollback_api::{
-    APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CANCELLED_BY, CONFIRM, DENIED_BY, DENIED_REASON,
-    PLAN, Reason, RollbackRequest, Word,
+    APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, BREAK_GLASS, CANCELLED_BY, CHECKLIST, CONFIRM,
+    DENIED_BY, DENIED_REASON, PLAN, Reason, RollbackRequest, RollbackRequestStatus, WITHDRAWN_BY,
+    Word,
 };
 
 use crate::outcome::end;
+use crate::plan::next_round;
 use crate::text::plain;
+use crate::time;
 
 /// What stands in the mailbox.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +32,8 @@ pub enum Mailbox {
 
 /// Longest name of a user that is repeated in a message.
 const NAME_LIMIT: usize = 200;
+/// Longest reason for breaking the glass, and the shortest.
+const BREAK_GLASS_LIMITS: std::ops::RangeInclusive<usize> = 10..=1000;
 
 fn annotation<'a>(request: &'a RollbackRequest, key: &str) -> &'a str {
     request
@@ -67,6 +72,8 @@ pub fn read(
             },
             plan_digest: plan.digest.clone(),
             at: now,
+            checklist: ticked(request).map(str::to_owned).collect(),
+            break_glass: broken_glass(request).map(|why| plain(why, *BREAK_GLASS_LIMITS.end())),
         }),
     }
 }
@@ -75,9 +82,14 @@ pub fn read(
 fn objection(request: &RollbackRequest, plan: &Plan, by: &str) -> Option<String> {
     let requester = request.spec.requested_by.as_ref();
     let shown = plain(by, NAME_LIMIT);
+    if annotation(request, WITHDRAWN_BY) == by {
+        return Some(format!(
+            "{shown} has taken the approval back. To approve after all, remove {WITHDRAWN_BY} in the same command"
+        ));
+    }
     if annotation(request, PLAN) != plan.digest {
         return Some(format!(
-            "The approval of {shown} is for another plan. Read the plan again and approve it with {PLAN}={}",
+            "The approval of {shown} is for another plan, or has become too old. Read the plan again and approve it with {PLAN}={}",
             plan.digest
         ));
     }
@@ -101,6 +113,24 @@ fn objection(request: &RollbackRequest, plan: &Plan, by: &str) -> Option<String>
             "{shown} is a ServiceAccount; only a person can approve"
         ));
     }
+    if let Some(why) = broken_glass(request) {
+        return unfit_to_break_glass(plan, why, &shown);
+    }
+    let unticked = plan
+        .rules
+        .checklist
+        .iter()
+        .filter(|item| ticked(request).all(|name| name != item.name));
+    let unticked: Vec<String> = unticked
+        .map(|item| format!("{} ({})", item.name, plain(&item.text, 200)))
+        .collect();
+    if !unticked.is_empty() {
+        return Some(format!(
+            "The approval of {shown} leaves items of the checklist open: {}. See to them, then set {CHECKLIST}={}",
+            unticked.join(", "),
+            checklist(plan)
+        ));
+    }
     if plan.rules.four_eyes && requester.is_none_or(|requester| requester.username == by) {
         return Some(format!(
             "{shown} asked for this rollback; in {} somebody else has to approve",
@@ -108,6 +138,41 @@ fn objection(request: &RollbackRequest, plan: &Plan, by: &str) -> Option<String>
         ));
     }
     None
+}
+
+fn unfit_to_break_glass(plan: &Plan, why: &str, shown: &str) -> Option<String> {
+    if !plan.rules.break_glass {
+        return Some(format!(
+            "The policy of this namespace lets nobody approve alone (approvals.breakGlass). Remove {BREAK_GLASS} from the approval of {shown} and ask another approver"
+        ));
+    }
+    if !BREAK_GLASS_LIMITS.contains(&why.trim().chars().count()) {
+        return Some(format!(
+            "{shown} approves alone without saying why. Set {BREAK_GLASS} to the reason, in {} to {} characters",
+            BREAK_GLASS_LIMITS.start(),
+            BREAK_GLASS_LIMITS.end()
+        ));
+    }
+    None
+}
+
+/// What stands beside the approval as the reason for approving alone.
+fn broken_glass(request: &RollbackRequest) -> Option<&str> {
+    let annotations = request.metadata.annotations.as_ref()?;
+    annotations.get(BREAK_GLASS).map(String::as_str)
+}
+
+/// The items that the approver ticked.
+fn ticked(request: &RollbackRequest) -> impl Iterator<Item = &str> {
+    let items = annotation(request, CHECKLIST).split(',');
+    items.filter(|name| !name.is_empty()).take(10)
+}
+
+/// All items, as an approver types them.
+fn checklist(plan: &Plan) -> String {
+    let items = plan.rules.checklist.iter();
+    let names: Vec<&str> = items.map(|item| item.name.as_str()).collect();
+    names.join(",")
 }
 
 fn environment(plan: &Plan) -> &'static str {
@@ -126,20 +191,51 @@ fn stamped_groups(request: &RollbackRequest) -> Vec<String> {
         .collect()
 }
 
-/// Whether enough different people approved this very plan.
+/// Whether enough different people approved this very plan, or one broke the glass.
 pub fn suffices(plan: &Plan, counted: &[Approval]) -> bool {
     let people: BTreeSet<&str> = counted
         .iter()
         .filter(|approval| approval.plan_digest == plan.digest)
         .map(|approval| approval.by.username.as_str())
         .collect();
-    i32::try_from(people.len()).is_ok_and(|people| people >= plan.rules.approvals_required.max(1))
+    breaks_glass(plan, counted)
+        || i32::try_from(people.len())
+            .is_ok_and(|people| people >= plan.rules.approvals_required.max(1))
+}
+
+/// Whether one person approved this very plan alone.
+pub fn breaks_glass(plan: &Plan, counted: &[Approval]) -> bool {
+    let broke =
+        |approval: &Approval| approval.break_glass.is_some() && approval.plan_digest == plan.digest;
+    plan.rules.break_glass && counted.iter().any(broke)
+}
+
+/// Takes out what does not count any more, before anything is written: the approval of somebody who takes it
+/// back; and all of them when one has become too old, because then the plan gets another digest, so that what still
+/// stands in the mailbox is not counted anew.
+pub fn lapse(request: &RollbackRequest, status: &mut RollbackRequestStatus, now: Timestamp) {
+    let withdrawn = annotation(request, WITHDRAWN_BY);
+    status
+        .approvals
+        .retain(|approval| approval.by.username != withdrawn);
+    let Some(plan) = &status.plan else { return };
+    let valid_for = i64::from(plan.rules.approval_valid_seconds);
+    let too_old = |approval: &Approval| time::after(approval.at, valid_for) <= now;
+    if status.approvals.iter().any(too_old) {
+        status.plan = Some(next_round(plan, request));
+        status.approvals.clear();
+    }
 }
 
 /// What to type to approve this plan.
 pub fn how_to_approve(request: &RollbackRequest, plan: &Plan) -> String {
+    let checklist = if plan.rules.checklist.is_empty() {
+        String::new()
+    } else {
+        format!(" {CHECKLIST}={}", checklist(plan))
+    };
     format!(
-        "kubectl annotate rbr {} {APPROVED_BY}=YOUR-USER-NAME {CONFIRM}=\"{}\" {PLAN}={} --overwrite",
+        "kubectl annotate rbr {} {APPROVED_BY}=YOUR-USER-NAME {CONFIRM}=\"{}\" {PLAN}={}{checklist} --overwrite",
         plain(request.metadata.name.as_deref().unwrap_or_default(), 253),
         plan.rules.confirm_phrase,
         plan.digest

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use rollback_api::status::{Outcome, PlannedTarget};
-use rollback_api::{ARTIFACT_LABEL, REQUEST_NAME_ANNOTATION, REQUEST_UID_LABEL, RollbackRequest};
+use rollback_api::{
+    ARTIFACT_LABEL, BREAK_GLASS_LABEL, REQUEST_NAME_ANNOTATION, REQUEST_UID_LABEL, RollbackRequest,
+};
 use serde_json::{Value, json};
 
 use crate::observed::Deployment;
@@ -43,7 +45,7 @@ pub struct Artifact {
 impl Artifact {
     /// The ConfigMap. It has no owner: it outlives the request, and somebody has to delete it knowingly.
     pub fn config_map(&self, request: &RollbackRequest) -> Value {
-        json!({
+        let mut config_map = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {
@@ -58,7 +60,15 @@ impl Artifact {
             },
             "immutable": true,
             "data": self.data,
-        })
+        });
+        let approvals = request.status.iter().flat_map(|status| &status.approvals);
+        if approvals
+            .into_iter()
+            .any(|approval| approval.break_glass.is_some())
+        {
+            config_map["metadata"]["labels"][BREAK_GLASS_LABEL] = json!("true");
+        }
+        config_map
     }
 }
 

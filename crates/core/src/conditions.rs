@@ -29,6 +29,8 @@ pub struct Stand {
     pub message: String,
     /// Why there is no approval yet, in one word.
     pub approval: &'static str,
+    /// Where it stands, when the facts do not tell.
+    pub word: Option<Word>,
 }
 
 impl Stand {
@@ -39,6 +41,7 @@ impl Stand {
             next: Next::Again,
             message: message.into(),
             approval: "AwaitingApproval",
+            word: None,
         }
     }
 
@@ -99,6 +102,7 @@ pub fn is_settled(outcome: &Outcome) -> bool {
         }
         Word::Planning
         | Word::AwaitingApproval
+        | Word::Frozen
         | Word::BackingUp
         | Word::Reverting
         | Word::RollingOut
@@ -122,7 +126,8 @@ pub fn project(
     now: Timestamp,
 ) {
     let outcome = status.outcome.clone();
-    let word = word(Phase::of(status), outcome.as_ref()).as_str();
+    let word = word(Phase::of(status), outcome.as_ref());
+    let word = stand.word.unwrap_or(word).as_str();
     let message = stand.message.as_str();
     let mut wanted: Vec<(ConditionType, bool, &str, &str)> = Vec::new();
     match &outcome {
@@ -149,7 +154,9 @@ pub fn project(
     if let Some(plan) = &status.plan {
         if approval::suffices(plan, &status.approvals) {
             let by = approved_by.as_deref().unwrap_or_default();
-            wanted.push((ConditionType::Approved, true, "Approved", by));
+            let alone = approval::breaks_glass(plan, &status.approvals);
+            let reason = if alone { "BreakGlass" } else { "Approved" };
+            wanted.push((ConditionType::Approved, true, reason, by));
         } else if outcome.is_none() {
             wanted.push((ConditionType::Approved, false, stand.approval, message));
         }

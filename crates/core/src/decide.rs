@@ -11,6 +11,7 @@
 //! nothing goes back any more.
 
 mod ending;
+mod freezing;
 mod mailbox;
 mod preconditions;
 mod recovery;
@@ -78,6 +79,9 @@ fn advance(
                 .get_or_insert(together::in_the_middle(outcome));
         }
     }
+    if !has_begun(status) {
+        approval::lapse(request, status, now);
+    }
     match phase {
         Phase::Planning => planning(request, observed, status, now),
         Phase::AwaitingApproval
@@ -140,7 +144,8 @@ fn planning(
         seen.deployment == Seen::Unknown
             || (seen.ledger == Seen::Unknown && seen.deployment != Seen::Absent)
     };
-    let rules_unread = observed.policy == Seen::Unknown || observed.opted_in == Seen::Unknown;
+    let rules_unread =
+        !plan::rules_are_known(request, observed) || observed.opted_in == Seen::Unknown;
     let any_there = observed
         .targets
         .iter()

@@ -124,13 +124,14 @@ pub fn spec_digest(request: &RollbackRequest) -> String {
 pub fn claimed(
     ledger: Option<&RevisionLedgerSpec>,
     request: &RollbackRequest,
+    urgency: Urgency,
     target: &PlannedTarget,
 ) -> RevisionLedgerSpec {
     let mut next = based_on(ledger, &target.uid);
     next.claim = Some(Claim {
         request: request.metadata.name.clone().unwrap_or_default(),
         request_uid: request.metadata.uid.clone().unwrap_or_default(),
-        urgency: request.urgency(),
+        urgency,
     });
     next
 }

@@ -75,16 +75,17 @@ pub fn notices(status: &RollbackRequestStatus) -> Vec<Notice> {
         );
     }
     for approval in &status.approvals {
-        tell(
-            approval.at,
-            false,
-            "Approved",
-            "Approve",
-            format!(
-                "{} approved plan {}",
-                approval.by.username, approval.plan_digest
-            ),
-        );
+        let (who, digest) = (&approval.by.username, &approval.plan_digest);
+        match &approval.break_glass {
+            None => {
+                let note = format!("{who} approved plan {digest}");
+                tell(approval.at, false, "Approved", "Approve", note);
+            }
+            Some(why) => {
+                let note = format!("{who} approved plan {digest} alone, past the rules: {why}");
+                tell(approval.at, true, "BreakGlass", "Approve", note);
+            }
+        }
     }
     if let [only] = status.targets.as_slice() {
         steps_of(only, &mut tell);
@@ -190,7 +191,9 @@ fn failures(target: &TargetStatus) -> impl Iterator<Item = (&TargetStatus, &Outc
 fn action(word: Word) -> &'static str {
     match word {
         Word::Planning => "Plan",
-        Word::AwaitingApproval | Word::Denied | Word::Expired | Word::Cancelled => "Approve",
+        Word::AwaitingApproval | Word::Frozen | Word::Denied | Word::Expired | Word::Cancelled => {
+            "Approve"
+        }
         Word::BackingUp => "BackUp",
         Word::Reverting => "Revert",
         Word::RollingOut => "RollOut",

@@ -25,6 +25,8 @@ pub struct Observed {
     pub guard: Guard,
     /// Whether the namespace lets this controller patch Deployments.
     pub opted_in: Seen<bool>,
+    /// Whether the requester may ask for more urgency than the category has.
+    pub expedite: Seen<bool>,
     /// Before the plan: the Deployments that the request finds. Afterwards: those of the plan, in its order.
     pub targets: Vec<SeenTarget>,
     /// When the incident report was seen.
@@ -112,8 +114,9 @@ pub enum Rehearsal {
 pub struct Guard {
     /// What is there, sorted.
     pub present: Vec<GuardPolicy>,
-    /// What ought to be there and is not. Anything here means that no approval counts.
-    pub missing: Vec<String>,
+    /// What is missing, altered or without effect, in sentences without an end. Anything here means that no
+    /// approval counts.
+    pub holes: Vec<String>,
 }
 
 /// Another request that holds the claim on the Deployment.

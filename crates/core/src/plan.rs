@@ -5,7 +5,8 @@ mod choose;
 mod selection;
 
 use jiff::Timestamp;
-use rollback_api::request::{Category, From, Target};
+use rollback_api::policy::ApprovalMode;
+use rollback_api::request::{From, Target};
 use rollback_api::status::{Approval, GuardPolicy, Outcome, Plan, PlannedTarget, Rules};
 use rollback_api::{Reason, RollbackPolicySpec, RollbackRequest, Word};
 use serde_json::json;
@@ -17,6 +18,7 @@ use selection::{asked, divide, found};
 
 use crate::observed::{Deployment, Observed, Seen, SeenTarget};
 use crate::outcome::{end, refused};
+use crate::rules::{approval_mode, default_urgency, is_hurried, makes_a_difference, rules};
 use crate::template::{self, Template};
 use crate::text::plain;
 use crate::{approval, ledger, time};
@@ -24,45 +26,12 @@ use crate::{approval, ledger, time};
 /// Annotation with which the Deployment's own controller is told to roll back.
 const LEGACY_ROLLBACK: &str = "deprecated.deployment.rollback.to";
 
-/// Seconds that each of several Deployments has to come back, unless the request says otherwise.
-const MANY_TIMEOUT_SECONDS: i32 = 180;
-
-/// The rules in force for a request. Without a policy those of production.
-pub fn rules(request: &RollbackRequest, policy: Option<&RollbackPolicySpec>) -> Rules {
-    let policy = policy.cloned().unwrap_or_default();
-    let timeout = request
-        .rollout()
-        .timeout_seconds
-        .unwrap_or(if request.is_many() {
-            MANY_TIMEOUT_SECONDS
-        } else {
-            policy.rollout.timeout_seconds
-        });
-    Rules {
-        environment: policy.environment,
-        confirm_phrase: policy
-            .approvals
-            .confirm_phrase
-            .unwrap_or_else(|| policy.environment.confirm_phrase().to_owned()),
-        approvals_required: policy.approvals.required,
-        four_eyes: policy.environment.four_eyes(),
-        rollout_timeout_seconds: timeout,
-        grace_seconds: policy.rollout.grace_seconds,
-        wait_for_termination: policy.rollout.wait_for_termination,
-        release_ownership: policy.rollout.release_ownership,
-        verification_timeout_seconds: policy.verification.timeout_seconds,
-        soak_seconds: policy.verification.soak_seconds,
-        self_healing: policy.git_ops.self_healing,
-        quarantine_seconds: policy.ledger.quarantine_seconds,
-        http: policy.verification.http,
-    }
-}
-
-/// The digest that an approval binds to: who asks (the request's UID), under which rules and guard,
-/// and exactly which template of which Deployment becomes which other one. Not the generation, so
+/// The digest that an approval binds to: who asks (the request's UID), in which round, under which rules and
+/// guard, and exactly which template of which Deployment becomes which other one. Not the generation, so
 /// that an autoscaler may work while a person thinks.
 pub fn digest(
     request_uid: &str,
+    round: i32,
     rules: &Rules,
     guard: &[GuardPolicy],
     targets: &[PlannedTarget],
@@ -82,6 +51,7 @@ pub fn digest(
         .collect();
     template::digest(&json!({
         "request": request_uid,
+        "round": round,
         "rules": rules,
         "guard": guard,
         "targets": targets,
@@ -97,7 +67,8 @@ pub fn make(
     observed: &Observed,
     now: Timestamp,
 ) -> Result<Plan, Outcome> {
-    supported(request, now)?;
+    supported(request, observed.policy.found(), now)?;
+    not_too_urgent(request, observed, now)?;
     may_write(observed, now)?;
     let found = found(request, observed, now)?;
     let lines = lines_for(found.len());
@@ -124,9 +95,10 @@ pub fn make(
             now,
         ));
     }
-    let rules = rules(request, observed.policy.found());
+    let rules = rules_now(request, observed);
     let plan = Plan {
-        digest: digest(uid(request), &rules, &observed.guard.present, &targets),
+        digest: digest(uid(request), 0, &rules, &observed.guard.present, &targets),
+        round: 0,
         planned_at: now,
         not_after,
         rules,
@@ -164,10 +136,17 @@ pub fn renewed(
     observed: &Observed,
     now: Timestamp,
 ) -> Option<Plan> {
-    let rules = rules(request, observed.policy.found());
-    let digest = digest(uid(request), &rules, &observed.guard.present, &plan.targets);
+    let rules = rules_now(request, observed);
+    let digest = digest(
+        uid(request),
+        plan.round,
+        &rules,
+        &observed.guard.present,
+        &plan.targets,
+    );
     (digest != plan.digest).then(|| Plan {
         digest,
+        round: plan.round,
         planned_at: now,
         not_after: expiry(request, observed, now),
         rules,
@@ -177,12 +156,34 @@ pub fn renewed(
     })
 }
 
+/// The same plan with another digest, so that everybody has to approve it again.
+pub fn next_round(plan: &Plan, request: &RollbackRequest) -> Plan {
+    let round = plan.round.saturating_add(1);
+    Plan {
+        digest: digest(uid(request), round, &plan.rules, &plan.guard, &plan.targets),
+        round,
+        ..plan.clone()
+    }
+}
+
+fn rules_now(request: &RollbackRequest, observed: &Observed) -> Rules {
+    let expedited = observed.expedite == Seen::Found(true);
+    rules(request, observed.policy.found(), expedited)
+}
+
+/// Whether everything was read that the rules depend on.
+pub fn rules_are_known(request: &RollbackRequest, observed: &Observed) -> bool {
+    let asked =
+        observed.expedite != Seen::Unknown || !makes_a_difference(request, observed.policy.found());
+    observed.policy != Seen::Unknown && asked
+}
+
 /// The end of a request whose time is over before anything was begun.
 pub fn expired(plan: &Plan, approvals: &[Approval], now: Timestamp) -> Outcome {
     let until = time::stamp(plan.not_after);
     let what = if approval::suffices(plan, approvals) {
         format!(
-            "It was approved, but its turn did not come before {until}, because another request worked on the same Deployment."
+            "It was approved, but its turn did not come before {until}, because another request worked on the same Deployment or because of a freeze window."
         )
     } else {
         format!("Nobody approved before {until}.")
@@ -222,7 +223,11 @@ pub(crate) fn uid(request: &RollbackRequest) -> &str {
     request.metadata.uid.as_deref().unwrap_or_default()
 }
 
-fn supported(request: &RollbackRequest, now: Timestamp) -> Result<(), Outcome> {
+fn supported(
+    request: &RollbackRequest,
+    policy: Option<&RollbackPolicySpec>,
+    now: Timestamp,
+) -> Result<(), Outcome> {
     let other_kind = request
         .spec
         .targets
@@ -237,15 +242,40 @@ fn supported(request: &RollbackRequest, now: Timestamp) -> Result<(), Outcome> {
             now,
         ));
     }
-    if request.spec.reason.category == Category::Feature {
-        return Err(refused(
+    match approval_mode(request.spec.reason.category, policy) {
+        ApprovalMode::Manual => Ok(()),
+        ApprovalMode::Refused => Err(refused(
             Reason::HotfixForward,
-            "spec.reason.category: the decision matrix fixes a broken non-critical feature forward and does not roll back for it. \
-             If customers are affected, create a new request with the category that says how.",
+            format!(
+                "spec.reason.category: the decision matrix fixes trouble of the category {:?} forward and does not roll back for it. \
+                 If customers are affected, create a new request with the category that says how. Who writes the RollbackPolicy may decide otherwise in decisionMatrix.",
+                request.spec.reason.category
+            ),
             now,
-        ));
+        )),
     }
-    Ok(())
+}
+
+/// The API server refuses this too, but by the default matrix: it does not know the policy.
+fn not_too_urgent(
+    request: &RollbackRequest,
+    observed: &Observed,
+    now: Timestamp,
+) -> Result<(), Outcome> {
+    let policy = observed.policy.found();
+    if observed.expedite == Seen::Found(true) || !is_hurried(request, policy) {
+        return Ok(());
+    }
+    let category = request.spec.reason.category;
+    Err(refused(
+        Reason::Forbidden,
+        format!(
+            "spec.urgency: trouble of the category {category:?} is {:?} here, and asking for more needs the verb expedite on rollbackrequests/expedite. \
+             Create a new request without spec.urgency, or ask somebody who has the role rollback-expediter.",
+            default_urgency(category, policy)
+        ),
+        now,
+    ))
 }
 
 fn may_write(observed: &Observed, now: Timestamp) -> Result<(), Outcome> {

@@ -11,6 +11,7 @@ use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::approval;
 use crate::artifact::{self, Artifact, Kind};
 use crate::conditions;
 use crate::phase::result;
@@ -161,7 +162,7 @@ fn gather<'a>(
         },
         outcome,
         category: reason.category,
-        urgency: request.urgency(),
+        urgency: plan.rules.urgency,
         summary: plain(&reason.summary, LINE_LIMIT),
         root_cause: reason.root_cause.clone(),
         impact: reason.impact.clone(),
@@ -172,7 +173,7 @@ fn gather<'a>(
         targets: &status.targets,
         timeline,
         seconds_from_request_to_end: outcome.at.duration_since(started).as_secs(),
-        follow_up_actions: follow_ups(outcome, plan),
+        follow_up_actions: follow_ups(outcome, plan, &status.approvals),
         review_due: time::after(outcome.at, REVIEW_WITHIN_HOURS * 3600),
     }
 }
@@ -200,7 +201,11 @@ fn timeline(
     for approval in &status.approvals {
         add(
             approval.at,
-            format!("approved by {}", plain(&approval.by.username, 200)),
+            format!(
+                "approved by {}{}",
+                plain(&approval.by.username, 200),
+                alone(approval)
+            ),
         );
     }
     for target in &status.targets {
@@ -251,7 +256,7 @@ fn timeline(
     moments
 }
 
-fn follow_ups(outcome: &Outcome, plan: &Plan) -> Vec<String> {
+fn follow_ups(outcome: &Outcome, plan: &Plan, approvals: &[Approval]) -> Vec<String> {
     let targets = names(plan);
     let mut actions = match outcome.word {
         Word::Succeeded => vec![
@@ -271,8 +276,18 @@ fn follow_ups(outcome: &Outcome, plan: &Plan) -> Vec<String> {
         Word::Denied | Word::Cancelled | Word::Expired | Word::Refused => {
             vec![format!("Nothing was changed. Check whether {targets} still needs help.")]
         }
-        Word::Planning | Word::AwaitingApproval | Word::BackingUp | Word::Reverting | Word::RollingOut | Word::Verifying | Word::Restoring => Vec::new(),
+        Word::Planning
+        | Word::AwaitingApproval
+        | Word::Frozen
+        | Word::BackingUp
+        | Word::Reverting
+        | Word::RollingOut
+        | Word::Verifying
+        | Word::Restoring => Vec::new(),
     };
+    if approval::breaks_glass(plan, approvals) {
+        actions.insert(0, "Escalate: the glass was broken. Whoever is responsible for this namespace reads why, and says whether it was right.".to_owned());
+    }
     actions
         .push("Hold the post-incident review and add what was learned to this report.".to_owned());
     actions
@@ -374,15 +389,35 @@ fn people(page: &mut String, report: &Report) {
     for approval in report.approvals {
         let _ = writeln!(
             page,
-            "- Approved by {} at {}",
+            "- Approved by {} at {}{}",
             markdown(&approval.by.username, 200),
-            stamp(approval.at)
+            stamp(approval.at),
+            alone(approval)
         );
+        if let Some(why) = &approval.break_glass {
+            let _ = writeln!(
+                page,
+                "  - **The glass was broken**: nobody else had to agree. Reason: {}",
+                markdown(why, LINE_LIMIT)
+            );
+        }
+        if !approval.checklist.is_empty() {
+            let ticked = markdown(&approval.checklist.join(", "), LINE_LIMIT);
+            let _ = writeln!(page, "  - Ticked: {ticked}");
+        }
     }
     if let Some(by) = &report.outcome.by {
         let _ = writeln!(page, "- Ended by {}", markdown(by, 200));
     }
     page.push('\n');
+}
+
+fn alone(approval: &Approval) -> &'static str {
+    if approval.break_glass.is_some() {
+        ", alone and past the rules"
+    } else {
+        ""
+    }
 }
 
 fn plan(page: &mut String, report: &Report) {

@@ -11,7 +11,7 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use rollback_api::status::{Outcome, Plan};
 use rollback_api::{
-    APPROVED_BY, ARTIFACT_LABEL, CONFIRM, PLAN, REQUEST_NAME_ANNOTATION, RollbackPolicy,
+    APPROVED_BY, ARTIFACT_LABEL, CHECKLIST, CONFIRM, PLAN, REQUEST_NAME_ANNOTATION, RollbackPolicy,
     RollbackRequest, RollbackRequestStatus,
 };
 use serde_json::{Value, json};
@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 pub const PATIENCE: Duration = Duration::from_mins(1);
 /// What a production approver types.
 pub const PRODUCTION: &str = "ROLLBACK PRODUCTION";
+/// What a production approver ticks.
+pub const TICKED: &str = "incident-documented,stakeholders-notified";
 /// Name of the controller's user.
 pub const CONTROLLER: &str = "system:serviceaccount:rollback-system:rollback-controller";
 
@@ -262,12 +264,11 @@ impl Scene {
         phrase: &str,
         digest: &str,
     ) -> Result<()> {
-        self.annotate(
-            name,
-            user,
-            json!({APPROVED_BY: user.as_str(), CONFIRM: phrase, PLAN: digest}),
-        )
-        .await
+        let mut approval = json!({APPROVED_BY: user.as_str(), CONFIRM: phrase, PLAN: digest});
+        if phrase == PRODUCTION {
+            approval[CHECKLIST] = json!(TICKED);
+        }
+        self.annotate(name, user, approval).await
     }
 
     /// Annotates a request, as `kubectl annotate` does.

@@ -12,10 +12,10 @@ use rollback_core::observed::Access;
 
 use super::{Error, reading};
 
-/// One question to the authorizer.
+/// One question to the authorizer: whether somebody holds one of these permissions.
 struct Question<'a> {
     who: &'a Identity,
-    attributes: ResourceAttributes,
+    any_of: Vec<ResourceAttributes>,
     what: String,
 }
 
@@ -58,11 +58,16 @@ pub async fn access(
         .spec
         .requested_by
         .iter()
-        .map(|who| patch(who, namespace, deployment));
+        .map(|who| ask_for(who, namespace, deployment));
     let approvers = approvals.iter().flat_map(|approval| {
+        let how = if approval.break_glass.is_some() {
+            Verb::BreakGlass
+        } else {
+            Verb::Approve
+        };
         [
             patch(&approval.by, namespace, deployment),
-            approve(&approval.by, namespace, request),
+            hold(&approval.by, how, namespace, request),
         ]
     });
     let questions: Vec<Question> = requester.chain(approvers).collect();
@@ -114,14 +119,72 @@ async fn may(client: &Client, attributes: ResourceAttributes) -> Result<bool, Er
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
-fn patch<'a>(who: &'a Identity, namespace: &str, deployment: Option<&str>) -> Question<'a> {
-    let attributes = ResourceAttributes {
+/// Permissions that stand for themselves: there is no endpoint behind them.
+#[derive(Clone, Copy, Debug)]
+enum Verb {
+    Approve,
+    BreakGlass,
+    Expedite,
+    Trigger,
+}
+
+impl Verb {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::BreakGlass => "break-glass",
+            Self::Expedite => "expedite",
+            Self::Trigger => "trigger",
+        }
+    }
+
+    fn subresource(self) -> &'static str {
+        match self {
+            Self::Approve => "approval",
+            Self::BreakGlass => "break-glass",
+            Self::Expedite => "expedite",
+            Self::Trigger => "trigger",
+        }
+    }
+
+    /// For one request, or for all of the namespace.
+    fn attributes(self, namespace: &str, request: Option<&RollbackRequest>) -> ResourceAttributes {
+        ResourceAttributes {
+            name: request.and_then(|request| request.metadata.name.clone()),
+            subresource: Some(self.subresource().to_owned()),
+            ..attributes(GROUP, "rollbackrequests", self.as_str(), namespace)
+        }
+    }
+}
+
+/// Whether the requester may ask for more urgency than the category has.
+pub async fn may_expedite(
+    client: &Client,
+    request: &RollbackRequest,
+    namespace: &str,
+) -> Result<bool, Error> {
+    let Some(who) = &request.spec.requested_by else {
+        return Ok(false);
+    };
+    let question = Question {
+        who,
+        any_of: vec![Verb::Expedite.attributes(namespace, None)],
+        what: String::new(),
+    };
+    ask(client, &question).await
+}
+
+fn patching(namespace: &str, deployment: Option<&str>) -> ResourceAttributes {
+    ResourceAttributes {
         name: deployment.map(str::to_owned),
         ..attributes("apps", "deployments", "patch", namespace)
-    };
+    }
+}
+
+fn patch<'a>(who: &'a Identity, namespace: &str, deployment: Option<&str>) -> Question<'a> {
     Question {
         who,
-        attributes,
+        any_of: vec![patching(namespace, deployment)],
         what: deployment.map_or_else(
             || "patch deployments.apps".to_owned(),
             |name| format!("patch deployments.apps/{name}"),
@@ -129,16 +192,25 @@ fn patch<'a>(who: &'a Identity, namespace: &str, deployment: Option<&str>) -> Qu
     }
 }
 
-fn approve<'a>(who: &'a Identity, namespace: &str, request: &RollbackRequest) -> Question<'a> {
-    let attributes = ResourceAttributes {
-        name: request.metadata.name.clone(),
-        subresource: Some("approval".to_owned()),
-        ..attributes(GROUP, "rollbackrequests", "approve", namespace)
-    };
+/// Who asks may do it by hand, or may trigger rollbacks, as the receiver of alerts.
+fn ask_for<'a>(who: &'a Identity, namespace: &str, deployment: Option<&str>) -> Question<'a> {
+    let mut question = patch(who, namespace, deployment);
+    question
+        .any_of
+        .push(Verb::Trigger.attributes(namespace, None));
+    question
+}
+
+fn hold<'a>(
+    who: &'a Identity,
+    verb: Verb,
+    namespace: &str,
+    request: &RollbackRequest,
+) -> Question<'a> {
     Question {
         who,
-        attributes,
-        what: "approve rollbackrequests/approval".to_owned(),
+        any_of: vec![verb.attributes(namespace, Some(request))],
+        what: format!("{} rollbackrequests/{}", verb.as_str(), verb.subresource()),
     }
 }
 
@@ -157,12 +229,25 @@ async fn ask(client: &Client, question: &Question<'_>) -> Result<bool, Error> {
     if question.who.username.is_empty() {
         return Ok(false);
     }
+    for attributes in &question.any_of {
+        if review(client, question.who, attributes).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn review(
+    client: &Client,
+    who: &Identity,
+    attributes: &ResourceAttributes,
+) -> Result<bool, Error> {
     let review = SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
-            user: Some(question.who.username.clone()),
-            uid: question.who.uid.clone(),
-            groups: Some(question.who.groups.clone()),
-            resource_attributes: Some(question.attributes.clone()),
+            user: Some(who.username.clone()),
+            uid: who.uid.clone(),
+            groups: Some(who.groups.clone()),
+            resource_attributes: Some(attributes.clone()),
             ..SubjectAccessReviewSpec::default()
         },
         ..SubjectAccessReview::default()

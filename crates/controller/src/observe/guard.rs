@@ -193,7 +193,7 @@ fn updated(mut seen: ByName, live: &ByName) -> ByName {
 }
 
 fn guard([mutating, mutating_bindings, validating, validating_bindings]: [ByName; 4]) -> Guard {
-    let missing = [
+    let holes = [
         missing(&MUTATING, &mutating, "MutatingAdmissionPolicy"),
         missing(
             &MUTATING,
@@ -215,13 +215,13 @@ fn guard([mutating, mutating_bindings, validating, validating_bindings]: [ByName
             .flatten()
             .collect();
     present.sort();
-    Guard { present, missing }
+    Guard { present, holes }
 }
 
 fn missing(expected: &[&str], present: &ByName, kind: &str) -> Vec<String> {
     expected
         .iter()
         .filter(|name| present.get(**name).is_none_or(Option::is_none))
-        .map(|name| format!("{kind} {name}"))
+        .map(|name| format!("{kind} {name} is missing"))
         .collect()
 }

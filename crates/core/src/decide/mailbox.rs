@@ -17,14 +17,14 @@ pub(super) fn read(
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) -> Stand {
-    if !observed.guard.missing.is_empty() {
+    if !observed.guard.holes.is_empty() {
         return Stand::waiting(
             plan,
             now,
             "GuardMissing",
             format!(
-                "No approval counts: the admission policies that make approvals true are not all there ({} missing). An administrator installs them with kubectl apply -f deploy/.",
-                observed.guard.missing.join(", ")
+                "No approval counts: the admission policies that make approvals true are not all in force ({}). An administrator installs them with kubectl apply -f deploy/.",
+                observed.guard.holes.join("; ")
             ),
         );
     }
@@ -43,12 +43,16 @@ pub(super) fn read(
         }
         Mailbox::Empty => {
             let counted = status.approvals.len();
+            let open = super::freezing::holds(plan, observed, status, now);
+            let frozen = open.map_or_else(String::new, |frozen| {
+                format!("{} ", super::freezing::message(plan, &frozen))
+            });
             Stand::waiting(
                 plan,
                 now,
                 "AwaitingApproval",
                 format!(
-                    "{counted} of {} approvals until {}. To approve: {}",
+                    "{frozen}{counted} of {} approvals until {}. To approve: {}",
                     plan.rules.approvals_required,
                     time::stamp(plan.not_after),
                     approval::how_to_approve(request, plan)

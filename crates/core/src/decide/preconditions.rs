@@ -207,8 +207,8 @@ pub(super) fn revalidate(
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) -> Result<(), Stand> {
-    if observed.policy == Seen::Unknown {
-        return Err(Stand::recheck(now, "Reading the policy."));
+    if !plan::rules_are_known(request, observed) {
+        return Err(Stand::recheck(now, "Reading the rules."));
     }
     let Some(plan) = status.plan.as_ref() else {
         return Err(Stand::again("The plan is missing."));
@@ -228,12 +228,12 @@ pub(super) fn guarded(
     observed: &Observed,
     status: &mut RollbackRequestStatus,
 ) -> Result<(), Stand> {
-    if observed.guard.missing.is_empty() {
+    if observed.guard.holes.is_empty() {
         return Ok(());
     }
     void_approvals(status);
     Err(Stand::again(
-        "Admission policies are missing, so earlier approvals are void.",
+        "The admission policies are not all in force, so earlier approvals are void.",
     ))
 }
 

@@ -102,10 +102,11 @@ fn hold_claim(scope: Scope) -> Result<(), Turn> {
         return Err(Turn::recheck(now, "Reading the ledger."));
     }
     let held = seen.ledger.found();
+    let urgency = scope.plan.rules.urgency;
     let claim = || {
         let step = Step::Claim {
             deployment: target.name.clone(),
-            ledger: ledger::claimed(held, request, target),
+            ledger: ledger::claimed(held, request, urgency, target),
         };
         Err(Turn::take(step, preparing(&target.name)))
     };
@@ -116,7 +117,7 @@ fn hold_claim(scope: Scope) -> Result<(), Turn> {
     };
     match &seen.rival {
         Seen::Absent | Seen::Found(Rival { active: false, .. }) => claim(),
-        Seen::Found(rival) if !rival.committed && takes_over(request.urgency(), other) => claim(),
+        Seen::Found(rival) if !rival.committed && takes_over(urgency, other) => claim(),
         Seen::Found(_) | Seen::Unknown => {
             let message = format!(
                 "Waiting for RollbackRequest {}, which works on Deployment {}.",

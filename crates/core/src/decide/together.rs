@@ -11,7 +11,7 @@ use super::recovery::{rolling_out, verifying};
 use super::restore::restoring;
 use super::revert::writing;
 use super::summary::{is_failure, summary, tally};
-use super::{Scope, Turn, finish, mailbox};
+use super::{Scope, Turn, finish, freezing, mailbox};
 use crate::approval;
 use crate::conditions::Stand;
 use crate::observed::{Observed, Seen};
@@ -123,6 +123,9 @@ fn go_on(
         return Err(mailbox::read(request, observed, plan, status, now));
     }
     super::preconditions::guarded(observed, status)?;
+    if let Some(open) = freezing::holds(plan, observed, status, now) {
+        return Err(freezing::stand(plan, &open, now));
+    }
     for index in due(plan, status, parallelism) {
         // One that cannot be read delays nobody but itself.
         let Some(target) = plan.targets.get(index).filter(|_| !is_unread(&index)) else {

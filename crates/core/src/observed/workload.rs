@@ -182,6 +182,12 @@ impl Deployment {
             .and_then(|condition| string(condition, "/lastTransitionTime").parse().ok())
     }
 
+    /// Whether its controller says that it is short of available pods.
+    pub fn is_down(&self) -> bool {
+        condition(&self.0, "Available")
+            .is_some_and(|condition| string(condition, "/status") == "False")
+    }
+
     /// The message of a condition.
     pub fn condition_message(&self, kind: &str) -> &str {
         condition(&self.0, kind).map_or("", |condition| string(condition, "/message"))

@@ -1,0 +1,135 @@
+//! The rules in force for one request: its policy, the decision matrix, and what its claims are worth.
+
+use rollback_api::policy::{ApprovalMode, Approvals, Decision};
+use rollback_api::request::{Category, Urgency};
+use rollback_api::status::Rules;
+use rollback_api::{RollbackPolicySpec, RollbackRequest};
+
+/// Seconds that each of several Deployments has to come back, unless the request says otherwise.
+const MANY_TIMEOUT_SECONDS: i32 = 180;
+
+/// The rules in force for a request. Without a policy those of production. `expedited`: the requester may ask for more
+/// urgency than the category has.
+pub fn rules(
+    request: &RollbackRequest,
+    policy: Option<&RollbackPolicySpec>,
+    expedited: bool,
+) -> Rules {
+    let urgency = urgency(request, policy, expedited);
+    let expedited = expedited && makes_a_difference(request, policy);
+    let policy = policy.cloned().unwrap_or_default();
+    let timeout = request
+        .rollout()
+        .timeout_seconds
+        .unwrap_or(if request.is_many() {
+            MANY_TIMEOUT_SECONDS
+        } else {
+            policy.rollout.timeout_seconds
+        });
+    let level = urgency.max(default_urgency(request.spec.reason.category, Some(&policy)));
+    let environment = policy.environment;
+    let approvals_required = required(&policy.approvals, level, expedited);
+    let approvals = policy.approvals;
+    Rules {
+        environment,
+        confirm_phrase: approvals
+            .confirm_phrase
+            .unwrap_or_else(|| environment.confirm_phrase().to_owned()),
+        approvals_required,
+        four_eyes: approvals.four_eyes.unwrap_or(environment.four_eyes()),
+        urgency,
+        expedited,
+        checklist: approvals
+            .checklist
+            .unwrap_or_else(|| environment.checklist()),
+        approval_valid_seconds: approvals.valid_for_seconds,
+        expire_after_seconds: approvals.expire_after_seconds,
+        break_glass: approvals.break_glass,
+        freeze_windows: policy.freeze_windows,
+        rollout_timeout_seconds: timeout,
+        grace_seconds: policy.rollout.grace_seconds,
+        wait_for_termination: policy.rollout.wait_for_termination,
+        release_ownership: policy.rollout.release_ownership,
+        verification_timeout_seconds: policy.verification.timeout_seconds,
+        soak_seconds: policy.verification.soak_seconds,
+        self_healing: policy.git_ops.self_healing,
+        quarantine_seconds: policy.ledger.quarantine_seconds,
+        http: policy.verification.http,
+    }
+}
+
+/// How many people must approve. An urgency is a claim: it may ask for more people, but for fewer only when the
+/// requester may expedite.
+fn required(approvals: &Approvals, level: Urgency, expedited: bool) -> i32 {
+    let wanted = wanted(approvals, level);
+    if expedited {
+        wanted
+    } else {
+        wanted.max(approvals.required)
+    }
+}
+
+/// How many people must approve at this urgency.
+fn wanted(approvals: &Approvals, level: Urgency) -> i32 {
+    let mut entries = approvals.by_urgency.iter();
+    entries
+        .find(|entry| entry.urgency == level)
+        .map_or(approvals.required, |entry| entry.required)
+}
+
+fn entry(category: Category, policy: Option<&RollbackPolicySpec>) -> Option<&Decision> {
+    let matrix = policy.map_or(&[][..], |policy| policy.decision_matrix.as_slice());
+    matrix.iter().find(|entry| entry.category == category)
+}
+
+/// Who decides on requests of this category.
+pub fn approval_mode(category: Category, policy: Option<&RollbackPolicySpec>) -> ApprovalMode {
+    let overridden = entry(category, policy).and_then(|entry| entry.approval);
+    overridden.unwrap_or(match category {
+        Category::Feature => ApprovalMode::Refused,
+        Category::HealthCheck
+        | Category::ErrorRate
+        | Category::Latency
+        | Category::BusinessLogic
+        | Category::Security => ApprovalMode::Manual,
+    })
+}
+
+/// The urgency of requests of this category that name none.
+pub fn default_urgency(category: Category, policy: Option<&RollbackPolicySpec>) -> Urgency {
+    entry(category, policy)
+        .and_then(|entry| entry.urgency)
+        .unwrap_or(category.default_urgency())
+}
+
+/// How urgent it is: more than the category implies only for who may expedite.
+pub fn urgency(
+    request: &RollbackRequest,
+    policy: Option<&RollbackPolicySpec>,
+    expedited: bool,
+) -> Urgency {
+    let default = default_urgency(request.spec.reason.category, policy);
+    match request.spec.urgency {
+        Some(claimed) if claimed <= default || expedited => claimed,
+        Some(_) | None => default,
+    }
+}
+
+/// Whether the request claims more urgency than its category has.
+pub fn is_hurried(request: &RollbackRequest, policy: Option<&RollbackPolicySpec>) -> bool {
+    let default = default_urgency(request.spec.reason.category, policy);
+    request
+        .spec
+        .urgency
+        .is_some_and(|claimed| claimed > default)
+}
+
+/// Whether it makes a difference that the requester may expedite: only then somebody has to ask.
+pub fn makes_a_difference(request: &RollbackRequest, policy: Option<&RollbackPolicySpec>) -> bool {
+    let default = default_urgency(request.spec.reason.category, policy);
+    let level = urgency(request, policy, true).max(default);
+    let fewer =
+        policy.is_some_and(|policy| wanted(&policy.approvals, level) < policy.approvals.required);
+    let frozen = policy.is_some_and(|policy| !policy.freeze_windows.is_empty());
+    is_hurried(request, policy) || fewer || (frozen && level >= Urgency::Critical)
+}
