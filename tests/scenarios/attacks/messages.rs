@@ -1,4 +1,5 @@
-//! What people read when they are refused, kept in `messages.txt`. After a change on purpose:
+//! What people read when they are refused, kept in `messages.txt`: each message once, whomever and whatever it names.
+//! After a change on purpose:
 //! `UPDATE_MESSAGES=1 cargo test -p rollback-controller --test attacks refused`.
 
 use std::collections::BTreeSet;
@@ -39,7 +40,7 @@ impl Page {
     /// Writes it down, unless somebody was told the same.
     pub fn add(&mut self, attempt: &Attempt, answer: &Answer) -> Result<()> {
         let message = normal(&answer.message.replace(&self.namespace, "shop"));
-        if !self.known.insert(message.clone()) {
+        if !self.known.insert(shape(&message, attempt)) {
             return Ok(());
         }
         if self.family != attempt.family {
@@ -92,6 +93,21 @@ fn normal(message: &str) -> String {
     }
     text.push_str(rest);
     text
+}
+
+/// What is the same in messages that differ only in whom and what they name.
+fn shape(message: &str, attempt: &Attempt) -> String {
+    let message = message
+        .replace(&attempt.who.name("shop"), "WHO")
+        .replace(&attempt.on.slug(), "IT");
+    let words = message.split(' ').map(|word| {
+        if word.contains("@broxiva.example") || word.contains("system:serviceaccount:") {
+            "WHO"
+        } else {
+            word
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn wrapped(message: &str) -> String {
