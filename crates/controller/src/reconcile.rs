@@ -231,6 +231,7 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
     let result = act::act_all(context, &committed, &read, &steps).await;
     if !last {
         tell::tell(context, request, &status, now).await;
+        tell::unguarded(context, request, &status, &observed.guard, now).await;
     }
     result?;
     say_if_partial(context, request, read.failed).await;
