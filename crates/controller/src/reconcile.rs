@@ -85,6 +85,8 @@ pub async fn reconcile(
     if !context.gate.opened().await {
         return Ok(Action::await_change());
     }
+    // Whether the guard holds is tried first, once.
+    context.guard.tested().await;
     // The cache may be behind our own last write: begin with what is there now.
     let live = observe::request(&context.client, &cached).await?;
     let Some(mut request) = live.filter(|live| !is_over(live)) else {

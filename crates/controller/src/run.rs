@@ -25,6 +25,7 @@ use crate::network::Networks;
 use crate::observe::guard::{GuardWatch, Unreadable};
 use crate::reconcile::{error_policy, reconcile};
 use crate::record;
+use crate::selftest;
 use crate::server::{self, Pages};
 use crate::watch::{WATCH_SECONDS, Watches};
 
@@ -182,6 +183,11 @@ fn control(
     let limits = controller::Config::default().concurrency(config.concurrency);
     let guarded = context.clone();
     let recorder = record::run(context.clone(), watches.clone(), config.namespace.clone());
+    let tester = selftest::run(
+        context.clone(),
+        reader.clone(),
+        config.lease_namespace.clone(),
+    );
     let controller = Controller::for_stream(requests, reader)
         .with_config(limits)
         .watches(
@@ -210,6 +216,7 @@ fn control(
             () = async { guarded.guard.ready().await; controller.await } => {}
             () = follow_guard => {}
             () = recorder => {}
+            () = tester => {}
         }
     }
     .boxed())
