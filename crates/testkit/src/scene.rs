@@ -265,7 +265,8 @@ impl Scene {
         digest: &str,
     ) -> Result<()> {
         let mut approval = json!({APPROVED_BY: user.as_str(), CONFIRM: phrase, PLAN: digest});
-        if phrase == PRODUCTION {
+        // Staging and development have nothing to tick.
+        if phrase != "ROLLBACK" {
             approval[CHECKLIST] = json!(TICKED);
         }
         self.annotate(name, user, approval).await
