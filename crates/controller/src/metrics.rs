@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -18,6 +19,14 @@ pub struct Metrics {
     outcomes: Family<End, Counter>,
     recovery: Histogram,
     leader: Gauge,
+    guard_holes: Family<Policy, Gauge>,
+    guard_tested: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Policy {
+    kind: &'static str,
+    name: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -46,6 +55,8 @@ impl Default for Metrics {
             outcomes: Family::default(),
             recovery,
             leader: Gauge::default(),
+            guard_holes: Family::default(),
+            guard_tested: Gauge::default(),
         };
         let registry = &mut metrics.registry;
         registry.register_with_unit(
@@ -74,6 +85,17 @@ impl Default for Metrics {
             "leader",
             "1 while this controller leads, 0 while it stands by",
             metrics.leader.clone(),
+        );
+        registry.register(
+            "guard_hole",
+            "1 while an admission policy or binding is missing, altered or without effect: no approval counts",
+            metrics.guard_holes.clone(),
+        );
+        registry.register_with_unit(
+            "guard_tested_timestamp",
+            "When the admission policies were last tried with forged attempts",
+            Unit::Seconds,
+            metrics.guard_tested.clone(),
         );
         metrics
     }
@@ -105,6 +127,20 @@ impl Metrics {
     /// Whether this controller leads.
     pub fn leads(&self, leads: bool) {
         self.leader.set(leads.into());
+    }
+
+    /// Of each object of the guard, by kind and name, whether there is something wrong with it.
+    pub fn guard<'a>(&self, objects: impl Iterator<Item = (&'static str, &'a str, bool)>) {
+        for (kind, name, is_hole) in objects {
+            let name = name.to_owned();
+            let policy = Policy { kind, name };
+            self.guard_holes.get_or_create(&policy).set(is_hole.into());
+        }
+    }
+
+    /// Forged attempts were made, and answered, at this time.
+    pub fn guard_tested(&self, at: Timestamp) {
+        self.guard_tested.set(at.as_second());
     }
 
     /// Everything, in the text format of `OpenMetrics`.

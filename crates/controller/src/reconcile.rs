@@ -85,6 +85,8 @@ pub async fn reconcile(
     if !context.gate.opened().await {
         return Ok(Action::await_change());
     }
+    // Whether the guard holds is tried first, once.
+    context.guard.tested().await;
     // The cache may be behind our own last write: begin with what is there now.
     let live = observe::request(&context.client, &cached).await?;
     let Some(mut request) = live.filter(|live| !is_over(live)) else {
@@ -231,6 +233,7 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
     let result = act::act_all(context, &committed, &read, &steps).await;
     if !last {
         tell::tell(context, request, &status, now).await;
+        tell::unguarded(context, request, &status, &observed.guard, now).await;
     }
     result?;
     say_if_partial(context, request, read.failed).await;

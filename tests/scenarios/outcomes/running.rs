@@ -23,7 +23,8 @@ const REQUESTS_PER_ROLLBACK: usize = 125;
 /// How long the controller may take to end.
 const SOON: Duration = Duration::from_secs(10);
 
-async fn get(controller: &ControllerProcess, path: &str) -> Result<(u16, String)> {
+/// What the controller answers there.
+pub async fn get(controller: &ControllerProcess, path: &str) -> Result<(u16, String)> {
     let url = format!("{}{path}", controller.metrics_url());
     let client = reqwest::Client::builder().no_proxy().build()?;
     let answer = client.get(url).send().await?;
