@@ -232,6 +232,13 @@ pub fn lapse(request: &RollbackRequest, status: &mut RollbackRequestStatus, now:
     }
 }
 
+/// When the first of the counted approvals becomes too old.
+pub fn next_lapse(status: &RollbackRequestStatus) -> Option<Timestamp> {
+    let valid_for = i64::from(status.plan.as_ref()?.rules.approval_valid_seconds);
+    let given = status.approvals.iter().map(|approval| approval.at).min()?;
+    Some(time::after(given, valid_for))
+}
+
 /// What to type to approve this plan.
 pub fn how_to_approve(request: &RollbackRequest, plan: &Plan) -> String {
     let checklist = if plan.rules.checklist.is_empty() {
