@@ -18,6 +18,7 @@ pub struct Metrics {
     errors: Family<Stage, Counter>,
     outcomes: Family<End, Counter>,
     recovery: Histogram,
+    broken_glasses: Counter,
     leader: Gauge,
     guard_holes: Family<Policy, Gauge>,
     guard_tested: Gauge,
@@ -54,6 +55,7 @@ impl Default for Metrics {
             errors: Family::default(),
             outcomes: Family::default(),
             recovery,
+            broken_glasses: Counter::default(),
             leader: Gauge::default(),
             guard_holes: Family::default(),
             guard_tested: Gauge::default(),
@@ -80,6 +82,11 @@ impl Default for Metrics {
             "Time from the plan to a rollback that succeeded",
             Unit::Seconds,
             metrics.recovery.clone(),
+        );
+        registry.register(
+            "broken_glasses",
+            "Approvals that one person gave alone, past the rules",
+            metrics.broken_glasses.clone(),
         );
         registry.register(
             "leader",
@@ -122,6 +129,11 @@ impl Metrics {
         if let Some(seconds) = seconds {
             self.recovery.observe(seconds);
         }
+    }
+
+    /// Somebody approved alone.
+    pub fn broke_glass(&self) {
+        self.broken_glasses.inc();
     }
 
     /// Whether this controller leads.
