@@ -21,8 +21,8 @@ use attempt::{Answer, Attempt, Stage};
 
 /// How often it is tried.
 const PERIOD: Duration = Duration::from_mins(5);
-/// How often while something was accepted.
-const PERIOD_OF_HOLES: Duration = Duration::from_secs(5);
+/// How often while the guard has a hole.
+const PERIOD_OF_HOLES: Duration = Duration::from_secs(10);
 /// How often it is looked, in memory, whether there is a first request to try it on.
 const LOOK: Duration = Duration::from_secs(30);
 /// How long after a change it is tried: the API server takes up a policy some time after it has accepted it.
@@ -71,7 +71,7 @@ struct Tester {
 impl Tester {
     /// Waits until it is time again.
     async fn due(&self) {
-        if self.accepted.values().any(|accepted| *accepted) {
+        if !self.context.guard.seen().holes.is_empty() {
             return tokio::time::sleep(PERIOD_OF_HOLES).await;
         }
         let mut left = PERIOD;
@@ -124,6 +124,7 @@ impl Tester {
                         tracing::warn!(hole = attempt.sentence(), "a forged attempt was accepted");
                     }
                 }
+                Answer::Idle => {}
                 Answer::Untried(why) => {
                     untried.insert(attempt, why);
                 }
@@ -134,7 +135,7 @@ impl Tester {
             }
         }
         if untried != self.untried {
-            tracing::info!(?untried, "some forged attempts could not be tried");
+            tracing::info!(?untried, "these forged attempts could not be tried");
             self.untried = untried;
         }
         if complete {

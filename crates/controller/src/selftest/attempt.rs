@@ -63,6 +63,8 @@ pub enum Answer {
     Refused,
     /// The API server would have done it.
     Accepted,
+    /// There is nothing yet to try it on.
+    Idle,
     /// It did not get as far as that policy.
     Untried(String),
     /// The API server did not answer it.
@@ -191,7 +193,7 @@ impl Stage<'_> {
                 | Attempt::Deployment
                 | Attempt::Room,
                 None,
-            ) => Answer::Untried("there is no request yet".to_owned()),
+            ) => Answer::Idle,
             (Attempt::Approval, Some(request)) => {
                 self.mailbox(attempt, request, approval(request)).await
             }
@@ -316,7 +318,7 @@ impl Stage<'_> {
             .as_ref()
             .and_then(|status| status.plan.as_ref());
         let Some(target) = plan.and_then(|plan| plan.targets.first()) else {
-            return Answer::Untried("there is no plan yet".to_owned());
+            return Answer::Idle;
         };
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace(request));
         let spec = match api.get(&target.name).await {
@@ -423,6 +425,7 @@ mod tests {
             let answer = match Attempt::Spec.refusal(&error) {
                 Answer::Refused => "Refused",
                 Answer::Accepted => "Accepted",
+                Answer::Idle => "Idle",
                 Answer::Untried(_) => "Untried",
                 Answer::Unreachable(_) => "Unreachable",
             };
