@@ -165,7 +165,7 @@ async fn ask(story: &Story<'_>) -> Result<()> {
 }
 
 /// Tries what must not work, and gives the annotations of an approval that does.
-async fn forge(story: &Story<'_>) -> Result<[String; 3]> {
+async fn forge(story: &Story<'_>) -> Result<[String; 4]> {
     let digest = story
         .quietly(
             User::Approver,
@@ -181,6 +181,7 @@ async fn forge(story: &Story<'_>) -> Result<[String; 3]> {
         .await?;
     let plan = format!("rollback.broxiva.com/plan={digest}");
     let confirm = "rollback.broxiva.com/confirm=ROLLBACK PRODUCTION";
+    let ticked = "rollback.broxiva.com/checklist=incident-documented,stakeholders-notified";
     let by = |user: User| format!("rollback.broxiva.com/approved-by={}", user.as_str());
 
     story.chapter("Approvals cannot be forged");
@@ -195,6 +196,7 @@ async fn forge(story: &Story<'_>) -> Result<[String; 3]> {
                 &by(User::Requester),
                 confirm,
                 &plan,
+                ticked,
             ],
         )
         .await?;
@@ -209,6 +211,7 @@ async fn forge(story: &Story<'_>) -> Result<[String; 3]> {
                 &by(User::Approver),
                 confirm,
                 &plan,
+                ticked,
             ],
         )
         .await?;
@@ -224,19 +227,42 @@ async fn forge(story: &Story<'_>) -> Result<[String; 3]> {
                 &by(User::Approver),
                 short,
                 &plan,
+                ticked,
             ],
         )
         .await?;
 
-    Ok([by(User::Approver), confirm.to_owned(), plan])
+    story.say("Anna approves before anybody was told.");
+    let half = "rollback.broxiva.com/checklist=incident-documented";
+    story
+        .is_refused(
+            User::Approver,
+            &[
+                "annotate",
+                "rbr",
+                REQUEST,
+                &by(User::Approver),
+                confirm,
+                &plan,
+                half,
+            ],
+        )
+        .await?;
+
+    Ok([
+        by(User::Approver),
+        confirm.to_owned(),
+        plan,
+        ticked.to_owned(),
+    ])
 }
 
-async fn approve(story: &Story<'_>, [by, confirm, plan]: &[String; 3]) -> Result<()> {
+async fn approve(story: &Story<'_>, [by, confirm, plan, ticked]: &[String; 4]) -> Result<()> {
     story.chapter("Anna has read the plan and approves it");
     story
         .types(
             User::Approver,
-            &["annotate", "rbr", REQUEST, by, confirm, plan],
+            &["annotate", "rbr", REQUEST, by, confirm, plan, ticked],
         )
         .await?;
     story

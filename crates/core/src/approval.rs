@@ -47,7 +47,12 @@ fn annotation<'a>(request: &'a RollbackRequest, key: &str) -> &'a str {
 /// Whether an approval stands in the mailbox that is not counted yet.
 pub fn is_pending(request: &RollbackRequest, counted: &[Approval]) -> bool {
     let by = annotation(request, APPROVED_BY);
-    !by.is_empty() && counted.iter().all(|approval| approval.by.username != by)
+    let glass = broken_glass(request).is_some();
+    // Somebody who was counted may still break the glass.
+    let is_counted = |approval: &Approval| {
+        approval.by.username == by && (approval.break_glass.is_some() || !glass)
+    };
+    !by.is_empty() && !counted.iter().any(is_counted)
 }
 
 /// Reads the approval in the mailbox against the plan and those already counted.

@@ -15,8 +15,8 @@ mod world;
 
 use rollback_api::status::{Approval, Plan};
 use rollback_api::{
-    APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CANCELLED_BY, CONFIRM, DENIED_BY, DENIED_REASON,
-    PLAN, Reason, RollbackRequest, Word,
+    APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, BREAK_GLASS, CANCELLED_BY, CHECKLIST, CONFIRM,
+    DENIED_BY, DENIED_REASON, PLAN, Reason, RollbackRequest, WITHDRAWN_BY, Word,
 };
 use rollback_core::approval::{self, Mailbox};
 use rollback_core::observed::Seen;
@@ -44,6 +44,13 @@ fn approval_of(name: &str, plan: &Plan) -> Approval {
         by: person(name),
         plan_digest: plan.digest.clone(),
         at: at(60),
+        checklist: plan
+            .rules
+            .checklist
+            .iter()
+            .map(|item| item.name.clone())
+            .collect(),
+        break_glass: None,
     }
 }
 
@@ -76,6 +83,31 @@ fn each_way_a_mailbox_is_invalid() {
             "phrase and more",
             vec![(CONFIRM, "ROLLBACK PRODUCTION ")],
             "typed confirmation",
+        ),
+        (
+            "nothing ticked",
+            vec![(CHECKLIST, "")],
+            "incident-documented (The incident is documented), stakeholders-notified",
+        ),
+        (
+            "one item ticked",
+            vec![(CHECKLIST, "incident-documented")],
+            "open: stakeholders-notified",
+        ),
+        (
+            "a typo in a tick",
+            vec![(CHECKLIST, "incident-documented,stakeholder-notified")],
+            "open: stakeholders-notified",
+        ),
+        (
+            "alone where nobody may",
+            vec![(BREAK_GLASS, "nobody else answers the phone")],
+            "approvals.breakGlass",
+        ),
+        (
+            "taken back",
+            vec![(WITHDRAWN_BY, BOB)],
+            "has taken the approval back",
         ),
         ("no stamp", vec![(APPROVER_GROUPS, "")], "stamp"),
         ("an empty stamp", vec![(APPROVER_GROUPS, "\n\n")], "stamp"),
@@ -331,7 +363,7 @@ fn no_approval_counts_while_the_guard_is_missing() {
     let mut scene = Scene::default();
     scene.until(Phase::AwaitingApproval);
     approve(&mut scene.request, BOB);
-    scene.observed.guard.missing = vec!["rollback-approvals".to_owned()];
+    scene.observed.guard.holes = vec!["rollback-approvals".to_owned()];
     let step = scene.settle();
     assert!(matches!(step, Move::Wait { until: Some(until) } if until > scene.now));
     let status = scene.status();
@@ -345,7 +377,7 @@ fn no_approval_counts_while_the_guard_is_missing() {
     assert!(ready.message.contains("rollback-approvals"));
     // Nor does one that was counted before it went away: it is void, and must be given again.
     let mut scene = Scene::default().approved();
-    scene.observed.guard.missing = vec!["rollback-approvals".to_owned()];
+    scene.observed.guard.holes = vec!["rollback-approvals".to_owned()];
     assert_eq!(scene.pass(), Move::Again);
     assert!(scene.status().approvals.is_empty());
     for _ in 0..5 {

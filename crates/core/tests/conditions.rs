@@ -361,7 +361,7 @@ fn every_state_of_waiting_is_in_progress() {
     approve(&mut invalid.request, "bob");
     annotate(&mut invalid.request, rollback_api::CONFIRM, "?");
     let mut unguarded = waiting.clone();
-    unguarded.observed.guard.missing.push("x".to_owned());
+    unguarded.observed.guard.holes.push("x".to_owned());
     let mut rival = Scene::default().approved();
     rival.observed.targets[0].ledger = Seen::Found(claimed_by("r", "r-2"));
     rival.observed.targets[0].rival = Seen::Found(rollback_core::observed::Rival {

@@ -285,7 +285,7 @@ fn the_intent_keeps_what_was_said_before() {
 #[test]
 fn a_guard_that_goes_away_before_the_write_voids_the_approvals() {
     let mut scene = Scene::default().intended();
-    scene.observed.guard.missing.push("x".to_owned());
+    scene.observed.guard.holes.push("x".to_owned());
     let status = scene.decided();
     assert_eq!(scene.decide(), Move::Again);
     assert!(status.approvals.is_empty());

@@ -18,15 +18,15 @@ use rollback_api::{Reason, Word};
 use rollback_core::health::{Verdict, begin, due, fold, verdict, wake};
 use rollback_core::observed::{Answer, Reading};
 use rollback_core::phase::Phase;
-use rollback_core::plan;
 use serde_json::{Value, json};
 use world::{Move, Scene, answer, at, policy, reading, request};
 
 /// Rules with the checks `live` (two rounds, every 5 s) and `ready` (three rounds, every 10 s), 60 s in all.
 fn rules() -> Rules {
-    plan::rules(
+    rollback_core::rules::rules(
         &request(&json!({})),
         Some(&policy(json!({"verification": checks()}))),
+        false,
     )
 }
 

@@ -202,14 +202,14 @@ fn several_have_three_minutes_each_unless_somebody_says_otherwise() {
         if let Some(seconds) = own {
             fields["rollout"] = json!({"timeoutSeconds": seconds});
         }
-        let rules = plan::rules(&request(&fields), None);
+        let rules = rollback_core::rules::rules(&request(&fields), None, false);
         assert_eq!(rules.rollout_timeout_seconds, expected, "{fields}");
     }
     // The policy's time is for one.
     let policy = policy(json!({"rollout": {"timeoutSeconds": 500}}));
     let rules = |targets: &Value| {
         let request = request(&json!({"targets": targets}));
-        plan::rules(&request, Some(&policy)).rollout_timeout_seconds
+        rollback_core::rules::rules(&request, Some(&policy), false).rollout_timeout_seconds
     };
     assert_eq!((rules(&one), rules(&two)), (500, 180));
     // From its own revert, not from that of the first.
@@ -798,7 +798,7 @@ fn another_policy_or_guard_in_the_middle_voids_the_approvals_of_the_rest() {
             scene.observed.guard.present[0] = guard_policy("approvals", 2);
         }),
         ("guard away", |scene| {
-            scene.observed.guard.missing.push("x".to_owned());
+            scene.observed.guard.holes.push("x".to_owned());
         }),
     ];
     for (what, change) in changes {
@@ -823,7 +823,7 @@ fn another_policy_or_guard_in_the_middle_voids_the_approvals_of_the_rest() {
             "{what}"
         );
         // Approved again, the rest follows.
-        scene.observed.guard.missing.clear();
+        scene.observed.guard.holes.clear();
         scene.settle_all();
         approve(&mut scene.request, "cat@broxiva.com");
         rolls_out(&mut scene, &["web", "worker"]);

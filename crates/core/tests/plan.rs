@@ -450,7 +450,7 @@ fn the_expiry_is_the_earlier_of_the_request_and_the_policy() {
 
 #[test]
 fn without_a_policy_the_rules_of_production_hold() {
-    let rules = plan::rules(&request(&json!({})), None);
+    let rules = rollback_core::rules::rules(&request(&json!({})), None, false);
     assert_eq!(rules.environment, Environment::Production);
     assert_eq!(rules.confirm_phrase, "ROLLBACK PRODUCTION");
     assert_eq!(rules.approvals_required, 1);
@@ -459,7 +459,7 @@ fn without_a_policy_the_rules_of_production_hold() {
     assert_eq!(rules.verification_timeout_seconds, 120);
     assert!(rules.http.is_empty());
     assert_eq!(
-        plan::rules(&request(&json!({})), Some(&policy(json!({})))),
+        rollback_core::rules::rules(&request(&json!({})), Some(&policy(json!({}))), false),
         rules
     );
 }
@@ -471,16 +471,17 @@ fn the_policy_makes_the_rules() {
         ("staging", false, "ROLLBACK"),
         ("development", false, "ROLLBACK"),
     ] {
-        let rules = plan::rules(
+        let rules = rollback_core::rules::rules(
             &request(&json!({})),
             Some(&policy(json!({"environment": name}))),
+            false,
         );
         assert_eq!(
             (rules.four_eyes, rules.confirm_phrase.as_str()),
             (eyes, phrase)
         );
     }
-    let rules = plan::rules(
+    let rules = rollback_core::rules::rules(
         &request(&json!({})),
         Some(&policy(json!({
             "environment": "staging",
@@ -488,6 +489,7 @@ fn the_policy_makes_the_rules() {
             "rollout": {"timeoutSeconds": 7},
             "verification": {"timeoutSeconds": 8, "http": [{"name": "live", "port": 1, "path": "/"}]},
         }))),
+        false,
     );
     assert_eq!(rules.approvals_required, 3);
     assert_eq!(rules.confirm_phrase, "JA");
@@ -525,6 +527,33 @@ fn what_changes_the_digest() {
         (
             "check",
             rules(json!({"verification": {"http": [{"name": "a", "port": 1, "path": "/"}]}})),
+        ),
+        (
+            "four eyes",
+            rules(json!({"approvals": {"fourEyes": false}})),
+        ),
+        ("checklist", rules(json!({"approvals": {"checklist": []}}))),
+        (
+            "age of approvals",
+            rules(json!({"approvals": {"validForSeconds": 60}})),
+        ),
+        (
+            "breaking the glass",
+            rules(json!({"approvals": {"breakGlass": true}})),
+        ),
+        (
+            "expiry",
+            rules(json!({"approvals": {"expireAfterSeconds": 60}})),
+        ),
+        (
+            "urgency",
+            rules(json!({"decisionMatrix": [{"category": "ErrorRate", "urgency": "Low"}]})),
+        ),
+        (
+            "freeze",
+            rules(
+                json!({"freezeWindows": [{"name": "night", "schedule": "0 22 * * *", "durationMinutes": 60}]}),
+            ),
         ),
         (
             "check port",
@@ -633,9 +662,9 @@ fn what_does_not_change_the_digest() {
             one(|seen| seen.replica_sets = sets([replica_set("v2", "2"), replica_set("v1", "1")])),
         ),
         (
-            "the expiry",
+            "how long good templates are kept",
             Observed {
-                policy: Seen::Found(policy(json!({"approvals": {"expireAfterSeconds": 60}}))),
+                policy: Seen::Found(policy(json!({"ledger": {"keepTemplates": 1}}))),
                 ..observed()
             },
         ),
@@ -644,8 +673,8 @@ fn what_does_not_change_the_digest() {
         assert_eq!(make(&json!({}), &world).unwrap().digest, base, "{what}");
     }
     // Nor what the request says: its UID stands for it, and its spec cannot change.
-    let urgent = make(&json!({"urgency": "Immediate"}), &observed()).unwrap();
-    assert_eq!(urgent.digest, base);
+    let why = json!({"reason": {"category": "ErrorRate", "summary": "something else"}});
+    assert_eq!(make(&why, &observed()).unwrap().digest, base);
 }
 
 #[test]

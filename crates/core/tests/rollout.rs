@@ -18,7 +18,6 @@ use rollback_api::Word;
 use rollback_api::status::{Progressing, Revert, RolloutStatus, Rules, TargetStatus};
 use rollback_core::observed::{ReplicaSet, Seen, SeenTarget};
 use rollback_core::phase::Phase;
-use rollback_core::plan;
 use rollback_core::rollout::{Counts, Rollout, cause, judge, wake};
 use rollback_core::step::Step;
 use serde_json::{Value, json};
@@ -91,7 +90,11 @@ fn judged_by(seen: &SeenTarget, progress: &TargetStatus, seconds: i64) -> Rollou
 }
 
 fn rules(policy: Value) -> Rules {
-    plan::rules(&world::request(&json!({})), Some(&world::policy(policy)))
+    rollback_core::rules::rules(
+        &world::request(&json!({})),
+        Some(&world::policy(policy)),
+        false,
+    )
 }
 
 fn judged(object: Value, seconds: i64) -> Rollout {

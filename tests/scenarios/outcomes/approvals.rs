@@ -1,9 +1,9 @@
 //! Whose word counts, how often, and for which plan.
 
 use anyhow::{Context as _, Result, ensure};
-use rollback_api::{APPROVED_BY, CONFIRM, PLAN, Reason, Word};
+use rollback_api::{APPROVED_BY, CHECKLIST, CONFIRM, PLAN, Reason, Word};
 use serde_json::{Value, json};
-use testkit::scene::{CONTROLLER, PATIENCE, PRODUCTION, ready};
+use testkit::scene::{CONTROLLER, PATIENCE, PRODUCTION, TICKED, ready};
 use testkit::{Scene, User, eventually};
 
 use crate::expect::{End, scene};
@@ -29,7 +29,7 @@ pub async fn refusal(
 
 /// An approval as it is typed.
 fn approval(by: &str, phrase: &str, digest: &str) -> Value {
-    json!({APPROVED_BY: by, CONFIRM: phrase, PLAN: digest})
+    json!({APPROVED_BY: by, CONFIRM: phrase, PLAN: digest, CHECKLIST: TICKED})
 }
 
 /// Waits until so many approvals are counted.
@@ -111,7 +111,7 @@ async fn two_approvals_are_two_people() -> Result<()> {
     wait_counted(&scene, "api-5xx", 1).await?;
 
     // The same person once more: stripped and typed again. It is one person still.
-    let nothing = json!({APPROVED_BY: null, CONFIRM: null, PLAN: null});
+    let nothing = json!({APPROVED_BY: null, CONFIRM: null, PLAN: null, CHECKLIST: null});
     scene.annotate("api-5xx", User::Approver, nothing).await?;
     scene
         .approve_plan("api-5xx", User::Approver, PRODUCTION, &plan.digest)
@@ -273,8 +273,13 @@ async fn forged_approvals_are_refused_by_the_api_server() -> Result<()> {
         ),
         (
             User::Approver,
-            json!({APPROVED_BY: anna, CONFIRM: PRODUCTION}),
+            json!({APPROVED_BY: anna, CONFIRM: PRODUCTION, CHECKLIST: TICKED}),
             "plan is missing",
+        ),
+        (
+            User::Approver,
+            json!({APPROVED_BY: anna, CONFIRM: PRODUCTION, PLAN: digest}),
+            "incident-documented",
         ),
         (
             User::Approver,
@@ -334,6 +339,7 @@ async fn robot_refusal(scene: &Scene, robot: &str, digest: &str) -> Result<Strin
         &format!("{APPROVED_BY}={robot}"),
         &format!("{CONFIRM}={PRODUCTION}"),
         &format!("{PLAN}={digest}"),
+        &format!("{CHECKLIST}={TICKED}"),
     ];
     let answer = scene.cluster.kubectl(User::Admin, &annotate).await?;
     ensure!(!answer.status.success(), "a ServiceAccount approved");

@@ -31,6 +31,7 @@ impl Cluster {
             policy: self.policy.clone().map_or(Seen::Absent, Seen::Found),
             guard: self.guard.clone(),
             opted_in: Seen::Found(true),
+            expedite: Seen::Found(case.is_multiple_of(2)),
             targets: Vec::new(),
             incident,
         };

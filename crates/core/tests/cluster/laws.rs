@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use rollback_api::request::OnFailure;
-use rollback_api::status::{PlannedTarget, TargetStatus};
+use rollback_api::request::{OnFailure, Urgency};
+use rollback_api::status::{Plan, PlannedTarget, TargetStatus};
 use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
 use rollback_core::ledger::bad_templates;
 use rollback_core::observed::{Access, Observed, Seen};
@@ -41,7 +41,7 @@ impl Cluster {
         for step in &decision.steps {
             let deployment = match step {
                 Step::Revert(revert) => {
-                    self.judge_intent(case, next, &revert.deployment, observed);
+                    self.judge_intent(case, &old, next, &revert.deployment, observed);
                     revert.deployment.as_str()
                 }
                 Step::Claim { deployment, .. } => {
@@ -76,11 +76,25 @@ impl Cluster {
         }
     }
 
+    /// Nothing is begun on approvals that are too old, nor in a freeze without an emergency.
+    fn judge_moment(&self, next: &RollbackRequestStatus, plan: &Plan) {
+        for approval in &next.approvals {
+            let age = self.now().duration_since(approval.at).as_secs();
+            let valid = i64::from(plan.rules.approval_valid_seconds);
+            assert!(age < valid, "an approval of {age} seconds");
+        }
+        let emergency = plan.rules.expedited && plan.rules.urgency >= Urgency::Critical;
+        let minute = self.now().to_zoned(jiff::tz::TimeZone::UTC).minute();
+        let frozen = !plan.rules.freeze_windows.is_empty() && minute < 30;
+        assert!(emergency || !frozen, "a write in a freeze");
+    }
+
     /// A write that is decided: for the revert approvals, rules, guard, access, claim, intent and backup; for the way
     /// back a failure, and its own intent.
     fn judge_intent(
         &self,
         case: usize,
+        old: &RollbackRequestStatus,
         next: &RollbackRequestStatus,
         deployment: &str,
         observed: &Observed,
@@ -115,19 +129,24 @@ impl Cluster {
             people.len() >= required,
             "a write without approvals: {people:?}"
         );
+        if !has_begun(old) {
+            self.judge_moment(next, plan);
+        }
         let request = self.cases[case].request.as_ref().unwrap();
-        let rules = plan::rules(request, observed.policy.found());
+        let rules = rollback_core::rules::rules(
+            request,
+            observed.policy.found(),
+            observed.expedite == Seen::Found(true),
+        );
         let digest = plan::digest(
             &self.cases[case].uid,
+            plan.round,
             &rules,
             &observed.guard.present,
             &plan.targets,
         );
         assert_eq!(digest, plan.digest, "a write under other rules");
-        assert!(
-            observed.guard.missing.is_empty(),
-            "a write without the guard"
-        );
+        assert!(observed.guard.holes.is_empty(), "a write without the guard");
         let seen = observed.targets.iter().find(|seen| seen.name == deployment);
         let seen = seen.unwrap();
         assert_eq!(seen.access, Seen::Found(Access::Allowed));

@@ -78,6 +78,8 @@ pub enum Event {
     Approve(usize, &'static str),
     /// Somebody writes an approval that must not count.
     Forge(usize, Forgery),
+    /// Somebody takes back what they approved.
+    Withdraw(usize, &'static str),
     /// Somebody strips the mailbox.
     Strip(usize),
     /// Somebody denies.
@@ -141,6 +143,10 @@ pub enum Forgery {
     Stamp,
     /// By a ServiceAccount.
     Robot,
+    /// With items of the checklist left open.
+    Unticked,
+    /// Alone, where nobody may.
+    Alone,
 }
 
 /// What a write to a Deployment was.
@@ -268,7 +274,7 @@ impl Cluster {
             policy,
             guard: Guard {
                 present: vec![guard_policy("approvals", 1), guard_policy("spec", 1)],
-                missing: Vec::new(),
+                holes: Vec::new(),
             },
             controllers: [Memory::default(), Memory::default()],
             in_flight: Vec::new(),
@@ -340,13 +346,14 @@ impl Cluster {
             Event::Forge(case, forgery) => {
                 self.approve(case % cases, "eve@broxiva.com", Some(*forgery));
             }
+            Event::Withdraw(case, who) => self.withdraw(case % cases, who),
             Event::Strip(case) => {
                 self.say(case % cases, |request| request.metadata.annotations = None);
             }
             Event::Deny(case) => self.say(case % cases, people::deny),
             Event::Cancel(case) => self.say(case % cases, people::cancel),
             Event::Delete(case) => self.delete(case % cases),
-            Event::Policy(which) => self.policy.clone_from(&policies()[usize::from(*which) % 5]),
+            Event::Policy(which) => self.policy.clone_from(&policies()[usize::from(*which) % 6]),
             Event::Guard(which) => self.touch_guard(*which),
             Event::Deploy(place, ..)
             | Event::Restart(place)
@@ -381,7 +388,7 @@ impl Case {
 }
 
 /// The policies of the simulation; the first is none.
-pub fn policies() -> [Option<RollbackPolicySpec>; 5] {
+pub fn policies() -> [Option<RollbackPolicySpec>; 6] {
     let checks = json!({"timeoutSeconds": 60, "http": [{"name": "live", "port": 1, "path": "/"}]});
     let soaking = json!({"timeoutSeconds": 60, "soakSeconds": 90, "http": [{"name": "live", "port": 1, "path": "/"}]});
     [
@@ -396,6 +403,11 @@ pub fn policies() -> [Option<RollbackPolicySpec>; 5] {
         }))),
         Some(world::policy(json!({
             "environment": "staging", "verification": soaking, "ledger": {"soakSeconds": 0},
+        }))),
+        // Approvals that become too old, and a freeze of every second half hour.
+        Some(world::policy(json!({
+            "approvals": {"required": 2, "byUrgency": [{"urgency": "Critical", "required": 1}], "validForSeconds": 60},
+            "freezeWindows": [{"name": "halves", "schedule": "0 * * * *", "durationMinutes": 30}],
         }))),
     ]
 }

@@ -2,9 +2,11 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rollback_api::{
-    APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CANCELLED_BY, CONFIRM, DENIED_BY, PLAN,
-    RollbackRequest,
+    APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, BREAK_GLASS, CANCELLED_BY, CHECKLIST, CONFIRM,
+    DENIED_BY, PLAN, RollbackRequest, WITHDRAWN_BY,
 };
+
+use rollback_core::phase::has_begun;
 
 use super::{Cluster, Forgery};
 use crate::world::{REQUESTER, annotate, guard_policy};
@@ -34,7 +36,14 @@ impl Cluster {
         let who = match forgery {
             Some(Forgery::Own) => REQUESTER,
             Some(Forgery::Robot) => "system:serviceaccount:shop:robot",
-            Some(Forgery::Phrase | Forgery::Digest | Forgery::Stamp) | None => who,
+            Some(
+                Forgery::Phrase
+                | Forgery::Digest
+                | Forgery::Stamp
+                | Forgery::Unticked
+                | Forgery::Alone,
+            )
+            | None => who,
         };
         let digest = match forgery {
             Some(Forgery::Digest) => format!("{}0", plan.digest),
@@ -48,6 +57,16 @@ impl Cluster {
             Some(Forgery::Stamp) => "",
             _ => "sre\nsystem:authenticated",
         };
+        let items = plan.rules.checklist.iter();
+        let names: Vec<&str> = items.map(|item| item.name.as_str()).collect();
+        let checklist = match forgery {
+            Some(Forgery::Unticked) => String::new(),
+            _ => names.join(","),
+        };
+        // Where nothing has to be ticked, nothing is left open.
+        let forgery = forgery.filter(|_| {
+            !(matches!(forgery, Some(Forgery::Unticked)) && plan.rules.checklist.is_empty())
+        });
         // The requester's own approval is one where four eyes are not asked for.
         if matches!(forgery, None | Some(Forgery::Own)) {
             let counts = (who.to_owned(), digest.clone());
@@ -59,6 +78,35 @@ impl Cluster {
             annotate(request, PLAN, &digest);
             annotate(request, APPROVER_UID, "u-1");
             annotate(request, APPROVER_GROUPS, groups);
+            annotate(request, CHECKLIST, &checklist);
+            let annotations = request.metadata.annotations.get_or_insert_default();
+            annotations.remove(WITHDRAWN_BY);
+            annotations.remove(BREAK_GLASS);
+            if matches!(forgery, Some(Forgery::Alone)) {
+                annotate(request, BREAK_GLASS, "nobody else answers the phone");
+            }
+        });
+    }
+
+    /// As the guard lets it pass: by somebody who was counted, and before anything was begun.
+    pub(super) fn withdraw(&mut self, case: usize, who: &str) {
+        let status = self.status(case);
+        let is_counted = status
+            .approvals
+            .iter()
+            .any(|approval| approval.by.username == who);
+        if !is_counted || has_begun(&status) || status.outcome.is_some() {
+            return;
+        }
+        self.cases[case].approvals.retain(|(name, _)| name != who);
+        self.say(case, |request| {
+            let annotations = request.metadata.annotations.get_or_insert_default();
+            if annotations.get(APPROVED_BY).is_some_and(|by| by == who) {
+                for key in [APPROVED_BY, CONFIRM, PLAN, CHECKLIST] {
+                    annotations.remove(key);
+                }
+            }
+            annotate(request, WITHDRAWN_BY, who);
         });
     }
 
@@ -89,12 +137,12 @@ impl Cluster {
         match which % 4 {
             0 => self.guard.present[0].generation += 1,
             1 => {
-                self.guard.missing = vec!["spec".to_owned()];
+                self.guard.holes = vec!["spec".to_owned()];
                 self.guard.present.truncate(1);
             }
-            2 => self.guard.missing = vec!["a policy that is new".to_owned()],
+            2 => self.guard.holes = vec!["a policy that is new".to_owned()],
             _ => {
-                self.guard.missing.clear();
+                self.guard.holes.clear();
                 self.guard.present.truncate(1);
                 let mut again = guard_policy("spec", 1);
                 again.uid = format!("made at {}", self.now);

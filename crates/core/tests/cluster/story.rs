@@ -103,7 +103,7 @@ impl Setting {
     }
 
     fn policy(&self) -> Option<RollbackPolicySpec> {
-        policies()[usize::from(self.policy) % 5].clone()
+        policies()[usize::from(self.policy) % 6].clone()
     }
 }
 
@@ -151,7 +151,7 @@ pub fn setting(requests: std::ops::RangeInclusive<usize>) -> impl Strategy<Value
     (
         prop::collection::vec(history(), 1..=4),
         prop::collection::vec(ask(), requests),
-        0_u8..5,
+        0_u8..6,
     )
         .prop_map(|(histories, asks, policy)| Setting {
             histories,
@@ -181,13 +181,15 @@ fn people() -> impl Strategy<Value = Event> {
         ]).prop_map(|(case, who)| Event::Approve(case, who)),
         3 => (case(), prop_oneof![
             Just(Forgery::Own), Just(Forgery::Phrase), Just(Forgery::Digest),
-            Just(Forgery::Stamp), Just(Forgery::Robot)
+            Just(Forgery::Stamp), Just(Forgery::Robot), Just(Forgery::Unticked), Just(Forgery::Alone)
         ]).prop_map(|(case, forgery)| Event::Forge(case, forgery)),
+        2 => (case(), prop_oneof![Just("bob@broxiva.com"), Just("cat@broxiva.com")])
+            .prop_map(|(case, who)| Event::Withdraw(case, who)),
         1 => case().prop_map(Event::Strip),
         1 => case().prop_map(Event::Deny),
         1 => case().prop_map(Event::Cancel),
         1 => case().prop_map(Event::Delete),
-        1 => (0_u8..5).prop_map(Event::Policy),
+        1 => (0_u8..6).prop_map(Event::Policy),
         1 => (0_u8..4).prop_map(Event::Guard),
     ]
 }

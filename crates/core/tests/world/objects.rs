@@ -7,7 +7,7 @@ use rollback_api::policy::HttpCheck;
 use rollback_api::request::Urgency;
 use rollback_api::status::{GuardPolicy, PlannedTarget, Source};
 use rollback_api::{
-    APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CONFIRM, FINALIZER, Identity, PLAN,
+    APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CHECKLIST, CONFIRM, FINALIZER, Identity, PLAN,
     RevisionLedgerSpec, RollbackPolicySpec, RollbackRequest, RollbackRequestSpec,
 };
 use rollback_core::observed::{
@@ -261,6 +261,9 @@ pub fn approve(request: &mut RollbackRequest, by: &str) {
     annotate(request, APPROVED_BY, by);
     annotate(request, CONFIRM, &plan.rules.confirm_phrase);
     annotate(request, PLAN, &plan.digest);
+    let items = plan.rules.checklist.iter();
+    let ticked: Vec<&str> = items.map(|item| item.name.as_str()).collect();
+    annotate(request, CHECKLIST, &ticked.join(","));
     annotate(request, APPROVER_UID, &format!("uid of {by}"));
     annotate(request, APPROVER_GROUPS, "sre\nsystem:authenticated");
 }
@@ -297,9 +300,10 @@ pub fn world_of(targets: impl IntoIterator<Item = SeenTarget>) -> Observed {
         policy: Seen::Absent,
         guard: Guard {
             present: vec![guard_policy("approvals", 1), guard_policy("spec", 1)],
-            missing: Vec::new(),
+            holes: Vec::new(),
         },
         opted_in: Seen::Found(true),
+        expedite: Seen::Found(true),
         targets: targets.into_iter().collect(),
         incident: Seen::Absent,
     }
