@@ -4,6 +4,9 @@
 //! Whether something was rolled back is read from the API server's audit log, so these need an embedded cluster.
 //! Each test has a namespace and a controller process of its own, and they run in parallel.
 
+mod boundary;
+mod boundary_change;
+mod boundary_judge;
 mod deputy;
 mod deputy_later;
 mod expiry;
