@@ -317,7 +317,8 @@ pub struct FreezeWindow {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct MakeRoom {
-    /// Deployments whose number of replicas the controller may change. The API server lets it change no other's.
+    /// Deployments whose number of replicas the controller may change. It also needs the verb `patch` on their
+    /// `deployments/scale`, which the API server asks for (`ClusterRole` `rollback-make-room`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), extend("items" = {"type": "string", "maxLength": 253}))]
     pub scale_down: Vec<String>,

@@ -26,7 +26,7 @@ pub struct Context {
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The admission policies that make approvals true.
-    pub guard: GuardWatch,
+    pub guard: Arc<GuardWatch>,
     /// Watches of the Deployments that are being rolled back.
     pub watches: Watches,
     memory: Mutex<HashMap<String, Memory>>,
@@ -53,7 +53,7 @@ impl Context {
         http: reqwest::Client,
         networks: Networks,
         metrics: Arc<Metrics>,
-        guard: GuardWatch,
+        guard: Arc<GuardWatch>,
         watches: Watches,
     ) -> Self {
         Self {

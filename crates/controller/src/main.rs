@@ -15,6 +15,7 @@ mod observe;
 mod reconcile;
 mod record;
 mod run;
+mod selftest;
 mod server;
 mod tell;
 mod watch;

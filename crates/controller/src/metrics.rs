@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -17,7 +18,16 @@ pub struct Metrics {
     errors: Family<Stage, Counter>,
     outcomes: Family<End, Counter>,
     recovery: Histogram,
+    broken_glasses: Counter,
     leader: Gauge,
+    guard_holes: Family<Policy, Gauge>,
+    guard_tested: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Policy {
+    kind: &'static str,
+    name: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -45,7 +55,10 @@ impl Default for Metrics {
             errors: Family::default(),
             outcomes: Family::default(),
             recovery,
+            broken_glasses: Counter::default(),
             leader: Gauge::default(),
+            guard_holes: Family::default(),
+            guard_tested: Gauge::default(),
         };
         let registry = &mut metrics.registry;
         registry.register_with_unit(
@@ -71,9 +84,25 @@ impl Default for Metrics {
             metrics.recovery.clone(),
         );
         registry.register(
+            "broken_glasses",
+            "Approvals that one person gave alone, past the rules",
+            metrics.broken_glasses.clone(),
+        );
+        registry.register(
             "leader",
             "1 while this controller leads, 0 while it stands by",
             metrics.leader.clone(),
+        );
+        registry.register(
+            "guard_hole",
+            "1 while an admission policy or binding is missing, altered or without effect: no approval counts",
+            metrics.guard_holes.clone(),
+        );
+        registry.register_with_unit(
+            "guard_tested_timestamp",
+            "When the admission policies were last tried with forged attempts",
+            Unit::Seconds,
+            metrics.guard_tested.clone(),
         );
         metrics
     }
@@ -102,9 +131,28 @@ impl Metrics {
         }
     }
 
+    /// Somebody approved alone.
+    pub fn broke_glass(&self) {
+        self.broken_glasses.inc();
+    }
+
     /// Whether this controller leads.
     pub fn leads(&self, leads: bool) {
         self.leader.set(leads.into());
+    }
+
+    /// Of each object of the guard, by kind and name, whether there is something wrong with it.
+    pub fn guard<'a>(&self, objects: impl Iterator<Item = (&'static str, &'a str, bool)>) {
+        for (kind, name, is_hole) in objects {
+            let name = name.to_owned();
+            let policy = Policy { kind, name };
+            self.guard_holes.get_or_create(&policy).set(is_hole.into());
+        }
+    }
+
+    /// Forged attempts were made, and answered, at this time.
+    pub fn guard_tested(&self, at: Timestamp) {
+        self.guard_tested.set(at.as_second());
     }
 
     /// Everything, in the text format of `OpenMetrics`.

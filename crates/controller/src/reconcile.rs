@@ -7,9 +7,11 @@ use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
+use rollback_api::status::Approval;
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::decide::decide;
 use rollback_core::step::{self, Decision, Step};
+use rollback_core::text::plain;
 
 use crate::context::Context;
 use crate::{act, observe, tell};
@@ -85,6 +87,8 @@ pub async fn reconcile(
     if !context.gate.opened().await {
         return Ok(Action::await_change());
     }
+    // Whether the guard holds is tried first, once.
+    context.guard.tested().await;
     // The cache may be behind our own last write: begin with what is there now.
     let live = observe::request(&context.client, &cached).await?;
     let Some(mut request) = live.filter(|live| !is_over(live)) else {
@@ -231,6 +235,7 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
     let result = act::act_all(context, &committed, &read, &steps).await;
     if !last {
         tell::tell(context, request, &status, now).await;
+        tell::unguarded(context, request, &status, &observed.guard, now).await;
     }
     result?;
     say_if_partial(context, request, read.failed).await;
@@ -272,8 +277,32 @@ async fn commit(
         .replace_status(&request.name_any(), &parameters, &next)
         .await
         .map_err(Error::Commit)?;
+    report_broken_glass(context, request, status);
     report_end(context, request, status);
     Ok(committed)
+}
+
+/// Counts and logs that somebody approved alone, once: with the commit that counts the approval.
+fn report_broken_glass(
+    context: &Context,
+    request: &RollbackRequest,
+    status: &RollbackRequestStatus,
+) {
+    let old = request.status.iter().flat_map(|status| &status.approvals);
+    let known: Vec<&Approval> = old.collect();
+    let alone = status
+        .approvals
+        .iter()
+        .filter(|approval| approval.break_glass.is_some() && !known.contains(approval));
+    for approval in alone {
+        context.metrics.broke_glass();
+        tracing::warn!(
+            namespace = request.namespace(),
+            request = request.name_any(),
+            by = plain(&approval.by.username, 200),
+            "the glass was broken: an approval that one person gave alone is counted"
+        );
+    }
 }
 
 /// Counts and logs an end, once: with the commit that brings it.

@@ -22,9 +22,10 @@ use crate::lease::election::Lost;
 use crate::lease::gate::Gate;
 use crate::metrics::Metrics;
 use crate::network::Networks;
-use crate::observe::guard::GuardWatch;
+use crate::observe::guard::{GuardWatch, Unreadable};
 use crate::reconcile::{error_policy, reconcile};
 use crate::record;
+use crate::selftest;
 use crate::server::{self, Pages};
 use crate::watch::{WATCH_SECONDS, Watches};
 
@@ -47,6 +48,9 @@ pub enum Error {
     /// The HTTP client of the checks cannot be made.
     #[error("preparing the HTTP client of the checks")]
     Http(#[from] reqwest::Error),
+    /// The guard that was built in cannot be read.
+    #[error("reading the guard that this controller was built with")]
+    Guard(#[from] Unreadable),
     /// The metrics address cannot be used.
     #[error("serving metrics at --metrics-address")]
     Serve(#[from] std::io::Error),
@@ -144,7 +148,7 @@ fn control(
         Some((receiver.recv().await?, receiver))
     });
     let deployment_watches = Watches::new(watches.clone(), sender);
-    let (guard, follow_guard) = GuardWatch::new(watches);
+    let (guard, follow_guard) = GuardWatch::new(watches, metrics.clone())?;
     let context = Arc::new(Context::new(
         passes,
         gate,
@@ -171,17 +175,33 @@ fn control(
             PredicateConfig::default(),
         );
     let by_policy = reader.clone();
+    let by_guard = reader.clone();
+    let unguarded = context
+        .guard
+        .changes()
+        .flat_map(move |()| futures::stream::iter(waiting(&by_guard, |_| true)));
     let limits = controller::Config::default().concurrency(config.concurrency);
     let guarded = context.clone();
     let recorder = record::run(context.clone(), watches.clone(), config.namespace.clone());
+    let tester = selftest::run(
+        context.clone(),
+        reader.clone(),
+        config.lease_namespace.clone(),
+    );
     let controller = Controller::for_stream(requests, reader)
         .with_config(limits)
         .watches(
             scoped::<RollbackPolicy>(config, watches),
             watching(),
-            move |policy| waiting_in(&by_policy, policy.metadata.namespace.as_deref()),
+            move |policy| {
+                let namespace = policy.metadata.namespace;
+                waiting(&by_policy, |request| {
+                    request.metadata.namespace == namespace
+                })
+            },
         )
         .reconcile_on(deployments)
+        .reconcile_on(unguarded)
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(reconcile, error_policy, context)
         .for_each(|result| {
@@ -196,6 +216,7 @@ fn control(
             () = async { guarded.guard.ready().await; controller.await } => {}
             () = follow_guard => {}
             () = recorder => {}
+            () = tester => {}
         }
     }
     .boxed())
@@ -215,15 +236,15 @@ where
     }
 }
 
-/// The requests of a namespace that have not ended: their rules may have changed.
-fn waiting_in(
+/// Those of the requests that have not ended: their rules, or what makes approvals true, may have changed.
+fn waiting(
     requests: &Store<RollbackRequest>,
-    namespace: Option<&str>,
+    affected: impl Fn(&RollbackRequest) -> bool,
 ) -> Vec<ObjectRef<RollbackRequest>> {
     requests
         .state()
         .iter()
-        .filter(|request| request.metadata.namespace.as_deref() == namespace)
+        .filter(|request| affected(request))
         .filter(|request| {
             request
                 .status

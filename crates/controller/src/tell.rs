@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Resource, ResourceExt};
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::notice::{Notice, notices};
+use rollback_core::observed::Guard;
 use rollback_core::text::plain;
 
 use crate::context::Context;
@@ -17,6 +18,8 @@ use crate::context::Context;
 const FRESH: SignedDuration = SignedDuration::from_mins(10);
 /// Longest text of an Event.
 const NOTE_LIMIT: usize = 1000;
+/// The word for a request whose approvals do not count, in its condition and in the Event.
+const GUARD_MISSING: &str = "GuardMissing";
 /// How long one Event may take.
 const LIMIT: Duration = Duration::from_secs(3);
 
@@ -58,6 +61,39 @@ pub async fn stuck(context: &Context, request: &RollbackRequest, why: &str, now:
     let event_name = notice.event_name(&request.name_any(), &uid);
     let notice = Notice { at: now, ..notice };
     // Whether it was in time makes no difference: this is the last thing that the pass does.
+    let _ = send(context, request, &uid, event_name, notice).await;
+}
+
+/// Says that no approval of this request counts while the guard is as it is, once for each set of holes.
+pub async fn unguarded(
+    context: &Context,
+    request: &RollbackRequest,
+    status: &RollbackRequestStatus,
+    guard: &Guard,
+    now: Timestamp,
+) {
+    let is_meant = |condition: &Condition| condition.reason == GUARD_MISSING;
+    if guard.holes.is_empty() || !status.conditions.iter().any(is_meant) {
+        return;
+    }
+    let Some(uid) = request.uid() else { return };
+    let whole = Notice {
+        at: Timestamp::UNIX_EPOCH,
+        warning: true,
+        reason: GUARD_MISSING,
+        action: "Approve",
+        note: format!(
+            "No approval counts until the admission policies are in force: {}",
+            guard.holes.join("; ")
+        ),
+    };
+    let event_name = whole.event_name(&request.name_any(), &uid);
+    let notice = Notice {
+        at: now,
+        note: plain(&whole.note, NOTE_LIMIT),
+        ..whole
+    };
+    // It is said in the condition as well.
     let _ = send(context, request, &uid, event_name, notice).await;
 }
 

@@ -47,7 +47,12 @@ fn annotation<'a>(request: &'a RollbackRequest, key: &str) -> &'a str {
 /// Whether an approval stands in the mailbox that is not counted yet.
 pub fn is_pending(request: &RollbackRequest, counted: &[Approval]) -> bool {
     let by = annotation(request, APPROVED_BY);
-    !by.is_empty() && counted.iter().all(|approval| approval.by.username != by)
+    let glass = broken_glass(request).is_some();
+    // Somebody who was counted may still break the glass.
+    let is_counted = |approval: &Approval| {
+        approval.by.username == by && (approval.break_glass.is_some() || !glass)
+    };
+    !by.is_empty() && !counted.iter().any(is_counted)
 }
 
 /// Reads the approval in the mailbox against the plan and those already counted.
@@ -225,6 +230,13 @@ pub fn lapse(request: &RollbackRequest, status: &mut RollbackRequestStatus, now:
         status.plan = Some(next_round(plan, request));
         status.approvals.clear();
     }
+}
+
+/// When the first of the counted approvals becomes too old.
+pub fn next_lapse(status: &RollbackRequestStatus) -> Option<Timestamp> {
+    let valid_for = i64::from(status.plan.as_ref()?.rules.approval_valid_seconds);
+    let given = status.approvals.iter().map(|approval| approval.at).min()?;
+    Some(time::after(given, valid_for))
 }
 
 /// What to type to approve this plan.

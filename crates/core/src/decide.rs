@@ -82,7 +82,7 @@ fn advance(
     if !has_begun(status) {
         approval::lapse(request, status, now);
     }
-    match phase {
+    let stand = match phase {
         Phase::Planning => planning(request, observed, status, now),
         Phase::AwaitingApproval
         | Phase::BackingUp
@@ -91,6 +91,14 @@ fn advance(
         | Phase::Verifying
         | Phase::Restoring => working(request, observed, status, now),
         Phase::Ended => winding_up(request, observed, status, now),
+    };
+    // What becomes too old meanwhile is void at that moment, and not when somebody looks again for another reason.
+    match approval::next_lapse(status).filter(|_| !has_begun(status)) {
+        Some(lapse) if matches!(stand.next, Next::Wait { .. }) => Stand {
+            next: stand.next.or(Next::Wait { until: Some(lapse) }),
+            ..stand
+        },
+        Some(_) | None => stand,
     }
 }
 

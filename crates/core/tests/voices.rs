@@ -161,6 +161,20 @@ fn one_who_breaks_the_glass_needs_nobody_and_everybody_hears_of_it() {
     assert_eq!(label(&ordinary.request), Value::Null);
 }
 
+/// The second approver does not come, and the first one goes on alone.
+#[test]
+fn who_was_counted_may_still_break_the_glass() {
+    let mut scene = under(json!({"required": 2, "breakGlass": true}));
+    approve(&mut scene.request, BOB);
+    scene.settle();
+    assert_eq!(counted(&scene), [BOB]);
+    annotate(&mut scene.request, BREAK_GLASS, WHY);
+    scene.until(Phase::RollingOut);
+    let approvals = scene.status().approvals;
+    assert_eq!(approvals.len(), 1);
+    assert_eq!(approvals[0].break_glass.as_deref(), Some(WHY));
+}
+
 #[test]
 fn the_report_says_who_broke_the_glass_and_why() {
     let mut scene = under(json!({"breakGlass": true}));

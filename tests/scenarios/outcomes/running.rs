@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::DeleteParams;
 use rollback_api::{ARTIFACT_LABEL, Reason, Word};
 use serde_json::{Value, json};
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
@@ -23,7 +23,8 @@ const REQUESTS_PER_ROLLBACK: usize = 125;
 /// How long the controller may take to end.
 const SOON: Duration = Duration::from_secs(10);
 
-async fn get(controller: &ControllerProcess, path: &str) -> Result<(u16, String)> {
+/// What the controller answers there.
+pub async fn get(controller: &ControllerProcess, path: &str) -> Result<(u16, String)> {
     let url = format!("{}{path}", controller.metrics_url());
     let client = reqwest::Client::builder().no_proxy().build()?;
     let answer = client.get(url).send().await?;
@@ -242,9 +243,7 @@ async fn a_poison_object_delays_only_itself() -> Result<()> {
         .ask("sick-5xx", "sick", json!({"previous": {}}))
         .await?;
     let name = rollback_core::artifact::backup_name(&asked, "sick");
-    let maps: Api<ConfigMap> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
-    let squatter = serde_json::from_value(json!({"metadata": {"name": name}}))?;
-    maps.create(&PostParams::default(), &squatter).await?;
+    scene.squat(&name).await?;
     scene.approve("sick-5xx", User::Approver).await?;
     let controller = controller(&scene)?;
     eventually("it is noticed", PATIENCE, async || {
@@ -286,6 +285,7 @@ async fn a_poison_object_delays_only_itself() -> Result<()> {
         scene.image("sick").await?.ends_with(":v2"),
         "without a backup"
     );
+    let maps: Api<ConfigMap> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
     maps.delete(&name, &DeleteParams::default()).await?;
     End::well(Reason::Unverified)
         .check(&scene, "sick-5xx")

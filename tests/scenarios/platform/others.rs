@@ -1,10 +1,9 @@
 //! What stands in the way of one Deployment keeps no other waiting: an object in the wrong place, another request.
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use rollback_api::{CANCELLED_BY, Reason, RollbackRequest, Word};
 use serde_json::json;
 use testkit::scene::PATIENCE;
@@ -19,9 +18,7 @@ use crate::stage::{
 /// Something else has the name of the backup of this Deployment.
 async fn squat(scene: &Scene, request: &RollbackRequest, deployment: &str) -> Result<String> {
     let name = rollback_core::artifact::backup_name(request, deployment);
-    let maps: Api<ConfigMap> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
-    let squatter = serde_json::from_value(json!({"metadata": {"name": name}}))?;
-    maps.create(&PostParams::default(), &squatter).await?;
+    scene.squat(&name).await?;
     Ok(name)
 }
 

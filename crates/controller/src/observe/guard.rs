@@ -1,227 +1,366 @@
-//! The admission policies that make approvals true: which of them are there, and which versions.
+//! The admission policies that make approvals true: which of them are there, which versions, and whether they are what
+//! this controller was built with.
 //!
 //! They are watched, because they hardly ever change and a list of them costs a tenth of a second. When
 //! an approval is about to be counted, those that make it true are read live: an approval that was
-//! written while they were away must not count because a watch is late.
+//! written while they were away must not count because a watch is late. What forged attempts came to
+//! (`selftest`) is kept here as well.
 
-use std::collections::BTreeMap;
-use std::fmt::Debug;
+mod difference;
+mod expected;
 
-use futures::StreamExt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use futures::future::{BoxFuture, FutureExt};
-use k8s_openapi::ClusterResourceScope;
-use k8s_openapi::api::admissionregistration::v1::{
-    MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, ValidatingAdmissionPolicy,
-    ValidatingAdmissionPolicyBinding,
-};
-use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::{self, Store};
+use futures::{Stream, StreamExt};
+use kube::core::DynamicObject;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use rollback_api::GUARD_LABEL;
 use rollback_api::status::GuardPolicy;
 use rollback_core::observed::Guard;
-use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::watch;
+
+pub use expected::{Kind, Place, Unreadable};
 
 use super::{Error, reading};
+use crate::metrics::Metrics;
 use crate::watch::WATCH_SECONDS;
+use expected::Expected;
 
-/// The policies that mutate, as `deploy/20-guard.yaml` names them. Each has a binding of its name.
-const MUTATING: [&str; 1] = ["rollback-guard-stamp"];
-/// The policies that validate.
-const VALIDATING: [&str; 11] = [
+/// Those without which an approval could have been written by anybody, or for another plan than the one that it is
+/// counted for.
+const APPROVAL: [&str; 7] = [
     "rollback-guard-approval",
-    "rollback-guard-artifact",
-    "rollback-guard-cancel",
     "rollback-guard-create",
-    "rollback-guard-denial",
-    "rollback-guard-deployment",
-    "rollback-guard-finalizer",
-    "rollback-guard-ledger",
     "rollback-guard-spec",
+    "rollback-guard-stamp",
     "rollback-guard-stamps",
     "rollback-guard-status",
+    "rollback-guard-withdrawal",
 ];
-/// Those without which an approval could have been written by anybody.
-const APPROVAL: [&str; 2] = ["rollback-guard-approval", "rollback-guard-stamps"];
 
-/// The guard as the watches see it.
+/// What is wrong with which object, in sentences without an end.
+pub type Holes = BTreeMap<Place, String>;
+
+/// The guard as the watches see it, and as it was tried.
 pub struct GuardWatch {
-    mutating: Store<PartialObjectMeta<MutatingAdmissionPolicy>>,
-    mutating_bindings: Store<PartialObjectMeta<MutatingAdmissionPolicyBinding>>,
-    validating: Store<PartialObjectMeta<ValidatingAdmissionPolicy>>,
-    validating_bindings: Store<PartialObjectMeta<ValidatingAdmissionPolicyBinding>>,
+    expected: Arc<Expected>,
+    seen: watch::Sender<Seen>,
+    tried: watch::Sender<Option<Holes>>,
+}
+
+/// What the watches see.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Seen {
+    /// The kinds of which everything was seen once.
+    listed: BTreeSet<Kind>,
+    found: BTreeMap<Place, Finding>,
+}
+
+/// One object that is there.
+#[derive(Clone, Debug, PartialEq)]
+struct Finding {
+    policy: GuardPolicy,
+    /// Where it begins to differ from what was expected.
+    difference: Option<String>,
 }
 
 impl GuardWatch {
-    /// The watches, and the future that keeps them up to date.
-    pub fn new(client: &Client) -> (Self, BoxFuture<'static, ()>) {
-        let (mutating, first) = watch(client);
-        let (mutating_bindings, second) = watch(client);
-        let (validating, third) = watch(client);
-        let (validating_bindings, fourth) = watch(client);
-        let guard = Self {
-            mutating,
-            mutating_bindings,
-            validating,
-            validating_bindings,
-        };
-        let all = futures::future::join_all([first, second, third, fourth]);
-        (guard, all.map(|_| ()).boxed())
+    /// The watches, and the future that keeps them up to date and says what they see.
+    pub fn new(
+        client: &Client,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Arc<Self>, BoxFuture<'static, ()>), Unreadable> {
+        let guard = Arc::new(Self {
+            expected: Arc::new(Expected::shipped()?),
+            seen: watch::Sender::default(),
+            tried: watch::Sender::default(),
+        });
+        let watches = Kind::ALL.map(|kind| guard.follow(client, kind));
+        let report = guard.clone().report(metrics);
+        let all = futures::future::join(futures::future::join_all(watches), report);
+        Ok((guard, all.map(|_| ()).boxed()))
     }
 
     /// Waits until every watch has seen everything once.
     pub async fn ready(&self) {
-        // A store whose writer is gone is never ready; then the process is ending.
-        let _ = self.mutating.wait_until_ready().await;
-        let _ = self.mutating_bindings.wait_until_ready().await;
-        let _ = self.validating.wait_until_ready().await;
-        let _ = self.validating_bindings.wait_until_ready().await;
+        let all = |seen: &Seen| seen.listed.len() == Kind::ALL.len();
+        // The sender is ours, so there is always somebody who could still say so.
+        let _ = self.seen.subscribe().wait_for(all).await;
+    }
+
+    /// Waits until forged attempts were made once, or could not be.
+    pub async fn tested(&self) {
+        let _ = self.tried.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Hears of changes of the objects.
+    pub fn objects(&self) -> ObjectChanges {
+        ObjectChanges(self.seen.subscribe())
+    }
+
+    /// Something for each change of what [`GuardWatch::seen`] says.
+    pub fn changes(&self) -> impl Stream<Item = ()> + Send + use<> {
+        let both = (self.seen.subscribe(), self.tried.subscribe());
+        futures::stream::unfold(both, |(mut seen, mut tried)| async move {
+            let changed = tokio::select! {
+                changed = seen.changed() => changed,
+                changed = tried.changed() => changed,
+            };
+            changed.ok().map(|()| ((), (seen, tried)))
+        })
+    }
+
+    /// Whether there has to be a policy of this name.
+    pub fn expects(&self, place: &Place) -> bool {
+        self.expected.places().any(|expected| expected == place)
+    }
+
+    /// What forged attempts came to.
+    pub fn judge(&self, holes: Holes) {
+        self.tried.send_if_modified(|tried| {
+            let holes = Some(holes);
+            let changed = *tried != holes;
+            *tried = holes;
+            changed
+        });
     }
 
     /// The guard as last seen.
     pub fn seen(&self) -> Guard {
-        guard([
-            policies(&self.mutating),
-            policies(&self.mutating_bindings),
-            policies(&self.validating),
-            policies(&self.validating_bindings),
-        ])
+        self.guard(&self.seen.borrow())
     }
 
     /// The guard as last seen, with what makes an approval true as it is now.
     pub async fn confirmed(&self, client: &Client) -> Result<Guard, Error> {
-        let live = futures::try_join!(
-            live::<MutatingAdmissionPolicy>(client, &MUTATING),
-            live::<MutatingAdmissionPolicyBinding>(client, &MUTATING),
-            live::<ValidatingAdmissionPolicy>(client, &APPROVAL),
-            live::<ValidatingAdmissionPolicyBinding>(client, &APPROVAL),
-        );
-        let (mutating, mutating_bindings, validating, validating_bindings) =
-            reading("the admission policies", live)?;
-        Ok(guard([
-            updated(policies(&self.mutating), &mutating),
-            updated(policies(&self.mutating_bindings), &mutating_bindings),
-            updated(policies(&self.validating), &validating),
-            updated(policies(&self.validating_bindings), &validating_bindings),
-        ]))
+        let places: Vec<&Place> = self
+            .expected
+            .places()
+            .filter(|place| APPROVAL.contains(&place.name.as_str()))
+            .collect();
+        let reads = places.iter().map(|place| live(client, place));
+        let live = reading(
+            "the admission policies",
+            futures::future::try_join_all(reads).await,
+        )?;
+        let mut seen = self.seen.borrow().clone();
+        for (place, object) in places.into_iter().zip(live) {
+            let labelled = object.filter(|object| object.labels().contains_key(GUARD_LABEL));
+            match labelled.and_then(|object| finding(place, &object, &self.expected)) {
+                Some(finding) => seen.found.insert(place.clone(), finding),
+                None => seen.found.remove(place),
+            };
+        }
+        Ok(self.guard(&seen))
+    }
+
+    fn guard(&self, seen: &Seen) -> Guard {
+        let found = seen.found.values();
+        let mut present: Vec<GuardPolicy> = found.map(|finding| finding.policy.clone()).collect();
+        present.sort();
+        Guard {
+            present,
+            holes: self.holes(seen).into_values().collect(),
+        }
+    }
+
+    fn holes(&self, seen: &Seen) -> Holes {
+        let tried = self.tried.borrow();
+        let hole = |place: &Place| {
+            let Place { kind, name } = place;
+            let kind = kind.as_str();
+            match seen.found.get(place).map(|finding| &finding.difference) {
+                None => Some(format!("{kind} {name} is missing")),
+                Some(Some(path)) => Some(format!(
+                    "{kind} {name} differs from what this controller was built with ({path})"
+                )),
+                Some(None) => tried.as_ref()?.get(place).cloned(),
+            }
+        };
+        let places = self.expected.places();
+        places
+            .filter_map(|place| Some((place.clone(), hole(place)?)))
+            .collect()
+    }
+
+    fn follow(&self, client: &Client, kind: Kind) -> BoxFuture<'static, ()> {
+        let resource = kind.resource();
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let labelled = watcher::Config::default()
+            .labels(GUARD_LABEL)
+            .timeout(WATCH_SECONDS);
+        let writer = Writer::new(resource);
+        let store = writer.as_reader();
+        let (expected, seen) = (self.expected.clone(), self.seen.clone());
+        watcher(api, labelled)
+            .default_backoff()
+            .modify(|object| object.metadata.managed_fields = None)
+            .reflect(writer)
+            .for_each(move |event| {
+                match event {
+                    Ok(Event::Init | Event::InitApply(_)) => {}
+                    Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => {
+                        see(&seen, &expected, kind, &store.state());
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, kind = kind.as_str(), "a watch failed and is made anew; no plan is made before the guard is seen");
+                    }
+                }
+                std::future::ready(())
+            })
+            .boxed()
+    }
+
+    /// Says whether approvals count, with each change of that.
+    async fn report(self: Arc<Self>, metrics: Arc<Metrics>) {
+        let mut changes = std::pin::pin!(self.changes());
+        self.ready().await;
+        let mut told = None;
+        loop {
+            let holes = self.holes(&self.seen.borrow());
+            let places = self.expected.places();
+            metrics.guard(
+                places.map(|place| (place.kind.as_str(), &*place.name, holes.contains_key(place))),
+            );
+            if told.as_ref() != Some(&holes) {
+                log(&holes);
+                told = Some(holes);
+            }
+            if changes.next().await.is_none() {
+                return;
+            }
+        }
     }
 }
 
-/// Policies or bindings of one kind by name; `None` for one that is not there.
-type ByName = BTreeMap<String, Option<GuardPolicy>>;
+/// Hears of changes of the objects, but not of what forged attempts came to.
+pub struct ObjectChanges(watch::Receiver<Seen>);
 
-fn watch<K>(client: &Client) -> (Store<PartialObjectMeta<K>>, BoxFuture<'static, ()>)
-where
-    K: Resource<DynamicType = (), Scope = ClusterResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
-    let api: Api<PartialObjectMeta<K>> = Api::all(client.clone());
-    let labelled = watcher::Config::default()
-        .labels(GUARD_LABEL)
-        .timeout(WATCH_SECONDS);
-    let (store, writer) = reflector::store();
-    let follow = watcher(api, labelled)
-        .default_backoff()
-        .modify(|object| object.metadata.managed_fields = None)
-        .reflect(writer)
-        .for_each(|event| {
-            if let Err(error) = event {
-                tracing::warn!(%error, kind = %K::kind(&()), "a watch failed and is made anew; no plan is made before the guard is seen");
-            }
-            std::future::ready(())
+impl ObjectChanges {
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            // The process is ending.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// What was until now is known.
+    pub fn known(&mut self) {
+        self.0.mark_unchanged();
+    }
+}
+
+fn log(holes: &Holes) {
+    if holes.is_empty() {
+        tracing::info!("the guard is in force");
+        return;
+    }
+    let said: Vec<&str> = holes.values().map(String::as_str).collect();
+    let holes = said.join("; ");
+    tracing::warn!(%holes, "no approval counts: the guard has holes; kubectl apply -f deploy/ installs it");
+}
+
+fn see(
+    seen: &watch::Sender<Seen>,
+    expected: &Expected,
+    kind: Kind,
+    objects: &[Arc<DynamicObject>],
+) {
+    let found = objects.iter().filter_map(|object| {
+        let name = object.name_any();
+        let place = Place { kind, name };
+        let finding = finding(&place, object, expected)?;
+        Some((place, finding))
+    });
+    seen.send_if_modified(|seen| {
+        let mut now = seen.clone();
+        now.listed.insert(kind);
+        now.found.retain(|place, _| place.kind != kind);
+        now.found.extend(found);
+        let changed = *seen != now;
+        *seen = now;
+        changed
+    });
+}
+
+/// What is there; nothing when it is on its way out, because then it no longer guards.
+fn finding(place: &Place, object: &DynamicObject, expected: &Expected) -> Option<Finding> {
+    if object.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let policy = GuardPolicy {
+        kind: place.kind.as_str().to_owned(),
+        name: place.name.clone(),
+        uid: object.metadata.uid.clone().unwrap_or_default(),
+        generation: object.metadata.generation.unwrap_or_default(),
+    };
+    let spec = object.data.get("spec").unwrap_or(&Value::Null);
+    Some(Finding {
+        policy,
+        difference: expected.difference(place, spec),
+    })
+}
+
+async fn live(client: &Client, place: &Place) -> kube::Result<Option<DynamicObject>> {
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &place.kind.resource());
+    api.get_opt(&place.name).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A guard of which everything is there, as it was meant.
+    fn intact() -> Result<GuardWatch, Unreadable> {
+        let expected = Expected::shipped()?;
+        let finding = |place: &Place| Finding {
+            policy: GuardPolicy {
+                kind: place.kind.as_str().to_owned(),
+                name: place.name.clone(),
+                uid: String::new(),
+                generation: 1,
+            },
+            difference: None,
+        };
+        let found = expected.places();
+        let found = found.map(|place| (place.clone(), finding(place))).collect();
+        let listed = Kind::ALL.into();
+        Ok(GuardWatch {
+            expected: Arc::new(expected),
+            seen: watch::Sender::new(Seen { listed, found }),
+            tried: watch::Sender::default(),
+        })
+    }
+
+    #[tokio::test]
+    async fn what_was_accepted_is_a_hole_until_it_is_refused() -> Result<(), Unreadable> {
+        let guard = intact()?;
+        assert!(guard.seen().holes.is_empty());
+        let mut changes = std::pin::pin!(guard.changes());
+        let place = Place {
+            kind: Kind::Validating,
+            name: "rollback-guard-approval".to_owned(),
+        };
+        assert!(guard.expects(&place));
+        let accepted = Holes::from([(place.clone(), "it lets pass".to_owned())]);
+        guard.judge(accepted.clone());
+        assert_eq!(guard.seen().holes, ["it lets pass"]);
+        assert!(changes.next().await.is_some());
+
+        // What is missing lets everything pass: that is said once, and first.
+        guard.seen.send_modify(|seen| {
+            seen.found.remove(&place);
         });
-    (store, follow.boxed())
-}
-
-fn policies<K>(store: &Store<PartialObjectMeta<K>>) -> ByName
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    let known = store.state();
-    known
-        .iter()
-        .map(|object| (object.name_any(), policy(object)))
-        .collect()
-}
-
-/// An object on its way out no longer guards.
-fn policy<K: Resource<DynamicType = ()>>(object: &PartialObjectMeta<K>) -> Option<GuardPolicy> {
-    object
-        .metadata
-        .deletion_timestamp
-        .is_none()
-        .then(|| GuardPolicy {
-            kind: K::kind(&()).into_owned(),
-            name: object.metadata.name.clone().unwrap_or_default(),
-            uid: object.metadata.uid.clone().unwrap_or_default(),
-            generation: object.metadata.generation.unwrap_or_default(),
-        })
-}
-
-async fn live<K>(client: &Client, names: &[&str]) -> kube::Result<ByName>
-where
-    K: Resource<DynamicType = (), Scope = ClusterResourceScope> + Clone + Debug + DeserializeOwned,
-{
-    let api: Api<K> = Api::all(client.clone());
-    let reads: Vec<_> = names
-        .iter()
-        .map(|name| api.get_metadata_opt(name))
-        .collect();
-    let found = futures::future::try_join_all(reads).await?;
-    let labelled = |object: &PartialObjectMeta<K>| object.labels().contains_key(GUARD_LABEL);
-    Ok(names
-        .iter()
-        .zip(found)
-        .map(|(name, object)| {
-            (
-                (*name).to_owned(),
-                object.filter(labelled).and_then(|object| policy(&object)),
-            )
-        })
-        .collect())
-}
-
-fn updated(mut seen: ByName, live: &ByName) -> ByName {
-    seen.extend(live.clone());
-    seen
-}
-
-fn guard([mutating, mutating_bindings, validating, validating_bindings]: [ByName; 4]) -> Guard {
-    let holes = [
-        missing(&MUTATING, &mutating, "MutatingAdmissionPolicy"),
-        missing(
-            &MUTATING,
-            &mutating_bindings,
-            "MutatingAdmissionPolicyBinding",
-        ),
-        missing(&VALIDATING, &validating, "ValidatingAdmissionPolicy"),
-        missing(
-            &VALIDATING,
-            &validating_bindings,
-            "ValidatingAdmissionPolicyBinding",
-        ),
-    ]
-    .concat();
-    let mut present: Vec<GuardPolicy> =
-        [mutating, mutating_bindings, validating, validating_bindings]
-            .into_iter()
-            .flat_map(BTreeMap::into_values)
-            .flatten()
-            .collect();
-    present.sort();
-    Guard { present, holes }
-}
-
-fn missing(expected: &[&str], present: &ByName, kind: &str) -> Vec<String> {
-    expected
-        .iter()
-        .filter(|name| present.get(**name).is_none_or(Option::is_none))
-        .map(|name| format!("{kind} {name} is missing"))
-        .collect()
+        let missing = "ValidatingAdmissionPolicy rollback-guard-approval is missing";
+        assert_eq!(guard.seen().holes, [missing]);
+        guard.judge(Holes::new());
+        assert_eq!(guard.seen().holes, [missing]);
+        Ok(())
+    }
 }

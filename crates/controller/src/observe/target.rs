@@ -295,7 +295,11 @@ impl Scope<'_> {
             reading("a ConfigMap", api.get_metadata_opt(&name).await)?;
         match found {
             None => Ok(Seen::Absent),
-            Some(found) if found.labels().get(REQUEST_UID_LABEL) == self.request.uid().as_ref() => {
+            // Only the controller creates ConfigMaps with the first label.
+            Some(found)
+                if found.labels().contains_key(ARTIFACT_LABEL)
+                    && found.labels().get(REQUEST_UID_LABEL) == self.request.uid().as_ref() =>
+            {
                 Ok(Seen::Found(self.now))
             }
             Some(_) => Err(Error::Squatted(name)),

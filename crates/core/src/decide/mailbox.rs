@@ -30,6 +30,11 @@ pub(super) fn read(
     }
     match approval::read(request, plan, &status.approvals, now) {
         Mailbox::Valid(valid) => {
+            // Of one person the last word counts.
+            let by = valid.by.username.clone();
+            status
+                .approvals
+                .retain(|approval| approval.by.username != by);
             status.approvals.push(valid);
             let message = if approval::suffices(plan, &status.approvals) {
                 preparing(plan)

@@ -3,6 +3,7 @@
 //! It listens on plain HTTP on loopback, so the client's kubeconfig names it as the server; the
 //! bearer token travels on in the header. Answers are streamed, so watches work as usual.
 
+mod calls;
 mod severable;
 
 use std::{
@@ -24,6 +25,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
+use calls::Onlooker;
+pub use calls::{Call, Errand};
 use severable::{Line, Severable};
 
 use crate::User;
@@ -145,6 +148,7 @@ struct Ledger {
     armed: Vec<Fault>,
     fired: usize,
     abandoned: usize,
+    onlooker: Onlooker,
 }
 
 impl Proxy {
@@ -220,6 +224,12 @@ impl Proxy {
     /// How many faults have happened.
     pub fn fired(&self) -> usize {
         self.shared.ledger().fired
+    }
+
+    /// From now on, shows every request to this, reads and watches included, before it goes on. When there is
+    /// something to be done first, the request waits for that; others do not.
+    pub fn on_call(&self, look: impl FnMut(&Call) -> Option<Errand> + Send + 'static) {
+        self.shared.ledger().onlooker = Onlooker::new(look);
     }
 
     /// A handle that holds up the traffic and lets it go on, for the action of a fault too.
@@ -340,6 +350,10 @@ async fn handle(
     ConnectInfo(line): ConnectInfo<Line>,
     request: Request,
 ) -> Response {
+    let errand = shared.ledger().onlooker.look(&Call::of(&request));
+    if let Some(errand) = errand {
+        errand.await;
+    }
     let Some(fault) = shared.note(&request) else {
         return shared.answer(request).await;
     };
