@@ -15,6 +15,21 @@ const GOLDEN: &str = concat!(
     "/../../tests/scenarios/attacks/messages.txt"
 );
 
+/// Categories and urgencies.
+const KINDS: [&str; 11] = [
+    "Low",
+    "Medium",
+    "High",
+    "Critical",
+    "Immediate",
+    "HealthCheck",
+    "ErrorRate",
+    "Latency",
+    "BusinessLogic",
+    "Security",
+    "Feature",
+];
+
 /// How wide a line is.
 const WIDTH: usize = 110;
 
@@ -101,13 +116,19 @@ fn shape(message: &str, attempt: &Attempt) -> String {
         .replace(&attempt.who.name("shop"), "WHO")
         .replace(&attempt.on.slug(), "IT");
     let words = message.split(' ').map(|word| {
-        if word.contains("@broxiva.example") || word.contains("system:serviceaccount:") {
+        if word.starts_with("rollback.broxiva.com/") {
+            "KEY"
+        } else if KINDS.contains(&word.trim_matches(|c: char| !c.is_alphabetic())) {
+            "KIND"
+        } else if word.contains("@broxiva.example") || word.contains("system:serviceaccount:") {
             "WHO"
         } else {
             word
         }
     });
-    words.collect::<Vec<_>>().join(" ")
+    let mut words: Vec<&str> = words.collect();
+    words.dedup();
+    words.join(" ")
 }
 
 fn wrapped(message: &str) -> String {

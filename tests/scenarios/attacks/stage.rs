@@ -341,7 +341,7 @@ impl Stage {
     }
 
     /// A ledger in which one version is in quarantine.
-    async fn quarantine(&self) -> Result<()> {
+    pub async fn quarantine(&self) -> Result<()> {
         let app = self.look(Thing::App, &json!({})).await?;
         let uid = app["metadata"]["uid"].clone();
         let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "api", "uid": uid, "controller": true});
