@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, ListParams};
 use rollback_api::{APPROVED_BY, Reason, Word};
 use serde_json::{Value, json};
-use testkit::scene::{CONTROLLER as CONTROLLER_NAME, PATIENCE, PRODUCTION, condition};
+use testkit::scene::{CONTROLLER as CONTROLLER_NAME, PATIENCE, PRODUCTION, TICKED, condition};
 use testkit::{Cluster, User, eventually};
 
 use crate::attack::{AWAITING, Attempt, DELETE, Expect, Family, HALF, MERGE, Moment, POST, Thing};
@@ -20,6 +22,8 @@ use crate::stage::{Stage, whole_approval};
 const UNSTAMPED: &str = "spec.requestedBy must say who you are";
 /// Policies that refuse nothing while all others are there: a second lock behind the first.
 const SECOND_LOCK: &str = "rollback-guard-stamps";
+/// The request that every forged approval is for.
+const VICTIM: &str = "victim";
 /// How many attempts are made at one hole.
 const AT_MOST: usize = 16;
 
@@ -64,6 +68,7 @@ async fn without_any_one_of_its_objects_nothing_is_written() -> Result<()> {
     stage.artifacts().await?;
     stage.quarantine().await?;
     stage.scene.start_controller().await?;
+    open(&mut stage, Moment::Half, VICTIM).await?;
 
     let guard = guard()?;
     let policies: BTreeSet<&str> = guard.iter().map(|object| object.name.as_str()).collect();
@@ -76,17 +81,21 @@ async fn without_any_one_of_its_objects_nothing_is_written() -> Result<()> {
             .await
             .with_context(|| format!("without {} {}", object.kind, object.name))?;
     }
-    nothing_was_written(&stage, guard.len()).await?;
+    nothing_was_written(&stage).await?;
     and_then_one_is(&mut stage).await
+}
+
+/// Asks for a rollback in this name, and waits for its plan.
+async fn open(stage: &mut Stage, moment: Moment, name: &str) -> Result<()> {
+    stage.named.insert(moment, name.to_owned());
+    stage.ask(moment).await?;
+    stage.scene.plan(name).await?;
+    stage.learn(moment).await
 }
 
 /// Takes one object away, does what that allows, and puts it back.
 async fn round(stage: &mut Stage, number: usize, missing: &Guarding) -> Result<()> {
-    for (moment, name) in [(Moment::Awaiting, "open"), (Moment::Half, "victim")] {
-        stage.named.insert(moment, format!("{name}-{number}"));
-        stage.ask(moment).await?;
-        stage.scene.plan(&format!("{name}-{number}")).await?;
-    }
+    open(stage, Moment::Awaiting, &format!("open-{number}")).await?;
     let kind = missing.kind.to_lowercase();
     let delete = ["delete", &kind, &missing.name];
     stage
@@ -98,6 +107,9 @@ async fn round(stage: &mut Stage, number: usize, missing: &Guarding) -> Result<(
     named(stage, missing).await?;
     for moment in [Moment::Awaiting, Moment::Half] {
         stage.learn(moment).await?;
+    }
+    if missing.name == "rollback-guard-status" {
+        forge_status(stage, number).await?;
     }
     let passed = attack(stage, number, missing).await?;
     let harmless = missing.name == SECOND_LOCK || missing.kind.starts_with("Mutating");
@@ -116,7 +128,20 @@ async fn round(stage: &mut Stage, number: usize, missing: &Guarding) -> Result<(
     cluster
         .kubectl_ok(User::Admin, &create, &object.to_string())
         .await?;
-    forgotten(stage, missing, false).await
+    forgotten(stage, missing, false).await?;
+    clear(stage).await
+}
+
+/// Deletes what was attacked, so that the controller does not have more to look at in each round.
+async fn clear(stage: &Stage) -> Result<()> {
+    let requests = stage.scene.requests(User::Admin).await?;
+    for request in requests.list(&ListParams::default()).await? {
+        let name = request.name_any();
+        if name.starts_with("open-") || name.starts_with("new-") {
+            requests.delete(&name, &DeleteParams::default()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Attempts that this policy is there to refuse, and that there is something for.
@@ -172,9 +197,8 @@ fn refuses(answer: &Answer, policy: &str) -> bool {
 
 /// Waits until the request and the metric say what is missing.
 async fn named(stage: &Stage, missing: &Guarding) -> Result<()> {
-    let victim = stage.named.get(&Moment::Half).context("no victim")?;
     eventually("the hole is named", PATIENCE, async || {
-        let request = stage.scene.request(victim).await?;
+        let request = stage.scene.request(VICTIM).await?;
         let (status, reason, said) = condition(&request, "Approved").context("no condition")?;
         let says = format!("{} {} is missing", missing.kind, missing.name);
         ensure!(
@@ -224,6 +248,41 @@ async fn attack(stage: &Stage, number: usize, missing: &Guarding) -> Result<usiz
     Ok(passed)
 }
 
+/// Writes into the status of a request that it was approved, and that its Deployment is about to be written.
+async fn forge_status(stage: &mut Stage, number: usize) -> Result<()> {
+    let moment = Moment::Approved;
+    let on = Thing::Request(moment);
+    let name = format!("forged-{number}");
+    stage.named.insert(moment, name.clone());
+    stage.ask(moment).await?;
+    eventually("it has a plan", PATIENCE, async || {
+        let plan = stage.scene.status(&name).await?.plan;
+        plan.map(drop).context("no plan")
+    })
+    .await?;
+    stage.learn(moment).await?;
+    let app = stage.look(Thing::App, &json!({})).await?;
+    let forged = json!({"status": {
+        "approvals": [{
+            "by": {"username": "anna@broxiva.example", "uid": "uid-approver", "groups": ["broxiva:leads"]},
+            "planDigest": "$DIGEST", "at": jiff::Timestamp::now(), "checklist": TICKED.split(',').collect::<Vec<_>>(),
+        }],
+        "targets": [{"name": "api", "revert": {
+            "intendedAt": jiff::Timestamp::now(), "generation": app["metadata"]["generation"],
+        }}],
+    }});
+    stage.must(ADMIN, MERGE.on("status"), on, forged).await?;
+    // The controller looks when something changes that is not its own.
+    let remark = json!({"metadata": {"annotations": {"example.com/remark": "Look!"}}});
+    stage.must(ADMIN, MERGE, on, remark).await?;
+    eventually("the forged approval is gone", PATIENCE, async || {
+        let status = stage.scene.status(&name).await?;
+        ensure!(status.approvals.is_empty(), "{:?}", status.approvals);
+        Ok(())
+    })
+    .await
+}
+
 /// Writes approvals that look as they should: first in the name of the approver, then by the approver.
 async fn approve(stage: &Stage, missing: &Guarding) -> Result<()> {
     let forged = merged(
@@ -245,12 +304,12 @@ async fn approve(stage: &Stage, missing: &Guarding) -> Result<()> {
 }
 
 /// No victim was rolled back, and the API server knows of no write.
-async fn nothing_was_written(stage: &Stage, rounds: usize) -> Result<()> {
-    for number in 0..rounds {
-        let name = format!("victim-{number}");
-        let what = format!("{name} waits as if nothing had been said");
-        eventually(&what, PATIENCE, async || {
-            let request = stage.scene.request(&name).await?;
+async fn nothing_was_written(stage: &Stage) -> Result<()> {
+    eventually(
+        "the victim waits as if nothing had been said",
+        PATIENCE,
+        async || {
+            let request = stage.scene.request(VICTIM).await?;
             let (status, reason, said) = condition(&request, "Approved").context("no condition")?;
             let waits = ["AwaitingApproval", "ApprovalInvalid"].contains(&reason.as_str());
             ensure!(status == "False" && waits, "{status} {reason}: {said}");
@@ -258,9 +317,9 @@ async fn nothing_was_written(stage: &Stage, rounds: usize) -> Result<()> {
             ensure!(status.approvals.is_empty(), "{:?}", status.approvals);
             ensure!(status.outcome.is_none(), "{:?}", status.outcome);
             Ok(())
-        })
-        .await?;
-    }
+        },
+    )
+    .await?;
     ensure!(
         metrics(stage)
             .await?
