@@ -38,6 +38,8 @@ pub struct How {
     pub sub: &'static str,
     /// With `dryRun=All`.
     pub dry: bool,
+    /// Deleting leaves behind what belongs to it.
+    pub orphans: bool,
 }
 
 impl How {
@@ -46,6 +48,7 @@ impl How {
             verb,
             sub: "",
             dry: false,
+            orphans: false,
         }
     }
 
@@ -57,6 +60,14 @@ impl How {
     /// With `dryRun=All`.
     pub const fn dry(self) -> Self {
         Self { dry: true, ..self }
+    }
+
+    /// Leaving behind what belongs to it.
+    pub const fn orphaning(self) -> Self {
+        Self {
+            orphans: true,
+            ..self
+        }
     }
 }
 
@@ -169,6 +180,8 @@ impl Moment {
 pub enum Thing {
     /// The request in this moment.
     Request(Moment),
+    /// The request of this name.
+    Called(&'static str),
     /// A request that is not there yet.
     NewRequest,
     /// The ledger of the Deployment `api`.
@@ -229,7 +242,7 @@ impl Thing {
     pub fn slug(self) -> String {
         match self {
             Self::Request(moment) => moment.slug(),
-            Self::Path(path) => path.to_owned(),
+            Self::Path(name) | Self::Called(name) => name.to_owned(),
             thing => format!("{thing:?}").to_lowercase(),
         }
     }

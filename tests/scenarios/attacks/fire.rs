@@ -212,6 +212,9 @@ fn query(how: How, place: &Place) -> String {
     if how.dry {
         query.push("dryRun=All");
     }
+    if how.orphans {
+        query.push("propagationPolicy=Orphan");
+    }
     if how.verb == Verb::Apply {
         query.push("force=true");
     }

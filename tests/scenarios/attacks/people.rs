@@ -146,6 +146,12 @@ pub const ODD: Person = person(
     ),
     &["rollback-approver", "edit"],
 );
+/// Approves the request `limited` and no other.
+pub const LIMITED: Person = person(
+    "limited",
+    Way::Played("lia@broxiva.example", LEADS),
+    &["rollback-requester", "edit"],
+);
 /// Has every verb on everything in the namespace.
 pub const OWNER: Person = person("owner", Way::Played("olaf@broxiva.example", &[]), &[]);
 /// A person whom somebody has put into the group of all `ServiceAccount`s.
@@ -207,7 +213,7 @@ pub const PUPPETEER: Person = person(
 );
 
 /// Everybody who holds roles that have to be bound.
-const BOUND: [Person; 14] = [
+const BOUND: [Person; 15] = [
     ROBOT,
     OVERLORD,
     RECEIVER,
@@ -220,6 +226,7 @@ const BOUND: [Person; 14] = [
     POWERLESS,
     ASKER,
     NARROW,
+    LIMITED,
     ODD,
     MARKED,
 ];
@@ -284,6 +291,11 @@ pub fn grants(namespace: &str) -> Vec<Value> {
             CONTROLLER,
             "too-much",
             named("api", "deployments/status", &["patch"]),
+        ),
+        (
+            LIMITED,
+            "one-approval",
+            json!([{"apiGroups": ["rollback.broxiva.com"], "resources": ["rollbackrequests/approval"], "resourceNames": ["limited"], "verbs": ["approve"]}]),
         ),
         (
             SCRIBE,
