@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use rollback_api::status::Plan;
 use rollback_api::{Reason, RollbackRequest};
 use serde_json::{Value, json};
-use testkit::scene::{CONTROLLER, PATIENCE, PRODUCTION, condition};
-use testkit::{Cluster, Scene, User, eventually, shop};
+use testkit::scene::{CONTROLLER, PATIENCE, PRODUCTION, condition, request};
+use testkit::{Cluster, ControllerProcess, Scene, User, eventually, shop};
 
 use crate::expect::{End, PROGRAM, events};
 use crate::running::get;
@@ -19,6 +19,15 @@ struct Break {
     how: How,
     /// What is said of it.
     says: &'static str,
+    /// The forged attempt that passes, when there is one that only this policy refuses.
+    passes: Option<&'static str>,
+}
+
+impl Break {
+    /// An approval that was not stamped is refused by the policy that looks at the stamps.
+    fn can_approve(&self) -> bool {
+        self.kind != "MutatingAdmissionPolicy"
+    }
 }
 
 enum How {
@@ -37,12 +46,13 @@ fn breaks(namespace: &str) -> Vec<Break> {
     ]}});
     let validating = "ValidatingAdmissionPolicy";
     let binding = "ValidatingAdmissionPolicyBinding";
-    let row = |name, kind, policy, how, says| Break {
+    let row = |name, kind, policy, how, says, passes| Break {
         name,
         kind,
         policy,
         how,
         says,
+        passes,
     };
     vec![
         row(
@@ -51,6 +61,7 @@ fn breaks(namespace: &str) -> Vec<Break> {
             "rollback-guard-approval",
             How::Deleted,
             "is missing",
+            Some("ValidatingAdmissionPolicy rollback-guard-approval lets a forged approval pass"),
         ),
         row(
             "no-binding",
@@ -58,6 +69,7 @@ fn breaks(namespace: &str) -> Vec<Break> {
             "rollback-guard-stamps",
             How::Deleted,
             "is missing",
+            None,
         ),
         row(
             "weak-rule",
@@ -65,6 +77,7 @@ fn breaks(namespace: &str) -> Vec<Break> {
             "rollback-guard-approval",
             altered("replace", "/spec/validations/0/expression", "true"),
             "(spec.validations[0].expression)",
+            None,
         ),
         row(
             "only-audit",
@@ -72,6 +85,7 @@ fn breaks(namespace: &str) -> Vec<Break> {
             "rollback-guard-approval",
             altered("replace", "/spec/validationActions", json!(["Audit"])),
             "(spec.validationActions[0])",
+            Some("ValidatingAdmissionPolicy rollback-guard-approval lets a forged approval pass"),
         ),
         row(
             "ignored",
@@ -79,6 +93,7 @@ fn breaks(namespace: &str) -> Vec<Break> {
             "rollback-guard-stamps",
             altered("replace", "/spec/failurePolicy", "Ignore"),
             "(spec.failurePolicy)",
+            None,
         ),
         row(
             "elsewhere",
@@ -86,6 +101,7 @@ fn breaks(namespace: &str) -> Vec<Break> {
             "rollback-guard-approval",
             altered("add", "/spec/matchResources", elsewhere),
             "(spec.matchResources)",
+            Some("ValidatingAdmissionPolicy rollback-guard-approval lets a forged approval pass"),
         ),
         row(
             "never",
@@ -97,6 +113,9 @@ fn breaks(namespace: &str) -> Vec<Break> {
                 json!([{"name": "never", "expression": "false"}]),
             ),
             "(spec.matchConditions)",
+            Some(
+                "ValidatingAdmissionPolicy rollback-guard-create lets a request that is born approved pass",
+            ),
         ),
         row(
             "unstamped",
@@ -106,6 +125,7 @@ fn breaks(namespace: &str) -> Vec<Break> {
                 json!({"matchLabels": {"stamped": "please"}})
             }),
             "(spec.matchConstraints.objectSelector)",
+            Some("MutatingAdmissionPolicy rollback-guard-stamp lets a forged stamp pass"),
         ),
     ]
 }
@@ -118,14 +138,24 @@ async fn without_a_guard_no_approval_counts() -> Result<()> {
     let cluster: &'static Cluster = Box::leak(Box::new(cluster));
     let mut scene = Scene::on(cluster, PROGRAM, "guard").await?;
     scene.start_controller().await?;
+    let controller = scene.controller.as_ref().context("no controller")?;
+    eventually("the guard was tried", PATIENCE, async || {
+        let (_, metrics) = get(controller, "/metrics").await?;
+        let tested = "rollback_guard_tested_timestamp_seconds ";
+        let line = metrics.lines().find(|line| line.starts_with(tested));
+        let line = line.context(tested)?;
+        ensure!(!line.ends_with(" 0"), "{line}");
+        Ok(())
+    })
+    .await?;
     for row in breaks(scene.ns()) {
-        holds(&scene, &row).await.with_context(|| {
-            let log = scene
-                .controller
-                .as_ref()
-                .map(testkit::ControllerProcess::log);
-            format!("{}\n{}", row.name, log.unwrap_or_default())
-        })?;
+        let log = || controller.log();
+        holds(&scene, &row)
+            .await
+            .with_context(|| format!("{}\n{}", row.name, log()))?;
+        // Of two policies that refuse the same, the API server tells one.
+        let untried = row.can_approve() && log().contains("could not be tried");
+        ensure!(!untried, "not everything was tried: {}", log());
     }
     Ok(())
 }
@@ -136,8 +166,12 @@ async fn holds(scene: &Scene, row: &Break) -> Result<()> {
         let version = shop::deployment(name).version(version).replicas(1);
         scene.deploy(version).await?;
     }
-    scene.ask(name, name, json!({"previous": {}})).await?;
+    let mut asked = request(name, json!([{"name": name, "to": {"previous": {}}}]));
+    // What the controller would forge must not be taken for forged when somebody asks for it.
+    asked["spec"]["reason"]["summary"] = json!("rollback-selftest");
+    scene.ask_for(asked).await?;
     let first = scene.plan(name).await?;
+    let before = passed(scene, row)?;
     do_away(scene, row).await?;
     let second = eventually("the hole is seen", PATIENCE, async || {
         unguarded(&scene.request(name).await?, row)
@@ -145,14 +179,23 @@ async fn holds(scene: &Scene, row: &Break) -> Result<()> {
     .await?;
     ensure!(second.digest != first.digest, "the digest is the old one");
     said(scene, row).await?;
+    if row.passes.is_some() {
+        eventually("a forged attempt passes", PATIENCE, async || {
+            ensure!(passed(scene, row)?.0 > before.0);
+            Ok(())
+        })
+        .await?;
+    }
 
-    // The approval is the best there could be. The API server may still be about to hear of the change.
-    eventually("the approval is written", PATIENCE, async || {
-        scene
-            .approve_plan(name, User::Approver, PRODUCTION, &second.digest)
-            .await
-    })
-    .await?;
+    if row.can_approve() {
+        // The approval is the best there could be. The API server may still be about to hear of the change.
+        eventually("the approval is written", PATIENCE, async || {
+            scene
+                .approve_plan(name, User::Approver, PRODUCTION, &second.digest)
+                .await
+        })
+        .await?;
+    }
     // Long enough for the controller, which looks at once.
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     unguarded(&scene.request(name).await?, row)?;
@@ -163,8 +206,13 @@ async fn holds(scene: &Scene, row: &Break) -> Result<()> {
     let third = eventually("the plan is renewed", PATIENCE, async || {
         let request = scene.request(name).await?;
         let (_, reason, message) = condition(&request, "Approved").context("no condition")?;
-        ensure!(reason == "ApprovalInvalid", "{reason}: {message}");
-        ensure!(message.contains("is for another plan"), "{message}");
+        let (expected, says) = if row.can_approve() {
+            ("ApprovalInvalid", "is for another plan")
+        } else {
+            ("AwaitingApproval", "0 of 1 approvals")
+        };
+        ensure!(reason == expected, "{reason}: {message}");
+        ensure!(message.contains(says), "{message}");
         let status = request.status.unwrap_or_default();
         ensure!(status.approvals.is_empty(), "{:?}", status.approvals);
         status.plan.context("no plan")
@@ -173,6 +221,8 @@ async fn holds(scene: &Scene, row: &Break) -> Result<()> {
     ensure!(third.digest != first.digest && third.digest != second.digest);
     ensure!(scene.image(name).await?.ends_with(":v2"));
     ensure!(metric(scene, row).await?.ends_with(" 0"));
+    // Between the two the policy was there, but it was not known yet whether it holds.
+    ensure!(row.passes.is_none() || passed(scene, row)?.1 > before.1);
 
     scene
         .approve_plan(name, User::Approver, PRODUCTION, &third.digest)
@@ -194,6 +244,20 @@ async fn do_away(scene: &Scene, row: &Break) -> Result<()> {
     };
     scene.cluster.kubectl_ok(User::Admin, &command, "").await?;
     Ok(())
+}
+
+/// How often the controller has said that the attempt was accepted, and that it is why no approval counts.
+fn passed(scene: &Scene, row: &Break) -> Result<(usize, usize)> {
+    let log = scene.controller.as_ref().context("no controller")?.log();
+    let passes = row.passes.unwrap_or("nothing");
+    let said = |what: &str| {
+        let lines = log.lines().filter(|line| line.contains(what));
+        lines.filter(|line| line.contains(passes)).count()
+    };
+    Ok((
+        said("a forged attempt was accepted"),
+        said("no approval counts"),
+    ))
 }
 
 /// As an administrator would. What was added by hand only goes when it is replaced.
@@ -249,11 +313,12 @@ async fn said(scene: &Scene, row: &Break) -> Result<()> {
 
 async fn metric(scene: &Scene, row: &Break) -> Result<String> {
     let controller = scene.controller.as_ref().context("no controller")?;
+    hole(controller, row.kind, row.policy).await
+}
+
+async fn hole(controller: &ControllerProcess, kind: &str, policy: &str) -> Result<String> {
     let (_, metrics) = get(controller, "/metrics").await?;
-    let series = format!(
-        "rollback_guard_hole{{kind=\"{}\",name=\"{}\"}}",
-        row.kind, row.policy
-    );
+    let series = format!("rollback_guard_hole{{kind=\"{kind}\",name=\"{policy}\"}}");
     let line = metrics.lines().find(|line| line.starts_with(&series));
     Ok(line.context(series)?.to_owned())
 }
@@ -268,4 +333,45 @@ fn patches(scene: &Scene, name: &str) -> Result<usize> {
         .iter()
         .filter(|event| event.user == CONTROLLER)
         .count())
+}
+
+/// The policies mean the controller by its name, so they do not hold one that runs under another.
+#[tokio::test]
+async fn a_controller_that_the_guard_does_not_mean_notices() -> Result<()> {
+    let mut scene = Scene::new(PROGRAM, "impostor").await?;
+    scene.two_versions("api").await?;
+    scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
+    scene.plan("api-5xx").await?;
+    let (ns, admin) = (scene.ns().to_owned(), User::Admin);
+    let account = ["create", "serviceaccount", "impostor", "-n", &ns];
+    let subject = format!("--serviceaccount={ns}:impostor");
+    let name = format!("{ns}-impostor");
+    let role = "--clusterrole=cluster-admin";
+    let bind = ["create", "clusterrolebinding", &name, role, &subject];
+    for command in [&account[..], &bind[..]] {
+        scene.cluster.kubectl_ok(admin, command, "").await?;
+    }
+    scene.kubeconfig = scene
+        .cluster
+        .service_account_kubeconfig(&ns, "impostor", None)
+        .await?;
+    scene.controller.take().context("no controller")?.kill();
+    let impostor = scene.spawn(&[])?;
+    let seen = eventually("it notices", PATIENCE, async || {
+        let kind = "ValidatingAdmissionPolicy";
+        let deployment = hole(&impostor, kind, "rollback-guard-deployment").await?;
+        ensure!(deployment.ends_with(" 1"), "{deployment}");
+        for holding in ["approval", "create", "spec", "denial", "cancel", "artifact"] {
+            let line = hole(&impostor, kind, &format!("rollback-guard-{holding}")).await?;
+            ensure!(line.ends_with(" 0"), "{line}");
+        }
+        let says =
+            "rollback-guard-deployment lets a change of a Deployment that is no rollback pass";
+        ensure!(impostor.log().contains(says));
+        Ok(())
+    })
+    .await;
+    let unbind = ["delete", "clusterrolebinding", &name];
+    scene.cluster.kubectl_ok(admin, &unbind, "").await?;
+    seen.with_context(|| impostor.log())
 }

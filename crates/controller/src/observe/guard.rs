@@ -311,3 +311,56 @@ async fn live(client: &Client, place: &Place) -> kube::Result<Option<DynamicObje
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &place.kind.resource());
     api.get_opt(&place.name).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A guard of which everything is there, as it was meant.
+    fn intact() -> Result<GuardWatch, Unreadable> {
+        let expected = Expected::shipped()?;
+        let finding = |place: &Place| Finding {
+            policy: GuardPolicy {
+                kind: place.kind.as_str().to_owned(),
+                name: place.name.clone(),
+                uid: String::new(),
+                generation: 1,
+            },
+            difference: None,
+        };
+        let found = expected.places();
+        let found = found.map(|place| (place.clone(), finding(place))).collect();
+        let listed = Kind::ALL.into();
+        Ok(GuardWatch {
+            expected: Arc::new(expected),
+            seen: watch::Sender::new(Seen { listed, found }),
+            tried: watch::Sender::default(),
+        })
+    }
+
+    #[tokio::test]
+    async fn what_was_accepted_is_a_hole_until_it_is_refused() -> Result<(), Unreadable> {
+        let guard = intact()?;
+        assert!(guard.seen().holes.is_empty());
+        let mut changes = std::pin::pin!(guard.changes());
+        let place = Place {
+            kind: Kind::Validating,
+            name: "rollback-guard-approval".to_owned(),
+        };
+        assert!(guard.expects(&place));
+        let accepted = Holes::from([(place.clone(), "it lets pass".to_owned())]);
+        guard.judge(accepted.clone());
+        assert_eq!(guard.seen().holes, ["it lets pass"]);
+        assert!(changes.next().await.is_some());
+
+        // What is missing lets everything pass: that is said once, and first.
+        guard.seen.send_modify(|seen| {
+            seen.found.remove(&place);
+        });
+        let missing = "ValidatingAdmissionPolicy rollback-guard-approval is missing";
+        assert_eq!(guard.seen().holes, [missing]);
+        guard.judge(Holes::new());
+        assert_eq!(guard.seen().holes, [missing]);
+        Ok(())
+    }
+}
