@@ -1,0 +1,131 @@
+//! Who may ask, for what, and how urgently.
+
+use serde_json::{Value, json};
+
+use crate::attack::{APPLY, Expect, Family, POST, Row, Thing};
+use crate::people::{
+    ADMIN, ASKER, BOTH, EXPEDITER, GITOPS, NARROW, OVERLORD, OWNER, RECEIVER, REQUESTER, ROBOT,
+};
+
+const POLICY: &str = "rollback-guard-create";
+const NEW: &[Thing] = &[Thing::NewRequest];
+
+fn targets(targets: Value) -> Value {
+    let mut patch = json!({"spec": {}});
+    patch["spec"]["targets"] = targets;
+    patch
+}
+
+fn many() -> Value {
+    targets(
+        json!([{"name": "api", "to": {"previous": {}}}, {"name": "web", "to": {"previous": {}}}]),
+    )
+}
+
+fn selected() -> Value {
+    targets(
+        json!([{"selector": {"matchLabels": {"app.kubernetes.io/name": "web"}}, "to": {"previous": {}}}]),
+    )
+}
+
+fn prefixed() -> Value {
+    targets(json!([{"namePrefix": "we", "to": {"previous": {}}}]))
+}
+
+/// The controller is nobody's longer arm.
+pub fn patching() -> Family {
+    let one = Expect::Guard(POLICY, "may not patch the Deployment api in namespace");
+    let many_of_them = Expect::Guard(POLICY, "may not patch Deployments in namespace");
+    Family {
+        name: "asking",
+        attacks: rows! {
+            "without patch", &[ASKER], &[POST, APPLY, POST.dry()], NEW, json!({}), one;
+            "without patch but dryRun", &[ASKER], &[POST], NEW, json!({"spec": {"dryRun": true}}), one;
+            "without patch several", &[ASKER, NARROW], &[POST], NEW, many(), many_of_them;
+            "without patch by selector", &[ASKER, NARROW], &[POST, APPLY], NEW, selected(), many_of_them;
+            "without patch by prefix", &[ASKER, NARROW], &[POST], NEW, prefixed(), many_of_them;
+            "of another Deployment", &[NARROW], &[POST, APPLY], NEW, json!({}), one;
+            "in the name of somebody who may", &[ASKER], &[POST], NEW, json!({"spec": {"requestedBy": {"username": "rita@broxiva.example", "groups": ["system:masters"]}}}), one;
+        },
+        twins: twins! {
+            "with patch", &[REQUESTER], &[POST, APPLY], NEW, json!({});
+            "several", &[REQUESTER], &[POST], NEW, many();
+            "by selector", &[REQUESTER], &[POST, APPLY], NEW, selected();
+            "by prefix", &[REQUESTER], &[POST], NEW, prefixed();
+            "of the one that one may patch", &[NARROW], &[POST, APPLY], NEW, only_web();
+        },
+    }
+}
+
+fn only_web() -> Value {
+    targets(json!([{"name": "web", "to": {"previous": {}}}]))
+}
+
+/// An alert says what is bad.
+pub fn triggering() -> Family {
+    let open = Expect::Guard(POLICY, "an alert that comes late rolls nothing back");
+    let from = json!({"image": "registry.broxiva.example/api:v2"});
+    Family {
+        name: "trigger",
+        attacks: rows! {
+            "without from", &[RECEIVER], &[POST, POST.dry()], NEW, json!({}), open;
+            "several without from", &[RECEIVER], &[POST], NEW, many(), open;
+            "by selector without from", &[RECEIVER], &[POST], NEW, selected(), open;
+            "by prefix without from", &[RECEIVER], &[POST], NEW, prefixed(), open;
+            "one of two without from", &[RECEIVER], &[POST], NEW, targets(json!([{"name": "api", "to": {"previous": {}}, "from": from}, {"name": "web", "to": {"previous": {}}}])), open;
+            "from that says nothing", &[RECEIVER], &[POST], NEW, targets(json!([{"name": "api", "to": {"previous": {}}, "from": {}}])), Expect::Schema("exactly one of templateDigest and image");
+            "from that is null", &[RECEIVER], &[POST], NEW, targets(json!([{"name": "api", "to": {"previous": {}}, "from": null}])), open;
+        },
+        twins: twins! {
+            "with from", &[RECEIVER, REQUESTER], &[POST], NEW, targets(json!([{"name": "api", "to": {"previous": {}}, "from": from}]));
+            "by hand without from", &[REQUESTER], &[POST], NEW, many();
+        },
+    }
+}
+
+fn urgent(category: &str, urgency: &str) -> Value {
+    json!({"spec": {"reason": {"category": category}, "urgency": urgency}})
+}
+
+/// An urgency is a claim.
+pub fn urgency() -> Family {
+    let above = Expect::Guard(POLICY, "may not expedite in namespace");
+    let pairs = [
+        ("ErrorRate critical", "ErrorRate", "Critical"),
+        ("ErrorRate immediate", "ErrorRate", "Immediate"),
+        ("Latency critical", "Latency", "Critical"),
+        ("Latency immediate", "Latency", "Immediate"),
+        ("BusinessLogic high", "BusinessLogic", "High"),
+        ("BusinessLogic critical", "BusinessLogic", "Critical"),
+        ("Security immediate", "Security", "Immediate"),
+        ("Feature medium", "Feature", "Medium"),
+        ("Feature immediate", "Feature", "Immediate"),
+    ];
+    let mut attacks: Vec<Row> = pairs
+        .iter()
+        .map(|(title, category, urgency)| {
+            line!(
+                title,
+                &[REQUESTER],
+                &[POST],
+                NEW,
+                urgent(category, urgency),
+                above,
+            )
+        })
+        .collect();
+    attacks.extend(rows! {
+        "expedited", &[GITOPS, ROBOT, BOTH], &[POST, APPLY], NEW, urgent("ErrorRate", "Critical"), above;
+        "expedited alert", &[RECEIVER], &[POST], NEW, json!({"spec": {"targets": [{"name": "api", "to": {"previous": {}}, "from": {"image": "registry.broxiva.example/api:v2"}}], "urgency": "Immediate"}}), above;
+        "no such urgency", &[REQUESTER], &[POST], NEW, urgent("ErrorRate", "Yesterday"), Expect::Schema("urgency");
+    });
+    Family {
+        name: "urgency",
+        attacks,
+        twins: twins! {
+            "with the verb", &[EXPEDITER, OVERLORD, OWNER, ADMIN], &[POST, APPLY], NEW, urgent("ErrorRate", "Immediate");
+            "as usual", &[REQUESTER, GITOPS, ROBOT, BOTH], &[POST, APPLY], NEW, urgent("ErrorRate", "High");
+            "less than usual", &[REQUESTER], &[POST], NEW, urgent("HealthCheck", "Low");
+        },
+    }
+}

@@ -1,0 +1,117 @@
+//! The table of attacks, one file for what belongs together.
+
+/// One line of the table.
+macro_rules! line {
+    ($title:expr, $who:expr, $how:expr, $on:expr, $what:expr, $expect:expr $(,)?) => {
+        crate::attack::Row {
+            title: $title,
+            who: const { $who },
+            how: const { $how },
+            on: const { $on },
+            what: $what,
+            expect: $expect,
+        }
+    };
+}
+
+/// Lines of the table: title, who, how, to what, with what; what is answered. In braces, so that a line stays a line.
+macro_rules! rows {
+    ($($title:expr, $who:expr, $how:expr, $on:expr, $what:expr, $expect:expr;)*) => {
+        vec![$(line!($title, $who, $how, $on, $what, $expect)),*]
+    };
+}
+
+/// The same for lines that have to pass.
+macro_rules! twins {
+    ($($title:expr, $who:expr, $how:expr, $on:expr, $what:expr;)*) => {
+        rows! { $($title, $who, $how, $on, $what, crate::attack::Expect::Passes;)* }
+    };
+}
+
+mod approval;
+mod artifact;
+mod asking;
+mod birth;
+mod cancel;
+mod changes;
+mod denial;
+mod deployment;
+mod glass;
+mod ledger;
+pub mod limits;
+mod policy;
+mod powers;
+mod spec;
+mod withdrawal;
+
+use rollback_api::{APPROVED_BY, CHECKLIST, CONFIRM, PLAN};
+use serde_json::{Value, json};
+use testkit::scene::{PRODUCTION, TICKED};
+
+use crate::attack::Family;
+use crate::fire::merged;
+
+/// All families.
+pub fn all() -> Vec<Family> {
+    vec![
+        birth::family(),
+        asking::patching(),
+        asking::triggering(),
+        asking::urgency(),
+        spec::family(),
+        spec::owners(),
+        approval::robots(),
+        approval::permission(),
+        approval::name(),
+        approval::moment(),
+        approval::four_eyes(),
+        approval::plan(),
+        approval::phrase(),
+        approval::checklist(),
+        approval::deputy(),
+        glass::family(),
+        denial::family(),
+        cancel::family(),
+        withdrawal::family(),
+        changes::finalizer(),
+        changes::status(),
+        changes::strategic(),
+        ledger::writing(),
+        ledger::lifting(),
+        artifact::making(),
+        artifact::changing(),
+        artifact::deleting(),
+        deployment::fields(),
+        deployment::room(),
+        policy::family(),
+        policy::schema(),
+        powers::controller(),
+        powers::receiver(),
+        powers::people(),
+    ]
+}
+
+/// These annotations.
+fn notes(annotations: Value) -> Value {
+    let mut patch = json!({"metadata": {}});
+    patch["metadata"]["annotations"] = annotations;
+    patch
+}
+
+/// An approval that is as it should be, except for this.
+fn approval_but(difference: &Value) -> Value {
+    let whole =
+        json!({APPROVED_BY: "$ME", CONFIRM: PRODUCTION, PLAN: "$DIGEST", CHECKLIST: TICKED});
+    // Nulls stay nulls where something is taken away; here it is only left out.
+    notes(merged(&whole, difference))
+}
+
+/// An approval that is as it should be.
+fn approval() -> Value {
+    approval_but(&json!({}))
+}
+
+/// A remark that nobody minds.
+fn remark() -> Value {
+    notes(json!({"example.com/remark": "Seen."}))
+}

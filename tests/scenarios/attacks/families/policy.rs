@@ -1,0 +1,64 @@
+//! The rules of a namespace, and who writes them.
+
+use serde_json::{Value, json};
+
+use crate::attack::{APPLY, DELETE, Expect, Family, JSON, MERGE, POST, PUT, Thing};
+use crate::people::{
+    ADMIN, APPROVER, CONTROLLER, EDITOR, GITOPS, KEEPER, OUTSIDER, OVERLORD, OWNER, POLICY_ADMIN,
+    RECEIVER, REQUESTER,
+};
+
+const ITS: &[Thing] = &[Thing::Policy];
+
+fn room(names: &Value) -> Value {
+    json!({"spec": {"makeRoom": {"scaleDown": names}}})
+}
+
+/// Who may name Deployments that make room, and who may not write rules at all.
+pub fn family() -> Family {
+    let one = Expect::Guard(
+        "rollback-guard-policy",
+        "may not patch the Deployment api in namespace",
+    );
+    let many = Expect::Guard(
+        "rollback-guard-policy",
+        "may not patch Deployments in namespace",
+    );
+    let alone =
+        json!({"spec": {"approvals": {"required": 1, "fourEyes": false, "breakGlass": true}}});
+    Family {
+        name: "policy",
+        attacks: rows! {
+            "one more makes room", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY, MERGE.dry()], ITS, room(&json!(["worker", "api"])), one;
+            "another makes room", &[POLICY_ADMIN], &[MERGE], ITS, room(&json!(["api"])), one;
+            "two more make room", &[POLICY_ADMIN], &[MERGE, JSON], ITS, room(&json!(["api", "web"])), many;
+            "softer", &[REQUESTER, APPROVER, EDITOR, GITOPS, CONTROLLER, OVERLORD, OUTSIDER, RECEIVER], &[MERGE], ITS, alone.clone(), Expect::Rbac;
+            "deleted", &[REQUESTER, EDITOR, CONTROLLER], &[DELETE], ITS, json!({}), Expect::Rbac;
+        },
+        twins: twins! {
+            "one less makes room", &[POLICY_ADMIN], &[MERGE, JSON, PUT], ITS, room(&json!([]));
+            "the same make room", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, room(&json!(["worker"]));
+            "more make room, by who may patch them", &[KEEPER, OWNER, ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, room(&json!(["api", "web"]));
+            "softer", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, alone;
+        },
+    }
+}
+
+/// What no policy may say.
+pub fn schema() -> Family {
+    let approvals = |approvals: Value| json!({"spec": {"approvals": approvals}});
+    Family {
+        name: "policy-schema",
+        attacks: rows! {
+            "another name", &[POLICY_ADMIN, ADMIN], &[POST], ITS, json!({"metadata": {"name": "mine"}}), Expect::Schema("its name is default");
+            "no approval at all", &[POLICY_ADMIN], &[MERGE, JSON], ITS, approvals(json!({"required": 0})), Expect::Schema("required");
+            "less than none", &[POLICY_ADMIN], &[MERGE], ITS, approvals(json!({"required": -1})), Expect::Schema("required");
+            "an empty phrase", &[POLICY_ADMIN], &[MERGE, APPLY], ITS, approvals(json!({"confirmPhrase": ""})), Expect::Schema("confirmPhrase");
+            "a phrase of two lines", &[POLICY_ADMIN], &[MERGE], ITS, approvals(json!({"confirmPhrase": "a\nb"})), Expect::Schema("confirmPhrase");
+            "an item with a comma", &[POLICY_ADMIN], &[MERGE], ITS, approvals(json!({"checklist": [{"name": "a,b", "text": "x"}]})), Expect::Schema("checklist");
+        },
+        twins: twins! {
+            "a stricter one", &[POLICY_ADMIN, ADMIN], &[MERGE, JSON, APPLY], ITS, approvals(json!({"required": 3, "confirmPhrase": "YES", "checklist": [{"name": "a", "text": "x"}]}));
+        },
+    }
+}
