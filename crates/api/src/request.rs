@@ -67,6 +67,8 @@ pub struct RollbackRequestSpec {
 
     /// When the request expires if nobody has approved it by then. The policy sets a default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self < timestamp('9999-01-01T00:00:00Z')")
+        .message("nobody waits that long; give a time before the year 9999, or leave it out: then approvals.expireAfterSeconds of the policy counts"))]
     pub not_after: Option<Timestamp>,
 
     /// How several Deployments are rolled back together.
@@ -238,7 +240,7 @@ pub struct To {
 
     /// A revision number, as `kubectl rollout history` shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
     #[x_kube(validation = Rule::new("self >= 1")
         .message("revisions count from 1; pick one that kubectl rollout history deployment/NAME shows, or write to: {previous: {}}"))]
     pub revision: Option<i64>,

@@ -1,5 +1,7 @@
 //! Writes: one idempotent write for each step. What it did is learned by looking again.
 
+use std::collections::BTreeMap;
+
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -7,6 +9,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Request;
 use kube::{Api, Resource, ResourceExt};
 use rollback_api::{FIELD_MANAGER, FINALIZER, RollbackRequest};
+use rollback_core::approval::MAILBOX;
 use rollback_core::artifact::Artifact;
 use rollback_core::observed::{Rejection, is_refusal};
 use rollback_core::step::{Revert, Step};
@@ -40,6 +43,9 @@ pub enum Error {
         #[source]
         source: kube::Error,
     },
+    /// The mailbox.
+    #[error("putting a counted approval away")]
+    Mailbox(#[source] kube::Error),
     /// The finalizer.
     #[error("dropping the finalizer")]
     Finalizer(#[source] kube::Error),
@@ -94,6 +100,7 @@ async fn act(
         Step::BackUp(artifact) => create(context, request, artifact).await,
         Step::Revert(write) | Step::Disown(write) => revert(context, request, write).await,
         Step::Publish(artifact) => publish(context, request, artifact).await,
+        Step::EmptyMailbox => empty_mailbox(context, request).await,
         Step::DropFinalizer => drop_finalizer(context, request).await,
     }
 }
@@ -180,6 +187,21 @@ async fn revert(context: &Context, request: &RollbackRequest, write: &Revert) ->
         }
         Err(source) => Err(failed(source)),
     }
+}
+
+/// Puts a counted approval away. The `resourceVersion` guards what somebody has written meanwhile.
+async fn empty_mailbox(context: &Context, request: &RollbackRequest) -> Result<(), Error> {
+    let api: Api<RollbackRequest> = Api::namespaced(context.client.clone(), &namespace(request));
+    let nothing: BTreeMap<&str, Value> = MAILBOX.map(|key| (key, Value::Null)).into();
+    let patch = json!({"metadata": {"resourceVersion": request.resource_version(), "annotations": nothing}});
+    let parameters = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    api.patch_metadata(&request.name_any(), &parameters, &Patch::Merge(&patch))
+        .await
+        .map(|_| ())
+        .map_err(Error::Mailbox)
 }
 
 /// Lets the request go. The `resourceVersion` guards the finalizers of others.

@@ -27,6 +27,11 @@ fn main() -> std::process::ExitCode {
     let config = config::Config::parse();
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn"));
+    // Of an answer that it cannot read, the client logs every byte: whole lists, and whatever is in them.
+    let filter = match "kube_client::client=error".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     tracing_subscriber::fmt()
         .json()
         .with_env_filter(filter)

@@ -56,7 +56,8 @@ impl Error {
     /// Whether somebody else wrote first. Nothing is wrong then: look again.
     fn is_conflict(&self) -> bool {
         let error = match self {
-            Self::Commit(error) | Self::Act(act::Error::Ledger(error)) => error,
+            Self::Commit(error)
+            | Self::Act(act::Error::Ledger(error) | act::Error::Mailbox(error)) => error,
             Self::Observe(_) | Self::Act(_) | Self::TimedOut => return false,
         };
         matches!(error, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use kube::client::ClientBuilder;
+use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{
     Controller, Predicate, PredicateConfig, WatchStreamExt, controller, predicates, watcher,
 };
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use rollback_api::{RollbackPolicy, RollbackRequest};
 use tokio_util::sync::CancellationToken;
 
@@ -160,20 +161,24 @@ fn control(
     ));
 
     let (reader, writer) = reflector::store();
-    let requests = watcher(scoped::<RollbackRequest>(config, watches), watching())
-        .default_backoff()
-        .modify(|request| request.metadata.managed_fields = None)
-        .inspect_ok(move |event| {
-            if matches!(event, watcher::Event::InitDone) {
-                ready.store(true, Ordering::Relaxed);
-            }
-        })
-        .reflect(writer)
-        .applied_objects()
-        .predicate_filter(
-            predicates::generation.combine(predicates::annotations),
-            PredicateConfig::default(),
-        );
+    let requests = watcher(
+        scoped::<DeserializeGuard<RollbackRequest>>(config, watches),
+        watching(),
+    )
+    .default_backoff()
+    .filter_map(|event| std::future::ready(legible(event)))
+    .modify(|request| request.metadata.managed_fields = None)
+    .inspect_ok(move |event| {
+        if matches!(event, watcher::Event::InitDone) {
+            ready.store(true, Ordering::Relaxed);
+        }
+    })
+    .reflect(writer)
+    .applied_objects()
+    .predicate_filter(
+        predicates::generation.combine(predicates::annotations),
+        PredicateConfig::default(),
+    );
     let by_policy = reader.clone();
     let by_guard = reader.clone();
     let unguarded = context
@@ -191,10 +196,10 @@ fn control(
     let controller = Controller::for_stream(requests, reader)
         .with_config(limits)
         .watches(
-            scoped::<RollbackPolicy>(config, watches),
+            scoped::<DeserializeGuard<RollbackPolicy>>(config, watches),
             watching(),
             move |policy| {
-                let namespace = policy.metadata.namespace;
+                let namespace = policy.namespace();
                 waiting(&by_policy, |request| {
                     request.metadata.namespace == namespace
                 })
@@ -224,6 +229,29 @@ fn control(
 
 fn watching() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
+/// Without the requests that cannot be read: one of them must not end the list of all others.
+fn legible(
+    event: watcher::Result<watcher::Event<DeserializeGuard<RollbackRequest>>>,
+) -> Option<watcher::Result<watcher::Event<RollbackRequest>>> {
+    use watcher::Event;
+    let (of, read): (fn(RollbackRequest) -> Event<RollbackRequest>, _) = match event {
+        Ok(Event::Init) => return Some(Ok(Event::Init)),
+        Ok(Event::InitDone) => return Some(Ok(Event::InitDone)),
+        Err(error) => return Some(Err(error)),
+        Ok(Event::InitApply(read)) => (Event::InitApply, read),
+        Ok(Event::Apply(read)) => (Event::Apply, read),
+        Ok(Event::Delete(read)) => (Event::Delete, read),
+    };
+    match read.0 {
+        Ok(request) => Some(Ok(of(request))),
+        Err(unread) => {
+            let (namespace, request) = (unread.metadata.namespace, unread.metadata.name);
+            tracing::warn!(namespace, request, error = %unread.error, "a request cannot be read and is left alone");
+            None
+        }
+    }
 }
 
 fn scoped<K>(config: &Config, client: &Client) -> Api<K>

@@ -21,8 +21,8 @@ use attempt::{Answer, Attempt, Stage};
 
 /// How often it is tried.
 const PERIOD: Duration = Duration::from_mins(5);
-/// How often while the guard has a hole.
-const PERIOD_OF_HOLES: Duration = Duration::from_secs(10);
+/// How often while the guard has a hole, or the API server does not answer.
+const PERIOD_OF_TROUBLE: Duration = Duration::from_secs(10);
 /// How often it is looked, in memory, whether there is a first request to try it on.
 const LOOK: Duration = Duration::from_secs(30);
 /// How long after a change it is tried: the API server takes up a policy some time after it has accepted it.
@@ -43,6 +43,7 @@ pub async fn run(context: Arc<Context>, requests: Store<RollbackRequest>, namesp
         namespace,
         accepted: BTreeMap::new(),
         untried: BTreeMap::new(),
+        complete: false,
         had_request: false,
     };
     loop {
@@ -64,6 +65,8 @@ struct Tester {
     accepted: BTreeMap<Attempt, bool>,
     /// Why attempts could not be made in the last round.
     untried: BTreeMap<Attempt, String>,
+    /// Whether all attempts of the last round were answered.
+    complete: bool,
     /// Whether there ever was a request with a plan to try it on.
     had_request: bool,
 }
@@ -71,8 +74,8 @@ struct Tester {
 impl Tester {
     /// Waits until it is time again.
     async fn due(&self) {
-        if !self.context.guard.seen().holes.is_empty() {
-            return tokio::time::sleep(PERIOD_OF_HOLES).await;
+        if !self.complete || !self.context.guard.seen().holes.is_empty() {
+            return tokio::time::sleep(PERIOD_OF_TROUBLE).await;
         }
         let mut left = PERIOD;
         while !left.is_zero() && (self.had_request || !is_planned(self.request().as_deref())) {
@@ -81,7 +84,7 @@ impl Tester {
         }
     }
 
-    /// The request to try it on: best one that waits with a plan.
+    /// The request to try it on: best one that has a plan and has not ended.
     fn request(&self) -> Option<Arc<RollbackRequest>> {
         self.requests.state().into_iter().max_by_key(|request| {
             let open = !has_ended(request);
@@ -113,7 +116,7 @@ impl Tester {
     /// What was not answered leaves the last answer as it is.
     fn learn(&mut self, answers: Vec<(Attempt, Answer)>) {
         let mut untried = BTreeMap::new();
-        let mut complete = true;
+        self.complete = true;
         for (attempt, answer) in answers {
             match answer {
                 Answer::Refused => {
@@ -129,7 +132,7 @@ impl Tester {
                     untried.insert(attempt, why);
                 }
                 Answer::Unreachable(why) => {
-                    complete = false;
+                    self.complete = false;
                     tracing::warn!(?attempt, why, "a forged attempt was not answered");
                 }
             }
@@ -138,7 +141,7 @@ impl Tester {
             tracing::info!(?untried, "these forged attempts could not be tried");
             self.untried = untried;
         }
-        if complete {
+        if self.complete {
             self.context.metrics.guard_tested(Timestamp::now());
         }
     }

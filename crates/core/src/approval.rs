@@ -55,6 +55,14 @@ pub fn is_pending(request: &RollbackRequest, counted: &[Approval]) -> bool {
     !by.is_empty() && !counted.iter().any(is_counted)
 }
 
+/// The annotations of an approval, without the stamps: the API server takes those away with it.
+pub const MAILBOX: [&str; 5] = [APPROVED_BY, CONFIRM, PLAN, CHECKLIST, BREAK_GLASS];
+
+/// Whether an approval of this plan stands in the mailbox that was counted.
+pub fn is_to_be_put_away(request: &RollbackRequest, plan: &Plan) -> bool {
+    !annotation(request, APPROVED_BY).is_empty() && annotation(request, PLAN) == plan.digest
+}
+
 /// Reads the approval in the mailbox against the plan and those already counted.
 pub fn read(
     request: &RollbackRequest,
@@ -190,7 +198,8 @@ fn environment(plan: &Plan) -> &'static str {
 
 fn stamped_groups(request: &RollbackRequest) -> Vec<String> {
     annotation(request, APPROVER_GROUPS)
-        .lines()
+        // Not by lines(), which would take a group that ends in a carriage return for another one.
+        .split('\n')
         .filter(|group| !group.is_empty())
         .map(str::to_owned)
         .collect()

@@ -67,7 +67,9 @@ impl Stand {
         reason: &'static str,
         message: impl Into<String>,
     ) -> Self {
-        let until = plan.not_after.min(time::after(now, RECHECK_SECONDS));
+        let again = time::after(now, RECHECK_SECONDS);
+        let until = Some(plan.not_after).filter(|end| *end > now);
+        let until = until.map_or(again, |end| end.min(again));
         Self {
             approval: reason,
             next: Next::Wait { until: Some(until) },

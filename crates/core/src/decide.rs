@@ -93,7 +93,8 @@ fn advance(
         Phase::Ended => winding_up(request, observed, status, now),
     };
     // What becomes too old meanwhile is void at that moment, and not when somebody looks again for another reason.
-    match approval::next_lapse(status).filter(|_| !has_begun(status)) {
+    let is_open = status.outcome.is_none() && !has_begun(status);
+    match approval::next_lapse(status).filter(|lapse| is_open && *lapse > now) {
         Some(lapse) if matches!(stand.next, Next::Wait { .. }) => Stand {
             next: stand.next.or(Next::Wait { until: Some(lapse) }),
             ..stand

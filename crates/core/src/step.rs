@@ -72,6 +72,8 @@ pub enum Step {
         /// What the ledger has to say.
         ledger: RevisionLedgerSpec,
     },
+    /// Put a counted approval away, so that the next approver types all of their own.
+    EmptyMailbox,
     /// Let the request go: nothing is owed any more.
     DropFinalizer,
 }

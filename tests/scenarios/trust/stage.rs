@@ -94,9 +94,25 @@ pub async fn bind(scene: &Scene, role: &str, people: &[&str]) -> Result<String> 
     bind_kind(scene, "ClusterRole", role, people).await
 }
 
+/// Binds a `ClusterRole` to a group.
+pub async fn bind_group(scene: &Scene, role: &str, group: &str) -> Result<()> {
+    let subject = json!({"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": group});
+    bind_subjects(scene, "ClusterRole", role, &[subject]).await?;
+    Ok(())
+}
+
 async fn bind_kind(scene: &Scene, kind: &str, role: &str, people: &[&str]) -> Result<String> {
     let user = |name: &&str| json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": name});
     let subjects: Vec<Value> = people.iter().map(user).collect();
+    bind_subjects(scene, kind, role, &subjects).await
+}
+
+async fn bind_subjects(
+    scene: &Scene,
+    kind: &str,
+    role: &str,
+    subjects: &[Value],
+) -> Result<String> {
     let binding: RoleBinding = serde_json::from_value(json!({
         "metadata": {"generateName": format!("{role}-")},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
@@ -137,11 +153,28 @@ pub async fn wait_until_may(scene: &Scene, person: &str, action: &str, may: bool
     until_may(&client, scene.ns(), person, action, may).await
 }
 
+/// Waits until everybody in this group may do this.
+pub async fn until_group_may(scene: &Scene, group: &str, action: &str) -> Result<()> {
+    let client = scene.client(User::Admin).await?;
+    ask(&client, scene.ns(), ("somebody", group), action, true).await
+}
+
 /// The same without a scene. The action is a verb and a resource, such as `patch deployments.apps/api`.
 pub async fn until_may(
     client: &Client,
     namespace: &str,
     person: &str,
+    action: &str,
+    may: bool,
+) -> Result<()> {
+    let who = (person, "system:authenticated");
+    ask(client, namespace, who, action, may).await
+}
+
+async fn ask(
+    client: &Client,
+    namespace: &str,
+    (person, crowd): (&str, &str),
     action: &str,
     may: bool,
 ) -> Result<()> {
@@ -153,7 +186,7 @@ pub async fn until_may(
         None => (rest, ""),
     };
     let review: SubjectAccessReview = serde_json::from_value(json!({"spec": {
-        "user": person, "groups": ["system:authenticated"],
+        "user": person, "groups": [crowd],
         "resourceAttributes": {
             "namespace": namespace, "verb": verb, "group": group, "resource": resource,
             "subresource": subresource, "name": name,

@@ -236,28 +236,24 @@ impl Stage<'_> {
     }
 
     async fn mailbox(&self, attempt: Attempt, request: &RollbackRequest, forged: Value) -> Answer {
+        if holds(request.annotations(), &forged) {
+            return written_before();
+        }
         match self.annotate(request, &forged).await {
-            Ok(annotations) => {
-                let stays = |(key, value): (&String, &Value)| {
-                    annotations.get(key).map(String::as_str) == value.as_str()
-                };
-                accepted(forged.as_object().is_some_and(|all| all.iter().all(stays)))
-            }
+            Ok(annotations) => accepted(holds(&annotations, &forged)),
             Err(error) => attempt.refusal(&error),
         }
     }
 
     /// A stamp is not refused but taken off, or put right.
     async fn stamp(&self, request: &RollbackRequest) -> Answer {
-        match self.annotate(request, &json!({APPROVER_UID: FORGED})).await {
-            Ok(annotations)
-                if annotations
-                    .get(APPROVER_UID)
-                    .is_none_or(|uid| uid != FORGED) =>
-            {
-                Answer::Refused
-            }
-            Ok(_) => Answer::Accepted,
+        let forged = json!({APPROVER_UID: FORGED});
+        if holds(request.annotations(), &forged) {
+            return written_before();
+        }
+        match self.annotate(request, &forged).await {
+            Ok(annotations) if holds(&annotations, &forged) => Answer::Accepted,
+            Ok(_) => Answer::Refused,
             Err(kube::Error::Api(status)) if is_told_by(STAMPS, &status.message) => {
                 Answer::Accepted
             }
@@ -280,13 +276,19 @@ impl Stage<'_> {
     }
 
     async fn spec(&self, request: &RollbackRequest) -> Answer {
-        let patch = json!({"spec": {"reason": {"summary": FORGED}}});
+        // Whoever asked may have written the very words: they must not be taken for a change that was accepted.
+        let forged = if request.spec.reason.summary == FORGED {
+            CONTROLLER
+        } else {
+            FORGED
+        };
+        let patch = json!({"spec": {"reason": {"summary": forged}}});
         let answered = self
             .requests(request)
             .patch(&request.name_any(), &dry_run(), &Patch::Merge(&patch))
             .await;
         match answered {
-            Ok(changed) => accepted(changed.spec.reason.summary == FORGED),
+            Ok(changed) => accepted(changed.spec.reason.summary == forged),
             Err(error) => Attempt::Spec.refusal(&error),
         }
     }
@@ -321,19 +323,30 @@ impl Stage<'_> {
             return Answer::Idle;
         };
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace(request));
-        let spec = match api.get(&target.name).await {
-            Ok(deployment) => deployment.spec.unwrap_or_default(),
+        let read = match api.get(&target.name).await {
+            Ok(deployment) => deployment,
             Err(error) => return attempt.refusal(&error),
         };
-        let paused = spec.paused.unwrap_or_default();
-        let replicas = spec.replicas.unwrap_or_default();
-        // The policy of replicas may grant them alone; beside a template it never does.
-        let patch = if attempt == Attempt::Room {
-            let template = json!({"metadata": {"annotations": {FORGED: FORGED}}});
-            json!({"spec": {"replicas": replicas.saturating_add(1), "template": template}})
-        } else {
-            json!({"spec": {"paused": !paused}})
+        // Should it change meanwhile, what is forged might be what it already is.
+        let version = read.metadata.resource_version;
+        let spec = read.spec.unwrap_or_default();
+        let forged = match attempt {
+            // The policy of replicas may grant them alone; beside a template that nobody had before it never does.
+            Attempt::Room => json!({
+                "replicas": spec.replicas.unwrap_or_default().saturating_add(1),
+                "template": {"metadata": {"annotations": {FORGED: version}}},
+            }),
+            Attempt::Birth
+            | Attempt::Approval
+            | Attempt::Denial
+            | Attempt::Cancellation
+            | Attempt::Withdrawal
+            | Attempt::Spec
+            | Attempt::Stamp
+            | Attempt::Artifact
+            | Attempt::Deployment => json!({"paused": !spec.paused.unwrap_or_default()}),
         };
+        let patch = json!({"metadata": {"resourceVersion": version}, "spec": forged});
         let answered = api
             .patch_metadata(&target.name, &dry_run(), &Patch::Merge(&patch))
             .await;
@@ -343,6 +356,20 @@ impl Stage<'_> {
     fn requests(&self, request: &RollbackRequest) -> Api<RollbackRequest> {
         Api::namespaced(self.client.clone(), &namespace(request))
     }
+}
+
+/// Whether all of these annotations are there.
+fn holds(annotations: &BTreeMap<String, String>, forged: &Value) -> bool {
+    let is_there = |(key, value): (&String, &Value)| {
+        annotations.get(key).map(String::as_str) == value.as_str()
+    };
+    let forged = forged.as_object();
+    forged.is_some_and(|forged| forged.iter().all(is_there))
+}
+
+/// To write it again changes nothing, and is refused by nobody.
+fn written_before() -> Answer {
+    Answer::Untried("somebody has written the same before".to_owned())
 }
 
 /// Something else in the API server may have put right what was forged. Then the policy was not asked.

@@ -7,6 +7,7 @@ use rollback_api::{RollbackRequest, RollbackRequestStatus};
 use crate::approval::{self, Mailbox};
 use crate::conditions::Stand;
 use crate::observed::Observed;
+use crate::step::Step;
 use crate::time;
 
 /// Counts the approval that stands in the mailbox, if it is one.
@@ -46,6 +47,10 @@ pub(super) fn read(
         Mailbox::Invalid(objection) => {
             Stand::waiting(plan, now, "ApprovalInvalid", format!("{objection}."))
         }
+        Mailbox::Empty if approval::is_to_be_put_away(request, plan) => Stand::take(
+            vec![Step::EmptyMailbox],
+            "An approval was counted; the annotations are put away for the next approver.",
+        ),
         Mailbox::Empty => {
             let counted = status.approvals.len();
             let open = super::freezing::holds(plan, observed, status, now);

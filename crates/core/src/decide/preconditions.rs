@@ -215,7 +215,7 @@ pub(super) fn revalidate(
     };
     if let Some(renewed) = plan::renewed(plan, request, observed, now) {
         status.plan = Some(renewed);
-        void_approvals(status);
+        void_approvals(observed, status);
         return Err(Stand::again(
             "The policy or the admission policies changed, so the plan has a new digest and earlier approvals are void.",
         ));
@@ -231,17 +231,23 @@ pub(super) fn guarded(
     if observed.guard.holes.is_empty() {
         return Ok(());
     }
-    void_approvals(status);
+    void_approvals(observed, status);
     Err(Stand::again(
         "The admission policies are not all in force, so earlier approvals are void.",
     ))
 }
 
-/// Back to waiting for people, who may also let the request expire. What was written stays so.
-pub(super) fn void_approvals(status: &mut RollbackRequestStatus) {
+/// Back to waiting for people, who may also let the request expire.
+fn void_approvals(observed: &Observed, status: &mut RollbackRequestStatus) {
     status.approvals.clear();
-    for progress in &mut status.targets {
-        if progress.reverted_at.is_none() {
+    forget_intents(observed, status);
+}
+
+/// Without approvals, what was written stays so, and an intent that was not carried out is forgotten once the Deployment has been read: one that cannot be read may have been written.
+pub(super) fn forget_intents(observed: &Observed, status: &mut RollbackRequestStatus) {
+    for (index, progress) in status.targets.iter_mut().enumerate() {
+        let is_read = observed.target(index).deployment != Seen::Unknown;
+        if is_read && progress.reverted_at.is_none() {
             progress.revert = None;
         }
     }

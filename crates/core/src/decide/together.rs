@@ -6,7 +6,7 @@ use rollback_api::request::OnFailure;
 use rollback_api::status::{Outcome, Plan, TargetStatus};
 use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
 
-use super::preconditions::{begin, revalidate};
+use super::preconditions::{begin, forget_intents, revalidate};
 use super::recovery::{rolling_out, verifying};
 use super::restore::restoring;
 use super::revert::writing;
@@ -117,6 +117,7 @@ fn go_on(
     }
     revalidate(request, observed, status, now)?;
     if !approval::suffices(plan, &status.approvals) {
+        forget_intents(observed, status);
         if status.stopped.is_some() {
             return Ok(turns);
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use rollback_api::{FINALIZER, RollbackRequest, RollbackRequestStatus};
+use rollback_core::approval::MAILBOX;
 use rollback_core::artifact::{self, backup_name, incident_name};
 use rollback_core::decide::decide;
 use rollback_core::ledger::{Holder, holder};
@@ -386,6 +387,16 @@ impl Cluster {
                 }
             }
             Step::Disown(_) => {}
+            Step::EmptyMailbox => {
+                let current = self.cases[case].request.as_ref();
+                let version = current.and_then(|current| current.metadata.resource_version.clone());
+                if version.as_deref() == Some(committed) {
+                    self.say(case, |request| {
+                        let annotations = request.metadata.annotations.get_or_insert_default();
+                        annotations.retain(|key, _| !MAILBOX.contains(&key.as_str()));
+                    });
+                }
+            }
             Step::DropFinalizer => {
                 let current = self.cases[case].request.as_ref();
                 let version = current.and_then(|current| current.metadata.resource_version.clone());

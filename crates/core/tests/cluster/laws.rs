@@ -51,7 +51,7 @@ impl Cluster {
                 Step::Disown(revert) => revert.deployment.as_str(),
                 Step::Release { deployment, .. } => deployment,
                 Step::BackUp(artifact) | Step::Publish(artifact) => artifact.name.as_str(),
-                Step::DropFinalizer => "",
+                Step::EmptyMailbox | Step::DropFinalizer => "",
             };
             assert!(
                 touched.insert(deployment),

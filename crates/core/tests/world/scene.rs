@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use rollback_api::status::{Outcome, RollbackRequestStatus};
 use rollback_api::{Reason, RollbackRequest, Word};
+use rollback_core::approval::MAILBOX;
 use rollback_core::artifact::{self, backup_name};
 use rollback_core::decide::decide;
 use rollback_core::observed::{Deployment, Observed, Rehearsal, Seen, SeenTarget};
@@ -56,6 +57,7 @@ impl Move {
             Self::Write(Step::Disown(_)) => "Disown",
             Self::Write(Step::Publish(_)) => "Publish",
             Self::Write(Step::Release { .. }) => "Release",
+            Self::Write(Step::EmptyMailbox) => "EmptyMailbox",
             Self::Write(Step::DropFinalizer) => "DropFinalizer",
             Self::Again => "Again",
             Self::Wait { .. } => "Wait",
@@ -315,6 +317,10 @@ impl Scene {
                     let generation = object["metadata"]["generation"].as_i64().unwrap();
                     object["metadata"]["generation"] = json!(generation + 1);
                 }
+            }
+            Step::EmptyMailbox => {
+                let annotations = self.request.metadata.annotations.get_or_insert_default();
+                annotations.retain(|key, _| !MAILBOX.contains(&key.as_str()));
             }
             Step::DropFinalizer => self.request.metadata.finalizers = None,
         }
