@@ -27,6 +27,8 @@ pub enum Way {
     Account(&'static str),
     /// With the token of a `ServiceAccount` of this project.
     System(&'static str),
+    /// With the own token, in the name of a `ServiceAccount` of the namespace.
+    Voice(User, &'static str),
     /// With the own token, in the name of somebody else.
     Through(User, &'static str, &'static [&'static str]),
 }
@@ -201,6 +203,8 @@ pub const CLIMBER: Person = person(
     Way::Through(User::Requester, "rita@broxiva.example", &["system:masters"]),
     &[],
 );
+/// The approver, who says that she is the robot.
+pub const VENTRILOQUIST: Person = person("ventriloquist", Way::Voice(User::Approver, "robot"), &[]);
 /// The approver, who says that she is the controller.
 pub const PUPPETEER: Person = person(
     "puppeteer",
@@ -240,7 +244,9 @@ impl Person {
         match self.way {
             Way::Token(user) => user.as_str().to_owned(),
             Way::Played(name, _) | Way::Through(_, name, _) => name.to_owned(),
-            Way::Account(name) => format!("system:serviceaccount:{namespace}:{name}"),
+            Way::Account(name) | Way::Voice(_, name) => {
+                format!("system:serviceaccount:{namespace}:{name}")
+            }
             Way::System(name) => format!("system:serviceaccount:rollback-system:{name}"),
         }
     }
@@ -253,7 +259,7 @@ impl Person {
             Way::System(name) => {
                 json!({"kind": "ServiceAccount", "namespace": "rollback-system", "name": name})
             }
-            Way::Token(_) | Way::Played(..) | Way::Through(..) => {
+            Way::Token(_) | Way::Voice(..) | Way::Played(..) | Way::Through(..) => {
                 json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": self.name(namespace)})
             }
         }

@@ -49,7 +49,7 @@ async fn every_attack_is_refused() -> Result<()> {
     }
     let admitted = tries
         .iter()
-        .filter(|one| !is_authorizer(&one.answer))
+        .filter(|one| one.answer.message.contains(DENIED))
         .count();
     println!(
         "{} attempts, {admitted} of them past the authorizer",

@@ -2,7 +2,7 @@
 
 use rollback_api::{APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CHECKLIST, CONFIRM, PLAN};
 use serde_json::json;
-use testkit::scene::PRODUCTION;
+use testkit::scene::{PRODUCTION, TICKED};
 
 use super::{approval, approval_but, notes, remark};
 use crate::attack::{
@@ -86,6 +86,10 @@ pub fn name() -> Family {
             "with a blank", &[APPROVER], &[MERGE, JSON], &[AWAITING], by("anna@broxiva.example "), own;
             "with a line break", &[APPROVER], &[MERGE], &[AWAITING], by("anna@broxiva.example\n"), own;
             "of two people", &[APPROVER], &[MERGE], &[AWAITING], by("anna@broxiva.example,omar@broxiva.example"), own;
+            "with a letter of another alphabet", &[APPROVER], &[MERGE], &[AWAITING], by("\u{430}nna@broxiva.example"), own;
+            "with a letter that is not seen", &[APPROVER], &[MERGE], &[AWAITING], by("anna@broxiva.example\u{200b}"), own;
+            "without an accent", &[ODD], &[MERGE], &[AWAITING], by("d'Arcy \"Zoe\" O\\Neil <zoe+ops@broxiva.example>, 100 %"), own;
+            "in the name of the one whose request is deleted", &[SECOND], &[MERGE, JSON], &[DELETING], by(ANNA), own;
             "empty", &[APPROVER], &[MERGE, JSON], &[AWAITING], by(""), missing;
             "missing", &[APPROVER], CHANGES, &[AWAITING], approval_but(&json!({APPROVED_BY: null})), missing;
             "only the phrase", &[APPROVER], &[MERGE], &[AWAITING], notes(json!({CONFIRM: PRODUCTION})), missing;
@@ -116,7 +120,7 @@ pub fn moment() -> Family {
         },
         twins: twins! {
             "in time", &[APPROVER, SECOND, ADMIN], CHANGES, &[AWAITING], approval();
-            "given again", &[APPROVER], &[MERGE, JSON, PUT], &[WITHDRAWN], notes(json!({APPROVED_BY: "$ME", CONFIRM: PRODUCTION, PLAN: "$DIGEST", CHECKLIST: testkit::scene::TICKED, rollback_api::WITHDRAWN_BY: null}));
+            "given again", &[APPROVER], &[MERGE, JSON, PUT], &[WITHDRAWN], notes(json!({APPROVED_BY: "$ME", CONFIRM: PRODUCTION, PLAN: "$DIGEST", CHECKLIST: TICKED, rollback_api::WITHDRAWN_BY: null}));
             "beside one that is taken back", &[SECOND], &[MERGE, APPLY], &[WITHDRAWN], approval();
         },
     }
@@ -174,6 +178,9 @@ pub fn phrase() -> Family {
             "with a blank", &[APPROVER], &[MERGE], &[AWAITING], phrase("ROLLBACK PRODUCTION "), wrong;
             "with two blanks", &[APPROVER], &[MERGE], &[AWAITING], phrase("ROLLBACK  PRODUCTION"), wrong;
             "in quotes", &[APPROVER], &[MERGE], &[AWAITING], phrase("\"ROLLBACK PRODUCTION\""), wrong;
+            "with a blank that does not break", &[APPROVER], &[MERGE], &[AWAITING], phrase("ROLLBACK\u{a0}PRODUCTION"), wrong;
+            "with a line break", &[APPROVER], &[MERGE], &[AWAITING], phrase("ROLLBACK PRODUCTION\n"), wrong;
+            "in wide letters", &[APPROVER], &[MERGE], &[AWAITING], phrase("ＲＯＬＬＢＡＣＫ ＰＲＯＤＵＣＴＩＯＮ"), wrong;
             "just yes", &[APPROVER], &[MERGE], &[AWAITING], phrase("yes"), wrong;
             "empty", &[APPROVER], &[MERGE], &[AWAITING], phrase(""), wrong;
             "missing", &[APPROVER], CHANGES, &[AWAITING], approval_but(&json!({CONFIRM: null})), wrong;
@@ -192,7 +199,11 @@ const REQUESTER_WHO_APPROVES: crate::people::Person = BOTH;
 pub fn checklist() -> Family {
     let open = says("checklist: not ticked yet");
     let unknown = says("checklist: no such item in the plan");
+    // A message that cannot be told in one line is told without its particulars.
+    let unknown_somehow =
+        says("checklist names an item that is not in status.plan.rules.checklist");
     let ticks = |items: &str| approval_but(&json!({CHECKLIST: items}));
+    let many = format!("{TICKED}{}", ",one-more".repeat(200));
     Family {
         name: "approval-checklist",
         attacks: rows! {
@@ -207,6 +218,8 @@ pub fn checklist() -> Family {
             "with a comma too much", &[APPROVER], &[MERGE], &[AWAITING], ticks("incident-documented,stakeholders-notified,"), unknown;
             "in capitals", &[APPROVER], &[MERGE], &[AWAITING], ticks("Incident-Documented,Stakeholders-Notified"), unknown;
             "all", &[APPROVER], &[MERGE], &[AWAITING], ticks("all"), unknown;
+            "more than anybody reads", &[APPROVER], &[MERGE], &[AWAITING], ticks(&many), unknown;
+            "with line breaks", &[APPROVER], &[MERGE], &[AWAITING], ticks("incident-documented\nstakeholders-notified"), unknown_somehow;
             "with semicolons", &[APPROVER], &[MERGE], &[AWAITING], ticks("incident-documented;stakeholders-notified"), unknown;
             "one that is not asked for", &[APPROVER], &[MERGE], &[STAGING], approval_but(&json!({CONFIRM: "ROLLBACK"})), unknown;
         },

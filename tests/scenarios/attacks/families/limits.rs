@@ -7,7 +7,9 @@ use super::{notes, remark};
 use crate::attack::{
     APPLY, AWAITING, Expect, Family, HALF, JSON, MERGE, PENDING, POST, PUT, Row, Thing,
 };
-use crate::people::{ADMIN, APPROVER, BOTH, CONTROLLER, GITOPS, POLICY_ADMIN, REQUESTER, SECOND};
+use crate::people::{
+    ADMIN, APPROVER, BOTH, CONTROLLER, GITOPS, POLICY_ADMIN, REQUESTER, SECOND, VENTRILOQUIST,
+};
 
 /// Attempts that pass, and could be taken for attacks.
 pub fn family() -> Family {
@@ -24,6 +26,9 @@ pub fn family() -> Family {
             // The annotations are compared with the plan, and not with what this write says: what the one before has typed
             // is still there.
             "the rest of a counted approval is taken over", &[SECOND, BOTH], &[MERGE, JSON, APPLY], &[HALF], notes(json!({APPROVED_BY: "$ME"}));
+            // Whoever may `edit` a namespace may speak for its ServiceAccounts, as Kubernetes ships that role. Where one of them
+            // may ask, four eyes are two: one asks with its voice, and approves with the own.
+            "a machine of the namespace is made to ask", &[VENTRILOQUIST], &[POST, APPLY], &[Thing::NewRequest], remark();
             // A category is a claim. It makes a request more urgent, and never an approval easier.
             "an urgent category is claimed", &[REQUESTER], &[POST, APPLY], &[Thing::NewRequest], claim;
             // Who writes the rules decides what an approval asks for. Approvals that were given are void then.

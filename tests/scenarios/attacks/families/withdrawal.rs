@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::{notes, remark};
 use crate::attack::{
-    APPLY, APPROVED, AWAITING, BEGUN, CHANGES, ENDED, Expect, Family, HALF, JSON, MERGE, PENDING,
-    PLANLESS, PUT, WITHDRAWN,
+    APPLY, APPROVED, AWAITING, BEGUN, CHANGES, DELETING, ENDED, Expect, Family, HALF, JSON, MERGE,
+    PENDING, PLANLESS, PUT, WITHDRAWN,
 };
 use crate::people::{ADMIN, APPROVER, CONTROLLER, GITOPS, OVERLORD, REQUESTER, ROBOT, SECOND};
 
@@ -32,6 +32,7 @@ pub fn family() -> Family {
             "of another", &[SECOND, REQUESTER, GITOPS, ADMIN], CHANGES, &[HALF], only("anna@broxiva.example"), own;
             "of another", &[CONTROLLER], &[MERGE, JSON], &[HALF, APPROVED], only("anna@broxiva.example"), own;
             "of another", &[ROBOT, OVERLORD], &[MERGE, MERGE.dry()], &[HALF], only("anna@broxiva.example"), own;
+            "of another later", &[SECOND, GITOPS], &[MERGE], &[BEGUN, ENDED, DELETING], only("anna@broxiva.example"), own;
             "of nobody", &[APPROVER], &[MERGE], &[HALF], taken_back(""), own;
             "what was not given", &[SECOND, REQUESTER, ADMIN], &[MERGE, APPLY], &[AWAITING, HALF], only("$ME"), none;
             "what was not given", &[CONTROLLER, GITOPS], &[MERGE], &[HALF], only("$ME"), none;
