@@ -134,6 +134,10 @@ pub struct Skipped {
 
 /// The rules in force, taken from the policy of the namespace or, without one, from production.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the policy, and says what it switches"
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Rules {
     /// What runs in the namespace.

@@ -48,8 +48,8 @@ fn roles() -> Result<Vec<ClusterRole>> {
 
 /// The labels of the parts of a role that is put together; empty for any other.
 fn selectors(role: &ClusterRole) -> Vec<BTreeMap<String, String>> {
-    let rule = role.aggregation_rule.clone().unwrap_or_default();
-    let selectors = rule.cluster_role_selectors.unwrap_or_default();
+    let aggregation = role.aggregation_rule.clone().unwrap_or_default();
+    let selectors = aggregation.cluster_role_selectors.unwrap_or_default();
     selectors
         .into_iter()
         .filter_map(|selector| selector.match_labels)
@@ -211,9 +211,9 @@ fn each_deciding_verb_is_held_by_one_role() -> Result<()> {
 fn the_receiver_only_asks() -> Result<()> {
     let roles = roles()?;
     let trigger = roles.iter().find(|role| name(role) == "rollback-trigger");
-    let rules = trigger.and_then(|role| role.rules.clone());
+    let permissions = trigger.and_then(|role| role.rules.clone());
     let mut granted = Vec::new();
-    for rule in rules.context("rollback-trigger")? {
+    for rule in permissions.context("rollback-trigger")? {
         for resource in rule.resources.unwrap_or_default() {
             granted.extend(rule.verbs.iter().map(|verb| format!("{verb} {resource}")));
         }
@@ -276,8 +276,7 @@ fn the_controller_neither_decides_nor_deletes() -> Result<()> {
     let creators: Vec<String> = of_kind::<Role>("Role")?
         .into_iter()
         .filter(|role| {
-            let rules = role.rules.iter().flatten();
-            rules.clone().any(|rule| {
+            role.rules.iter().flatten().any(|rule| {
                 let resources = rule.resources.iter().flatten();
                 resources.clone().any(|one| one == "rollbackrequests")
             })

@@ -7,7 +7,7 @@ use rollback_api::{RollbackRequestStatus, Word};
 
 use crate::conditions::Stand;
 use crate::freeze::{Frozen, frozen};
-use crate::observed::{Observed, SeenTarget};
+use crate::observed::{Deployment, Observed, SeenTarget};
 use crate::phase::has_begun;
 use crate::{approval, time};
 
@@ -35,7 +35,7 @@ fn is_down(observed: &Observed) -> bool {
         .iter()
         .filter_map(|seen: &SeenTarget| seen.deployment.found())
         .peekable();
-    read.peek().is_some() && read.all(|deployment| deployment.is_down())
+    read.peek().is_some() && read.all(Deployment::is_down)
 }
 
 /// What holds the request back, and what to do in an emergency.

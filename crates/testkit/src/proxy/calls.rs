@@ -40,9 +40,11 @@ impl Call {
 /// What happens before a call goes on.
 pub type Errand = BoxFuture<'static, ()>;
 
+type Look = Box<dyn FnMut(&Call) -> Option<Errand> + Send>;
+
 /// Who looks at every call.
 #[derive(Default)]
-pub(super) struct Onlooker(Option<Box<dyn FnMut(&Call) -> Option<Errand> + Send>>);
+pub(super) struct Onlooker(Option<Look>);
 
 impl Onlooker {
     pub(super) fn new(look: impl FnMut(&Call) -> Option<Errand> + Send + 'static) -> Self {
