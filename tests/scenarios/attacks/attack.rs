@@ -131,7 +131,9 @@ pub enum Moment {
     Glass,
     /// The approver has approved, and it is not counted yet.
     Pending,
-    /// The approval of the approver is counted, and one more is needed.
+    /// The approval of the approver is counted, and not put away yet; one more is needed.
+    Full,
+    /// The approval of the approver is counted and put away; one more is needed.
     Half,
     /// Both are counted; nothing is written yet.
     Approved,
@@ -150,7 +152,7 @@ pub enum Moment {
 }
 
 /// Every moment.
-pub const MOMENTS: [Moment; 15] = [
+pub const MOMENTS: [Moment; 16] = [
     Moment::Planless,
     Moment::Awaiting,
     Moment::Own,
@@ -158,6 +160,7 @@ pub const MOMENTS: [Moment; 15] = [
     Moment::Staging,
     Moment::Glass,
     Moment::Pending,
+    Moment::Full,
     Moment::Half,
     Moment::Approved,
     Moment::Begun,
@@ -220,6 +223,8 @@ pub const STAGING: Thing = Thing::Request(Moment::Staging);
 pub const GLASS: Thing = Thing::Request(Moment::Glass);
 /// With an approval that is not counted.
 pub const PENDING: Thing = Thing::Request(Moment::Pending);
+/// With one of two approvals, which is still there.
+pub const FULL: Thing = Thing::Request(Moment::Full);
 /// With one of two approvals.
 pub const HALF: Thing = Thing::Request(Moment::Half);
 /// With all approvals.

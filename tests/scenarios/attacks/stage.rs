@@ -281,6 +281,9 @@ impl Stage {
                 .and_then(Value::as_array);
             let counted = counted.map_or(0, Vec::len);
             ensure!(counted == wanted, "{counted} are");
+            let mailbox =
+                request.pointer("/metadata/annotations/rollback.broxiva.com~1approved-by");
+            ensure!(mailbox.is_none(), "it is not put away yet");
             Ok(())
         })
         .await
@@ -288,8 +291,10 @@ impl Stage {
 
     async fn moments_by_people(&self) -> Result<()> {
         let on = Thing::Request;
-        self.must(APPROVER, MERGE, on(Moment::Pending), whole_approval())
-            .await?;
+        for moment in [Moment::Pending, Moment::Full] {
+            self.must(APPROVER, MERGE, on(moment), whole_approval())
+                .await?;
+        }
         let taken_back = json!({"metadata": {"annotations": {
             APPROVED_BY: null, CONFIRM: null, PLAN: null, CHECKLIST: null, WITHDRAWN_BY: "$ME",
         }}});
@@ -308,6 +313,12 @@ impl Stage {
     /// What the controller would have written next, and the rules of other policies.
     async fn moments_by_the_controller(&self) -> Result<()> {
         let status = MERGE.on("status");
+        let half = self.look(Thing::Request(Moment::Half), &json!({})).await?;
+        let mut counted = half["status"]["approvals"].clone();
+        counted[0]["planDigest"] = json!("$DIGEST");
+        let counted = json!({"status": {"approvals": counted}});
+        self.must(CONTROLLER, status, Thing::Request(Moment::Full), counted)
+            .await?;
         for moment in [Moment::Approved, Moment::Begun] {
             let request = self.look(Thing::Request(moment), &json!({})).await?;
             let mut approvals = request["status"]["approvals"].clone();

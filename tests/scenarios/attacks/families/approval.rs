@@ -6,8 +6,8 @@ use testkit::scene::{PRODUCTION, TICKED};
 
 use super::{approval, approval_but, notes, remark};
 use crate::attack::{
-    APPLY, APPROVED, AWAITING, BEGUN, CHANGES, DELETING, ENDED, Expect, Family, GLASS, HALF, JSON,
-    MERGE, OWN, PENDING, PLANLESS, PUT, SEVERAL, STAGING, WITHDRAWN,
+    APPLY, APPROVED, AWAITING, BEGUN, CHANGES, DELETING, ENDED, Expect, FULL, Family, GLASS, HALF,
+    JSON, MERGE, OWN, PENDING, PLANLESS, PUT, SEVERAL, STAGING, WITHDRAWN,
 };
 use crate::people::{
     ADMIN, APPROVER, ASKER, BOTH, BREAKER, CONTROLLER, EXPEDITER, GITOPS, MARKED, NARROW, ODD,
@@ -57,13 +57,13 @@ pub fn permission() -> Family {
             "plan alone", &[REQUESTER], &[MERGE, JSON], &[AWAITING], one(PLAN, "$DIGEST"), may_not;
             "checklist alone", &[REQUESTER], &[MERGE, JSON], &[AWAITING], one(CHECKLIST, "incident-documented"), may_not;
             "with stamps", &[REQUESTER], &[MERGE], &[AWAITING], approval_but(&json!({APPROVED_BY: ANNA, APPROVER_UID: "uid-approver", APPROVER_GROUPS: "broxiva:leads"})), may_not;
-            "half of a counted one taken away", &[REQUESTER], &[MERGE, JSON, PUT], &[HALF], notes(json!({PLAN: null})), may_not;
-            "confirm of a counted one", &[GITOPS], &[MERGE, APPLY], &[HALF], one(CONFIRM, "ROLLBACK"), may_not;
+            "half of a counted one taken away", &[REQUESTER], &[MERGE, JSON, PUT], &[FULL], notes(json!({PLAN: null})), may_not;
+            "confirm of a counted one", &[GITOPS], &[MERGE, APPLY], &[HALF, FULL], one(CONFIRM, "ROLLBACK"), may_not;
         },
         twins: twins! {
             "with the verb", &[APPROVER, SECOND, BOTH, ODD, OWNER, ADMIN], CHANGES, &[AWAITING], approval();
             "a remark", &[REQUESTER, GITOPS, EXPEDITER, BREAKER, NARROW, ASKER], CHANGES, &[AWAITING], remark();
-            "all of a counted one taken away", &[REQUESTER, GITOPS], &[MERGE, JSON, PUT], &[HALF], notes(json!({APPROVED_BY: null, CONFIRM: null, PLAN: null, CHECKLIST: null}));
+            "all of a counted one taken away", &[REQUESTER, GITOPS], &[MERGE, JSON, PUT], &[FULL], notes(json!({APPROVED_BY: null, CONFIRM: null, PLAN: null, CHECKLIST: null}));
         },
     }
 }
@@ -73,6 +73,7 @@ pub fn name() -> Family {
     let own = says("approved-by must be your own user name");
     let missing = says("approved-by is missing");
     let foreign = says("has not been counted yet, and only");
+    let occupied = says("is counted and is being put away");
     let by = |name: &str| approval_but(&json!({APPROVED_BY: name}));
     let nothing = notes(json!({APPROVED_BY: null, CONFIRM: null, PLAN: null, CHECKLIST: null}));
     Family {
@@ -97,11 +98,13 @@ pub fn name() -> Family {
             "uncounted taken away", &[REQUESTER, SECOND, ADMIN, ROBOT], &[MERGE, JSON, PUT], &[PENDING], nothing.clone(), foreign;
             "uncounted taken away", &[CONTROLLER], &[MERGE, JSON], &[PENDING], nothing.clone(), foreign;
             "uncounted spoilt", &[SECOND, REQUESTER, GITOPS], &[MERGE], &[PENDING], notes(json!({CONFIRM: "no"})), foreign;
-            "name alone over a counted one", &[SECOND], &[MERGE], &[HALF], notes(json!({CHECKLIST: "incident-documented"})), own;
+            "items of a counted one", &[SECOND], &[MERGE], &[FULL], notes(json!({CHECKLIST: "incident-documented"})), own;
+            "the rest of a counted one taken over", &[SECOND, BOTH], &[MERGE, JSON, APPLY], &[FULL], notes(json!({APPROVED_BY: "$ME"})), occupied;
+            "over a counted one that is still there", &[SECOND, ADMIN, BOTH], CHANGES, &[FULL], approval(), occupied;
         },
         twins: twins! {
             "in the own name", &[SECOND, ADMIN, ODD, APPROVER], CHANGES, &[AWAITING], approval();
-            "over a counted one", &[SECOND, ADMIN, BOTH], CHANGES, &[HALF], approval();
+            "after a counted one", &[SECOND, ADMIN, BOTH], CHANGES, &[HALF], approval();
             "the own one taken away", &[APPROVER], &[MERGE, JSON, PUT], &[PENDING], nothing;
             "a remark beside an uncounted one", &[REQUESTER, SECOND, ADMIN, ROBOT, GITOPS], &[MERGE], &[PENDING], remark();
         },
@@ -209,7 +212,7 @@ pub fn checklist() -> Family {
         attacks: rows! {
             "missing", &[APPROVER, SECOND, ADMIN], CHANGES, &[AWAITING], approval_but(&json!({CHECKLIST: null})), open;
             "missing", &[BOTH], &[MERGE], &[SEVERAL], approval_but(&json!({CHECKLIST: null})), open;
-            "taken away", &[BOTH], &[MERGE, JSON, PUT], &[HALF], notes(json!({APPROVED_BY: "$ME", CHECKLIST: null})), open;
+            "missing after a counted one", &[BOTH], &[MERGE, JSON, PUT], &[HALF], approval_but(&json!({CHECKLIST: null})), open;
             "empty", &[APPROVER], &[MERGE], &[AWAITING], ticks(""), open;
             "one of two", &[APPROVER], &[MERGE, JSON], &[AWAITING], ticks("incident-documented"), open;
             "the other of two", &[APPROVER], &[MERGE], &[AWAITING], ticks("stakeholders-notified"), open;

@@ -66,7 +66,7 @@ fn with_kubectl() -> Vec<Flow> {
                 ),
                 Step::Holds(
                     Thing::Called(name),
-                    "/metadata/annotations/rollback.broxiva.com~1approved-by",
+                    "/status/approvals/0/by/username",
                     json!("anna@broxiva.example"),
                 ),
             ],

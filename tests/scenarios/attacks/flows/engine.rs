@@ -3,7 +3,8 @@
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
-use rollback_api::Word;
+use kube::ResourceExt as _;
+use rollback_api::{APPROVED_BY, Word};
 use serde_json::{Value, json};
 use testkit::scene::{PATIENCE, request};
 use testkit::{User, eventually};
@@ -85,8 +86,11 @@ impl Flow {
             Step::Edits(user, instruction) => self.edit(stage, *user, instruction).await,
             Step::Counted(wanted) => {
                 eventually("it is counted", PATIENCE, async || {
-                    let counted = stage.scene.status(self.name).await?.approvals;
+                    let request = stage.scene.request(self.name).await?;
+                    let mailbox = request.annotations().contains_key(APPROVED_BY);
+                    let counted = request.status.unwrap_or_default().approvals;
                     ensure!(counted.len() == *wanted, "{counted:?}");
+                    ensure!(!mailbox, "it is not put away yet");
                     Ok(())
                 })
                 .await
