@@ -13,7 +13,7 @@ use testkit::scene::{CONTROLLER as CONTROLLER_NAME, PATIENCE, PRODUCTION, TICKED
 use testkit::{Cluster, User, eventually};
 
 use crate::attack::{AWAITING, Attempt, DELETE, Expect, Family, HALF, MERGE, Moment, POST, Thing};
-use crate::families;
+use crate::families::{self, limits};
 use crate::fire::{Answer, merged};
 use crate::people::{ADMIN, APPROVER, CONTROLLER, REQUESTER};
 use crate::stage::{SHOP, Stage, whole_approval};
@@ -107,6 +107,9 @@ async fn round(stage: &mut Stage, number: usize, missing: &Guarding) -> Result<(
     named(stage, missing).await?;
     for moment in [Moment::Awaiting, Moment::Half] {
         stage.learn(moment).await?;
+    }
+    if missing.kind.starts_with("Mutating") {
+        forge_stamps(stage).await?;
     }
     if missing.name == "rollback-guard-status" {
         forge_status(stage, number).await?;
@@ -246,6 +249,36 @@ async fn attack(stage: &Stage, number: usize, missing: &Guarding) -> Result<usiz
         passed += usize::from(stage.attempt(&attempt).await?.passed());
     }
     Ok(passed)
+}
+
+/// What the API server would have put right is refused now, by the policies behind the stamping.
+async fn forge_stamps(stage: &Stage) -> Result<()> {
+    for case in limits::put_right() {
+        let family = Family {
+            name: "forged-stamps",
+            attacks: vec![case.row],
+            twins: Vec::new(),
+        };
+        for mut attempt in family.attempts() {
+            if ![AWAITING, Thing::NewRequest].contains(&attempt.on) {
+                continue;
+            }
+            attempt.how = attempt.how.dry();
+            let answer = stage.attempt(&attempt).await?;
+            let policies = ["create", "spec", "stamps"];
+            let refused = policies
+                .iter()
+                .any(|policy| refuses(&answer, &format!("rollback-guard-{policy}")));
+            ensure!(
+                refused,
+                "{}: HTTP {} {}",
+                attempt.id,
+                answer.code,
+                answer.message
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Writes into the status of a request that it was approved, and that its Deployment is about to be written.

@@ -19,6 +19,16 @@ const DENIED: &str = "ValidatingAdmissionPolicy '";
 /// How many attempts there have to be, and how many of them refused by a policy, past the authorizer.
 const AT_LEAST: (usize, usize) = (250, 150);
 
+/// Families in which the one thing that is wrong is who does it: there the twin is somebody else's.
+const WHO_IS_WRONG: [&str; 6] = [
+    "asking",
+    "status",
+    "ledger",
+    "lift",
+    "artifact-deleted",
+    "deployment",
+];
+
 /// How many attempts are under way at the same time: they change nothing, so none sees the other.
 const AT_ONCE: usize = 6;
 
@@ -144,22 +154,26 @@ async fn seen(stage: &Stage, attempt: &Attempt) -> Result<Value> {
     }
 }
 
-/// Ways to attack that no twin goes.
+/// Attackers of a rule who do nothing of the kind that passes.
 fn alone(attempts: &[Attempt], twins: &[Attempt]) -> BTreeSet<String> {
     let guarded = attempts
         .iter()
         .filter(|attempt| matches!(attempt.expect, Expect::Guard(..)));
     let lonely = guarded.filter(|attempt| {
-        let same =
-            |twin: &Attempt| twin.how.verb == attempt.how.verb && twin.how.sub == attempt.how.sub;
+        let anybody = WHO_IS_WRONG.contains(&attempt.family);
+        let same = |twin: &Attempt| {
+            twin.how.verb == attempt.how.verb
+                && twin.how.sub == attempt.how.sub
+                && (anybody || twin.who.slug == attempt.who.slug)
+        };
         !twins.iter().any(same)
     });
     lonely
         .map(|attempt| {
-            format!(
-                "{}/{}: no twin does it in this way",
-                attempt.family, attempt.how
-            )
+            let Attempt {
+                family, who, how, ..
+            } = attempt;
+            format!("{family}/{who:?}/{how}: no twin does it in this way")
         })
         .collect()
 }

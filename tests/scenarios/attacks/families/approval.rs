@@ -106,7 +106,9 @@ pub fn name() -> Family {
             "in the own name", &[SECOND, ADMIN, ODD, APPROVER], CHANGES, &[AWAITING], approval();
             "after a counted one", &[SECOND, ADMIN, BOTH], CHANGES, &[HALF], approval();
             "the own one taken away", &[APPROVER], &[MERGE, JSON, PUT], &[PENDING], nothing;
-            "a remark beside an uncounted one", &[REQUESTER, SECOND, ADMIN, ROBOT, GITOPS], &[MERGE], &[PENDING], remark();
+            "a remark beside an uncounted one", &[REQUESTER, SECOND, ADMIN, ROBOT, GITOPS], CHANGES, &[PENDING], remark();
+            "a remark beside an uncounted one", &[CONTROLLER], &[MERGE, JSON], &[PENDING], remark();
+            "in the own name where the rules are others", &[OWNER], &[MERGE], &[GLASS], approval();
         },
     }
 }

@@ -97,6 +97,13 @@ fn urgent(category: &str, urgency: &str) -> Value {
     json!({"spec": {"reason": {"category": category}, "urgency": urgency}})
 }
 
+fn alert(urgency: &str) -> Value {
+    json!({"spec": {
+        "targets": [{"name": "api", "to": {"previous": {}}, "from": {"image": "registry.broxiva.example/api:v2"}}],
+        "urgency": urgency,
+    }})
+}
+
 /// An urgency is a claim.
 pub fn urgency() -> Family {
     let above = Expect::Guard(POLICY, "may not expedite in namespace");
@@ -126,7 +133,7 @@ pub fn urgency() -> Family {
         .collect();
     attacks.extend(rows! {
         "expedited", &[GITOPS, ROBOT, BOTH], &[POST, APPLY], NEW, urgent("ErrorRate", "Critical"), above;
-        "expedited alert", &[RECEIVER], &[POST], NEW, json!({"spec": {"targets": [{"name": "api", "to": {"previous": {}}, "from": {"image": "registry.broxiva.example/api:v2"}}], "urgency": "Immediate"}}), above;
+        "expedited alert", &[RECEIVER], &[POST], NEW, alert("Immediate"), above;
         "no such urgency", &[REQUESTER], &[POST], NEW, urgent("ErrorRate", "Yesterday"), Expect::Schema("urgency");
     });
     Family {
@@ -135,6 +142,7 @@ pub fn urgency() -> Family {
         twins: twins! {
             "with the verb", &[EXPEDITER, OVERLORD, OWNER, ADMIN], &[POST, APPLY], NEW, urgent("ErrorRate", "Immediate");
             "as usual", &[REQUESTER, GITOPS, ROBOT, BOTH], &[POST, APPLY], NEW, urgent("ErrorRate", "High");
+            "an alert as usual", &[RECEIVER], &[POST], NEW, alert("High");
             "less than usual", &[REQUESTER], &[POST], NEW, urgent("HealthCheck", "Low");
         },
     }

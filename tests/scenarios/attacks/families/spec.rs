@@ -121,6 +121,7 @@ pub fn owners() -> Family {
         twins: twins! {
             "by who may delete", &[REQUESTER], CHANGES, &[AWAITING], orphan;
             "a remark", &[APPROVER], CHANGES, &[AWAITING, HALF], remark();
+            "a remark", &[CONTROLLER], &[MERGE], &[AWAITING], remark();
         },
     }
 }
