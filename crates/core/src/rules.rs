@@ -28,7 +28,14 @@ pub fn rules(
         });
     let level = urgency.max(default_urgency(request.spec.reason.category, Some(&policy)));
     let environment = policy.environment;
-    let approvals_required = required(&policy.approvals, level, expedited);
+    let four_eyes = policy
+        .approvals
+        .four_eyes
+        .unwrap_or(environment.four_eyes());
+    let mut approvals_required = required(&policy.approvals, level, expedited);
+    if four_eyes && is_asked_by_a_puppet(request) {
+        approvals_required = approvals_required.max(2);
+    }
     let approvals = policy.approvals;
     Rules {
         environment,
@@ -36,7 +43,7 @@ pub fn rules(
             .confirm_phrase
             .unwrap_or_else(|| environment.confirm_phrase().to_owned()),
         approvals_required,
-        four_eyes: approvals.four_eyes.unwrap_or(environment.four_eyes()),
+        four_eyes,
         urgency,
         expedited,
         checklist: approvals
@@ -56,6 +63,15 @@ pub fn rules(
         quarantine_seconds: policy.ledger.quarantine_seconds,
         http: policy.verification.http,
     }
+}
+
+/// Whether a `ServiceAccount` of the very namespace asks. Kubernetes' own role `edit` may impersonate those, so
+/// whoever approves may be who asked, and a second person has to look.
+fn is_asked_by_a_puppet(request: &RollbackRequest) -> bool {
+    let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
+    let prefix = format!("system:serviceaccount:{namespace}:");
+    let requester = request.spec.requested_by.as_ref();
+    requester.is_some_and(|by| by.username.starts_with(&prefix))
 }
 
 /// How many people must approve. An urgency is a claim: it may ask for more people, but for fewer only when the

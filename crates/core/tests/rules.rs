@@ -115,6 +115,31 @@ fn a_claim_never_asks_for_fewer_people_than_the_policy() {
     }
 }
 
+/// Who asks, whether four eyes are asked for, and how many must approve: `edit` may act as any `ServiceAccount` of its
+/// namespace, so that one is no second pair of eyes.
+#[test]
+fn a_service_account_of_the_namespace_is_nobody_else() {
+    for (who, four_eyes, expected) in [
+        ("rita@broxiva.com", true, 1),
+        (
+            "system:serviceaccount:flux-system:kustomize-controller",
+            true,
+            1,
+        ),
+        ("system:serviceaccount:broxiva-other:robot", true, 1),
+        ("system:serviceaccount:NS:robot", true, 2),
+        ("system:serviceaccount:NS:robot", false, 1),
+    ] {
+        let mut request = request(&json!({}));
+        let namespace = request.metadata.namespace.clone().unwrap();
+        let by = request.spec.requested_by.as_mut().unwrap();
+        by.username = who.replace("NS", &namespace);
+        let policy = policy(json!({"approvals": {"fourEyes": four_eyes}}));
+        let required = rules(&request, Some(&policy), false).approvals_required;
+        assert_eq!(required, expected, "{who} {four_eyes}");
+    }
+}
+
 #[test]
 fn whether_somebody_may_expedite_is_asked_only_when_it_matters() {
     let fewer = json!({"approvals": {"required": 2, "byUrgency": [{"urgency": "Critical", "required": 1}]}});

@@ -286,7 +286,7 @@ impl Hands {
     }
 
     /// Writes as the controller does, for a request that has not written anything.
-    async fn claim(&self) -> Result<()> {
+    pub async fn claim(&self) -> Result<()> {
         let api: Api<RevisionLedger> = Api::namespaced(self.controller.clone(), &self.namespace);
         let (name, parameters) = (&self.deployment, PostParams::default());
         let uid = self.states().last().context("no Deployment")?.uid.clone();

@@ -161,7 +161,11 @@ async fn whoever_may_trigger_asks_and_a_person_decides() -> Result<()> {
     forbidden(own.map_err(Into::into), "A ServiceAccount cannot approve")?;
     settle(&scene, "later").await?;
     ensure_writes(&scene, 0)?;
+    // Whoever approves may act as an account of the namespace, so one person is not enough.
     scene.approve("alert", User::Approver).await?;
+    counted(&scene, "alert", &[User::Approver.as_str()]).await?;
+    ensure_writes(&scene, 0)?;
+    scene.approve("alert", User::SecondApprover).await?;
     ends(&scene, "alert", Word::Succeeded, Reason::Unverified).await?;
     ensure_writes(&scene, 1)?;
 

@@ -260,7 +260,7 @@ async fn create_odd(scene: &Scene) -> Result<Vec<String>> {
         }
     }
     // As large as it takes them.
-    for bytes in (200_000..3_200_000).rev().step_by(50_000) {
+    for bytes in (200_000..1_600_000).rev().step_by(50_000) {
         if create_raw(scene, labelled("good-0", bytes)).await.is_ok() {
             println!("taken: {bytes} bytes of labels");
             taken.push("huge".to_owned());
