@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Word;
-use crate::request::Urgency;
+use crate::category::Urgency;
 
 /// Memory and lock of one Deployment, which owns it. Written only by the controller, always with
 /// the `resourceVersion` that was read: a lost race is a lost claim.

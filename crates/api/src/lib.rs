@@ -5,6 +5,7 @@
 //! - [`RollbackPolicy`]: the rules of a namespace; the one named [`POLICY_NAME`] is in force.
 //! - [`RevisionLedger`]: the controller's memory about one Deployment, and the lock on it.
 
+pub mod category;
 pub mod conditions;
 pub mod identity;
 pub mod ledger;

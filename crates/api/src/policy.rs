@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::request::{Category, Urgency};
+use crate::category::{Category, Urgency};
 
 /// The rules for rollbacks in this namespace. Only the policy named `default` is in force; without
 /// it the production rules hold.

@@ -8,6 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::category::{Category, Urgency};
 use crate::status::RollbackRequestStatus;
 use crate::{FINALIZER, Identity};
 
@@ -321,53 +322,6 @@ pub struct RequestReason {
     #[x_kube(validation = Rule::new("self.matches('^https?://[^\\\\s<>]+$')")
         .message("give the address of a page, beginning with https:// or http://, or leave it out"))]
     pub incident_url: Option<String>,
-}
-
-/// Kind of the trouble, from the decision matrix.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Category {
-    /// Health checks fail.
-    HealthCheck,
-    /// More errors than allowed, for example 5xx above 1 %.
-    ErrorRate,
-    /// Answers take more than half as long again.
-    Latency,
-    /// The software does the wrong thing.
-    BusinessLogic,
-    /// A security hole.
-    Security,
-    /// A feature that is not critical is broken. Fixed forward, unless the policy says otherwise.
-    Feature,
-}
-
-/// How urgent a rollback is.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
-)]
-pub enum Urgency {
-    /// When there is time.
-    Low,
-    /// Today.
-    Medium,
-    /// Now.
-    High,
-    /// Now, before everything else.
-    Critical,
-    /// At once.
-    Immediate,
-}
-
-impl Category {
-    /// The urgency that a request of this category has when it names none.
-    pub fn default_urgency(self) -> Urgency {
-        match self {
-            Self::HealthCheck => Urgency::Immediate,
-            Self::ErrorRate | Self::Latency => Urgency::High,
-            Self::BusinessLogic => Urgency::Medium,
-            Self::Security => Urgency::Critical,
-            Self::Feature => Urgency::Low,
-        }
-    }
 }
 
 impl RollbackRequest {

@@ -5,8 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::category::Urgency;
 use crate::policy::{ChecklistItem, Environment, FreezeWindow, HttpCheck, SelfHealing};
-use crate::request::Urgency;
 use crate::{Identity, Reason, Word};
 
 /// Status of a `RollbackRequest`.

@@ -10,14 +10,11 @@ use rollback_api::Identity;
 use rollback_api::status::{Approval, Plan};
 use rollback_api::{
     APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, BREAK_GLASS, CANCELLED_BY, CHECKLIST, CONFIRM,
-    DENIED_BY, DENIED_REASON, PLAN, Reason, RollbackRequest, RollbackRequestStatus, WITHDRAWN_BY,
-    Word,
+    DENIED_BY, DENIED_REASON, PLAN, Reason, RollbackRequest, WITHDRAWN_BY, Word,
 };
 
 use crate::outcome::end;
-use crate::plan::next_round;
 use crate::text::plain;
-use crate::time;
 
 /// What stands in the mailbox.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +31,11 @@ pub enum Mailbox {
 const NAME_LIMIT: usize = 200;
 /// Longest reason for breaking the glass, and the shortest.
 const BREAK_GLASS_LIMITS: std::ops::RangeInclusive<usize> = 10..=1000;
+
+/// Who has taken the own approval back; empty when nobody has.
+pub fn withdrawn_by(request: &RollbackRequest) -> &str {
+    annotation(request, WITHDRAWN_BY)
+}
 
 fn annotation<'a>(request: &'a RollbackRequest, key: &str) -> &'a str {
     request
@@ -222,30 +224,6 @@ pub fn breaks_glass(plan: &Plan, counted: &[Approval]) -> bool {
     let broke =
         |approval: &Approval| approval.break_glass.is_some() && approval.plan_digest == plan.digest;
     plan.rules.break_glass && counted.iter().any(broke)
-}
-
-/// Takes out what does not count any more, before anything is written: the approval of somebody who takes it
-/// back; and all of them when one has become too old, because then the plan gets another digest, so that what still
-/// stands in the mailbox is not counted anew.
-pub fn lapse(request: &RollbackRequest, status: &mut RollbackRequestStatus, now: Timestamp) {
-    let withdrawn = annotation(request, WITHDRAWN_BY);
-    status
-        .approvals
-        .retain(|approval| approval.by.username != withdrawn);
-    let Some(plan) = &status.plan else { return };
-    let valid_for = i64::from(plan.rules.approval_valid_seconds);
-    let too_old = |approval: &Approval| time::after(approval.at, valid_for) <= now;
-    if status.approvals.iter().any(too_old) {
-        status.plan = Some(next_round(plan, request));
-        status.approvals.clear();
-    }
-}
-
-/// When the first of the counted approvals becomes too old.
-pub fn next_lapse(status: &RollbackRequestStatus) -> Option<Timestamp> {
-    let valid_for = i64::from(status.plan.as_ref()?.rules.approval_valid_seconds);
-    let given = status.approvals.iter().map(|approval| approval.at).min()?;
-    Some(time::after(given, valid_for))
 }
 
 /// What to type to approve this plan.

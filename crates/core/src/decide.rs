@@ -12,6 +12,7 @@
 
 mod ending;
 mod freezing;
+mod lapse;
 mod mailbox;
 mod preconditions;
 mod recovery;
@@ -80,7 +81,7 @@ fn advance(
         }
     }
     if !has_begun(status) {
-        approval::lapse(request, status, now);
+        lapse::lapse(request, status, now);
     }
     let stand = match phase {
         Phase::Planning => planning(request, observed, status, now),
@@ -94,7 +95,7 @@ fn advance(
     };
     // What becomes too old meanwhile is void at that moment, and not when somebody looks again for another reason.
     let is_open = status.outcome.is_none() && !has_begun(status);
-    match approval::next_lapse(status).filter(|lapse| is_open && *lapse > now) {
+    match lapse::next_lapse(status).filter(|lapse| is_open && *lapse > now) {
         Some(lapse) if matches!(stand.next, Next::Wait { .. }) => Stand {
             next: stand.next.or(Next::Wait { until: Some(lapse) }),
             ..stand

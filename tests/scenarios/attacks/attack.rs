@@ -38,6 +38,8 @@ pub struct How {
     pub sub: &'static str,
     /// With `dryRun=All`.
     pub dry: bool,
+    /// Deleting leaves behind what belongs to it.
+    pub orphans: bool,
 }
 
 impl How {
@@ -46,6 +48,7 @@ impl How {
             verb,
             sub: "",
             dry: false,
+            orphans: false,
         }
     }
 
@@ -57,6 +60,14 @@ impl How {
     /// With `dryRun=All`.
     pub const fn dry(self) -> Self {
         Self { dry: true, ..self }
+    }
+
+    /// Leaving behind what belongs to it.
+    pub const fn orphaning(self) -> Self {
+        Self {
+            orphans: true,
+            ..self
+        }
     }
 }
 
@@ -120,7 +131,9 @@ pub enum Moment {
     Glass,
     /// The approver has approved, and it is not counted yet.
     Pending,
-    /// The approval of the approver is counted, and one more is needed.
+    /// The approval of the approver is counted, and not put away yet; one more is needed.
+    Full,
+    /// The approval of the approver is counted and put away; one more is needed.
     Half,
     /// Both are counted; nothing is written yet.
     Approved,
@@ -139,7 +152,7 @@ pub enum Moment {
 }
 
 /// Every moment.
-pub const MOMENTS: [Moment; 15] = [
+pub const MOMENTS: [Moment; 16] = [
     Moment::Planless,
     Moment::Awaiting,
     Moment::Own,
@@ -147,6 +160,7 @@ pub const MOMENTS: [Moment; 15] = [
     Moment::Staging,
     Moment::Glass,
     Moment::Pending,
+    Moment::Full,
     Moment::Half,
     Moment::Approved,
     Moment::Begun,
@@ -169,6 +183,8 @@ impl Moment {
 pub enum Thing {
     /// The request in this moment.
     Request(Moment),
+    /// The request of this name.
+    Called(&'static str),
     /// A request that is not there yet.
     NewRequest,
     /// The ledger of the Deployment `api`.
@@ -207,6 +223,8 @@ pub const STAGING: Thing = Thing::Request(Moment::Staging);
 pub const GLASS: Thing = Thing::Request(Moment::Glass);
 /// With an approval that is not counted.
 pub const PENDING: Thing = Thing::Request(Moment::Pending);
+/// With one of two approvals, which is still there.
+pub const FULL: Thing = Thing::Request(Moment::Full);
 /// With one of two approvals.
 pub const HALF: Thing = Thing::Request(Moment::Half);
 /// With all approvals.
@@ -229,7 +247,7 @@ impl Thing {
     pub fn slug(self) -> String {
         match self {
             Self::Request(moment) => moment.slug(),
-            Self::Path(path) => path.to_owned(),
+            Self::Path(name) | Self::Called(name) => name.to_owned(),
             thing => format!("{thing:?}").to_lowercase(),
         }
     }

@@ -75,6 +75,10 @@ impl Clients {
                 request.headers_mut().insert("impersonate-uid", uid);
                 User::Admin.as_str().to_owned()
             }
+            Way::Voice(user, _) => {
+                impersonate(&mut request, &who.name(namespace), &[])?;
+                user.as_str().to_owned()
+            }
             Way::Through(user, name, groups) => {
                 impersonate(&mut request, name, groups)?;
                 user.as_str().to_owned()
@@ -100,7 +104,7 @@ impl Clients {
 fn account(who: Person) -> &'static str {
     match who.way {
         Way::Account(name) | Way::System(name) => name,
-        Way::Token(_) | Way::Played(..) | Way::Through(..) => who.slug,
+        Way::Token(_) | Way::Voice(..) | Way::Played(..) | Way::Through(..) => who.slug,
     }
 }
 
@@ -211,6 +215,9 @@ fn query(how: How, place: &Place) -> String {
     let mut query = vec!["fieldManager=attacker"];
     if how.dry {
         query.push("dryRun=All");
+    }
+    if how.orphans {
+        query.push("propagationPolicy=Orphan");
     }
     if how.verb == Verb::Apply {
         query.push("force=true");

@@ -16,7 +16,7 @@ use crate::attack::{AWAITING, Attempt, DELETE, Expect, Family, HALF, MERGE, Mome
 use crate::families;
 use crate::fire::{Answer, merged};
 use crate::people::{ADMIN, APPROVER, CONTROLLER, REQUESTER};
-use crate::stage::{Stage, whole_approval};
+use crate::stage::{SHOP, Stage, whole_approval};
 
 /// What is said of a request whose requester was not stamped.
 const UNSTAMPED: &str = "spec.requestedBy must say who you are";
@@ -62,7 +62,7 @@ async fn without_any_one_of_its_objects_nothing_is_written() -> Result<()> {
     cluster.install().await?;
     let cluster: &'static Cluster = Box::leak(Box::new(cluster));
     let mut stage = Stage::empty(cluster, "holes").await?;
-    stage.deploy().await?;
+    stage.deploy(&SHOP).await?;
     let rules = json!({"makeRoom": {"scaleDown": ["worker"]}, "ledger": {"record": false}});
     stage.scene.policy(rules).await?;
     stage.artifacts().await?;
@@ -326,7 +326,7 @@ async fn nothing_was_written(stage: &Stage) -> Result<()> {
             .lines()
             .all(|line| { !line.starts_with("rollback_guard_hole{") || line.ends_with(" 0") })
     );
-    for name in ["api", "web", "worker"] {
+    for name in SHOP {
         ensure!(stage.scene.image(name).await?.ends_with(":v2"), "{name}");
         ensure!(
             writes(stage, name)?.is_none_or(|writes| writes == 0),

@@ -7,6 +7,7 @@
 mod attack;
 mod families;
 mod fire;
+mod flows;
 mod holes;
 mod messages;
 mod people;

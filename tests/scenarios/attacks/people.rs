@@ -27,6 +27,8 @@ pub enum Way {
     Account(&'static str),
     /// With the token of a `ServiceAccount` of this project.
     System(&'static str),
+    /// With the own token, in the name of a `ServiceAccount` of the namespace.
+    Voice(User, &'static str),
     /// With the own token, in the name of somebody else.
     Through(User, &'static str, &'static [&'static str]),
 }
@@ -146,6 +148,12 @@ pub const ODD: Person = person(
     ),
     &["rollback-approver", "edit"],
 );
+/// Approves the request `limited` and no other.
+pub const LIMITED: Person = person(
+    "limited",
+    Way::Played("lia@broxiva.example", LEADS),
+    &["rollback-requester", "edit"],
+);
 /// Has every verb on everything in the namespace.
 pub const OWNER: Person = person("owner", Way::Played("olaf@broxiva.example", &[]), &[]);
 /// A person whom somebody has put into the group of all `ServiceAccount`s.
@@ -195,6 +203,8 @@ pub const CLIMBER: Person = person(
     Way::Through(User::Requester, "rita@broxiva.example", &["system:masters"]),
     &[],
 );
+/// The approver, who says that she is the robot.
+pub const VENTRILOQUIST: Person = person("ventriloquist", Way::Voice(User::Approver, "robot"), &[]);
 /// The approver, who says that she is the controller.
 pub const PUPPETEER: Person = person(
     "puppeteer",
@@ -207,7 +217,7 @@ pub const PUPPETEER: Person = person(
 );
 
 /// Everybody who holds roles that have to be bound.
-const BOUND: [Person; 14] = [
+const BOUND: [Person; 15] = [
     ROBOT,
     OVERLORD,
     RECEIVER,
@@ -220,6 +230,7 @@ const BOUND: [Person; 14] = [
     POWERLESS,
     ASKER,
     NARROW,
+    LIMITED,
     ODD,
     MARKED,
 ];
@@ -233,7 +244,9 @@ impl Person {
         match self.way {
             Way::Token(user) => user.as_str().to_owned(),
             Way::Played(name, _) | Way::Through(_, name, _) => name.to_owned(),
-            Way::Account(name) => format!("system:serviceaccount:{namespace}:{name}"),
+            Way::Account(name) | Way::Voice(_, name) => {
+                format!("system:serviceaccount:{namespace}:{name}")
+            }
             Way::System(name) => format!("system:serviceaccount:rollback-system:{name}"),
         }
     }
@@ -246,7 +259,7 @@ impl Person {
             Way::System(name) => {
                 json!({"kind": "ServiceAccount", "namespace": "rollback-system", "name": name})
             }
-            Way::Token(_) | Way::Played(..) | Way::Through(..) => {
+            Way::Token(_) | Way::Voice(..) | Way::Played(..) | Way::Through(..) => {
                 json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": self.name(namespace)})
             }
         }
@@ -284,6 +297,11 @@ pub fn grants(namespace: &str) -> Vec<Value> {
             CONTROLLER,
             "too-much",
             named("api", "deployments/status", &["patch"]),
+        ),
+        (
+            LIMITED,
+            "one-approval",
+            json!([{"apiGroups": ["rollback.broxiva.com"], "resources": ["rollbackrequests/approval"], "resourceNames": ["limited"], "verbs": ["approve"]}]),
         ),
         (
             SCRIBE,

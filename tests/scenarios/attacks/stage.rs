@@ -20,6 +20,9 @@ use crate::people::{ADMIN, APPROVER, BOTH, CONTROLLER, Person, REQUESTER, SECOND
 /// The controller's program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rollback-controller");
 
+/// The Deployments that are attacked.
+pub const SHOP: [&str; 3] = ["api", "web", "worker"];
+
 const ROLLBACK: &str = "rollback.broxiva.com/v1alpha1";
 /// What stands in a backup's place.
 const BACKUP: &str = "rollback-backup-0123456789abcdef";
@@ -57,7 +60,7 @@ impl Stage {
     /// Everything that the table attacks.
     pub async fn full(cluster: &'static Cluster, name: &str) -> Result<Self> {
         let mut stage = Self::empty(cluster, name).await?;
-        stage.deploy().await?;
+        stage.deploy(&SHOP).await?;
         stage.plan_everything().await?;
         stage.moments_by_people().await?;
         stage.moments_by_the_controller().await?;
@@ -71,15 +74,15 @@ impl Stage {
         self.scene.ns()
     }
 
-    /// The Deployments `api`, `web` and `worker`, in two versions each.
-    pub async fn deploy(&self) -> Result<()> {
+    /// These Deployments, in two versions each.
+    pub async fn deploy(&self, names: &[&str]) -> Result<()> {
         for version in ["v1", "v2"] {
-            for name in ["api", "web", "worker"] {
+            for name in names {
                 let app = shop::deployment(name).replicas(1).version(version);
                 self.scene.apply_deployment(app).await?;
             }
             let client = self.scene.client(testkit::User::Admin).await?;
-            for name in ["api", "web", "worker"] {
+            for name in names {
                 shop::wait_available(&client, self.ns(), name).await?;
             }
         }
@@ -107,12 +110,13 @@ impl Stage {
 
     /// Tries this.
     pub async fn fire(&self, who: Person, how: How, on: Thing, what: &Value) -> Result<Answer> {
-        let what = filled(what, &self.names(who, on));
+        let names = self.names(who, on).await?;
+        let what = filled(what, &names);
         let place = self.place(on, how, &what);
         let current = match how.verb {
-            Verb::Create => filled(&base(on), &self.names(who, on)),
+            Verb::Create => base(on),
             Verb::Put | Verb::Json | Verb::Apply => match self.get(&place, how.sub).await? {
-                Value::Null => filled(&base(on), &self.names(who, on)),
+                Value::Null => base(on),
                 there => there,
             },
             Verb::Merge | Verb::Strategic | Verb::Delete | Verb::DeleteAll | Verb::Get => {
@@ -125,8 +129,7 @@ impl Stage {
 
     /// What is there, as the administrator sees it; null when nothing is.
     pub async fn look(&self, on: Thing, what: &Value) -> Result<Value> {
-        let place = self.place(on, GET, &filled(what, &self.names(ADMIN, on)));
-        self.get(&place, "").await
+        self.get(&self.place(on, GET, what), "").await
     }
 
     async fn get(&self, place: &Place, sub: &str) -> Result<Value> {
@@ -139,23 +142,23 @@ impl Stage {
     /// The digest of the plan of this moment's request, as it is now.
     pub async fn learn(&mut self, moment: Moment) -> Result<()> {
         let request = self.look(Thing::Request(moment), &json!({})).await?;
-        let digest = request.pointer("/status/plan/digest");
-        let digest = digest.and_then(Value::as_str).unwrap_or_default();
-        self.digests.insert(moment, digest.to_owned());
+        self.digests.insert(moment, digest(&request));
         Ok(())
     }
 
-    fn names(&self, who: Person, on: Thing) -> [(&'static str, String); 4] {
+    /// What stands in the places that are kept for names.
+    pub async fn names(&self, who: Person, on: Thing) -> Result<[(&'static str, String); 4]> {
         let digest = match on {
-            Thing::Request(moment) => self.digests.get(&moment).cloned(),
-            _ => None,
+            Thing::Request(moment) => self.digests.get(&moment).cloned().unwrap_or_default(),
+            Thing::Called(_) => digest(&self.look(on, &json!({})).await?),
+            _ => String::new(),
         };
-        [
+        Ok([
             ("$ME", who.name(self.ns())),
             ("$NS", self.ns().to_owned()),
-            ("$DIGEST", digest.unwrap_or_default()),
+            ("$DIGEST", digest),
             ("$BAD", bad()),
-        ]
+        ])
     }
 
     fn place(&self, on: Thing, how: How, what: &Value) -> Place {
@@ -179,6 +182,11 @@ impl Stage {
                     (ROLLBACK, "RollbackRequest"),
                 )
             }
+            Thing::Called(name) => place(
+                ours("rollbackrequests"),
+                name,
+                (ROLLBACK, "RollbackRequest"),
+            ),
             Thing::NewRequest => place(
                 ours("rollbackrequests"),
                 "new",
@@ -273,6 +281,9 @@ impl Stage {
                 .and_then(Value::as_array);
             let counted = counted.map_or(0, Vec::len);
             ensure!(counted == wanted, "{counted} are");
+            let mailbox =
+                request.pointer("/metadata/annotations/rollback.broxiva.com~1approved-by");
+            ensure!(mailbox.is_none(), "it is not put away yet");
             Ok(())
         })
         .await
@@ -280,8 +291,10 @@ impl Stage {
 
     async fn moments_by_people(&self) -> Result<()> {
         let on = Thing::Request;
-        self.must(APPROVER, MERGE, on(Moment::Pending), whole_approval())
-            .await?;
+        for moment in [Moment::Pending, Moment::Full] {
+            self.must(APPROVER, MERGE, on(moment), whole_approval())
+                .await?;
+        }
         let taken_back = json!({"metadata": {"annotations": {
             APPROVED_BY: null, CONFIRM: null, PLAN: null, CHECKLIST: null, WITHDRAWN_BY: "$ME",
         }}});
@@ -300,6 +313,12 @@ impl Stage {
     /// What the controller would have written next, and the rules of other policies.
     async fn moments_by_the_controller(&self) -> Result<()> {
         let status = MERGE.on("status");
+        let half = self.look(Thing::Request(Moment::Half), &json!({})).await?;
+        let mut counted = half["status"]["approvals"].clone();
+        counted[0]["planDigest"] = json!("$DIGEST");
+        let counted = json!({"status": {"approvals": counted}});
+        self.must(CONTROLLER, status, Thing::Request(Moment::Full), counted)
+            .await?;
         for moment in [Moment::Approved, Moment::Begun] {
             let request = self.look(Thing::Request(moment), &json!({})).await?;
             let mut approvals = request["status"]["approvals"].clone();
@@ -356,6 +375,14 @@ impl Stage {
     }
 }
 
+fn digest(request: &Value) -> String {
+    let digest = request.pointer("/status/plan/digest");
+    digest
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
 /// A digest that no template has.
 pub fn bad() -> String {
     format!("sha256:{}", "bad0".repeat(16))
@@ -380,7 +407,7 @@ fn spec_of(moment: Moment) -> Value {
 /// A good new object.
 fn base(on: Thing) -> Value {
     match on {
-        Thing::Request(_) | Thing::NewRequest => {
+        Thing::Request(_) | Thing::Called(_) | Thing::NewRequest => {
             request("new", json!([{"name": "api", "to": {"previous": {}}}]))
         }
         Thing::Ledger | Thing::NewLedger => json!({

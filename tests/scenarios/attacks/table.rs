@@ -16,7 +16,7 @@ use crate::stage::{Stage, unchanged};
 /// What the API server says before the words of a policy.
 const DENIED: &str = "ValidatingAdmissionPolicy '";
 
-/// How many attempts there have to be, and how many of them past the authorizer.
+/// How many attempts there have to be, and how many of them refused by a policy, past the authorizer.
 const AT_LEAST: (usize, usize) = (250, 150);
 
 /// How many attempts are under way at the same time: they change nothing, so none sees the other.
@@ -49,10 +49,10 @@ async fn every_attack_is_refused() -> Result<()> {
     }
     let admitted = tries
         .iter()
-        .filter(|one| !is_authorizer(&one.answer))
+        .filter(|one| one.answer.message.contains(DENIED))
         .count();
     println!(
-        "{} attempts, {admitted} of them past the authorizer",
+        "{} attempts, {admitted} of them refused by a policy",
         tries.len()
     );
     ensure!(

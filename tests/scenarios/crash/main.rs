@@ -125,6 +125,16 @@ async fn killed_between_two_approvals_it_remembers_the_first() -> Result<()> {
 
     scene.start_controller().await?;
     approvals(&scene, 1).await?;
+    // Whenever it dies after that, the first approval is put away by whoever comes next.
+    kill(&mut scene)?;
+    scene.start_controller().await?;
+    eventually("the mailbox is empty", PATIENCE, async || {
+        let request = scene.request(REQUEST).await?;
+        let annotations = request.metadata.annotations.unwrap_or_default();
+        ensure!(!annotations.contains_key(APPROVED_BY), "{annotations:?}");
+        Ok(())
+    })
+    .await?;
     kill(&mut scene)?;
     scene
         .approve_plan(REQUEST, User::SecondApprover, PRODUCTION, &plan.digest)

@@ -2,12 +2,12 @@
 
 use rollback_api::{APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CHECKLIST, CONFIRM, PLAN};
 use serde_json::json;
-use testkit::scene::PRODUCTION;
+use testkit::scene::{PRODUCTION, TICKED};
 
 use super::{approval, approval_but, notes, remark};
 use crate::attack::{
-    APPLY, APPROVED, AWAITING, BEGUN, CHANGES, DELETING, ENDED, Expect, Family, GLASS, HALF, JSON,
-    MERGE, OWN, PENDING, PLANLESS, PUT, SEVERAL, STAGING, WITHDRAWN,
+    APPLY, APPROVED, AWAITING, BEGUN, CHANGES, DELETING, ENDED, Expect, FULL, Family, GLASS, HALF,
+    JSON, MERGE, OWN, PENDING, PLANLESS, PUT, SEVERAL, STAGING, WITHDRAWN,
 };
 use crate::people::{
     ADMIN, APPROVER, ASKER, BOTH, BREAKER, CONTROLLER, EXPEDITER, GITOPS, MARKED, NARROW, ODD,
@@ -57,13 +57,13 @@ pub fn permission() -> Family {
             "plan alone", &[REQUESTER], &[MERGE, JSON], &[AWAITING], one(PLAN, "$DIGEST"), may_not;
             "checklist alone", &[REQUESTER], &[MERGE, JSON], &[AWAITING], one(CHECKLIST, "incident-documented"), may_not;
             "with stamps", &[REQUESTER], &[MERGE], &[AWAITING], approval_but(&json!({APPROVED_BY: ANNA, APPROVER_UID: "uid-approver", APPROVER_GROUPS: "broxiva:leads"})), may_not;
-            "half of a counted one taken away", &[REQUESTER], &[MERGE, JSON, PUT], &[HALF], notes(json!({PLAN: null})), may_not;
-            "confirm of a counted one", &[GITOPS], &[MERGE, APPLY], &[HALF], one(CONFIRM, "ROLLBACK"), may_not;
+            "half of a counted one taken away", &[REQUESTER], &[MERGE, JSON, PUT], &[FULL], notes(json!({PLAN: null})), may_not;
+            "confirm of a counted one", &[GITOPS], &[MERGE, APPLY], &[HALF, FULL], one(CONFIRM, "ROLLBACK"), may_not;
         },
         twins: twins! {
             "with the verb", &[APPROVER, SECOND, BOTH, ODD, OWNER, ADMIN], CHANGES, &[AWAITING], approval();
             "a remark", &[REQUESTER, GITOPS, EXPEDITER, BREAKER, NARROW, ASKER], CHANGES, &[AWAITING], remark();
-            "all of a counted one taken away", &[REQUESTER, GITOPS], &[MERGE, JSON, PUT], &[HALF], notes(json!({APPROVED_BY: null, CONFIRM: null, PLAN: null, CHECKLIST: null}));
+            "all of a counted one taken away", &[REQUESTER, GITOPS], &[MERGE, JSON, PUT], &[FULL], notes(json!({APPROVED_BY: null, CONFIRM: null, PLAN: null, CHECKLIST: null}));
         },
     }
 }
@@ -73,6 +73,7 @@ pub fn name() -> Family {
     let own = says("approved-by must be your own user name");
     let missing = says("approved-by is missing");
     let foreign = says("has not been counted yet, and only");
+    let occupied = says("is counted and is being put away");
     let by = |name: &str| approval_but(&json!({APPROVED_BY: name}));
     let nothing = notes(json!({APPROVED_BY: null, CONFIRM: null, PLAN: null, CHECKLIST: null}));
     Family {
@@ -86,6 +87,10 @@ pub fn name() -> Family {
             "with a blank", &[APPROVER], &[MERGE, JSON], &[AWAITING], by("anna@broxiva.example "), own;
             "with a line break", &[APPROVER], &[MERGE], &[AWAITING], by("anna@broxiva.example\n"), own;
             "of two people", &[APPROVER], &[MERGE], &[AWAITING], by("anna@broxiva.example,omar@broxiva.example"), own;
+            "with a letter of another alphabet", &[APPROVER], &[MERGE], &[AWAITING], by("\u{430}nna@broxiva.example"), own;
+            "with a letter that is not seen", &[APPROVER], &[MERGE], &[AWAITING], by("anna@broxiva.example\u{200b}"), own;
+            "without an accent", &[ODD], &[MERGE], &[AWAITING], by("d'Arcy \"Zoe\" O\\Neil <zoe+ops@broxiva.example>, 100 %"), own;
+            "in the name of the one whose request is deleted", &[SECOND], &[MERGE, JSON], &[DELETING], by(ANNA), own;
             "empty", &[APPROVER], &[MERGE, JSON], &[AWAITING], by(""), missing;
             "missing", &[APPROVER], CHANGES, &[AWAITING], approval_but(&json!({APPROVED_BY: null})), missing;
             "only the phrase", &[APPROVER], &[MERGE], &[AWAITING], notes(json!({CONFIRM: PRODUCTION})), missing;
@@ -93,11 +98,13 @@ pub fn name() -> Family {
             "uncounted taken away", &[REQUESTER, SECOND, ADMIN, ROBOT], &[MERGE, JSON, PUT], &[PENDING], nothing.clone(), foreign;
             "uncounted taken away", &[CONTROLLER], &[MERGE, JSON], &[PENDING], nothing.clone(), foreign;
             "uncounted spoilt", &[SECOND, REQUESTER, GITOPS], &[MERGE], &[PENDING], notes(json!({CONFIRM: "no"})), foreign;
-            "name alone over a counted one", &[SECOND], &[MERGE], &[HALF], notes(json!({CHECKLIST: "incident-documented"})), own;
+            "items of a counted one", &[SECOND], &[MERGE], &[FULL], notes(json!({CHECKLIST: "incident-documented"})), own;
+            "the rest of a counted one taken over", &[SECOND, BOTH], &[MERGE, JSON, APPLY], &[FULL], notes(json!({APPROVED_BY: "$ME"})), occupied;
+            "over a counted one that is still there", &[SECOND, ADMIN, BOTH], CHANGES, &[FULL], approval(), occupied;
         },
         twins: twins! {
             "in the own name", &[SECOND, ADMIN, ODD, APPROVER], CHANGES, &[AWAITING], approval();
-            "over a counted one", &[SECOND, ADMIN, BOTH], CHANGES, &[HALF], approval();
+            "after a counted one", &[SECOND, ADMIN, BOTH], CHANGES, &[HALF], approval();
             "the own one taken away", &[APPROVER], &[MERGE, JSON, PUT], &[PENDING], nothing;
             "a remark beside an uncounted one", &[REQUESTER, SECOND, ADMIN, ROBOT, GITOPS], &[MERGE], &[PENDING], remark();
         },
@@ -116,7 +123,7 @@ pub fn moment() -> Family {
         },
         twins: twins! {
             "in time", &[APPROVER, SECOND, ADMIN], CHANGES, &[AWAITING], approval();
-            "given again", &[APPROVER], &[MERGE, JSON, PUT], &[WITHDRAWN], notes(json!({APPROVED_BY: "$ME", CONFIRM: PRODUCTION, PLAN: "$DIGEST", CHECKLIST: testkit::scene::TICKED, rollback_api::WITHDRAWN_BY: null}));
+            "given again", &[APPROVER], &[MERGE, JSON, PUT], &[WITHDRAWN], notes(json!({APPROVED_BY: "$ME", CONFIRM: PRODUCTION, PLAN: "$DIGEST", CHECKLIST: TICKED, rollback_api::WITHDRAWN_BY: null}));
             "beside one that is taken back", &[SECOND], &[MERGE, APPLY], &[WITHDRAWN], approval();
         },
     }
@@ -174,6 +181,9 @@ pub fn phrase() -> Family {
             "with a blank", &[APPROVER], &[MERGE], &[AWAITING], phrase("ROLLBACK PRODUCTION "), wrong;
             "with two blanks", &[APPROVER], &[MERGE], &[AWAITING], phrase("ROLLBACK  PRODUCTION"), wrong;
             "in quotes", &[APPROVER], &[MERGE], &[AWAITING], phrase("\"ROLLBACK PRODUCTION\""), wrong;
+            "with a blank that does not break", &[APPROVER], &[MERGE], &[AWAITING], phrase("ROLLBACK\u{a0}PRODUCTION"), wrong;
+            "with a line break", &[APPROVER], &[MERGE], &[AWAITING], phrase("ROLLBACK PRODUCTION\n"), wrong;
+            "in wide letters", &[APPROVER], &[MERGE], &[AWAITING], phrase("ＲＯＬＬＢＡＣＫ ＰＲＯＤＵＣＴＩＯＮ"), wrong;
             "just yes", &[APPROVER], &[MERGE], &[AWAITING], phrase("yes"), wrong;
             "empty", &[APPROVER], &[MERGE], &[AWAITING], phrase(""), wrong;
             "missing", &[APPROVER], CHANGES, &[AWAITING], approval_but(&json!({CONFIRM: null})), wrong;
@@ -192,13 +202,17 @@ const REQUESTER_WHO_APPROVES: crate::people::Person = BOTH;
 pub fn checklist() -> Family {
     let open = says("checklist: not ticked yet");
     let unknown = says("checklist: no such item in the plan");
+    // A message that cannot be told in one line is told without its particulars.
+    let unknown_somehow =
+        says("checklist names an item that is not in status.plan.rules.checklist");
     let ticks = |items: &str| approval_but(&json!({CHECKLIST: items}));
+    let many = format!("{TICKED}{}", ",one-more".repeat(200));
     Family {
         name: "approval-checklist",
         attacks: rows! {
             "missing", &[APPROVER, SECOND, ADMIN], CHANGES, &[AWAITING], approval_but(&json!({CHECKLIST: null})), open;
             "missing", &[BOTH], &[MERGE], &[SEVERAL], approval_but(&json!({CHECKLIST: null})), open;
-            "taken away", &[BOTH], &[MERGE, JSON, PUT], &[HALF], notes(json!({APPROVED_BY: "$ME", CHECKLIST: null})), open;
+            "missing after a counted one", &[BOTH], &[MERGE, JSON, PUT], &[HALF], approval_but(&json!({CHECKLIST: null})), open;
             "empty", &[APPROVER], &[MERGE], &[AWAITING], ticks(""), open;
             "one of two", &[APPROVER], &[MERGE, JSON], &[AWAITING], ticks("incident-documented"), open;
             "the other of two", &[APPROVER], &[MERGE], &[AWAITING], ticks("stakeholders-notified"), open;
@@ -207,6 +221,8 @@ pub fn checklist() -> Family {
             "with a comma too much", &[APPROVER], &[MERGE], &[AWAITING], ticks("incident-documented,stakeholders-notified,"), unknown;
             "in capitals", &[APPROVER], &[MERGE], &[AWAITING], ticks("Incident-Documented,Stakeholders-Notified"), unknown;
             "all", &[APPROVER], &[MERGE], &[AWAITING], ticks("all"), unknown;
+            "more than anybody reads", &[APPROVER], &[MERGE], &[AWAITING], ticks(&many), unknown;
+            "with line breaks", &[APPROVER], &[MERGE], &[AWAITING], ticks("incident-documented\nstakeholders-notified"), unknown_somehow;
             "with semicolons", &[APPROVER], &[MERGE], &[AWAITING], ticks("incident-documented;stakeholders-notified"), unknown;
             "one that is not asked for", &[APPROVER], &[MERGE], &[STAGING], approval_but(&json!({CONFIRM: "ROLLBACK"})), unknown;
         },

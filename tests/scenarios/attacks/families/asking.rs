@@ -22,6 +22,12 @@ fn many() -> Value {
     )
 }
 
+/// As many as there may be, with names as long as they may be.
+fn two_hundred() -> Value {
+    let target = |number: usize| json!({"name": format!("{number}-{}", "x".repeat(240)), "to": {"previous": {}}});
+    targets((0..200).map(target).collect())
+}
+
 fn selected() -> Value {
     targets(
         json!([{"selector": {"matchLabels": {"app.kubernetes.io/name": "web"}}, "to": {"previous": {}}}]),
@@ -50,6 +56,7 @@ pub fn patching() -> Family {
         twins: twins! {
             "with patch", &[REQUESTER], &[POST, APPLY], NEW, json!({});
             "several", &[REQUESTER], &[POST], NEW, many();
+            "two hundred", &[REQUESTER], &[POST], NEW, two_hundred();
             "by selector", &[REQUESTER], &[POST, APPLY], NEW, selected();
             "by prefix", &[REQUESTER], &[POST], NEW, prefixed();
             "of the one that one may patch", &[NARROW], &[POST, APPLY], NEW, only_web();
@@ -64,6 +71,8 @@ fn only_web() -> Value {
 /// An alert says what is bad.
 pub fn triggering() -> Family {
     let open = Expect::Guard(POLICY, "an alert that comes late rolls nothing back");
+    // More names than a message may hold: it is told without them.
+    let two_hundred_open = Expect::Guard(POLICY, "must say in each target what is bad");
     let from = json!({"image": "registry.broxiva.example/api:v2"});
     Family {
         name: "trigger",
@@ -73,6 +82,7 @@ pub fn triggering() -> Family {
             "by selector without from", &[RECEIVER], &[POST], NEW, selected(), open;
             "by prefix without from", &[RECEIVER], &[POST], NEW, prefixed(), open;
             "one of two without from", &[RECEIVER], &[POST], NEW, targets(json!([{"name": "api", "to": {"previous": {}}, "from": from}, {"name": "web", "to": {"previous": {}}}])), open;
+            "two hundred without from", &[RECEIVER], &[POST], NEW, two_hundred(), two_hundred_open;
             "from that says nothing", &[RECEIVER], &[POST], NEW, targets(json!([{"name": "api", "to": {"previous": {}}, "from": {}}])), Expect::Schema("exactly one of templateDigest and image");
             "from that is null", &[RECEIVER], &[POST], NEW, targets(json!([{"name": "api", "to": {"previous": {}}, "from": null}])), open;
         },

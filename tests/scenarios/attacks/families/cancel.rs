@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::{notes, remark};
 use crate::attack::{
-    APPLY, AWAITING, BEGUN, CANCELLED, CHANGES, ENDED, Expect, Family, HALF, JSON, MERGE, PENDING,
-    PUT,
+    APPLY, AWAITING, BEGUN, CANCELLED, CHANGES, DELETING, ENDED, Expect, Family, HALF, JSON, MERGE,
+    PENDING, PUT,
 };
 use crate::people::{
     ADMIN, APPROVER, ASKER, BREAKER, CONTROLLER, EXPEDITER, GITOPS, OVERLORD, REQUESTER, ROBOT,
@@ -31,7 +31,7 @@ pub fn family() -> Family {
             "by another", &[GITOPS, ROBOT], CHANGES, &[AWAITING], by("$ME"), only;
             "by another", &[ASKER, BREAKER, EXPEDITER], &[MERGE, MERGE.dry()], &[AWAITING], by("$ME"), only;
             "by another", &[CONTROLLER], &[MERGE, JSON], &[AWAITING, BEGUN], by("$ME"), only;
-            "by another later", &[GITOPS], &[MERGE], &[PENDING, HALF, BEGUN, ENDED], by("$ME"), only;
+            "by another later", &[GITOPS], &[MERGE], &[PENDING, HALF, BEGUN, ENDED, DELETING], by("$ME"), only;
             "in the name of the requester", &[GITOPS, ROBOT, CONTROLLER], &[MERGE], &[AWAITING], by("rita@broxiva.example"), only;
             "in the name of another", &[APPROVER, SECOND, ADMIN, OVERLORD], &[MERGE, JSON, PUT], &[AWAITING], by("rita@broxiva.example"), own;
             "in the name of another", &[REQUESTER], CHANGES, &[AWAITING], by("anna@broxiva.example"), own;

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::{notes, remark};
 use crate::attack::{
-    APPLY, APPROVED, AWAITING, BEGUN, CHANGES, DENIED, ENDED, Expect, Family, HALF, JSON, MERGE,
-    PLANLESS, PUT,
+    APPLY, APPROVED, AWAITING, BEGUN, CHANGES, DELETING, DENIED, ENDED, Expect, Family, HALF, JSON,
+    MERGE, PLANLESS, PUT,
 };
 use crate::people::{
     ADMIN, APPROVER, BREAKER, CONTROLLER, GITOPS, MARKED, OVERLORD, POWERLESS, REQUESTER, ROBOT,
@@ -40,7 +40,7 @@ pub fn family() -> Family {
             "by a marked person", &[MARKED], &[MERGE], &[AWAITING], no(), robot;
             "without the verb", &[REQUESTER, GITOPS], CHANGES, &[AWAITING], no(), may_not;
             "without the verb", &[BREAKER], &[MERGE.dry()], &[AWAITING], no(), may_not;
-            "without the verb later", &[REQUESTER], &[MERGE], &[PLANLESS, HALF, APPROVED, BEGUN, ENDED], no(), may_not;
+            "without the verb later", &[REQUESTER], &[MERGE], &[PLANLESS, HALF, APPROVED, BEGUN, ENDED, DELETING], no(), may_not;
             "in the name of the approver", &[REQUESTER], &[MERGE, JSON], &[AWAITING], denial("anna@broxiva.example", "No."), may_not;
             "name alone", &[REQUESTER], &[MERGE], &[AWAITING], notes(json!({DENIED_BY: "anna@broxiva.example"})), may_not;
             "reason alone", &[REQUESTER], &[MERGE], &[AWAITING], notes(json!({DENIED_REASON: "No."})), may_not;

@@ -46,6 +46,7 @@ pub fn writing() -> Family {
             "an annotation", &[APPROVER], &[MERGE], ITS, super::remark(), only;
             "deleted", &[ADMIN, OWNER], &[DELETE, DELETE.dry(), DELETE_ALL], ITS, json!({}), only;
             "made by people", &[REQUESTER, APPROVER, EDITOR, GITOPS], &[POST], NEW, json!({}), Expect::Rbac;
+            "made by applying", &[APPROVER, SCRIBE], &[APPLY], NEW, json!({}), Expect::Rbac;
             "deleted by people", &[REQUESTER, APPROVER, EDITOR], &[DELETE], ITS, json!({}), Expect::Rbac;
             "changed by people", &[REQUESTER, EDITOR, GITOPS], &[MERGE], ITS, verdict(), Expect::Rbac;
             "deleted by the controller", &[CONTROLLER], &[DELETE, DELETE_ALL], ITS, json!({}), Expect::Rbac;

@@ -1,13 +1,15 @@
 //! What the guard does not refuse, and why that is so. Kept here so that a change is seen.
 
-use rollback_api::{APPROVED_BY, APPROVER_GROUPS, APPROVER_UID};
+use rollback_api::{APPROVER_GROUPS, APPROVER_UID};
 use serde_json::{Value, json};
 
 use super::{notes, remark};
 use crate::attack::{
-    APPLY, AWAITING, Expect, Family, HALF, JSON, MERGE, PENDING, POST, PUT, Row, Thing,
+    APPLY, AWAITING, Expect, FULL, Family, JSON, MERGE, PENDING, POST, PUT, Row, Thing,
 };
-use crate::people::{ADMIN, APPROVER, BOTH, CONTROLLER, GITOPS, POLICY_ADMIN, REQUESTER, SECOND};
+use crate::people::{
+    ADMIN, APPROVER, CONTROLLER, GITOPS, POLICY_ADMIN, REQUESTER, SECOND, VENTRILOQUIST,
+};
 
 /// Attempts that pass, and could be taken for attacks.
 pub fn family() -> Family {
@@ -21,9 +23,9 @@ pub fn family() -> Family {
         name: "limits",
         attacks: Vec::new(),
         twins: twins! {
-            // The annotations are compared with the plan, and not with what this write says: what the one before has typed
-            // is still there.
-            "the rest of a counted approval is taken over", &[SECOND, BOTH], &[MERGE, JSON, APPLY], &[HALF], notes(json!({APPROVED_BY: "$ME"}));
+            // Whoever may `edit` a namespace may speak for its ServiceAccounts, as Kubernetes ships that role. Where one of them
+            // may ask, four eyes are two: one asks with its voice, and approves with the own.
+            "a machine of the namespace is made to ask", &[VENTRILOQUIST], &[POST, APPLY], &[Thing::NewRequest], remark();
             // A category is a claim. It makes a request more urgent, and never an approval easier.
             "an urgent category is claimed", &[REQUESTER], &[POST, APPLY], &[Thing::NewRequest], claim;
             // Who writes the rules decides what an approval asks for. Approvals that were given are void then.
@@ -88,7 +90,7 @@ fn put_right_of_approvers() -> Vec<PutRight> {
     let stamps = notes(stamps);
     let rows = rows! {
         "stamps of one's own approval", &[APPROVER], &[MERGE, JSON, PUT, APPLY], &[AWAITING], mine, Expect::Passes;
-        "stamps of another's approval", &[REQUESTER, SECOND, CONTROLLER], &[MERGE, JSON], &[PENDING, HALF], stamps.clone(), Expect::Passes;
+        "stamps of another's approval", &[REQUESTER, SECOND, CONTROLLER], &[MERGE, JSON], &[PENDING, FULL], stamps.clone(), Expect::Passes;
         "stamps without an approval", &[REQUESTER, APPROVER, CONTROLLER], &[MERGE, JSON], &[AWAITING], stamps, Expect::Passes;
     };
     let fields = [

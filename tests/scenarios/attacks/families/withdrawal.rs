@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::{notes, remark};
 use crate::attack::{
-    APPLY, APPROVED, AWAITING, BEGUN, CHANGES, ENDED, Expect, Family, HALF, JSON, MERGE, PENDING,
-    PLANLESS, PUT, WITHDRAWN,
+    APPLY, APPROVED, AWAITING, BEGUN, CHANGES, DELETING, ENDED, Expect, FULL, Family, HALF, JSON,
+    MERGE, PENDING, PLANLESS, PUT, WITHDRAWN,
 };
 use crate::people::{ADMIN, APPROVER, CONTROLLER, GITOPS, OVERLORD, REQUESTER, ROBOT, SECOND};
 
@@ -32,6 +32,7 @@ pub fn family() -> Family {
             "of another", &[SECOND, REQUESTER, GITOPS, ADMIN], CHANGES, &[HALF], only("anna@broxiva.example"), own;
             "of another", &[CONTROLLER], &[MERGE, JSON], &[HALF, APPROVED], only("anna@broxiva.example"), own;
             "of another", &[ROBOT, OVERLORD], &[MERGE, MERGE.dry()], &[HALF], only("anna@broxiva.example"), own;
+            "of another later", &[SECOND, GITOPS], &[MERGE], &[BEGUN, ENDED, DELETING], only("anna@broxiva.example"), own;
             "of nobody", &[APPROVER], &[MERGE], &[HALF], taken_back(""), own;
             "what was not given", &[SECOND, REQUESTER, ADMIN], &[MERGE, APPLY], &[AWAITING, HALF], only("$ME"), none;
             "what was not given", &[CONTROLLER, GITOPS], &[MERGE], &[HALF], only("$ME"), none;
@@ -39,12 +40,13 @@ pub fn family() -> Family {
             "before it is counted", &[APPROVER], CHANGES, &[PENDING], only("$ME"), says("is not counted yet (status.approvals), so take it out");
             "too late", &[APPROVER], CHANGES, &[BEGUN], only("$ME"), says("the rollback has begun with api");
             "after the end", &[APPROVER, SECOND], &[MERGE, JSON], &[ENDED], only("$ME"), says("there is no approval left to take back");
-            "and given at once", &[APPROVER], CHANGES, &[HALF], only("$ME"), says("Take your approval out of the mailbox in the same command");
+            "and given at once", &[APPROVER], CHANGES, &[FULL], only("$ME"), says("Take your approval out of the mailbox in the same command");
             "undone by another", &[SECOND, REQUESTER, ADMIN], &[MERGE, JSON, PUT], &[WITHDRAWN], notes(json!({WITHDRAWN_BY: null})), foreign;
             "over that of another", &[SECOND], &[MERGE, APPLY], &[WITHDRAWN], only("$ME"), foreign;
         },
         twins: twins! {
-            "own one", &[APPROVER], &[MERGE, JSON, PUT], &[HALF, APPROVED], taken_back("$ME");
+            "own one", &[APPROVER], &[MERGE, JSON, PUT], &[HALF, FULL, APPROVED], taken_back("$ME");
+            "own one that is put away", &[APPROVER], CHANGES, &[HALF], only("$ME");
             "undone by oneself", &[APPROVER], &[MERGE, JSON, PUT], &[WITHDRAWN], notes(json!({WITHDRAWN_BY: null}));
             "left as it is", &[SECOND], &[APPLY], &[WITHDRAWN], remark();
             "a remark", &[SECOND, REQUESTER, GITOPS, ADMIN, ROBOT, OVERLORD], CHANGES, &[HALF], remark();
