@@ -68,6 +68,17 @@ impl Run {
     pub fn write(&self) -> Option<usize> {
         self.tape.calls.iter().rposition(is_write)
     }
+
+    /// Whether it was the write that waited for the change.
+    fn is_at_the_write(&self) -> bool {
+        self.tape.hooked.is_some() && self.tape.hooked == self.write()
+    }
+
+    /// Whether the write was faster.
+    fn is_late(&self) -> bool {
+        let hooked = self.tape.hooked;
+        hooked.is_none_or(|hooked| self.write().is_some_and(|write| write < hooked))
+    }
 }
 
 fn is_write(call: &Call) -> bool {
@@ -119,16 +130,21 @@ impl Arena {
     }
 
     /// Deploys two versions, asks, approves, and changes something at the n-th call.
-    async fn run(&self, nth: usize) -> Result<Run> {
-        let (name, request) = (format!("api-{nth}"), format!("request-{nth}"));
-        let hands = self.hands.at(&name);
-        let old = self.scene.deploy(at_rest(&name, "v1")).await?;
-        let new = self.scene.deploy(at_rest(&name, "v2")).await?;
+    async fn run(&self, number: usize, nth: usize) -> Result<Run> {
+        let (name, request) = (format!("api-{number}"), format!("request-{number}"));
+        let run = self.changed_at(nth, &name, &request).await;
+        run.with_context(|| format!("{:?}, run {number}, call {nth}", self.change))
+    }
+
+    async fn changed_at(&self, nth: usize, name: &str, request: &str) -> Result<Run> {
+        let hands = self.hands.at(name);
+        let old = self.scene.deploy(at_rest(name, "v1")).await?;
+        let new = self.scene.deploy(at_rest(name, "v2")).await?;
         hands.note(&new)?;
         self.change.prepare(&self.scene, &hands).await?;
         let previous = json!({"previous": {}});
-        self.scene.ask(&request, &name, previous).await?;
-        let plan = self.scene.plan(&request).await?;
+        self.scene.ask(request, name, previous).await?;
+        let plan = self.scene.plan(request).await?;
         let (stopped, is_stopped) = oneshot::channel();
         let (release, released) = oneshot::channel();
         let (approve, approved) = watch::channel(false);
@@ -154,10 +170,10 @@ impl Arena {
         let story = async {
             let (anna, digest) = (User::Approver, &plan.digest);
             self.scene
-                .approve_plan(&request, anna, PRODUCTION, digest)
+                .approve_plan(request, anna, PRODUCTION, digest)
                 .await?;
             approve.send_replace(true);
-            self.over(&request, digest).await?;
+            self.over(request, digest).await?;
             // Nothing is stopped any more.
             locked(&self.tape).trap = None;
             anyhow::Ok(())
@@ -166,7 +182,7 @@ impl Arena {
         let tape = std::mem::take(&mut *locked(&self.tape));
         self.change.undo(&self.scene).await?;
         Ok(Run {
-            deployment: name,
+            deployment: name.to_owned(),
             plan,
             old: old["spec"]["template"].clone(),
             states: hands.states(),
@@ -201,23 +217,25 @@ impl Arena {
         Ok(())
     }
 
-    /// Every n, until the write is faster than the change.
+    /// Every n, until the write is faster than the change. The n-th call is nearly always the same one; that it was
+    /// the write itself once has to be so.
     async fn all(&self) -> Result<Vec<Run>> {
         let mut runs = Vec::new();
         for nth in 1..MOST_CALLS {
-            let run = self.run(nth).await;
-            let run = run.with_context(|| format!("{:?}, call {nth}", self.change))?;
-            let over = match (run.tape.hooked, run.write()) {
-                (None, _) => true,
-                (Some(hooked), Some(write)) => write < hooked,
-                (Some(_), None) => false,
-            };
+            let run = self.run(nth, nth).await?;
+            let write = run.write();
+            let over = run.is_late();
             runs.push(run);
-            if over {
-                return Ok(runs);
+            match write {
+                Some(_) if over && runs.iter().any(Run::is_at_the_write) => return Ok(runs),
+                Some(write) if over => {
+                    let again = self.run(MOST_CALLS + nth, write + 1).await?;
+                    runs.push(again);
+                }
+                Some(_) | None => {}
             }
         }
-        bail!("{:?}: no write after {MOST_CALLS} calls", self.change)
+        bail!("{:?}: no write within {MOST_CALLS} calls", self.change)
     }
 }
 
@@ -278,15 +296,13 @@ async fn changed(change: Change) -> Result<Row> {
     ensure!(written.len() == reverts, "{change:?}: other writes");
     let hooked = |run: &Run| Some(kind(run.tape.calls.get(run.tape.hooked?)?));
     let boundaries: BTreeSet<String> = runs.iter().filter_map(hooked).collect();
-    // Changed before the write itself it is too late for a look and early enough for a precondition; changed after
-    // it, it is nobody's fault any more. Both have to be among the runs, or there was an end too early.
-    let at_the_write = runs
+    // Changed after the write, it is nobody's fault any more: that has to be among the runs, or they ended too early.
+    let done = |run: &&Run| written.iter().any(|event| event.name == run.deployment);
+    let late = runs
         .iter()
-        .any(|run| run.tape.hooked.is_some() && run.tape.hooked == run.write());
-    ensure!(at_the_write, "{change:?}: never at the write itself");
-    let last = runs.last().context("no runs")?;
-    let late = written.iter().any(|event| event.name == last.deployment);
-    ensure!(late, "{change:?}: the last run was no rollback");
+        .filter(|run| run.is_late())
+        .any(|run| done(&run));
+    ensure!(late, "{change:?}: no run was a rollback");
     Ok(Row {
         change,
         runs: runs.len(),

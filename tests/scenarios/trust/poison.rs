@@ -197,8 +197,8 @@ impl Villain {
         ensure!(outcome.word == wanted, "{outcome:?}");
         let incidents = scene.artifacts("incident", &self.name).await?;
         let incident = incidents.first().context("no report")?;
-        for (file, text) in incident.data.clone().unwrap_or_default() {
-            if file.ends_with(".md") {
+        for text in incident.data.clone().unwrap_or_default().into_values() {
+            if text.starts_with('#') {
                 is_tame(&text).context("the page")?;
                 // Nothing evaluates it: it is there as it was typed.
                 let formula = self.text.contains("7*7");
@@ -235,10 +235,10 @@ fn decoded(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(decoded).collect(),
-        Value::Object(map) => map
-            .iter()
-            .map(|(key, inner)| format!("{key} {}", decoded(inner)))
-            .collect(),
+        Value::Object(map) => {
+            let keys: String = map.keys().map(String::as_str).collect();
+            keys + &map.values().map(decoded).collect::<String>()
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => String::new(),
     }
 }

@@ -44,7 +44,7 @@ pub fn is_tame(page: &str) -> Result<()> {
             let cells = bars(line);
             let first = *columns.get_or_insert(cells);
             if cells == first {
-                inline(line.trim_matches('|'), true)
+                inline(line.trim_matches('|'))
             } else {
                 Err(anyhow::anyhow!("{cells} bars in a table with {first}"))
             }
@@ -78,25 +78,17 @@ fn block(line: &str) -> Result<()> {
             line == *heading || (heading.ends_with(' ') && line.starts_with(heading))
         });
         ensure!(known, "a heading");
-        return inline(line.trim_start_matches('#'), false);
+        return inline(line.trim_start_matches('#'));
     }
     if let Some(quoted) = line.strip_prefix('>') {
         starts_nothing(quoted)?;
-        return inline(quoted, false);
+        return inline(quoted);
     }
     // The report's own items, one or two deep.
     let item = line.trim_start_matches(' ').strip_prefix("- ");
-    match item {
-        Some(item) => {
-            let item = item.strip_prefix("[ ] ").unwrap_or(item);
-            starts_nothing(item)?;
-            inline(item, false)
-        }
-        None => {
-            starts_nothing(line)?;
-            inline(line, false)
-        }
-    }
+    let text = item.map_or(line, |item| item.strip_prefix("[ ] ").unwrap_or(item));
+    starts_nothing(text)?;
+    inline(text)
 }
 
 /// Nothing at the beginning of a paragraph makes it anything else.
@@ -117,7 +109,7 @@ fn starts_nothing(text: &str) -> Result<()> {
 }
 
 /// What stands in a line, code spans and escapes aside, holds nothing that is obeyed.
-fn inline(text: &str, _in_table: bool) -> Result<()> {
+fn inline(text: &str) -> Result<()> {
     let text = text.replacen(OWN_BOLD, "", 1);
     let bare = without_code(&text)?;
     let bare = without_escapes(&bare);

@@ -122,7 +122,7 @@ pub fn deployment(name: &str, version: &str, text: &str) -> DeploymentBuilder {
     let image = format!("registry.broxiva.example/{version}:{}", text.trim());
     let text = format!("{version} {text}");
     at_rest(name, version)
-        .image(&cut(&image, 480).trim_end().to_owned())
+        .image(cut(&image, 480).trim_end())
         .annotation("evil.example/note", &text)
         .annotation("kubernetes.io/change-cause", &text)
         .template_annotation("evil.example/note", &text)
