@@ -242,8 +242,8 @@ pub struct To {
     /// A revision number, as `kubectl rollout history` shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_147_483_647))]
-    #[x_kube(validation = Rule::new("self >= 1")
-        .message("revisions count from 1; pick one that kubectl rollout history deployment/NAME shows, or write to: {previous: {}}"))]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 2147483647")
+        .message("revisions count from 1, and nobody has that many; pick one that kubectl rollout history deployment/NAME shows, or write to: {previous: {}}"))]
     pub revision: Option<i64>,
 
     /// A version such as `v2.1.5`.

@@ -114,6 +114,12 @@ fn bad_ways() -> Vec<Case> {
         case("revision 0", to, json!({"revision": 0}), "to.revision"),
         case("revision -1", to, json!({"revision": -1}), "to.revision"),
         case(
+            "a huge revision",
+            to,
+            json!({"revision": i64::MAX}),
+            "to.revision",
+        ),
+        case(
             "revision in quotes",
             to,
             json!({"revision": "3"}),
@@ -202,9 +208,9 @@ fn refused_by_the_controller() -> Vec<Case> {
     let to = "/spec/targets/0/to";
     vec![
         case(
-            "a huge revision",
+            "a revision that never was",
             to,
-            json!({"revision": i64::MAX}),
+            json!({"revision": i32::MAX}),
             "to.revision",
         ),
         case(

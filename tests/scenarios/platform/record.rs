@@ -107,7 +107,9 @@ impl Record {
 
     /// Every write is one that a request with these Deployments needs: nothing else was touched.
     pub fn ensure_only(&self, request: &str, uid: &str, names: &BTreeSet<String>) -> Result<()> {
-        for event in self.events.iter().filter(|event| is_write(event)) {
+        // Dry runs write nothing: the plan rehearses, and the guard is tried.
+        let written = |event: &&Event| is_write(event) && !event.is_dry_run();
+        for event in self.events.iter().filter(written) {
             let name = named(event);
             let fits = match (event.resource.as_str(), event.verb.as_str()) {
                 ("deployments", "patch") => event.subresource.is_empty() && names.contains(&name),
