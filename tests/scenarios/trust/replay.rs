@@ -6,8 +6,8 @@ use futures::{StreamExt, TryStreamExt};
 use kube::api::{Patch, PatchParams, PostParams};
 use rollback_api::{Reason, Word};
 use serde_json::{Value, json};
-use testkit::scene::TICKED;
-use testkit::{Scene, User};
+use testkit::scene::{PATIENCE, TICKED};
+use testkit::{Scene, User, eventually};
 
 use crate::stage::{
     approval, at_rest, counted, create, delete, ends, ensure_writes, forbidden, scene, settle,
@@ -79,20 +79,27 @@ async fn not_born_approved(scene: &Scene, manifest: &Value) -> Result<()> {
 
 /// The status cannot be brought back beside it either, by nobody.
 async fn no_status_from_elsewhere(scene: &Scene, name: &str, manifest: &Value) -> Result<()> {
+    const SAYS: &str = "written only by the rollback controller";
     for user in CREATORS {
         let api = scene.requests(user).await?;
         let status = json!({"status": manifest["status"]});
         let merged = api
             .patch_status(name, &PatchParams::default(), &Patch::Merge(&status))
             .await;
-        forbidden(merged.map_err(Into::into), "")?;
-        let mut whole = serde_json::to_value(api.get(name).await?)?;
-        whole["status"] = manifest["status"].clone();
-        let whole = serde_json::from_value(whole)?;
-        let parameters = PostParams::default();
-        let replaced = api.replace_status(name, &parameters, &whole).await;
-        forbidden(replaced.map_err(Into::into), "")?;
-        let applied = [
+        let says = if user == User::Admin { SAYS } else { "" };
+        forbidden(merged.map_err(Into::into), says)?;
+        // The controller may have written between the read and the write.
+        let what = format!("{user:?} is refused and not only too late");
+        eventually(&what, PATIENCE, async || {
+            let mut whole = serde_json::to_value(api.get(name).await?)?;
+            whole["status"] = manifest["status"].clone();
+            let whole = serde_json::from_value(whole)?;
+            let parameters = PostParams::default();
+            let replaced = api.replace_status(name, &parameters, &whole).await;
+            forbidden(replaced.map_err(Into::into), says)
+        })
+        .await?;
+        let replace = [
             "replace",
             "--subresource=status",
             "-n",
@@ -101,12 +108,20 @@ async fn no_status_from_elsewhere(scene: &Scene, name: &str, manifest: &Value) -
             "-",
         ];
         let input = named(manifest, name).to_string();
-        let answer = scene
-            .cluster
-            .kubectl_with_input(user, &applied, &input)
-            .await?;
-        ensure!(!answer.status.success(), "{user:?} restored the status");
+        eventually(&what, PATIENCE, async || {
+            let cluster = scene.cluster;
+            let answer = cluster.kubectl_with_input(user, &replace, &input).await?;
+            let said = String::from_utf8_lossy(&answer.stderr);
+            ensure!(!answer.status.success(), "{user:?} restored the status");
+            ensure!(said.contains("orbidden") && said.contains(says), "{said}");
+            Ok(())
+        })
+        .await?;
     }
+    let status = scene.status(name).await?;
+    let digest = status.plan.map(|plan| plan.digest);
+    ensure!(digest != Some(digest_of(manifest)?), "the old plan is back");
+    ensure!(status.approvals.is_empty(), "{:?}", status.approvals);
     Ok(())
 }
 
