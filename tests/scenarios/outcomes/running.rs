@@ -317,7 +317,9 @@ async fn a_rollback_costs_few_requests() -> Result<()> {
         .await?;
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for event in audit.events(scene.ns())? {
-        if event.user == CONTROLLER {
+        // What the self-test of the guard tries, every few minutes, is no part of a rollback.
+        let tried = event.is_dry_run() && event.resource != "deployments";
+        if event.user == CONTROLLER && !tried {
             let dry = if event.is_dry_run() { " (dry run)" } else { "" };
             let what = format!(
                 "{} {} {}{dry}",

@@ -24,7 +24,7 @@ pub(super) fn read(
             now,
             "GuardMissing",
             format!(
-                "No approval counts: the admission policies that make approvals true are not all in force ({}). An administrator installs them with kubectl apply -f deploy/.",
+                "No approval counts: the admission policies that make approvals true are not all in force ({}). An administrator puts them back with kubectl apply -f deploy/20-guard.yaml, or kubectl replace -f when somebody has added to them.",
                 observed.guard.holes.join("; ")
             ),
         );
