@@ -345,7 +345,7 @@ pub struct Approval {
     pub at: Timestamp,
     /// The items of the checklist that were ticked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 10))]
+    #[schemars(length(max = 10), extend("items" = {"type": "string", "maxLength": 40}))]
     pub checklist: Vec<String>,
     /// Why one person approved alone, when one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -87,7 +87,7 @@ pub fn read(
             },
             plan_digest: plan.digest.clone(),
             at: now,
-            checklist: ticked(request).map(str::to_owned).collect(),
+            checklist: ticked_items(request, plan),
             break_glass: broken_glass(request).map(|why| plain(why, *BREAK_GLASS_LIMITS.end())),
         }),
     }
@@ -177,10 +177,19 @@ fn broken_glass(request: &RollbackRequest) -> Option<&str> {
     annotations.get(BREAK_GLASS).map(String::as_str)
 }
 
-/// The items that the approver ticked.
+/// The items of the plan that the approver ticked.
+fn ticked_items(request: &RollbackRequest, plan: &Plan) -> Vec<String> {
+    let items = plan.rules.checklist.iter().map(|item| &item.name);
+    items
+        .filter(|name| ticked(request).any(|ticked| ticked == *name))
+        .cloned()
+        .collect()
+}
+
+/// What the approver ticked.
 fn ticked(request: &RollbackRequest) -> impl Iterator<Item = &str> {
     let items = annotation(request, CHECKLIST).split(',');
-    items.filter(|name| !name.is_empty()).take(10)
+    items.filter(|name| !name.is_empty())
 }
 
 /// All items, as an approver types them.

@@ -278,6 +278,13 @@ impl Cluster {
             dead(&mut self.controllers[controller]);
             return Some(decision);
         }
+        // One controller makes one pass over a request at a time.
+        let cases = self.cases.len();
+        let may_be = |event: &&Event| {
+            !matches!(event, Event::Pass { request, controller: other, .. }
+                if request % cases == case && other % 2 == controller)
+        };
+        let (early, late) = (early.filter(may_be), late.filter(may_be));
         if let Some(event) = early {
             self.happen(event);
         }

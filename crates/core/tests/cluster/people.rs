@@ -79,8 +79,16 @@ impl Cluster {
             annotate(request, APPROVER_UID, "u-1");
             annotate(request, APPROVER_GROUPS, groups);
             annotate(request, CHECKLIST, &checklist);
+            let status = request.status.clone().unwrap_or_default();
             let annotations = request.metadata.annotations.get_or_insert_default();
-            annotations.remove(WITHDRAWN_BY);
+            // The guard leaves a withdrawal to its author until it is done.
+            let theirs = annotations.get(WITHDRAWN_BY).is_some_and(|by| {
+                let mut counted = status.approvals.iter();
+                by != who && counted.any(|approval| approval.by.username == *by)
+            });
+            if !theirs {
+                annotations.remove(WITHDRAWN_BY);
+            }
             annotations.remove(BREAK_GLASS);
             if matches!(forgery, Some(Forgery::Alone)) {
                 annotate(request, BREAK_GLASS, "nobody else answers the phone");
