@@ -13,6 +13,7 @@ mod failed;
 mod forged;
 mod guard;
 mod people;
+mod policies;
 mod reapply;
 mod refused;
 mod running;
