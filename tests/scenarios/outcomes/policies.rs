@@ -10,20 +10,15 @@ use testkit::User;
 use crate::expect::scene;
 
 /// What is wrong, a spec, and what its refusal has to name.
-fn refused() -> Vec<(&'static str, Value, &'static [&'static str])> {
-    let approvals = |value: Value| json!({"approvals": value});
-    let window = |field: &str, value: Value| {
-        let mut window = json!({"name": "night", "schedule": "0 22 * * *", "durationMinutes": 60});
-        window[field] = value;
-        json!({"freezeWindows": [window]})
-    };
+type Case = (&'static str, Value, &'static [&'static str]);
+
+fn approvals(value: &Value) -> Value {
+    json!({"approvals": value})
+}
+
+fn bad_approvals() -> Vec<Case> {
     let item =
-        |name: &str, text: &str| approvals(json!({"checklist": [{"name": name, "text": text}]}));
-    let twice = |field: &str, entry: Value| {
-        let mut spec = json!({});
-        spec[field] = json!([entry, entry]);
-        spec
-    };
+        |name: &str, text: &str| approvals(&json!({"checklist": [{"name": name, "text": text}]}));
     vec![
         (
             "an environment that there is not",
@@ -32,29 +27,29 @@ fn refused() -> Vec<(&'static str, Value, &'static [&'static str])> {
         ),
         (
             "nobody approves",
-            approvals(json!({"required": 0})),
+            approvals(&json!({"required": 0})),
             &["spec.approvals.required"],
         ),
         (
             "too many approve",
-            approvals(json!({"required": 6})),
+            approvals(&json!({"required": 6})),
             &["spec.approvals.required"],
         ),
         (
             "one urgency twice",
-            approvals(json!({"byUrgency": [
+            approvals(&json!({"byUrgency": [
                 {"urgency": "High", "required": 1}, {"urgency": "High", "required": 2},
             ]})),
             &["spec.approvals.byUrgency[1]", "Duplicate"],
         ),
         (
             "an urgency that there is not",
-            approvals(json!({"byUrgency": [{"urgency": "ASAP", "required": 1}]})),
+            approvals(&json!({"byUrgency": [{"urgency": "ASAP", "required": 1}]})),
             &["spec.approvals.byUrgency[0].urgency"],
         ),
         (
             "a phrase of blanks",
-            approvals(json!({"confirmPhrase": "  "})),
+            approvals(&json!({"confirmPhrase": "  "})),
             &[
                 "spec.approvals.confirmPhrase",
                 "for example ROLLBACK PRODUCTION",
@@ -62,12 +57,12 @@ fn refused() -> Vec<(&'static str, Value, &'static [&'static str])> {
         ),
         (
             "a phrase of two lines",
-            approvals(json!({"confirmPhrase": "ROLL\nBACK"})),
+            approvals(&json!({"confirmPhrase": "ROLL\nBACK"})),
             &["spec.approvals.confirmPhrase", "in one line"],
         ),
         (
             "an approval that is never valid",
-            approvals(json!({"validForSeconds": 0})),
+            approvals(&json!({"validForSeconds": 0})),
             &["spec.approvals.validForSeconds"],
         ),
         (
@@ -86,10 +81,25 @@ fn refused() -> Vec<(&'static str, Value, &'static [&'static str])> {
         (
             "an item twice",
             approvals(
-                json!({"checklist": [{"name": "told", "text": "a"}, {"name": "told", "text": "b"}]}),
+                &json!({"checklist": [{"name": "told", "text": "a"}, {"name": "told", "text": "b"}]}),
             ),
             &["spec.approvals.checklist[1]", "Duplicate"],
         ),
+    ]
+}
+
+fn bad_rest() -> Vec<Case> {
+    let window = |field: &str, value: Value| {
+        let mut window = json!({"name": "night", "schedule": "0 22 * * *", "durationMinutes": 60});
+        window[field] = value;
+        json!({"freezeWindows": [window]})
+    };
+    let twice = |field: &str, entry: Value| {
+        let mut spec = json!({});
+        spec[field] = json!([entry, entry]);
+        spec
+    };
+    vec![
         (
             "a category twice",
             twice(
@@ -128,7 +138,7 @@ fn refused() -> Vec<(&'static str, Value, &'static [&'static str])> {
         ),
         (
             "a typo",
-            approvals(json!({"requird": 2})),
+            approvals(&json!({"requird": 2})),
             &["spec.approvals.requird"],
         ),
     ]
@@ -137,7 +147,7 @@ fn refused() -> Vec<(&'static str, Value, &'static [&'static str])> {
 #[tokio::test]
 async fn a_policy_that_makes_no_sense_is_refused_by_field() -> Result<()> {
     let scene = scene("bad-policy").await?;
-    for (what, spec, parts) in refused() {
+    for (what, spec, parts) in bad_approvals().into_iter().chain(bad_rest()) {
         let policy = json!({
             "apiVersion": "rollback.broxiva.com/v1alpha1", "kind": "RollbackPolicy",
             "metadata": {"name": "default", "namespace": scene.ns()}, "spec": spec,
