@@ -33,19 +33,35 @@ pub fn judge(change: Change, run: &Run, written: &[Event]) -> Result<usize> {
     Ok(mine.len())
 }
 
-/// How many calls between the change and the write looked at what changed.
+/// How many calls between the change and the write looked at what changed, and were made for the write. The recorder of
+/// evidence reads the policy as well, each time after it has asked about itself, which no pass does after the plan.
 fn looks(change: Change, run: &Run, hooked: usize) -> usize {
     let (Some(done), Some(write)) = (run.tape.done, run.write()) else {
         return 0;
     };
-    let calls = run.tape.calls.iter().enumerate().take(write);
-    calls
+    let calls = || run.tape.calls.iter().enumerate().take(write);
+    let recorded = match change {
+        Change::PolicyAsksMore => calls()
+            .filter(|(place, call)| {
+                // It may have asked just before the change and read just after it.
+                *place + 3 >= hooked && call.path.ends_with("/selfsubjectaccessreviews")
+            })
+            .count(),
+        Change::OtherTemplate
+        | Change::HistoryEdited
+        | Change::HistoryDeleted
+        | Change::MadeAgain
+        | Change::ApproverRevoked
+        | Change::Claimed => 0,
+    };
+    let looked = calls()
         .filter(|(place, call)| {
             // The call that waited for the change looks after it; but not each question is about what changed.
             let after = *place >= done || (*place == hooked && change.looks() == 1);
             after && change.is_seen_by(call)
         })
-        .count()
+        .count();
+    looked.saturating_sub(recorded)
 }
 
 /// The write says itself what it replaces: UID and generation, which the API server compared. We know what was there
