@@ -183,71 +183,23 @@ async fn forge(story: &Story<'_>) -> Result<[String; 4]> {
     let confirm = "rollback.broxiva.com/confirm=ROLLBACK PRODUCTION";
     let ticked = "rollback.broxiva.com/checklist=incident-documented,stakeholders-notified";
     let by = |user: User| format!("rollback.broxiva.com/approved-by={}", user.as_str());
+    let is_refused = async |user: User, name: User, confirm: &str, ticked: &str| {
+        let name = by(name);
+        let words = ["annotate", "rbr", REQUEST, &name, confirm, &plan, ticked];
+        story.is_refused(user, &words).await
+    };
 
     story.chapter("Approvals cannot be forged");
     story.say("Rita approves her own request.");
-    story
-        .is_refused(
-            User::Requester,
-            &[
-                "annotate",
-                "rbr",
-                REQUEST,
-                &by(User::Requester),
-                confirm,
-                &plan,
-                ticked,
-            ],
-        )
-        .await?;
+    is_refused(User::Requester, User::Requester, confirm, ticked).await?;
     story.say("Omar signs with Anna's name.");
-    story
-        .is_refused(
-            User::SecondApprover,
-            &[
-                "annotate",
-                "rbr",
-                REQUEST,
-                &by(User::Approver),
-                confirm,
-                &plan,
-                ticked,
-            ],
-        )
-        .await?;
+    is_refused(User::SecondApprover, User::Approver, confirm, ticked).await?;
     story.say("Anna approves without typing what production asks for.");
     let short = "rollback.broxiva.com/confirm=yes";
-    story
-        .is_refused(
-            User::Approver,
-            &[
-                "annotate",
-                "rbr",
-                REQUEST,
-                &by(User::Approver),
-                short,
-                &plan,
-                ticked,
-            ],
-        )
-        .await?;
-
+    is_refused(User::Approver, User::Approver, short, ticked).await?;
     story.say("Anna approves before anybody was told.");
     let half = "rollback.broxiva.com/checklist=incident-documented";
-    story
-        .is_refused(
-            User::Approver,
-            &[
-                "annotate",
-                "rbr",
-                REQUEST,
-                &by(User::Approver),
-                confirm,
-                &plan,
-                half,
-            ],
-        )
-        .await?;
+    is_refused(User::Approver, User::Approver, confirm, half).await?;
 
     Ok([
         by(User::Approver),

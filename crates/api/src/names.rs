@@ -43,7 +43,7 @@ pub const GUARD_LABEL: &str = "rollback.broxiva.com/guard";
 pub const ARTIFACT_LABEL: &str = "rollback.broxiva.com/artifact";
 /// Label of backups and incidents: UID of the request that they belong to.
 pub const REQUEST_UID_LABEL: &str = "rollback.broxiva.com/request-uid";
-/// Label of incidents: `true` when one person approved alone.
+/// Label of backups and incidents: `true` when one person approved alone.
 pub const BREAK_GLASS_LABEL: &str = "rollback.broxiva.com/break-glass";
 /// Annotation of backups and incidents: name of the request that they belong to.
 pub const REQUEST_NAME_ANNOTATION: &str = "rollback.broxiva.com/request";

@@ -325,13 +325,6 @@ pub struct RequestReason {
 }
 
 impl RollbackRequest {
-    /// How urgent it is: what it says, or what its category implies.
-    pub fn urgency(&self) -> Urgency {
-        self.spec
-            .urgency
-            .unwrap_or_else(|| self.spec.reason.category.default_urgency())
-    }
-
     /// How several Deployments are rolled back together.
     pub fn rollout(&self) -> RolloutSpec {
         self.spec.rollout.clone().unwrap_or_default()

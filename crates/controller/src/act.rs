@@ -116,6 +116,13 @@ fn post() -> PostParams {
     }
 }
 
+fn patching() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
+}
+
 /// Creates a ConfigMap whose name and content follow from the request: if it is there, it was us.
 async fn create(
     context: &Context,
@@ -161,10 +168,7 @@ async fn revert(context: &Context, request: &RollbackRequest, write: &Revert) ->
         name: write.deployment.clone(),
         source,
     };
-    let parameters = PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
+    let parameters = patching();
     let url = Deployment::url_path(&(), Some(&namespace(request)));
     let http = Request::new(url)
         .patch::<()>(&write.deployment, &parameters, &Patch::Json(patch))
@@ -189,40 +193,37 @@ async fn revert(context: &Context, request: &RollbackRequest, write: &Revert) ->
     }
 }
 
-/// Puts a counted approval away. The `resourceVersion` guards what somebody has written meanwhile.
-async fn empty_mailbox(context: &Context, request: &RollbackRequest) -> Result<(), Error> {
+/// Changes metadata of the request. The `resourceVersion` guards what somebody else has written meanwhile.
+async fn patch_metadata(
+    context: &Context,
+    request: &RollbackRequest,
+    mut metadata: Value,
+) -> kube::Result<()> {
+    metadata["resourceVersion"] = json!(request.resource_version());
     let api: Api<RollbackRequest> = Api::namespaced(context.client.clone(), &namespace(request));
-    let nothing: BTreeMap<&str, Value> = MAILBOX.map(|key| (key, Value::Null)).into();
-    let patch = json!({"metadata": {"resourceVersion": request.resource_version(), "annotations": nothing}});
-    let parameters = PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
-    api.patch_metadata(&request.name_any(), &parameters, &Patch::Merge(&patch))
+    let patch = Patch::Merge(json!({"metadata": metadata}));
+    api.patch_metadata(&request.name_any(), &patching(), &patch)
         .await
         .map(|_| ())
+}
+
+/// Puts a counted approval away.
+async fn empty_mailbox(context: &Context, request: &RollbackRequest) -> Result<(), Error> {
+    let nothing: BTreeMap<&str, Value> = MAILBOX.map(|key| (key, Value::Null)).into();
+    patch_metadata(context, request, json!({"annotations": nothing}))
+        .await
         .map_err(Error::Mailbox)
 }
 
-/// Lets the request go. The `resourceVersion` guards the finalizers of others.
+/// Lets the request go, and leaves the finalizers of others.
 async fn drop_finalizer(context: &Context, request: &RollbackRequest) -> Result<(), Error> {
-    let api: Api<RollbackRequest> = Api::namespaced(context.client.clone(), &namespace(request));
     let others: Vec<&String> = request
         .finalizers()
         .iter()
         .filter(|finalizer| *finalizer != FINALIZER)
         .collect();
-    let patch =
-        json!({"metadata": {"resourceVersion": request.resource_version(), "finalizers": others}});
-    let parameters = PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
-    match api
-        .patch_metadata(&request.name_any(), &parameters, &Patch::Merge(&patch))
-        .await
-    {
-        Ok(_) => Ok(()),
+    match patch_metadata(context, request, json!({"finalizers": others})).await {
+        Ok(()) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         Err(error) => Err(Error::Finalizer(error)),
     }

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Objec
 use kube::api::PostParams;
 use kube::{Api, Resource, ResourceExt};
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
+use rollback_core::conditions::GUARD_MISSING;
 use rollback_core::notice::{Notice, notices};
 use rollback_core::observed::Guard;
 use rollback_core::text::plain;
@@ -18,8 +19,6 @@ use crate::context::Context;
 const FRESH: SignedDuration = SignedDuration::from_mins(10);
 /// Longest text of an Event.
 const NOTE_LIMIT: usize = 1000;
-/// The word for a request whose approvals do not count, in its condition and in the Event.
-const GUARD_MISSING: &str = "GuardMissing";
 /// How long one Event may take.
 const LIMIT: Duration = Duration::from_secs(3);
 
@@ -50,7 +49,6 @@ pub async fn tell(
 /// Says why a request does not go on, once for each cause: who looks at it would otherwise see a
 /// state that does not change and nothing else.
 pub async fn stuck(context: &Context, request: &RollbackRequest, why: &str, now: Timestamp) {
-    let Some(uid) = request.uid() else { return };
     let notice = Notice {
         at: Timestamp::UNIX_EPOCH,
         warning: true,
@@ -58,10 +56,7 @@ pub async fn stuck(context: &Context, request: &RollbackRequest, why: &str, now:
         action: "Retry",
         note: plain(why, NOTE_LIMIT),
     };
-    let event_name = notice.event_name(&request.name_any(), &uid);
-    let notice = Notice { at: now, ..notice };
-    // Whether it was in time makes no difference: this is the last thing that the pass does.
-    let _ = send(context, request, &uid, event_name, notice).await;
+    warn_once(context, request, notice, now).await;
 }
 
 /// Says that no approval of this request counts while the guard is as it is, once for each set of holes.
@@ -76,8 +71,7 @@ pub async fn unguarded(
     if guard.holes.is_empty() || !status.conditions.iter().any(is_meant) {
         return;
     }
-    let Some(uid) = request.uid() else { return };
-    let whole = Notice {
+    let notice = Notice {
         at: Timestamp::UNIX_EPOCH,
         warning: true,
         reason: GUARD_MISSING,
@@ -87,13 +81,19 @@ pub async fn unguarded(
             guard.holes.join("; ")
         ),
     };
-    let event_name = whole.event_name(&request.name_any(), &uid);
+    warn_once(context, request, notice, now).await;
+}
+
+/// Sends a notice that has no time of its own: the same words are the same Event, all of them, however few fit into it.
+async fn warn_once(context: &Context, request: &RollbackRequest, notice: Notice, now: Timestamp) {
+    let Some(uid) = request.uid() else { return };
+    let event_name = notice.event_name(&request.name_any(), &uid);
     let notice = Notice {
         at: now,
-        note: plain(&whole.note, NOTE_LIMIT),
-        ..whole
+        note: plain(&notice.note, NOTE_LIMIT),
+        ..notice
     };
-    // It is said in the condition as well.
+    // Whether it was in time makes no difference: this is the last thing that the pass does.
     let _ = send(context, request, &uid, event_name, notice).await;
 }
 

@@ -15,6 +15,9 @@ use crate::time;
 /// Longest message of a condition (the API server's own limit is 32768).
 const MESSAGE_LIMIT: usize = 4000;
 
+/// The word for a request whose approvals do not count because of the guard, in its condition and in the Event.
+pub const GUARD_MISSING: &str = "GuardMissing";
+
 /// How often a guard that nobody announces is looked at while waiting.
 const RECHECK_SECONDS: i64 = 60;
 

@@ -11,29 +11,19 @@ use rollback_api::policy::FreezeWindow;
 pub struct Frozen {
     /// Name of the window.
     pub window: String,
-    /// When it ends; unknown when it cannot be read.
-    pub until: Option<Timestamp>,
-    /// Why it cannot be read.
-    pub unreadable: Option<String>,
+    /// When it ends, or why it cannot be read.
+    pub until: Result<Timestamp, String>,
 }
 
 /// The window that keeps everything as it is now: of several the one that ends last. A window that cannot be read
 /// is open: somebody wanted a freeze, and nobody can tell that it is over.
 pub fn frozen(windows: &[FreezeWindow], now: Timestamp) -> Option<Frozen> {
-    let open = windows.iter().filter_map(|window| match end(window, now) {
-        Ok(None) => None,
-        Ok(Some(until)) => Some(Frozen {
-            window: window.name.clone(),
-            until: Some(until),
-            unreadable: None,
-        }),
-        Err(why) => Some(Frozen {
-            window: window.name.clone(),
-            until: None,
-            unreadable: Some(why),
-        }),
+    let open = windows.iter().filter_map(|window| {
+        let until = end(window, now).transpose()?;
+        let window = window.name.clone();
+        Some(Frozen { window, until })
     });
-    open.max_by_key(|frozen| frozen.until.unwrap_or(Timestamp::MAX))
+    open.max_by_key(|frozen| *frozen.until.as_ref().unwrap_or(&Timestamp::MAX))
 }
 
 /// When the window ends that began last, if it is still open. By the clock of its zone: a window that begins in the

@@ -270,16 +270,14 @@ impl Scene {
             approval[CHECKLIST] = json!(TICKED);
         }
         // The controller puts the approval of somebody else away before the next one is taken.
-        let mut result = self.annotate(name, user, approval.clone()).await;
-        for _ in 0..100 {
-            let busy = |error: &anyhow::Error| error.to_string().contains("being put away");
-            if !result.as_ref().is_err_and(busy) {
-                break;
+        eventually("the mailbox is free", PATIENCE, async || {
+            let written = self.annotate(name, user, approval.clone()).await;
+            match written {
+                Err(error) if error.to_string().contains("being put away") => Err(error),
+                written => Ok(written),
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            result = self.annotate(name, user, approval.clone()).await;
-        }
-        result
+        })
+        .await?
     }
 
     /// Annotates a request, as `kubectl annotate` does.

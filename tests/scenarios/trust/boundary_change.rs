@@ -173,12 +173,12 @@ impl Hands {
     pub async fn with_rival(mut self, scene: &Scene) -> Result<Self> {
         two_versions(scene, "other").await?;
         scene.ask("rival", "other", json!({"previous": {}})).await?;
-        scene.plan("rival").await?;
+        let plan = scene.plan("rival").await?;
         let rival = scene.request("rival").await?;
         self.rival = Some(Claim {
             request: "rival".to_owned(),
             request_uid: rival.uid().context("no UID")?,
-            urgency: rival.urgency(),
+            urgency: plan.rules.urgency,
         });
         Ok(self)
     }

@@ -180,41 +180,33 @@ impl Stage<'_> {
     }
 
     async fn try_out(&self, attempt: Attempt) -> Answer {
-        match (attempt, self.request) {
-            (Attempt::Birth, _) => self.birth().await,
-            (
-                Attempt::Approval
-                | Attempt::Denial
-                | Attempt::Cancellation
-                | Attempt::Withdrawal
-                | Attempt::Spec
-                | Attempt::Stamp
-                | Attempt::Artifact
-                | Attempt::Deployment
-                | Attempt::Room,
-                None,
-            ) => Answer::Idle,
-            (Attempt::Approval, Some(request)) => {
-                self.mailbox(attempt, request, approval(request)).await
-            }
-            (Attempt::Denial, Some(request)) => {
+        let Some(request) = self.request else {
+            return if attempt == Attempt::Birth {
+                self.birth().await
+            } else {
+                Answer::Idle
+            };
+        };
+        match attempt {
+            Attempt::Birth => self.birth().await,
+            Attempt::Approval => self.mailbox(attempt, request, approval(request)).await,
+            Attempt::Denial => {
                 let denial = json!({DENIED_BY: CONTROLLER, DENIED_REASON: FORGED});
                 self.mailbox(attempt, request, denial).await
             }
-            (Attempt::Cancellation, Some(request)) => {
+            Attempt::Cancellation => {
                 let cancellation = json!({CANCELLED_BY: CONTROLLER});
                 self.mailbox(attempt, request, cancellation).await
             }
-            (Attempt::Withdrawal, Some(request)) => {
+            Attempt::Withdrawal => {
                 let withdrawal = json!({WITHDRAWN_BY: CONTROLLER});
                 self.mailbox(attempt, request, withdrawal).await
             }
-            (Attempt::Spec, Some(request)) => self.spec(request).await,
-            (Attempt::Stamp, Some(request)) => self.stamp(request).await,
-            (Attempt::Artifact, Some(request)) => self.artifact(request).await,
-            (Attempt::Deployment | Attempt::Room, Some(request)) => {
-                self.deployment(attempt, request).await
-            }
+            Attempt::Spec => self.spec(request).await,
+            Attempt::Stamp => self.stamp(request).await,
+            Attempt::Artifact => self.artifact(request).await,
+            Attempt::Deployment => self.deployment(attempt, request, paused).await,
+            Attempt::Room => self.deployment(attempt, request, more_replicas).await,
         }
     }
 
@@ -314,7 +306,12 @@ impl Stage<'_> {
     }
 
     /// On the first Deployment of the plan.
-    async fn deployment(&self, attempt: Attempt, request: &RollbackRequest) -> Answer {
+    async fn deployment(
+        &self,
+        attempt: Attempt,
+        request: &RollbackRequest,
+        forge: fn(&Deployment) -> Value,
+    ) -> Answer {
         let plan = request
             .status
             .as_ref()
@@ -328,25 +325,8 @@ impl Stage<'_> {
             Err(error) => return attempt.refusal(&error),
         };
         // Should it change meanwhile, what is forged might be what it already is.
-        let version = read.metadata.resource_version;
-        let spec = read.spec.unwrap_or_default();
-        let forged = match attempt {
-            // The policy of replicas may grant them alone; beside a template that nobody had before it never does.
-            Attempt::Room => json!({
-                "replicas": spec.replicas.unwrap_or_default().saturating_add(1),
-                "template": {"metadata": {"annotations": {FORGED: version}}},
-            }),
-            Attempt::Birth
-            | Attempt::Approval
-            | Attempt::Denial
-            | Attempt::Cancellation
-            | Attempt::Withdrawal
-            | Attempt::Spec
-            | Attempt::Stamp
-            | Attempt::Artifact
-            | Attempt::Deployment => json!({"paused": !spec.paused.unwrap_or_default()}),
-        };
-        let patch = json!({"metadata": {"resourceVersion": version}, "spec": forged});
+        let version = &read.metadata.resource_version;
+        let patch = json!({"metadata": {"resourceVersion": version}, "spec": forge(&read)});
         let answered = api
             .patch_metadata(&target.name, &dry_run(), &Patch::Merge(&patch))
             .await;
@@ -356,6 +336,21 @@ impl Stage<'_> {
     fn requests(&self, request: &RollbackRequest) -> Api<RollbackRequest> {
         Api::namespaced(self.client.clone(), &namespace(request))
     }
+}
+
+/// The other way round than it is.
+fn paused(read: &Deployment) -> Value {
+    let paused = read.spec.as_ref().and_then(|spec| spec.paused);
+    json!({"paused": !paused.unwrap_or_default()})
+}
+
+/// The policy of replicas may grant them alone; beside a template that nobody had before it never does.
+fn more_replicas(read: &Deployment) -> Value {
+    let replicas = read.spec.as_ref().and_then(|spec| spec.replicas);
+    json!({
+        "replicas": replicas.unwrap_or_default().saturating_add(1),
+        "template": {"metadata": {"annotations": {FORGED: read.metadata.resource_version}}},
+    })
 }
 
 /// Whether all of these annotations are there.

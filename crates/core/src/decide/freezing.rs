@@ -40,10 +40,9 @@ fn is_down(observed: &Observed) -> bool {
 
 /// What holds the request back, and what to do in an emergency.
 pub(super) fn message(plan: &Plan, open: &Frozen) -> String {
-    let until = match (&open.until, &open.unreadable) {
-        (Some(until), _) => format!("until {}", time::stamp(*until)),
-        (None, Some(why)) => format!("and nobody can tell until when ({why})"),
-        (None, None) => "without an end".to_owned(),
+    let until = match &open.until {
+        Ok(until) => format!("until {}", time::stamp(*until)),
+        Err(why) => format!("and nobody can tell until when ({why})"),
     };
     let alone = if plan.rules.break_glass {
         ", or approves with the annotation rollback.broxiva.com/break-glass"

@@ -5,7 +5,7 @@ use rollback_api::status::Plan;
 use rollback_api::{RollbackRequest, RollbackRequestStatus};
 
 use crate::approval::{self, Mailbox};
-use crate::conditions::Stand;
+use crate::conditions::{GUARD_MISSING, Stand};
 use crate::observed::Observed;
 use crate::step::Step;
 use crate::time;
@@ -22,7 +22,7 @@ pub(super) fn read(
         return Stand::waiting(
             plan,
             now,
-            "GuardMissing",
+            GUARD_MISSING,
             format!(
                 "No approval counts: the admission policies that make approvals true are not all in force ({}). An administrator puts them back with kubectl apply -f deploy/20-guard.yaml, or kubectl replace -f when somebody has added to them.",
                 observed.guard.holes.join("; ")

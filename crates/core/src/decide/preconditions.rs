@@ -243,7 +243,8 @@ fn void_approvals(observed: &Observed, status: &mut RollbackRequestStatus) {
     forget_intents(observed, status);
 }
 
-/// Without approvals, what was written stays so, and an intent that was not carried out is forgotten once the Deployment has been read: one that cannot be read may have been written.
+/// Without approvals, what was written stays so, and an intent that was not carried out is forgotten once the
+/// Deployment has been read: one that cannot be read may have been written.
 pub(super) fn forget_intents(observed: &Observed, status: &mut RollbackRequestStatus) {
     for (index, progress) in status.targets.iter_mut().enumerate() {
         let is_read = observed.target(index).deployment != Seen::Unknown;

@@ -45,7 +45,7 @@ impl Cluster {
                     revert.deployment.as_str()
                 }
                 Step::Claim { deployment, .. } => {
-                    self.judge_taking(case, request, deployment, observed);
+                    self.judge_taking(case, next, deployment, observed);
                     deployment
                 }
                 Step::Disown(revert) => revert.deployment.as_str(),
@@ -166,10 +166,11 @@ impl Cluster {
     fn judge_taking(
         &self,
         case: usize,
-        request: &RollbackRequest,
+        next: &RollbackRequestStatus,
         deployment: &str,
         observed: &Observed,
     ) {
+        let urgency = next.plan.as_ref().unwrap().rules.urgency;
         let seen = observed.targets.iter().find(|seen| seen.name == deployment);
         let seen = seen.unwrap();
         let (Some(ledger), Some(there)) = (seen.ledger.found(), seen.deployment.found()) else {
@@ -186,9 +187,7 @@ impl Cluster {
         let free = match &seen.rival {
             Seen::Absent => true,
             Seen::Unknown => false,
-            Seen::Found(rival) => {
-                !rival.active || (!rival.committed && request.urgency() > claim.urgency)
-            }
+            Seen::Found(rival) => !rival.active || (!rival.committed && urgency > claim.urgency),
         };
         assert!(free, "the claim of another one is taken away");
     }
