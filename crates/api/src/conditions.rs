@@ -47,6 +47,8 @@ pub enum Word {
     Planning,
     /// The plan is published and waits for people.
     AwaitingApproval,
+    /// The data may not fit the old version: an approver has to accept that risk.
+    Blocked,
     /// Approved, but the policy lets nothing be rolled back at this time.
     Frozen,
     /// Approved; the Deployment is being claimed and saved.
@@ -83,6 +85,7 @@ impl Word {
         match self {
             Self::Planning => "Planning",
             Self::AwaitingApproval => "AwaitingApproval",
+            Self::Blocked => "Blocked",
             Self::Frozen => "Frozen",
             Self::BackingUp => "BackingUp",
             Self::Reverting => "Reverting",
@@ -204,6 +207,12 @@ pub enum Reason {
     RestoreFailed,
     /// Restored: the Deployment has again the template that it had before the rollback.
     RestoredFromBackup,
+    /// Failed: the old version is up, but whether it is well could not be told in time.
+    HealthUnknown,
+    /// Refused: a Job that runs before the rollback said no.
+    HookVetoed,
+    /// Failed: a Job that runs after the rollback failed.
+    HookFailed,
 }
 
 impl Reason {
@@ -260,6 +269,9 @@ impl Reason {
             Self::Reverted => "Reverted",
             Self::RestoreFailed => "RestoreFailed",
             Self::RestoredFromBackup => "RestoredFromBackup",
+            Self::HealthUnknown => "HealthUnknown",
+            Self::HookVetoed => "HookVetoed",
+            Self::HookFailed => "HookFailed",
         }
     }
 }

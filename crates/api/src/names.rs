@@ -17,6 +17,10 @@ pub const PLAN: &str = "rollback.broxiva.com/plan";
 pub const CHECKLIST: &str = "rollback.broxiva.com/checklist";
 /// Mailbox: why one person approves alone, for holders of the verb `break-glass`.
 pub const BREAK_GLASS: &str = "rollback.broxiva.com/break-glass";
+/// Mailbox: why the risk for the data is accepted. Without it no approval of a plan with such a risk counts.
+pub const ACCEPT_DATA_RISK: &str = "rollback.broxiva.com/accept-data-risk";
+/// On a request that has ended: who has reviewed its incident.
+pub const REVIEWED_BY: &str = "rollback.broxiva.com/reviewed-by";
 /// Mailbox: who takes the own approval back after it was counted. The API server accepts only one's own name.
 pub const WITHDRAWN_BY: &str = "rollback.broxiva.com/withdrawn-by";
 /// Mailbox: who denies.

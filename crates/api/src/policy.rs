@@ -56,6 +56,22 @@ pub struct RollbackPolicySpec {
     #[serde(default)]
     pub verification: Verification,
 
+    /// Jobs that run before and after a rollback.
+    #[serde(default)]
+    pub hooks: Hooks,
+
+    /// When the data may not fit the old version.
+    #[serde(default)]
+    pub data_gate: DataGate,
+
+    /// What the controller may do by itself when the old version does not come up. Nothing unless it is said here.
+    #[serde(default)]
+    pub remedies: Remedies,
+
+    /// What becomes of the incident report.
+    #[serde(default)]
+    pub report: ReportRules,
+
     /// What happens to Deployments that belong to Argo CD, Flux or Helm.
     #[serde(default)]
     pub git_ops: GitOps,
@@ -339,6 +355,12 @@ pub struct Rollout {
     #[schemars(range(min = 1, max = 86_400))]
     pub grace_seconds: i32,
 
+    /// How many of the last lines of the log of a container that crashes are quoted, without what looks like a secret.
+    /// With 0 no log is read. Needs the `ClusterRole` `rollback-read-logs`, bound in the namespace.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 20))]
+    pub log_tail_lines: i32,
+
     /// Whether the rollback is complete only when the pods of the bad version are gone, and not already when
     /// they are on their way out. Needs a server that reports `terminatingReplicas`; without it nothing is waited for.
     #[serde(default)]
@@ -355,6 +377,7 @@ impl Default for Rollout {
         Self {
             timeout_seconds: five_minutes(),
             grace_seconds: one_minute(),
+            log_tail_lines: 0,
             wait_for_termination: false,
             release_ownership: false,
         }
@@ -376,10 +399,38 @@ pub struct Verification {
     #[schemars(range(min = 0, max = 86_400))]
     pub soak_seconds: i32,
 
-    /// HTTP checks, each against the new pods of the Deployment.
+    /// HTTP checks: against the new pods, also those behind a Service, or of an address outside.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 10))]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub http: Vec<HttpCheck>,
+
+    /// Addresses outside the cluster that HTTP checks may ask, by their beginning: `https://status.example.com/health`
+    /// stands for that path and everything below it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("items" = {"type": "string", "maxLength": 500}))]
+    pub external_urls: Vec<String>,
+
+    /// Checks of numbers that Prometheus knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<Prometheus>,
+
+    /// Check of the new pods themselves: each is ready and does not restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<PodCheck>,
+
+    /// Smoke tests, each a Job that runs once the old version is up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub jobs: Vec<JobTemplate>,
+
+    /// What people check by hand, for the report. Defaults to the usual list of a shop; `[]` means nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub manual: Option<Vec<ChecklistItem>>,
+
+    /// What to do when the old version is not well either.
+    #[serde(default)]
+    pub on_failure: OnUnwell,
 }
 
 impl Default for Verification {
@@ -388,13 +439,36 @@ impl Default for Verification {
             timeout_seconds: two_minutes(),
             soak_seconds: 0,
             http: Vec::new(),
+            external_urls: Vec::new(),
+            prometheus: None,
+            pods: None,
+            jobs: Vec::new(),
+            manual: None,
+            on_failure: OnUnwell::default(),
         }
     }
 }
 
-/// One HTTP GET that the new pods must answer well.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+/// What to do when the old version is not well either. Never more than one thing, and never twice.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnwell {
+    /// Leave it as it is, and call for people.
+    #[default]
+    Escalate,
+    /// Try one version that is older still; it is in the plan, so it is approved with it.
+    TryOlder,
+    /// Bring back what was there before the rollback.
+    Restore,
+}
+
+/// One HTTP GET that must be answered well: by each of the new pods at a port of theirs, by those of them that a Service
+/// leads to, or by an address outside.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.url) ? !has(self.port) && !has(self.service) && !has(self.path) && !has(self.preset) : has(self.port) && (has(self.path) != has(self.preset))")
+        .message("say whom to ask: port (and service, for the port of a Service) with exactly one of path and preset, or url alone")
+)]
 pub struct HttpCheck {
     /// Name of the check, for the report.
     #[schemars(
@@ -403,18 +477,42 @@ pub struct HttpCheck {
     )]
     pub name: String,
 
-    /// Port of the pod.
+    /// Port of the pod, or of the Service when one is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_535))]
-    pub port: i32,
+    pub port: Option<i32>,
+
+    /// Name of a Service in the namespace: those of the new pods are asked that it leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub service: Option<String>,
 
     /// Path, for example `/health/ready`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 500), regex(pattern = r"^/[!-~]*$"))]
-    pub path: String,
+    pub path: Option<String>,
+
+    /// One of the usual paths, instead of `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Endpoint>,
+
+    /// An address outside the cluster that `externalUrls` of the policy allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1000), regex(pattern = r"^https?://[!-~]+$"))]
+    pub url: Option<String>,
 
     /// Status code that means well.
     #[serde(default = "ok")]
     #[schemars(range(min = 100, max = 599))]
     pub expected_status: i32,
+
+    /// What the body of the answer must contain, within its first 64 KiB. The body itself is kept nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 200))]
+    pub body_contains: Option<String>,
 
     /// How many rounds in a row every pod must answer well.
     #[serde(default = "two")]
@@ -430,6 +528,315 @@ pub struct HttpCheck {
     #[serde(default = "five")]
     #[schemars(range(min = 1, max = 60))]
     pub timeout_seconds: i32,
+}
+
+impl HttpCheck {
+    /// The path to ask for.
+    pub fn path(&self) -> &str {
+        match (&self.path, self.preset) {
+            (Some(path), _) => path,
+            (None, Some(preset)) => preset.path(),
+            (None, None) => "/",
+        }
+    }
+
+    /// What is asked, in short, for messages: never the query of an address.
+    pub fn asks(&self) -> String {
+        let address = |url: &str| url.split(['?', '#']).next().unwrap_or_default().to_owned();
+        match (&self.url, &self.service) {
+            (Some(url), _) => address(url),
+            (None, Some(service)) => format!("{service}{}", address(self.path())),
+            (None, None) => address(self.path()),
+        }
+    }
+}
+
+/// The usual paths of health checks.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/health`
+    Health,
+    /// `/health/live`
+    Live,
+    /// `/health/ready`
+    Ready,
+    /// `/api/health`
+    ApiHealth,
+}
+
+impl Endpoint {
+    /// The path.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Health => "/health",
+            Self::Live => "/health/live",
+            Self::Ready => "/health/ready",
+            Self::ApiHealth => "/api/health",
+        }
+    }
+}
+
+/// A Prometheus server, and what to ask it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Prometheus {
+    /// Where it is, for example `http://prometheus.monitoring.svc:9090`. Its address must lie in a network that the
+    /// controller's `--probe-networks` names.
+    #[schemars(length(min = 1, max = 500), regex(pattern = r"^https?://[!-~]+$"))]
+    pub url: String,
+
+    /// The checks.
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub checks: Vec<PrometheusCheck>,
+}
+
+/// One number of Prometheus, and between what bounds it means well. No answer, several numbers or none is never well.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.preset) != has(self.query) && (has(self.preset) || has(self.atMost) || has(self.atLeast)) && !(has(self.atMost) && has(self.atLeast))")
+        .message("give exactly one of preset and query, and with a query exactly one of atMost and atLeast")
+)]
+pub struct PrometheusCheck {
+    /// Name of the check, for the report.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub name: String,
+
+    /// One of the usual numbers, with its usual bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Metric>,
+
+    /// A query of your own that gives one number. `$namespace`, `$deployment`, `$replica_set`, `$window` and `$baseline`
+    /// are filled in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2000))]
+    pub query: Option<String>,
+
+    /// The number may not be larger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<f64>,
+
+    /// The number may not be smaller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<f64>,
+
+    /// Seconds that the number speaks of.
+    #[serde(default = "five_minutes")]
+    #[schemars(range(min = 5, max = 86_400))]
+    pub window_seconds: i32,
+
+    /// How many rounds in a row the number must be well.
+    #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 20))]
+    pub consecutive_successes: i32,
+
+    /// Seconds between two rounds.
+    #[serde(default = "fifteen")]
+    #[schemars(range(min = 1, max = 300))]
+    pub period_seconds: i32,
+
+    /// Seconds that one answer may take.
+    #[serde(default = "five")]
+    #[schemars(range(min = 1, max = 60))]
+    pub timeout_seconds: i32,
+}
+
+/// The usual numbers.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// Part of the requests answered with 5xx: at most 0.01.
+    ErrorRate,
+    /// 99th percentile of the time to answer, in milliseconds: at most 2000.
+    Latency,
+    /// Restarts of the new pods in a minute: at most 3.
+    Restarts,
+    /// Requests in a second, as part of what there were before the bad version: at least 0.5.
+    Throughput,
+}
+
+/// Check of the new pods themselves.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PodCheck {
+    /// How often the containers of the new pods may have been restarted, all together.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub max_restarts: i32,
+
+    /// How many looks in a row every pod must be ready.
+    #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 20))]
+    pub consecutive_successes: i32,
+
+    /// Seconds between two looks.
+    #[serde(default = "five")]
+    #[schemars(range(min = 1, max = 300))]
+    pub period_seconds: i32,
+}
+
+/// A Job that the controller runs. It needs the `ClusterRole` `rollback-run-jobs`, bound in the namespace, and who writes
+/// it into a policy needs the verb `create` on Jobs.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct JobTemplate {
+    /// Name of the Job, for the report.
+    #[schemars(
+        length(min = 1, max = 40),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub name: String,
+
+    /// The pod, as a Job has it under `spec.template.spec`. `restartPolicy` is always `Never`.
+    #[schemars(extend("type" = "object", "x-kubernetes-preserve-unknown-fields" = true))]
+    pub pod_spec: serde_json::Value,
+
+    /// Whose image the containers get that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_of: Option<ImageOf>,
+
+    /// Seconds that it may take.
+    #[serde(default = "five_minutes")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub timeout_seconds: i32,
+
+    /// How many of the last lines of its log are kept for the report, without what looks like a secret. With 0 no log is read.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 50))]
+    pub log_tail_lines: i32,
+
+    /// What it means when it fails.
+    #[serde(default)]
+    pub on_failure: OnJobFailure,
+}
+
+/// Whose image a Job has.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageOf {
+    /// Of which version.
+    pub version: Side,
+
+    /// Of which container of it.
+    #[schemars(length(min = 1, max = 63))]
+    pub container: String,
+}
+
+/// One of the two versions of a rollback.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The bad one, which is rolled back.
+    Newer,
+    /// The one to go back to.
+    Older,
+}
+
+/// What it means when a Job fails.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnJobFailure {
+    /// The rollback does not go on: before it, nothing is changed; after it, it has failed.
+    #[default]
+    Veto,
+    /// It is told, and the rollback goes on.
+    Warn,
+}
+
+/// Jobs that run before and after a rollback, for each Deployment.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Hooks {
+    /// After the approval and the backup, before the Deployment is written; one after the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub pre_rollback: Vec<JobTemplate>,
+
+    /// After the checks; one after the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub post_rollback: Vec<JobTemplate>,
+}
+
+/// When the data may not fit the old version.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct DataGate {
+    /// What to do when a version does not say which schema it brings.
+    #[serde(default)]
+    pub unknown: UnknownSchema,
+
+    /// Whom to ask about the data, for messages: a name, a channel, a telephone number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200))]
+    pub contact: Option<String>,
+
+    /// A Job that says whether the migrations of the newer version can be lived with: when it fails, the request is
+    /// `Blocked` until an approver accepts the risk. It runs after the approval, before anything is changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration_status: Option<JobTemplate>,
+}
+
+/// What to do when a version does not say which schema it brings.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownSchema {
+    /// Go on.
+    #[default]
+    Allow,
+    /// `Blocked`, until an approver accepts the risk.
+    Block,
+}
+
+/// What the controller may do by itself when the old version does not come up.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Remedies {
+    /// Seconds after the end of its grace period from which on a pod of the Deployment that hangs while it ends is deleted
+    /// by force. Left out, none is. Needs the `ClusterRole` `rollback-force-delete`, bound in the namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub force_delete_after_seconds: Option<i32>,
+
+    /// Images that are known to be good, for the case that an image of the old version cannot be pulled. It is in the plan,
+    /// so it is approved with it, and it is tried once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub fallback_images: Vec<FallbackImage>,
+}
+
+/// An image that is known to be good.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct FallbackImage {
+    /// Name of the Deployment.
+    #[schemars(length(min = 1, max = 253))]
+    pub deployment: String,
+
+    /// Name of its container.
+    #[schemars(length(min = 1, max = 63))]
+    pub container: String,
+
+    /// The image.
+    #[schemars(length(min = 1, max = 500))]
+    pub image: String,
+}
+
+/// What becomes of the incident report.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ReportRules {
+    /// Seconds from the end of an incident until it has been reviewed; then somebody is reminded.
+    #[serde(default = "two_days")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub review_within_seconds: i32,
+}
+
+impl Default for ReportRules {
+    fn default() -> Self {
+        Self {
+            review_within_seconds: two_days(),
+        }
+    }
 }
 
 fn utc() -> String {
@@ -455,6 +862,12 @@ fn two() -> i32 {
 }
 fn five() -> i32 {
     5
+}
+fn fifteen() -> i32 {
+    15
+}
+fn two_days() -> i32 {
+    172_800
 }
 fn ok() -> i32 {
     200

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::category::{Category, Urgency};
+use crate::policy::HttpCheck;
 use crate::status::RollbackRequestStatus;
 use crate::{FINALIZER, Identity};
 
@@ -76,6 +77,10 @@ pub struct RollbackRequestSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutSpec>,
 
+    /// Checks besides those of the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<MoreChecks>,
+
     /// True: publish the plan in the status and stop. Nothing is changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -137,6 +142,23 @@ pub struct Target {
 )]
 pub(crate) fn is_zero(wave: &i32) -> bool {
     *wave == 0
+}
+
+/// Checks besides those of the policy. A request can ask for more than the policy, and never for less.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct MoreChecks {
+    /// HTTP checks of the new pods, with names that the policy does not use. A request names no address outside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[x_kube(validation = Rule::new("self.all(c, !has(c.url))")
+        .message("a request cannot have an address outside the cluster asked: only the policy can; leave url out and name a port"))]
+    pub http: Vec<HttpCheck>,
+
+    /// Seconds for which the old version is watched after its checks have passed, when that is longer than the policy's time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 86_400))]
+    pub soak_seconds: Option<i32>,
 }
 
 /// Most Deployments that one request rolls back.

@@ -6,7 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::category::Urgency;
-use crate::policy::{ChecklistItem, Environment, FreezeWindow, HttpCheck, SelfHealing};
+use crate::policy::{
+    ChecklistItem, Environment, FallbackImage, FreezeWindow, HttpCheck, ImageOf, OnJobFailure,
+    OnUnwell, PodCheck, Prometheus, SelfHealing, UnknownSchema,
+};
 use crate::{Identity, Reason, Word};
 
 /// Status of a `RollbackRequest`.
@@ -40,6 +43,11 @@ pub struct RollbackRequestStatus {
     #[schemars(length(max = 200))]
     pub targets: Vec<TargetStatus>,
 
+    /// Deployments that were made smaller to make room, and what has to be given back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub room: Vec<Room>,
+
     /// Why no further target is begun, when some were begun already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<Outcome>,
@@ -71,6 +79,7 @@ impl Default for RollbackRequestStatus {
             plan: None,
             approvals: Vec::new(),
             targets: Vec::new(),
+            room: Vec::new(),
             stopped: None,
             outcome: None,
             incident: None,
@@ -109,6 +118,9 @@ pub struct Plan {
     /// The admission policies that make approvals true; a change voids approvals.
     #[schemars(length(max = 32))]
     pub guard: Vec<GuardPolicy>,
+    /// Why the data may not fit the old version: then an approver has to accept the risk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_risk: Option<DataRisk>,
     /// The targets.
     #[schemars(length(max = 200))]
     pub targets: Vec<PlannedTarget>,
@@ -187,10 +199,136 @@ pub struct Rules {
     pub self_healing: SelfHealing,
     /// Seconds for which a version that was rolled back is not chosen again unless it is named.
     pub quarantine_seconds: i32,
-    /// The checks.
+    /// The HTTP checks: those of the policy, then those of the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 10))]
+    #[schemars(length(max = 15))]
     pub http: Vec<HttpCheck>,
+    /// Addresses outside that HTTP checks may ask.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("items" = {"type": "string", "maxLength": 500}))]
+    pub external_urls: Vec<String>,
+    /// The checks of numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<Prometheus>,
+    /// The check of the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<PodCheck>,
+    /// The Jobs, in the order in which they run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub jobs: Vec<JobRule>,
+    /// What people check by hand, when the policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20))]
+    pub manual: Option<Vec<ChecklistItem>>,
+    /// What to do when the old version is not well either.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_unwell: OnUnwell,
+    /// What to do when a version does not say which schema it brings.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unknown_schema: UnknownSchema,
+    /// Whom to ask about the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_contact: Option<String>,
+    /// Seconds after which a pod that hangs while it ends is deleted by force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force_delete_after_seconds: Option<i32>,
+    /// Deployments that may be made smaller to make room.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("items" = {"type": "string", "maxLength": 253}))]
+    pub scale_down: Vec<String>,
+    /// Images that are known to be good.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub fallback_images: Vec<FallbackImage>,
+    /// How many lines of the log of a crashing container are quoted.
+    #[serde(default, skip_serializing_if = "crate::request::is_zero")]
+    pub log_tail_lines: i32,
+    /// Seconds until the review; 0 in a plan of an older controller.
+    #[serde(default, skip_serializing_if = "crate::request::is_zero")]
+    pub review_within_seconds: i32,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// A Job of the rules. Its pod stays in the policy, because it may hold secrets: here is only its digest, and when the
+/// policy says something else by then, the Job does not run.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct JobRule {
+    /// When it runs.
+    pub stage: JobStage,
+    /// Its name in the policy.
+    pub name: String,
+    /// `sha256:` over its pod.
+    pub pod_digest: String,
+    /// Whose image the containers get that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_of: Option<ImageOf>,
+    /// Seconds that it may take.
+    pub timeout_seconds: i32,
+    /// How many lines of its log are kept.
+    #[serde(default, skip_serializing_if = "crate::request::is_zero")]
+    pub log_tail_lines: i32,
+    /// What it means when it fails.
+    pub on_failure: OnJobFailure,
+}
+
+/// When a Job runs.
+#[derive(
+    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
+pub enum JobStage {
+    /// Before anything is changed: whether the data can be lived with.
+    MigrationStatus,
+    /// Before the Deployment is written.
+    PreRollback,
+    /// When the old version is up: one of its checks.
+    Smoke,
+    /// After the checks.
+    PostRollback,
+}
+
+impl JobStage {
+    /// The stage in one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MigrationStatus => "MigrationStatus",
+            Self::PreRollback => "PreRollback",
+            Self::Smoke => "Smoke",
+            Self::PostRollback => "PostRollback",
+        }
+    }
+}
+
+/// Why the data may not fit the old version.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DataRisk {
+    /// In words: what it is, what it means, whom to ask.
+    pub message: String,
+}
+
+/// A Deployment that was made smaller to make room.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Room {
+    /// Name of the Deployment.
+    pub deployment: String,
+    /// Its UID.
+    pub uid: String,
+    /// Replicas that it asked for, and gets back.
+    pub from: i32,
+    /// When the intent was stored, before it was touched.
+    pub intended_at: Timestamp,
+    /// When it was seen to be smaller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaled_at: Option<Timestamp>,
+    /// When it was seen to have them back, or to be somebody else's by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_back_at: Option<Timestamp>,
 }
 
 /// Identity of one admission policy or binding of the guard.
@@ -220,6 +358,9 @@ pub struct PlannedTarget {
     pub wave: i32,
     /// Digest of the template that is to be replaced.
     pub from_digest: String,
+    /// Since when that template runs, as far as it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_since: Option<Timestamp>,
     /// Revision that is to be replaced, when a `ReplicaSet` carries it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_revision: Option<i64>,
@@ -255,6 +396,43 @@ pub struct PlannedTarget {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub risks: Vec<Risk>,
+    /// What is tried, once, when that version does not do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
+}
+
+/// What is tried, once, when the version to go back to does not do.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Fallback {
+    /// When.
+    pub when: FallbackWhen,
+    /// Digest of the template.
+    pub to_digest: String,
+    /// Its revision number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_revision: Option<i64>,
+    /// Where the template is kept: `ReplicaSet`, `Ledger` or `NewImage`.
+    pub source: Source,
+    /// Name of the object that keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_name: Option<String>,
+    /// UID of that object, when it is a `ReplicaSet`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_uid: Option<String>,
+    /// The containers whose image differs from that of the version to go back to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub images: Vec<ImageChange>,
+}
+
+/// When a fallback is tried.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FallbackWhen {
+    /// The version to go back to is not well: an older one is tried.
+    Unwell,
+    /// One of its images cannot be pulled: an image that is known to be good is tried.
+    ImagePull,
 }
 
 impl PlannedTarget {
@@ -350,6 +528,9 @@ pub struct Approval {
     /// Why one person approved alone, when one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub break_glass: Option<String>,
+    /// Why the risk for the data is accepted, when it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepts_data_risk: Option<String>,
 }
 
 /// How far one target has come.
@@ -367,12 +548,23 @@ pub struct TargetStatus {
     /// When the Deployment was first seen with the old template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverted_at: Option<Timestamp>,
+    /// What the checks said of the bad version, when the plan was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 30))]
+    pub before: Vec<Measured>,
     /// How the old version is coming up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
     /// How the checks are going.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationStatus>,
+    /// How the Jobs are going.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub jobs: Vec<JobStatus>,
+    /// How the fallback is going, when the version to go back to did not do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<SecondTry>,
     /// How it ended for this Deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -383,6 +575,86 @@ pub struct TargetStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub warnings: Vec<String>,
+}
+
+/// What one check said once.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Measured {
+    /// Name of the check.
+    pub check: String,
+    /// What it found.
+    pub finding: Finding,
+    /// In words, with its number when it has one.
+    pub result: String,
+}
+
+/// What a check finds. What is not known is never well.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Finding {
+    /// Well.
+    Pass,
+    /// Not well.
+    Fail,
+    /// It could not be told.
+    #[default]
+    Unknown,
+}
+
+/// How one Job is going.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct JobStatus {
+    /// When it runs.
+    pub stage: JobStage,
+    /// Its name in the policy.
+    pub name: String,
+    /// Name of the Job object.
+    pub job: String,
+    /// When the intent to run it was stored, before it was created.
+    pub intended_at: Timestamp,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<JobEnd>,
+}
+
+/// How a Job ended.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct JobEnd {
+    /// When that was seen.
+    pub at: Timestamp,
+    /// Whether it succeeded.
+    pub succeeded: bool,
+    /// Exit code of the first container that failed, or 0; none when no container ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Why, in a sentence.
+    pub message: String,
+    /// The last lines of its log, without what looks like a secret, when the policy asks for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), extend("items" = {"type": "string", "maxLength": 500}))]
+    pub log: Vec<String>,
+}
+
+/// How the fallback is going.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SecondTry {
+    /// Why: how the version to go back to ended.
+    pub why: String,
+    /// The intent, stored before the Deployment is touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Revert>,
+    /// When the Deployment was first seen with the template of the fallback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverted_at: Option<Timestamp>,
+    /// How it is coming up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+    /// How its checks are going.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationStatus>,
 }
 
 /// How a Deployment gets back what it had before the rollback.
@@ -465,6 +737,9 @@ pub struct Cause {
     /// The pod that shows it, when there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
+    /// What its container said last, without what looks like a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_words: Option<String>,
     /// Since when this kind of trouble is seen without a break.
     pub since: Timestamp,
 }
@@ -486,6 +761,8 @@ pub enum CauseKind {
     Unschedulable,
     /// The API server does not let the pod be made: quota, admission, a missing ServiceAccount.
     Refused,
+    /// A container runs, but a probe of it fails.
+    Unready,
 }
 
 impl CauseKind {
@@ -498,6 +775,7 @@ impl CauseKind {
             Self::Volume => "Volume",
             Self::Unschedulable => "Unschedulable",
             Self::Refused => "Refused",
+            Self::Unready => "Unready",
         }
     }
 }
@@ -508,8 +786,8 @@ impl CauseKind {
 pub struct VerificationStatus {
     /// When every check must have passed.
     pub deadline: Timestamp,
-    /// The checks, in the order of the policy.
-    #[schemars(length(max = 10))]
+    /// The checks, in the order of the rules.
+    #[schemars(length(max = 40))]
     pub checks: Vec<CheckStatus>,
     /// When every check had passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -529,7 +807,10 @@ pub struct CheckStatus {
     /// When the last round was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_at: Option<Timestamp>,
-    /// What the last round found, in words.
+    /// What the last round found.
+    #[serde(default)]
+    pub finding: Finding,
+    /// The same in words, with its number when it has one.
     #[serde(default)]
     pub last_result: String,
     /// When it had enough good rounds in a row.

@@ -16,6 +16,8 @@ fn unbounded(path: &str, schema: &Value, found: &mut Vec<String>) {
         Some("object") if has("additionalProperties") && !has("maxProperties") => {
             found.push(format!("{path}: map without maxProperties"));
         }
+        // A pod as the API server knows it: bounded by what an object may weigh, and never copied into a status.
+        Some("object") if has("x-kubernetes-preserve-unknown-fields") => {}
         Some("integer") if !has("minimum") => {
             found.push(format!("{path}: integer without minimum"));
         }

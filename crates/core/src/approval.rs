@@ -89,6 +89,7 @@ pub fn read(
             at: now,
             checklist: ticked_items(request, plan),
             break_glass: broken_glass(request).map(|why| plain(why, *BREAK_GLASS_LIMITS.end())),
+            accepts_data_risk: None,
         }),
     }
 }

@@ -107,6 +107,7 @@ pub fn is_settled(outcome: &Outcome) -> bool {
         }
         Word::Planning
         | Word::AwaitingApproval
+        | Word::Blocked
         | Word::Frozen
         | Word::BackingUp
         | Word::Reverting

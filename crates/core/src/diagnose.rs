@@ -87,7 +87,8 @@ fn continued(told: Trouble, before: Option<&Cause>, now: Timestamp) -> Cause {
             | CauseKind::Config
             | CauseKind::Volume
             | CauseKind::Unschedulable
-            | CauseKind::Refused,
+            | CauseKind::Refused
+            | CauseKind::Unready,
             _,
         ) => message,
     };
@@ -95,6 +96,7 @@ fn continued(told: Trouble, before: Option<&Cause>, now: Timestamp) -> Cause {
         kind: told.kind,
         message,
         pod: told.pod,
+        last_words: None,
         since: before.map_or(now, |before| before.since),
     }
 }

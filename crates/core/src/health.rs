@@ -94,7 +94,7 @@ pub fn verdict(rules: &Rules, status: &VerificationStatus, now: Timestamp) -> Ve
         .http
         .iter()
         .filter(|check| status.checks.iter().all(|state| state.name != check.name))
-        .map(|check| format!("check {} ({}): never asked", check.name, check.path));
+        .map(|check| format!("check {} ({}): never asked", check.name, check.asks()));
     let waiting: Vec<String> = open(rules, status)
         .map(|(check, state)| describe(check, state))
         .chain(unknown)
@@ -118,7 +118,10 @@ fn describe(check: &HttpCheck, state: &CheckStatus) -> String {
     };
     format!(
         "check {} ({}): {} of {} good rounds in a row, last: {last}",
-        check.name, check.path, state.consecutive_successes, check.consecutive_successes
+        check.name,
+        check.asks(),
+        state.consecutive_successes,
+        check.consecutive_successes
     )
 }
 

@@ -191,9 +191,12 @@ fn failures(target: &TargetStatus) -> impl Iterator<Item = (&TargetStatus, &Outc
 fn action(word: Word) -> &'static str {
     match word {
         Word::Planning => "Plan",
-        Word::AwaitingApproval | Word::Frozen | Word::Denied | Word::Expired | Word::Cancelled => {
-            "Approve"
-        }
+        Word::AwaitingApproval
+        | Word::Blocked
+        | Word::Frozen
+        | Word::Denied
+        | Word::Expired
+        | Word::Cancelled => "Approve",
         Word::BackingUp => "BackUp",
         Word::Reverting => "Revert",
         Word::RollingOut => "RollOut",

@@ -7,7 +7,7 @@ mod selection;
 use jiff::Timestamp;
 use rollback_api::policy::ApprovalMode;
 use rollback_api::request::{From, Target};
-use rollback_api::status::{Approval, GuardPolicy, Outcome, Plan, PlannedTarget, Rules};
+use rollback_api::status::{Approval, DataRisk, GuardPolicy, Outcome, Plan, PlannedTarget, Rules};
 use rollback_api::{Reason, RollbackPolicySpec, RollbackRequest, Word};
 use serde_json::json;
 
@@ -34,6 +34,7 @@ pub fn digest(
     round: i32,
     rules: &Rules,
     guard: &[GuardPolicy],
+    data_risk: Option<&DataRisk>,
     targets: &[PlannedTarget],
 ) -> String {
     let targets: Vec<_> = targets
@@ -46,6 +47,7 @@ pub fn digest(
                 "source": target.source_uid,
                 "to": target.to_digest,
                 "stored": target.stored_digest,
+                "fallback": target.fallback,
             })
         })
         .collect();
@@ -54,6 +56,7 @@ pub fn digest(
         "round": round,
         "rules": rules,
         "guard": guard,
+        "dataRisk": data_risk,
         "targets": targets,
     }))
 }
@@ -97,8 +100,16 @@ pub fn make(
     }
     let rules = rules_now(request, observed);
     let plan = Plan {
-        digest: digest(uid(request), 0, &rules, &observed.guard.present, &targets),
+        digest: digest(
+            uid(request),
+            0,
+            &rules,
+            &observed.guard.present,
+            None,
+            &targets,
+        ),
         round: 0,
+        data_risk: None,
         planned_at: now,
         not_after,
         rules,
@@ -142,6 +153,7 @@ pub fn renewed(
         plan.round,
         &rules,
         &observed.guard.present,
+        plan.data_risk.as_ref(),
         &plan.targets,
     );
     (digest != plan.digest).then(|| Plan {
@@ -151,6 +163,7 @@ pub fn renewed(
         not_after: expiry(request, observed, now),
         rules,
         guard: observed.guard.present.clone(),
+        data_risk: plan.data_risk.clone(),
         targets: plan.targets.clone(),
         skipped: plan.skipped.clone(),
     })
@@ -160,7 +173,14 @@ pub fn renewed(
 pub fn next_round(plan: &Plan, request: &RollbackRequest) -> Plan {
     let round = plan.round.saturating_add(1);
     Plan {
-        digest: digest(uid(request), round, &plan.rules, &plan.guard, &plan.targets),
+        digest: digest(
+            uid(request),
+            round,
+            &plan.rules,
+            &plan.guard,
+            plan.data_risk.as_ref(),
+            &plan.targets,
+        ),
         round,
         ..plan.clone()
     }

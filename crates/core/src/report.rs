@@ -278,6 +278,7 @@ fn follow_ups(outcome: &Outcome, plan: &Plan, approvals: &[Approval]) -> Vec<Str
         }
         Word::Planning
         | Word::AwaitingApproval
+        | Word::Blocked
         | Word::Frozen
         | Word::BackingUp
         | Word::Reverting

@@ -1,9 +1,11 @@
 //! The rules in force for one request: its policy, the decision matrix, and what its claims are worth.
 
-use rollback_api::policy::{ApprovalMode, Approvals, Decision};
+use rollback_api::policy::{ApprovalMode, Approvals, Decision, HttpCheck, JobTemplate};
 use rollback_api::request::{Category, Urgency};
-use rollback_api::status::Rules;
+use rollback_api::status::{JobRule, JobStage, Rules};
 use rollback_api::{RollbackPolicySpec, RollbackRequest};
+
+use crate::template;
 
 /// Seconds that each of several Deployments has to come back, unless the request says otherwise.
 const MANY_TIMEOUT_SECONDS: i32 = 180;
@@ -18,6 +20,7 @@ pub fn rules(
     let urgency = urgency(request, policy, expedited);
     let expedited = expedited && makes_a_difference(request, policy);
     let policy = policy.cloned().unwrap_or_default();
+    let jobs = jobs(&policy);
     let timeout = request
         .rollout()
         .timeout_seconds
@@ -58,11 +61,81 @@ pub fn rules(
         wait_for_termination: policy.rollout.wait_for_termination,
         release_ownership: policy.rollout.release_ownership,
         verification_timeout_seconds: policy.verification.timeout_seconds,
-        soak_seconds: policy.verification.soak_seconds,
+        soak_seconds: soak(request, policy.verification.soak_seconds),
         self_healing: policy.git_ops.self_healing,
         quarantine_seconds: policy.ledger.quarantine_seconds,
-        http: policy.verification.http,
+        http: checks(request, policy.verification.http),
+        external_urls: policy.verification.external_urls,
+        prometheus: policy.verification.prometheus,
+        pods: policy.verification.pods,
+        jobs,
+        manual: policy.verification.manual,
+        on_unwell: policy.verification.on_failure,
+        unknown_schema: policy.data_gate.unknown,
+        data_contact: policy.data_gate.contact,
+        force_delete_after_seconds: policy.remedies.force_delete_after_seconds,
+        scale_down: policy.make_room.scale_down,
+        fallback_images: policy.remedies.fallback_images,
+        log_tail_lines: policy.rollout.log_tail_lines,
+        review_within_seconds: policy.report.review_within_seconds,
     }
+}
+
+/// The checks of the policy, then those of the request.
+fn checks(request: &RollbackRequest, of_policy: Vec<HttpCheck>) -> Vec<HttpCheck> {
+    let more = request.spec.verification.iter().flat_map(|more| &more.http);
+    of_policy.into_iter().chain(more.cloned()).collect()
+}
+
+/// A request may ask for a longer time, and not for a shorter one.
+fn soak(request: &RollbackRequest, of_policy: i32) -> i32 {
+    let more = request.spec.verification.as_ref();
+    more.and_then(|more| more.soak_seconds)
+        .map_or(of_policy, |own| own.max(of_policy))
+}
+
+/// The Jobs of a policy, in the order in which they run.
+pub fn jobs(policy: &RollbackPolicySpec) -> Vec<JobRule> {
+    stages(policy)
+        .flat_map(|(stage, templates)| templates.iter().map(move |template| (stage, template)))
+        .map(|(stage, template)| JobRule {
+            stage,
+            name: template.name.clone(),
+            pod_digest: pod_digest(template),
+            image_of: template.image_of.clone(),
+            timeout_seconds: template.timeout_seconds,
+            log_tail_lines: template.log_tail_lines,
+            on_failure: template.on_failure,
+        })
+        .collect()
+}
+
+/// The Job of a rule, as the policy has it: none when the policy says something else by now.
+pub fn job_template<'a>(policy: &'a RollbackPolicySpec, rule: &JobRule) -> Option<&'a JobTemplate> {
+    stages(policy)
+        .filter(|(stage, _)| *stage == rule.stage)
+        .flat_map(|(_, templates)| templates)
+        .find(|template| template.name == rule.name && pod_digest(template) == rule.pod_digest)
+}
+
+fn stages(policy: &RollbackPolicySpec) -> impl Iterator<Item = (JobStage, &[JobTemplate])> {
+    [
+        (
+            JobStage::MigrationStatus,
+            policy.data_gate.migration_status.as_slice(),
+        ),
+        (JobStage::PreRollback, policy.hooks.pre_rollback.as_slice()),
+        (JobStage::Smoke, policy.verification.jobs.as_slice()),
+        (
+            JobStage::PostRollback,
+            policy.hooks.post_rollback.as_slice(),
+        ),
+    ]
+    .into_iter()
+}
+
+fn pod_digest(template: &JobTemplate) -> String {
+    template::digest(&template.pod_spec)
 }
 
 /// Whether a `ServiceAccount` of the very namespace asks. Kubernetes' own role `edit` may impersonate those, so

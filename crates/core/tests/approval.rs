@@ -51,6 +51,7 @@ fn approval_of(name: &str, plan: &Plan) -> Approval {
             .map(|item| item.name.clone())
             .collect(),
         break_glass: None,
+        accepts_data_risk: None,
     }
 }
 

@@ -160,12 +160,12 @@ pub async fn ask(
 
 /// One GET. The body is not read: nothing of it may end up in a status or a log.
 async fn ask_one(context: &Context, check: &HttpCheck, pod: &Target) -> Answer {
-    let result = match u16::try_from(check.port) {
+    let result = match u16::try_from(check.port.unwrap_or_default()) {
         Ok(port) if context.networks.allow(pod.address) => {
             let url = format!(
                 "http://{}{}",
                 SocketAddr::new(pod.address, port),
-                check.path
+                check.path()
             );
             let limit = Duration::from_secs(u64::try_from(check.timeout_seconds).unwrap_or(1));
             match context.http.get(url).timeout(limit).send().await {
@@ -177,7 +177,7 @@ async fn ask_one(context: &Context, check: &HttpCheck, pod: &Target) -> Answer {
             "{} is outside the networks that --probe-networks allows",
             pod.address
         )),
-        Err(_) => Err(format!("{} is not a port", check.port)),
+        Err(_) => Err("the check names no port".to_owned()),
     };
     Answer {
         pod: pod.name.clone(),

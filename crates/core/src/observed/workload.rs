@@ -201,6 +201,12 @@ fn is_caused_by(object: &Value, request_uid: &str) -> bool {
 }
 
 impl ReplicaSet {
+    /// When it was made.
+    pub fn created_at(&self) -> Option<Timestamp> {
+        let at = self.0.pointer("/metadata/creationTimestamp")?;
+        at.as_str()?.parse().ok()
+    }
+
     /// Name.
     pub fn name(&self) -> &str {
         string(&self.0, "/metadata/name")

@@ -107,6 +107,7 @@ pub fn assess(
         uid: deployment.uid().to_owned(),
         wave: target.wave,
         from_digest: current.digest(),
+        from_since: chosen.from_since,
         from_revision: chosen.from_revision,
         to_revision: chosen.revision,
         to_digest: chosen.template.digest(),
@@ -118,6 +119,7 @@ pub fn assess(
         changes,
         notes,
         risks,
+        fallback: None,
     })
 }
 

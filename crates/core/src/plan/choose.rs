@@ -8,7 +8,7 @@ use rollback_api::{Reason, RollbackPolicySpec, Word};
 
 use crate::history::{Choice, History, Wish};
 use crate::ledger;
-use crate::observed::{Deployment, Seen, SeenTarget};
+use crate::observed::{Deployment, ReplicaSet, Seen, SeenTarget};
 use crate::outcome::{end, refused};
 use crate::template::Template;
 use crate::text::plain;
@@ -28,6 +28,8 @@ pub struct Chosen {
     pub revision: Option<i64>,
     /// Number of the revision that runs.
     pub from_revision: Option<i64>,
+    /// Since when the version that runs does so, as far as it is known.
+    pub from_since: Option<Timestamp>,
     /// What the reader should know about the choice.
     pub notes: Vec<String>,
 }
@@ -43,12 +45,23 @@ pub fn choose(
     let current = deployment.template();
     let known = ledger::evidence(seen.ledger.found(), deployment.uid());
     let history = History::of(deployment.uid(), &seen.replica_sets, known);
-    let from_revision = history.holding(&current).and_then(|running| running.number);
+    let running = history.holding(&current);
+    let from_revision = running.and_then(|running| running.number);
+    // One that was rolled back to runs since then, and nobody says when that was.
+    let from_since = running
+        .filter(|running| running.former.is_empty())
+        .and_then(|running| {
+            seen.replica_sets
+                .iter()
+                .find(|set| set.uid() == running.uid)
+        })
+        .and_then(ReplicaSet::created_at);
     let pick = Pick {
         index: seen.asked,
         deployment,
         current: &current,
         from_revision,
+        from_since,
         now,
     };
     if let Some(backup) = &target.to.backup {
@@ -104,6 +117,7 @@ struct Pick<'a> {
     deployment: &'a Deployment,
     current: &'a Template,
     from_revision: Option<i64>,
+    from_since: Option<Timestamp>,
     now: Timestamp,
 }
 
@@ -139,6 +153,7 @@ impl Pick<'_> {
                 source_uid: Some(revision.uid.clone()).filter(|uid| !uid.is_empty()),
                 revision: revision.number,
                 from_revision: self.from_revision,
+                from_since: self.from_since,
                 notes,
             }),
             Choice::Current(which) => self.nothing_to_do(&which),
@@ -187,6 +202,7 @@ impl Pick<'_> {
             source_uid: None,
             revision: kept.revision(),
             from_revision: self.from_revision,
+            from_since: self.from_since,
             notes: Vec::new(),
         })
     }
@@ -218,6 +234,7 @@ impl Pick<'_> {
             source_uid: None,
             revision: None,
             from_revision: self.from_revision,
+            from_since: self.from_since,
             notes: vec![format!(
                 "no revision has this image: what runs now gets it in container {}, as kubectl set image would do",
                 plain(&container, 63)

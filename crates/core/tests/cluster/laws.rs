@@ -143,6 +143,7 @@ impl Cluster {
             plan.round,
             &rules,
             &observed.guard.present,
+            plan.data_risk.as_ref(),
             &plan.targets,
         );
         assert_eq!(digest, plan.digest, "a write under other rules");
