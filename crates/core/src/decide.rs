@@ -18,6 +18,7 @@ mod preconditions;
 mod recovery;
 mod restore;
 mod revert;
+pub mod second;
 mod summary;
 mod together;
 

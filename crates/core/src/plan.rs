@@ -2,6 +2,7 @@
 
 mod assess;
 mod choose;
+mod fallback;
 mod selection;
 
 use jiff::Timestamp;
@@ -47,7 +48,7 @@ pub fn digest(
                 "source": target.source_uid,
                 "to": target.to_digest,
                 "stored": target.stored_digest,
-                "fallback": target.fallback,
+                "fallbacks": target.fallbacks,
             })
         })
         .collect();
