@@ -1,6 +1,6 @@
 //! One exchange: a name is resolved once, every address it has is judged, and only those are connected to.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::future::ready;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -296,9 +296,12 @@ fn explain(host: &str, error: &reqwest::Error) -> Failure {
     }
 }
 
-fn is_tls(error: &reqwest::Error) -> bool {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>()?.get_ref())
-        .any(|inner| inner.is::<rustls::Error>())
+/// Looks into I/O errors too: their source is that of the error they carry, not that error.
+fn is_tls(error: &(dyn Error + 'static)) -> bool {
+    let carried = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>()
+        || carried.is_some_and(|inner| is_tls(inner))
+        || error.source().is_some_and(is_tls)
 }
