@@ -12,6 +12,7 @@ pub mod diagnose;
 pub mod diff;
 pub mod evidence;
 pub mod freeze;
+pub mod gate;
 pub mod health;
 pub mod history;
 pub mod image;

@@ -252,7 +252,9 @@ async fn a_number_of_prometheus_decides_and_its_absence_does_not() -> Result<()>
         "it has what it had"
     );
 
-    scene.deploy(testkit::shop::deployment("api").version("v5")).await?;
+    scene
+        .deploy(testkit::shop::deployment("api").version("v5"))
+        .await?;
     prometheus.kill();
     policy(
         &scene,
