@@ -13,6 +13,7 @@ use rollback_api::status::{
     VerificationStatus,
 };
 
+use crate::job::JOB_SLACK_SECONDS;
 use crate::observed::Reading;
 use crate::time;
 
@@ -123,7 +124,7 @@ pub fn checks(rules: &Rules) -> impl Iterator<Item = Check<'_>> {
 pub fn begin(rules: &Rules, now: Timestamp) -> VerificationStatus {
     let smoke: i64 = checks(rules)
         .map(|check| match check {
-            Check::Job(rule) => i64::from(rule.timeout_seconds) + judge::JOB_SLACK_SECONDS,
+            Check::Job(rule) => i64::from(rule.timeout_seconds) + JOB_SLACK_SECONDS,
             Check::Http(_) | Check::Number(..) | Check::Pods(_) => 0,
         })
         .sum();

@@ -15,6 +15,7 @@ pub mod freeze;
 pub mod health;
 pub mod history;
 pub mod image;
+pub mod job;
 pub mod ledger;
 mod named;
 pub mod notice;
