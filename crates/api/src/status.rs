@@ -810,6 +810,9 @@ impl CauseKind {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct VerificationStatus {
+    /// When every replica was available, and the checks began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_at: Option<Timestamp>,
     /// When every check must have passed.
     pub deadline: Timestamp,
     /// The checks, in the order of the rules.

@@ -7,7 +7,9 @@
 mod judge;
 
 use jiff::Timestamp;
-use rollback_api::policy::{HttpCheck, OnJobFailure, PodCheck, Prometheus, PrometheusCheck};
+use rollback_api::policy::{
+    HttpCheck, Metric, OnJobFailure, PodCheck, Prometheus, PrometheusCheck,
+};
 use rollback_api::status::{
     CheckKind, CheckStatus, Finding, JobRule, JobStage, JobStatus, Measured, Rules,
     VerificationStatus,
@@ -120,18 +122,33 @@ pub fn checks(rules: &Rules) -> impl Iterator<Item = Check<'_>> {
         .chain(smoke.map(Check::Job))
 }
 
-/// The state of checks that are about to begin. Smoke tests that may take longer than the other checks move the end.
+/// The state of checks that are about to begin. What takes longer by its nature moves the end: a smoke test, and a number
+/// that counts the bad version too until its window is over.
 pub fn begin(rules: &Rules, now: Timestamp) -> VerificationStatus {
+    let longest = checks(rules)
+        .map(|check| match check {
+            Check::Number(_, number) => {
+                let rounds = i64::from(number.consecutive_successes) + 1;
+                settling(&check) + rounds * i64::from(number.period_seconds)
+            }
+            Check::Http(_) | Check::Pods(_) | Check::Job(_) => 0,
+        })
+        .max()
+        .unwrap_or_default();
+    // They run one after the other.
     let smoke: i64 = checks(rules)
         .map(|check| match check {
             Check::Job(rule) => i64::from(rule.timeout_seconds) + JOB_SLACK_SECONDS,
-            Check::Http(_) | Check::Number(..) | Check::Pods(_) => 0,
+            Check::Number(..) | Check::Http(_) | Check::Pods(_) => 0,
         })
         .sum();
     VerificationStatus {
+        begun_at: Some(now),
         deadline: time::after(
             now,
-            i64::from(rules.verification_timeout_seconds).max(smoke),
+            i64::from(rules.verification_timeout_seconds)
+                .max(longest)
+                .max(smoke),
         ),
         checks: checks(rules)
             .map(|check| CheckStatus {
@@ -144,6 +161,26 @@ pub fn begin(rules: &Rules, now: Timestamp) -> VerificationStatus {
     }
 }
 
+/// Seconds from the end of the rollout until a check speaks of the old version alone: a number of the whole Deployment
+/// counts what the bad version did for as long as its window.
+fn settling(check: &Check) -> i64 {
+    match check {
+        Check::Number(_, number) => {
+            let of_new_pods = number.preset == Some(Metric::Restarts)
+                || number
+                    .query
+                    .as_ref()
+                    .is_some_and(|query| query.contains("$replica_set"));
+            if of_new_pods {
+                0
+            } else {
+                i64::from(number.window_seconds)
+            }
+        }
+        Check::Http(_) | Check::Pods(_) | Check::Job(_) => 0,
+    }
+}
+
 /// The checks whose next round is due.
 pub fn due<'a>(
     rules: &'a Rules,
@@ -153,7 +190,7 @@ pub fn due<'a>(
     open(rules, status)
         .filter(move |(check, state)| {
             let is_asked = check.period().is_some();
-            is_asked && next_round(check, state).is_none_or(|at| at <= now)
+            is_asked && next_round(status, check, state).is_none_or(|at| at <= now)
         })
         .map(|(check, _)| check)
 }
@@ -162,7 +199,7 @@ pub fn due<'a>(
 pub fn wake(rules: &Rules, status: &VerificationStatus, now: Timestamp) -> Timestamp {
     open(rules, status)
         .filter(|(check, _)| check.period().is_some())
-        .map(|(check, state)| next_round(&check, state).unwrap_or(now))
+        .map(|(check, state)| next_round(status, &check, state).unwrap_or(now))
         .chain([status.deadline])
         .min()
         .unwrap_or(status.deadline)
@@ -250,7 +287,7 @@ pub fn verdict(rules: &Rules, status: &VerificationStatus, now: Timestamp) -> Ve
         .filter(|check| state_of(status, check).is_none())
         .map(|check| format!("check {} ({}): never asked", check.name(), check.asks()));
     let waiting: Vec<String> = open(rules, status)
-        .map(|(check, state)| describe(&check, state))
+        .map(|(check, state)| describe(status, &check, state))
         .chain(unknown)
         .collect();
     if waiting.is_empty() {
@@ -274,11 +311,14 @@ pub fn verdict(rules: &Rules, status: &VerificationStatus, now: Timestamp) -> Ve
     }
 }
 
-fn describe(check: &Check, state: &CheckStatus) -> String {
-    let last = if state.last_result.is_empty() {
-        "not asked yet"
-    } else {
-        &state.last_result
+fn describe(status: &VerificationStatus, check: &Check, state: &CheckStatus) -> String {
+    let last = match first_round(status, check) {
+        _ if !state.last_result.is_empty() => state.last_result.clone(),
+        None => "not asked yet".to_owned(),
+        Some(at) => format!(
+            "asked from {} on, when its window holds the old version alone",
+            time::stamp(at)
+        ),
     };
     let (name, asks) = (check.name(), check.asks());
     match check.period() {
@@ -307,6 +347,21 @@ fn open<'a>(
     })
 }
 
-fn next_round(check: &Check, state: &CheckStatus) -> Option<Timestamp> {
-    Some(time::after(state.last_at?, i64::from(check.period()?)))
+/// When the next round of a check is due; `None` for at once.
+fn next_round(
+    status: &VerificationStatus,
+    check: &Check,
+    state: &CheckStatus,
+) -> Option<Timestamp> {
+    match state.last_at {
+        Some(last) => Some(time::after(last, i64::from(check.period()?))),
+        None => first_round(status, check),
+    }
+}
+
+/// When a check is asked first, when that is not at once.
+fn first_round(status: &VerificationStatus, check: &Check) -> Option<Timestamp> {
+    let seconds = settling(check);
+    let begun = status.begun_at.filter(|_| seconds > 0)?;
+    Some(time::after(begun, seconds))
 }

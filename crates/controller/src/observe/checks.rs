@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -12,10 +13,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use rollback_api::POD_TEMPLATE_HASH;
-use rollback_api::policy::HttpCheck;
+use rollback_api::policy::{HttpCheck, Prometheus, PrometheusCheck};
 use rollback_api::status::{PlannedTarget, Rules};
 use rollback_core::health::Check;
 use rollback_core::observed::{Answer, Found, Heard, PodState, Reading, ReplicaSet, Silence};
+use rollback_core::promql::{self, Names};
+use rollback_probe::Failure;
+use rollback_probe::allow::AllowList;
 
 use super::service::{self, Endpoint};
 use super::{Error, Scope, reading};
@@ -90,11 +94,11 @@ async fn round(
 ) -> Option<Reading> {
     let found = match check {
         Check::Http(http) => match &http.url {
-            Some(url) => Found::Outside(Err(Silence::Unasked(url.clone()))),
+            Some(url) => Found::Outside(outside(scope, subject, http, url).await),
             None => of_pods(scope, subject, http, pods).await,
         },
         Check::Number(server, number) => {
-            Found::Number(Err(format!("{} {}", server.url, number.name)))
+            Found::Number(ask_number(scope, subject, server, number).await)
         }
         Check::Pods(_) => Found::Pods(pods.iter().map(state).collect()),
         // A smoke test is followed, and not asked.
@@ -156,43 +160,93 @@ fn address(pod: &Pod) -> Option<IpAddr> {
     pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
 }
 
+fn limit(subject: Subject<'_>, asked: i32) -> Duration {
+    seconds(asked).min(subject.limit)
+}
+
+fn seconds(seconds: i32) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(1))
+}
+
 async fn ask_one(
     scope: &Scope<'_>,
     subject: Subject<'_>,
     check: &HttpCheck,
     endpoint: Endpoint,
 ) -> Answer {
-    let context = scope.context;
-    let result = if context.networks.allow(endpoint.address) {
-        let at = std::net::SocketAddr::new(endpoint.address, endpoint.port);
-        let url = format!("http://{at}{}", check.path());
-        let limit = seconds(check.timeout_seconds).min(subject.limit);
-        match context.http.get(url).timeout(limit).send().await {
-            Ok(response) => Ok(Heard {
-                status: response.status().as_u16(),
-                body_matches: None,
-            }),
-            Err(error) if error.is_timeout() => {
-                Err(Silence::Unanswered("no answer in time".to_owned()))
-            }
-            Err(_) => Err(Silence::Unanswered(
-                "connection refused or unreachable".to_owned(),
-            )),
-        }
-    } else {
-        Err(Silence::Unasked(format!(
-            "{} is outside the networks that --probe-networks allows",
-            endpoint.address
-        )))
-    };
+    let text = check.body_contains.as_deref();
+    let limit = limit(subject, check.timeout_seconds);
+    let answer = scope
+        .context
+        .probe
+        .pod(endpoint.address, endpoint.port, check.path(), text, limit)
+        .await;
     Answer {
         pod: endpoint.pod,
-        result,
+        result: heard(answer),
     }
 }
 
-fn seconds(seconds: i32) -> Duration {
-    Duration::from_secs(u64::try_from(seconds).unwrap_or(1))
+async fn outside(
+    scope: &Scope<'_>,
+    subject: Subject<'_>,
+    check: &HttpCheck,
+    url: &str,
+) -> Result<Heard, Silence> {
+    let entries = subject.rules.external_urls.iter().map(String::as_str);
+    let allowed = AllowList::parse(entries).map_err(|(position, oddity)| {
+        Silence::Unasked(format!(
+            "verification.externalUrls[{position}] of the policy: {oddity}"
+        ))
+    })?;
+    let text = check.body_contains.as_deref();
+    let limit = limit(subject, check.timeout_seconds);
+    heard(
+        scope
+            .context
+            .probe
+            .external(url, &allowed, text, limit)
+            .await,
+    )
+}
+
+fn heard(answer: Result<rollback_probe::http::Answer, Failure>) -> Result<Heard, Silence> {
+    match answer {
+        Ok(answer) => Ok(Heard {
+            status: answer.status,
+            body_matches: answer.body_matches,
+        }),
+        Err(Failure::NotAllowed(refusal)) => Err(Silence::Unasked(refusal.to_string())),
+        Err(failure @ Failure::Unresolvable { .. }) => Err(Silence::Unasked(failure.to_string())),
+        Err(failure) => Err(Silence::Unanswered(failure.to_string())),
+    }
+}
+
+async fn ask_number(
+    scope: &Scope<'_>,
+    subject: Subject<'_>,
+    server: &Prometheus,
+    check: &PrometheusCheck,
+) -> Result<f64, String> {
+    let names = Names {
+        namespace: scope.namespace,
+        deployment: subject.deployment,
+        replica_set: subject.replica_set.name(),
+        baseline_at: subject.baseline,
+        window_seconds: u32::try_from(check.window_seconds)
+            .ok()
+            .and_then(NonZeroU32::new)
+            .unwrap_or(NonZeroU32::MIN),
+    };
+    let query = match (check.preset, &check.query) {
+        (Some(preset), _) => promql::query(preset, &names),
+        (None, Some(own)) => promql::expand(own, &names),
+        (None, None) => return Err("the check has no query".to_owned()),
+    };
+    let query = query.map_err(|missing| missing.to_string())?;
+    let limit = limit(subject, check.timeout_seconds);
+    let number = scope.context.probe.query(&server.url, &query, limit).await;
+    number.map_err(|unknown| unknown.to_string())
 }
 
 /// The pods of this `ReplicaSet` that are not on their way out.

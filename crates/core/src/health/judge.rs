@@ -1,10 +1,11 @@
 //! What one round of a check found: well, not well, or nothing that could tell.
 
-use rollback_api::policy::{HttpCheck, Metric, OnJobFailure, PodCheck, PrometheusCheck};
+use rollback_api::policy::{HttpCheck, OnJobFailure, PodCheck, PrometheusCheck};
 use rollback_api::status::{Finding, JobEnd, JobRule};
 
 use super::Check;
 use crate::observed::{Answer, Found, Heard, PodState, Silence};
+use crate::promql::{self, Bound};
 use crate::text::plain;
 
 /// How many pods a message names.
@@ -99,22 +100,12 @@ fn outside(check: &HttpCheck, result: &Result<Heard, Silence>) -> (Finding, Stri
     }
 }
 
-/// Between what a number has to lie.
-enum Bound {
-    AtMost(f64),
-    AtLeast(f64),
-}
-
 /// The bound of a check: its own, else the usual one of its preset.
 fn bound(check: &PrometheusCheck) -> Option<Bound> {
     match (check.at_most, check.at_least, check.preset) {
         (Some(most), _, _) => Some(Bound::AtMost(most)),
         (None, Some(least), _) => Some(Bound::AtLeast(least)),
-        (None, None, Some(Metric::ErrorRate)) => Some(Bound::AtMost(0.01)),
-        (None, None, Some(Metric::Latency)) => Some(Bound::AtMost(2000.0)),
-        (None, None, Some(Metric::Restarts)) => Some(Bound::AtMost(3.0)),
-        (None, None, Some(Metric::Throughput)) => Some(Bound::AtLeast(0.5)),
-        (None, None, None) => None,
+        (None, None, preset) => preset.map(promql::bound),
     }
 }
 
@@ -129,18 +120,14 @@ pub fn asks(check: &PrometheusCheck) -> String {
 
 fn of_number(check: &PrometheusCheck, number: &Result<f64, String>) -> (Finding, String) {
     let number = match number {
-        Ok(number) if number.is_finite() => *number,
-        Ok(number) => return (Finding::Unknown, format!("the number is {number}")),
+        Ok(number) => *number,
         Err(why) => return (Finding::Unknown, plain(why, REASON_LIMIT)),
     };
-    let well = match bound(check) {
-        Some(Bound::AtMost(most)) => number <= most,
-        Some(Bound::AtLeast(least)) => number >= least,
-        None => return (Finding::Unknown, "the check has no bound".to_owned()),
+    let Some(bound) = bound(check) else {
+        return (Finding::Unknown, "the check has no bound".to_owned());
     };
-    let finding = if well { Finding::Pass } else { Finding::Fail };
     let text = format!("{} ({})", rounded(number), asks(check));
-    (finding, text)
+    (promql::judge(number, bound), text)
 }
 
 /// At most six decimals, and no zeros at the end.
