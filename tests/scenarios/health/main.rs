@@ -2,4 +2,5 @@
 //!
 //! Each test has a namespace and a controller process of its own, and they run in parallel.
 
+mod jobs;
 mod stage;

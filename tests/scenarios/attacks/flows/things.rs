@@ -40,7 +40,8 @@ fn rules() -> Vec<Flow> {
     let one = room(&json!(["worker"]));
     let named = vec![rule(KEEPER, MERGE, both), rule(POLICY_ADMIN, MERGE, one)];
     // What stays as it is, or is taken out, takes no right to run anything.
-    let job = json!({"name": "drain", "podSpec": {"containers": [{"name": "main", "image": "drain:1"}]}});
+    let job =
+        json!({"name": "drain", "podSpec": {"containers": [{"name": "main", "image": "drain:1"}]}});
     let hooks = |jobs: &[&Value]| json!({"spec": {"hooks": {"preRollback": jobs}}});
     let jobs = vec![
         rule(KEEPER, MERGE, hooks(&[&job])),
