@@ -16,6 +16,7 @@ pub mod gate;
 pub mod health;
 pub mod history;
 pub mod image;
+pub mod job;
 pub mod ledger;
 mod named;
 pub mod notice;

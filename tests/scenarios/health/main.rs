@@ -3,5 +3,6 @@
 //! Each test has a namespace and a controller process of its own, and they run in parallel.
 
 mod checks;
+mod jobs;
 mod stage;
 mod unwell;
