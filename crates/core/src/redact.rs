@@ -20,9 +20,9 @@ const SHORTEST_KNOWN: usize = 4;
 /// `text` without what looks like a secret. At most three times as long, in time that grows with its length alone;
 /// what it gives comes back unchanged when it is given again.
 pub fn redact(text: &str) -> String {
-    let mut kept = without_keys_in_pem(text);
+    let mut kept = text.to_owned();
     for _ in 0..ROUNDS {
-        let next = without_secrets(&kept);
+        let next = without_secrets(&without_keys_in_pem(&kept));
         if next == kept {
             return kept;
         }
@@ -85,7 +85,7 @@ fn without_keys_in_pem(text: &str) -> String {
     let mut rest = text;
     // Where this text was cut off in front, only its end is seen.
     let begin = rest.find(BEGIN).unwrap_or(rest.len());
-    if let Some(end) = rest.find(END).filter(|end| *end < begin) {
+    if let Some(end) = rest[..begin].rfind(END) {
         kept.push_str(without_body(&rest[..end]));
         kept.push_str(HIDDEN);
         rest = after_dashes(&rest[end + END.len()..]);
