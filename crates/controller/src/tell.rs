@@ -55,6 +55,7 @@ pub async fn stuck(context: &Context, request: &RollbackRequest, why: &str, now:
         reason: "Retrying",
         action: "Retry",
         note: plain(why, NOTE_LIMIT),
+        key: None,
     };
     warn_once(context, request, notice, now).await;
 }
@@ -80,6 +81,7 @@ pub async fn unguarded(
             "No approval counts until the admission policies are in force: {}",
             guard.holes.join("; ")
         ),
+        key: None,
     };
     warn_once(context, request, notice, now).await;
 }
