@@ -20,7 +20,7 @@ use rollback_api::status::{
     JobStage, JobStatus, Measured, Revert, RolloutStatus, Room, SecondTry, Source,
     VerificationStatus,
 };
-use rollback_api::{RollbackRequest, RollbackRequestStatus};
+use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus};
 use rollback_core::notice::notices;
 use rollback_core::redact::redact;
 use rollback_core::report::{incident, review_due};
@@ -125,7 +125,6 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
     status.approvals[0].accepts_data_risk =
         Some("Column orders.currency is nullable; agreed with the DBA on the phone.".to_owned());
     status.approvals[1].accepts_data_risk = Some("Seen, and agreed.".to_owned());
-    status.approvals[1].break_glass = Some("The second approver is on a plane.".to_owned());
     status.room = vec![Room {
         deployment: "reports".to_owned(),
         uid: "d-9".to_owned(),
@@ -240,7 +239,10 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
             &["redis: timeout"],
         ),
     ];
-    status.outcome.as_mut().unwrap().at = at(450);
+    let outcome = status.outcome.as_mut().unwrap();
+    outcome.at = at(450);
+    outcome.reason = Reason::RolledBack;
+    outcome.message = "Rolled back to the fallback, and every check has passed.".to_owned();
     status.incident = None;
     (scene.request, status)
 }
@@ -281,7 +283,6 @@ fn a_rich_incident_tells_everything_and_no_secret() {
             "agreed with the DBA",
             "4.20 %",
             "0.12 %",
-            "on a plane",
             "P1001",
             "2 of 2 passed",
             "v1-rescue",
@@ -341,7 +342,6 @@ fn what_matters_is_told_once() {
         .collect();
     for reason in [
         "DataRiskAccepted",
-        "BreakGlass",
         "JobFailed",
         "FallbackTried",
         "RoomMade",

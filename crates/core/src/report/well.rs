@@ -6,8 +6,8 @@ use rollback_api::status::{
     Cause, Finding, JobStatus, Measured, RolloutStatus, SecondTry, TargetStatus, VerificationStatus,
 };
 
-use super::{FULL_TARGETS, LINE_LIMIT, PAGE_LIMIT, Report, TEXT_LIMIT};
-use crate::text::{code, markdown, quote};
+use super::{FULL_TARGETS, LINE_LIMIT, PAGE_LIMIT, Report};
+use crate::text::{code, markdown};
 use crate::time::stamp;
 
 /// Lines of the log of a Job on the page; the JSON has all that were kept.
@@ -62,11 +62,8 @@ fn cause(page: &mut String, cause: &Cause) {
         markdown(&cause.message, LINE_LIMIT)
     );
     if let Some(words) = &cause.last_words {
-        let _ = writeln!(
-            page,
-            "Its container said last:\n\n{}\n",
-            quote(words, TEXT_LIMIT)
-        );
+        let lines: Vec<&str> = words.lines().collect();
+        spoken(page, "Its container", &lines);
     }
 }
 
@@ -158,14 +155,13 @@ fn jobs(page: &mut String, jobs: &[JobStatus], with_logs: bool) {
         }
         let name = code(&job.name, 63);
         if with_logs {
-            let tail = lines
-                .get(lines.len().saturating_sub(LOG_LINES)..)
-                .unwrap_or_default();
-            let _ = writeln!(
-                page,
-                "Job {name} said last:\n\n{}\n",
-                quote(&tail.join("\n"), TEXT_LIMIT)
-            );
+            let tail = lines.get(lines.len().saturating_sub(LOG_LINES)..);
+            let tail: Vec<&str> = tail
+                .unwrap_or_default()
+                .iter()
+                .map(String::as_str)
+                .collect();
+            spoken(page, &format!("Job {name}"), &tail);
         } else {
             let _ = writeln!(
                 page,
@@ -173,6 +169,15 @@ fn jobs(page: &mut String, jobs: &[JobStatus], with_logs: bool) {
             );
         }
     }
+}
+
+/// What somebody said, a line for a line, with nothing obeyed.
+fn spoken(page: &mut String, who: &str, lines: &[&str]) {
+    let _ = writeln!(page, "{who} said last:\n");
+    for line in lines.iter().take(LOG_LINES) {
+        let _ = writeln!(page, "- {}", code(line, LINE_LIMIT));
+    }
+    page.push('\n');
 }
 
 /// The Deployments that were made smaller, and whether they have their replicas back.
