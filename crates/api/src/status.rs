@@ -396,9 +396,10 @@ pub struct PlannedTarget {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub risks: Vec<Risk>,
-    /// What is tried, once, when that version does not do.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fallback: Option<Fallback>,
+    /// What is tried, one of them and once, when that version does not do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub fallbacks: Vec<Fallback>,
 }
 
 /// What is tried, once, when the version to go back to does not do.
@@ -577,10 +578,29 @@ pub struct TargetStatus {
     pub warnings: Vec<String>,
 }
 
+/// What kind of check.
+#[derive(
+    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord,
+)]
+pub enum CheckKind {
+    /// An HTTP GET.
+    #[default]
+    Http,
+    /// A number of Prometheus.
+    Prometheus,
+    /// The pods themselves.
+    Pods,
+    /// A smoke test.
+    Job,
+}
+
 /// What one check said once.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Measured {
+    /// Its kind.
+    #[serde(default)]
+    pub kind: CheckKind,
     /// Name of the check.
     pub check: String,
     /// What it found.
@@ -638,11 +658,17 @@ pub struct JobEnd {
 }
 
 /// How the fallback is going.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct SecondTry {
-    /// Why: how the version to go back to ended.
+    /// Which of the fallbacks.
+    pub when: FallbackWhen,
+    /// How the version to go back to failed.
+    pub reason: Reason,
+    /// The same in words.
     pub why: String,
+    /// When that was seen.
+    pub at: Timestamp,
     /// The intent, stored before the Deployment is touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Revert>,
@@ -784,6 +810,9 @@ impl CauseKind {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct VerificationStatus {
+    /// When every replica was available, and the checks began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_at: Option<Timestamp>,
     /// When every check must have passed.
     pub deadline: Timestamp,
     /// The checks, in the order of the rules.
@@ -798,6 +827,9 @@ pub struct VerificationStatus {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckStatus {
+    /// Its kind.
+    #[serde(default)]
+    pub kind: CheckKind,
     /// Name of the check.
     pub name: String,
     /// Rounds so far.

@@ -29,6 +29,11 @@ pub struct Config {
     )]
     pub probe_networks: Vec<IpNet>,
 
+    /// Private networks that checks of addresses outside the cluster may reach, separated by commas. Without any, such a
+    /// check reaches public addresses only.
+    #[arg(long, value_delimiter = ',', env = "ROLLBACK_EXTERNAL_NETWORKS")]
+    pub external_networks: Vec<IpNet>,
+
     /// How many requests are worked on at the same time.
     #[arg(long, default_value_t = 16, env = "ROLLBACK_CONCURRENCY")]
     pub concurrency: u16,

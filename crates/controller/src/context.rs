@@ -9,7 +9,6 @@ use rollback_core::observed::Rejection;
 
 use crate::lease::gate::Gate;
 use crate::metrics::Metrics;
-use crate::network::Networks;
 use crate::observe::guard::GuardWatch;
 use crate::watch::Watches;
 
@@ -19,10 +18,8 @@ pub struct Context {
     pub client: Client,
     /// Opens when this controller leads.
     pub gate: Gate,
-    /// HTTP client of the checks: no redirects, no proxy.
-    pub http: reqwest::Client,
-    /// Networks that checks may reach.
-    pub networks: Networks,
+    /// Asks pods, addresses outside and Prometheus for the checks.
+    pub probe: rollback_probe::Client,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The admission policies that make approvals true.
@@ -50,8 +47,7 @@ impl Context {
     pub fn new(
         client: Client,
         gate: Gate,
-        http: reqwest::Client,
-        networks: Networks,
+        probe: rollback_probe::Client,
         metrics: Arc<Metrics>,
         guard: Arc<GuardWatch>,
         watches: Watches,
@@ -59,8 +55,7 @@ impl Context {
         Self {
             client,
             gate,
-            http,
-            networks,
+            probe,
             metrics,
             guard,
             watches,

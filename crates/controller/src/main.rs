@@ -10,7 +10,6 @@ mod context;
 mod lease;
 mod ledger;
 mod metrics;
-mod network;
 mod observe;
 mod reconcile;
 mod record;

@@ -4,12 +4,15 @@
 //! Few Deployments are read by name, which is fast; many are read in one list, which is one request.
 
 mod access;
+mod before;
+mod checks;
 pub mod evidence;
 mod find;
 pub mod guard;
+mod pods;
 mod preflight;
-mod probe;
 mod raw;
+mod service;
 mod target;
 
 use std::collections::BTreeMap;
@@ -138,7 +141,15 @@ impl Scope<'_> {
         };
         observed.expedite = self.expedite(&observed.policy).await?;
         if opted_in {
-            preflight::all(self, &mut observed).await?;
+            let found = observed.clone();
+            let (seen, before) = futures::join!(
+                preflight::all(self, &mut observed),
+                before::readings(self, &found)
+            );
+            seen?;
+            for (target, readings) in observed.targets.iter_mut().zip(before) {
+                target.readings = readings;
+            }
         }
         Ok((observed, read))
     }

@@ -14,6 +14,7 @@ use kube::runtime::{
 };
 use kube::{Api, Client, ResourceExt};
 use rollback_api::{RollbackPolicy, RollbackRequest};
+use rollback_probe::networks::{Externals, Networks};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -22,7 +23,6 @@ use crate::lease::Leadership;
 use crate::lease::election::Lost;
 use crate::lease::gate::Gate;
 use crate::metrics::Metrics;
-use crate::network::Networks;
 use crate::observe::guard::{GuardWatch, Unreadable};
 use crate::reconcile::{error_policy, reconcile};
 use crate::record;
@@ -46,9 +46,9 @@ pub enum Error {
     /// The client cannot be made.
     #[error("preparing the client of the API server")]
     Client(#[source] kube::Error),
-    /// The HTTP client of the checks cannot be made.
-    #[error("preparing the HTTP client of the checks")]
-    Http(#[from] reqwest::Error),
+    /// What checks ask with cannot be made.
+    #[error("preparing what checks ask with")]
+    Probe(#[from] rollback_probe::Setup),
     /// The guard that was built in cannot be read.
     #[error("reading the guard that this controller was built with")]
     Guard(#[from] Unreadable),
@@ -138,12 +138,10 @@ fn control(
     ready: Arc<AtomicBool>,
     stop: CancellationToken,
 ) -> Result<impl Future<Output = ()> + use<>, Error> {
-    let http = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .connect_timeout(CONNECT_LIMIT)
-        .user_agent(concat!("rollback-controller/", env!("CARGO_PKG_VERSION")))
-        .build()?;
+    let probe = rollback_probe::Client::new(
+        Networks(config.probe_networks.clone()),
+        Externals(config.external_networks.clone()),
+    )?;
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
     let deployments = futures::stream::unfold(receiver, |mut receiver| async move {
         Some((receiver.recv().await?, receiver))
@@ -153,8 +151,7 @@ fn control(
     let context = Arc::new(Context::new(
         passes,
         gate,
-        http,
-        Networks(config.probe_networks.clone()),
+        probe,
         metrics,
         guard,
         deployment_watches,

@@ -18,15 +18,17 @@ mod preconditions;
 mod recovery;
 mod restore;
 mod revert;
+pub mod second;
 mod summary;
 mod together;
 
 use jiff::Timestamp;
-use rollback_api::status::{Outcome, Plan, PlannedTarget, TargetStatus};
+use rollback_api::status::{Measured, Outcome, Plan, PlannedTarget, TargetStatus};
 use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
 
 use crate::approval;
 use crate::conditions::{self, Stand};
+use crate::health;
 use crate::observed::{Observed, Seen, SeenTarget};
 use crate::outcome::end;
 use crate::phase::{Phase, has_begun};
@@ -171,6 +173,7 @@ fn planning(
                 .iter()
                 .map(|target| TargetStatus {
                     name: target.name.clone(),
+                    before: before(&plan, &target.name, observed),
                     ..TargetStatus::default()
                 })
                 .collect();
@@ -193,6 +196,14 @@ fn planning(
             Stand::again("The plan is published.")
         }
     }
+}
+
+/// What the checks say of the bad version, so that somebody can see what the rollback changed.
+fn before(plan: &Plan, name: &str, observed: &Observed) -> Vec<Measured> {
+    let seen = observed.targets.iter().find(|seen| seen.name == name);
+    seen.map_or_else(Vec::new, |seen| {
+        health::measured(&plan.rules, &seen.readings)
+    })
 }
 
 /// One target in one pass: what is planned for it and what was seen of it.

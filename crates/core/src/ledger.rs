@@ -136,18 +136,25 @@ pub fn claimed(
     next
 }
 
-/// The ledger without the claim of this request, and with its rollback if one was carried out.
+/// The ledger without the claim of this request, and with its rollback if one was carried out. `unwell`: digests of the
+/// templates of which a check said that they are not well.
 pub fn released(
     ledger: Option<&RevisionLedgerSpec>,
     target: &PlannedTarget,
     request_uid: &str,
     rollback: Option<Rollback>,
+    unwell: &[String],
     quarantine_seconds: i32,
 ) -> RevisionLedgerSpec {
     let mut next = based_on(ledger, &target.uid);
     next.claim = next.claim.filter(|claim| claim.request_uid != request_uid);
     if let Some(rollback) = rollback {
         judge(&mut next, target, &rollback, quarantine_seconds);
+        for digest in unwell {
+            let entry = entry_of(&mut next, digest, rollback.at);
+            let until = time::after(rollback.at, i64::from(quarantine_seconds));
+            pronounce(entry, Verdict::Bad, &rollback, Some(until));
+        }
         next.rollbacks.push(rollback);
     }
     let surplus = next.rollbacks.len().saturating_sub(MAX_ROLLBACKS);

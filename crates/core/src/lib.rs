@@ -23,6 +23,7 @@ pub mod outcome;
 pub mod owner;
 pub mod phase;
 pub mod plan;
+pub mod promql;
 pub mod redact;
 pub mod references;
 pub mod report;

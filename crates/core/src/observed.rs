@@ -6,7 +6,7 @@ pub mod workload;
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
-use rollback_api::status::GuardPolicy;
+use rollback_api::status::{CheckKind, GuardPolicy};
 use rollback_api::{RevisionLedgerSpec, RollbackPolicySpec};
 use serde_json::Value;
 
@@ -161,14 +161,29 @@ pub fn is_refusal(code: u16) -> bool {
 }
 
 /// What one round of one check found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
+    /// Kind of the check.
+    pub kind: CheckKind,
     /// Name of the check.
     pub check: String,
     /// When the round was made.
     pub at: Timestamp,
-    /// The answer of each pod.
-    pub answers: Vec<Answer>,
+    /// What it found.
+    pub found: Found,
+}
+
+/// What one round of a check found, by its kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// The answer of each pod that was asked.
+    Answers(Vec<Answer>),
+    /// The answer of an address outside.
+    Outside(Result<Heard, Silence>),
+    /// A number, or why it is not known.
+    Number(Result<f64, String>),
+    /// The new pods, as the API server has them.
+    Pods(Vec<PodState>),
 }
 
 /// What one pod answered.
@@ -176,8 +191,37 @@ pub struct Reading {
 pub struct Answer {
     /// Name of the pod.
     pub pod: String,
-    /// The status code, or why there is none.
-    pub result: Result<u16, String>,
+    /// What it answered, or why there is nothing.
+    pub result: Result<Heard, Silence>,
+}
+
+/// An answer. Its body is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The status code.
+    pub status: u16,
+    /// Whether the body has in it what the check asks for; none when it asks for nothing.
+    pub body_matches: Option<bool>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// It was asked, and did not answer as it should.
+    Unanswered(String),
+    /// It was not asked: nothing is known.
+    Unasked(String),
+}
+
+/// One pod, as the API server has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodState {
+    /// Its name.
+    pub name: String,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// How often its containers were restarted.
+    pub restarts: i64,
 }
 
 #[cfg(test)]

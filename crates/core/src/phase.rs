@@ -1,6 +1,6 @@
 //! The state of a request and of each of its targets, read from the facts and never stored.
 
-use rollback_api::status::{Outcome, Plan, TargetStatus};
+use rollback_api::status::{Outcome, Plan, RolloutStatus, TargetStatus};
 use rollback_api::{Reason, RollbackRequestStatus, Word};
 
 use crate::approval;
@@ -40,6 +40,8 @@ pub enum TargetPhase {
     RollingOut,
     /// Every replica is available; the checks are not done, or the old version is still being watched.
     Verifying,
+    /// It did not do; the fallback is being written.
+    Retrying,
     /// What was there before is being brought back.
     Restoring,
     /// It has ended.
@@ -56,12 +58,16 @@ impl TargetPhase {
                 .is_some_and(|restore| restore.outcome.is_some());
             return if ended { Self::Ended } else { Self::Restoring };
         }
-        let rolled_out = progress
-            .rollout
-            .as_ref()
-            .is_some_and(|rollout| rollout.completed_at.is_some());
+        let is_complete = |rollout: &RolloutStatus| rollout.completed_at.is_some();
+        let rolled_out = progress.rollout.as_ref().is_some_and(is_complete);
         if progress.outcome.is_some() {
             Self::Ended
+        } else if let Some(second) = &progress.second {
+            match &second.rollout {
+                None => Self::Retrying,
+                Some(rollout) if is_complete(rollout) => Self::Verifying,
+                Some(_) => Self::RollingOut,
+            }
         } else if rolled_out {
             Self::Verifying
         } else if progress.reverted_at.is_some() {
@@ -124,7 +130,7 @@ impl Phase {
             && !approval::suffices(plan, &status.approvals)
         {
             Self::AwaitingApproval
-        } else if any(TargetPhase::RollingOut) {
+        } else if any(TargetPhase::RollingOut) || any(TargetPhase::Retrying) {
             Self::RollingOut
         } else if any(TargetPhase::Verifying) && !unwritten {
             Self::Verifying

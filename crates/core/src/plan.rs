@@ -2,6 +2,7 @@
 
 mod assess;
 mod choose;
+mod fallback;
 mod selection;
 
 use jiff::Timestamp;
@@ -47,7 +48,7 @@ pub fn digest(
                 "source": target.source_uid,
                 "to": target.to_digest,
                 "stored": target.stored_digest,
-                "fallback": target.fallback,
+                "fallbacks": target.fallbacks,
             })
         })
         .collect();
@@ -72,6 +73,7 @@ pub fn make(
 ) -> Result<Plan, Outcome> {
     supported(request, observed.policy.found(), now)?;
     not_too_urgent(request, observed, now)?;
+    checks_of_its_own(request, observed, now)?;
     may_write(observed, now)?;
     let found = found(request, observed, now)?;
     let lines = lines_for(found.len());
@@ -186,7 +188,8 @@ pub fn next_round(plan: &Plan, request: &RollbackRequest) -> Plan {
     }
 }
 
-fn rules_now(request: &RollbackRequest, observed: &Observed) -> Rules {
+/// The rules in force for a request, as they were read.
+pub fn rules_now(request: &RollbackRequest, observed: &Observed) -> Rules {
     let expedited = observed.expedite == Seen::Found(true);
     rules(request, observed.policy.found(), expedited)
 }
@@ -293,6 +296,31 @@ fn not_too_urgent(
             "spec.urgency: trouble of the category {category:?} is {:?} here, and asking for more needs the verb expedite on rollbackrequests/expedite. \
              Create a new request without spec.urgency, or ask somebody who has the role rollback-expediter.",
             default_urgency(category, policy)
+        ),
+        now,
+    ))
+}
+
+/// A check of a request does not take the place of one of the policy.
+fn checks_of_its_own(
+    request: &RollbackRequest,
+    observed: &Observed,
+    now: Timestamp,
+) -> Result<(), Outcome> {
+    let policy = observed.policy.found();
+    let of_policy = policy.map_or(&[][..], |policy| policy.verification.http.as_slice());
+    let more = request.spec.verification.iter().flat_map(|more| &more.http);
+    let taken = more
+        .enumerate()
+        .find(|(_, check)| of_policy.iter().any(|other| other.name == check.name));
+    let Some((index, check)) = taken else {
+        return Ok(());
+    };
+    Err(refused(
+        Reason::Unsupported,
+        format!(
+            "spec.verification.http[{index}].name: the policy has a check named {} already, and a request cannot replace it. Create a new request with another name for the check.",
+            plain(&check.name, 63)
         ),
         now,
     ))

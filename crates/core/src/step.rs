@@ -98,6 +98,15 @@ pub fn cause(request: &RollbackRequest, revision: Option<i64>, source: Option<&s
     signed(request, &format!("rollback to {to}"))
 }
 
+/// The change-cause of the write of a fallback.
+pub fn second_cause(
+    request: &RollbackRequest,
+    revision: Option<i64>,
+    source: Option<&str>,
+) -> String {
+    format!("second try: {}", cause(request, revision, source))
+}
+
 /// How the change-cause of a write that brings back what was there before begins.
 const RESTORE: &str = "restore of backup ";
 

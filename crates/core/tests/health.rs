@@ -16,7 +16,7 @@ mod world;
 use rollback_api::status::{Rules, VerificationStatus};
 use rollback_api::{Reason, Word};
 use rollback_core::health::{Verdict, begin, due, fold, verdict, wake};
-use rollback_core::observed::{Answer, Reading};
+use rollback_core::observed::{Answer, Reading, Silence};
 use rollback_core::phase::Phase;
 use serde_json::{Value, json};
 use world::{Move, Scene, answer, at, policy, reading, request};
@@ -137,7 +137,9 @@ fn one_bad_pod_makes_a_bad_round() {
     let (rules, mut status) = begun();
     let silent = Answer {
         pod: "api-1".to_owned(),
-        result: Err("connection\u{1b}[31m refused\n".to_owned()),
+        result: Err(Silence::Unanswered(
+            "connection\u{1b}[31m refused\n".to_owned(),
+        )),
     };
     fold(
         &rules,
@@ -228,7 +230,7 @@ fn a_check_that_the_status_does_not_know_is_not_healthy() {
     assert_ne!(verdict(&rules, &status, at(10)), Verdict::Passed);
     assert!(matches!(
         verdict(&rules, &status, at(60)),
-        Verdict::Failed(_)
+        Verdict::Unknown(_)
     ));
 }
 
@@ -239,8 +241,8 @@ fn the_deadline_is_a_point_in_time() {
         verdict(&rules, &status, at(59)),
         Verdict::Checking(_)
     ));
-    let Verdict::Failed(message) = verdict(&rules, &status, at(60)) else {
-        panic!("the time is over");
+    let Verdict::Unknown(message) = verdict(&rules, &status, at(60)) else {
+        panic!("the time is over, and nobody was asked");
     };
     assert!(
         message.contains("check live") && message.contains("check ready"),
@@ -253,7 +255,7 @@ fn due_and_wake_follow_the_periods() {
     let (rules, mut status) = begun();
     let names = |status: &VerificationStatus, seconds: i64| -> Vec<String> {
         due(&rules, status, at(seconds))
-            .map(|check| check.name.clone())
+            .map(|check| check.name().to_owned())
             .collect()
     };
     assert_eq!(names(&status, 0), ["live", "ready"]);
@@ -290,7 +292,7 @@ fn many_bad_pods_do_not_flood_the_status() {
     let answers = (0..5000)
         .map(|index| Answer {
             pod: format!("api-{index}"),
-            result: Err("x".repeat(10_000)),
+            result: Err(Silence::Unanswered("x".repeat(10_000))),
         })
         .collect();
     fold(&rules, &mut status, &[reading("live", at(1), answers)]);

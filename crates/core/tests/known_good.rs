@@ -372,11 +372,18 @@ fn what_a_rollback_says_about_the_two_versions() {
         verdicts(&scene),
         [(v2.clone(), Verdict::Bad), (v1.clone(), Verdict::Unknown)]
     );
-    // Failed: it is no better than it was.
+    // Nobody could tell: it is no better than it was, and no worse.
+    let mut scene = Scene::default().with_policy(checks.clone()).rolled_out();
+    scene.now = at(400);
+    scene.ends(Word::Failed, Reason::HealthUnknown);
+    assert_eq!(verdicts(&scene), [(v2.clone(), Verdict::Bad)]);
+    // A check said that it is not well: it is bad too.
     let mut scene = Scene::default().with_policy(checks).rolled_out();
+    scene.probe(500);
+    scene.pass();
     scene.now = at(400);
     scene.ends(Word::Failed, Reason::ChecksFailed);
-    assert_eq!(verdicts(&scene), [(v2, Verdict::Bad)]);
+    assert_eq!(verdicts(&scene), [(v2, Verdict::Bad), (v1, Verdict::Bad)]);
     // Brought back: nothing is said of either.
     let mut scene = Scene::new(&json!({"rollout": {"onFailure": "Restore"}})).reverted();
     scene.now = at(400);

@@ -10,7 +10,7 @@ use rollback_api::{POLICY_NAME, RevisionLedger, RollbackPolicy, RollbackRequest}
 use rollback_core::observed::Deployment;
 use serde_json::Value;
 
-use super::{Error, access, probe, raw, reading};
+use super::{Error, access, pods, raw, reading};
 
 /// How many names one page of a list holds.
 const PAGE: u32 = 500;
@@ -46,7 +46,7 @@ pub async fn pods(
             && set.template() == template
     });
     match running {
-        Some(set) => probe::raw_pods(client, namespace, &set).await,
+        Some(set) => pods::raw_pods(client, namespace, &set).await,
         None => Ok(Vec::new()),
     }
 }

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt};
-use rollback_api::policy::HttpCheck;
 use rollback_api::status::{Plan, PlannedTarget, Source, TargetStatus};
 use rollback_api::{ARTIFACT_LABEL, REQUEST_UID_LABEL, RevisionLedger, RollbackRequest};
 use rollback_core::artifact::{self, backed_up};
+use rollback_core::decide::second;
 use rollback_core::health;
 use rollback_core::ledger::{self, Holder, evidence, holder};
 use rollback_core::observed::{Access, Deployment, ReplicaSet, Rival, Seen, SeenTarget};
@@ -16,7 +16,7 @@ use rollback_core::references::is_subdomain;
 use rollback_core::template::Template;
 
 use super::access::{self, Everywhere};
-use super::{Error, Scope, lifted, preflight, probe, raw, reading, spec_of};
+use super::{Error, Scope, checks, lifted, pods, preflight, raw, reading, spec_of};
 
 /// A target and the ledger to write on.
 type Looked = (SeenTarget, Option<RevisionLedger>);
@@ -35,6 +35,8 @@ impl Scope<'_> {
         else {
             return Ok(Looked::default());
         };
+        // What is tried now, if the version to go back to did not do.
+        let target = &second::target(target, progress);
         let (mut seen, ledger) = match TargetPhase::of(self.status, progress) {
             TargetPhase::Waiting if awaiting => self.waiting_one(target).await?,
             TargetPhase::Waiting | TargetPhase::Reverting => {
@@ -42,6 +44,7 @@ impl Scope<'_> {
             }
             TargetPhase::RollingOut => self.rolling_out(target).await?,
             TargetPhase::Verifying => (self.verifying(plan, target, progress).await?, None),
+            TargetPhase::Retrying => (self.retrying(target, everywhere).await?, None),
             TargetPhase::Restoring => (self.restoring(target, progress).await?, None),
             TargetPhase::Ended => Looked::default(),
         };
@@ -191,8 +194,8 @@ impl Scope<'_> {
         let Some(set) = running(target, &seen) else {
             return Ok((seen, None));
         };
-        seen.pods = probe::raw_pods(&self.context.client, self.namespace, set).await?;
-        seen.events = probe::mount_events(&self.context.client, self.namespace, &seen.pods).await?;
+        seen.pods = pods::raw_pods(&self.context.client, self.namespace, set).await?;
+        seen.events = pods::mount_events(&self.context.client, self.namespace, &seen.pods).await?;
         if seen.deployment.found().is_some_and(Deployment::is_complete) {
             seen.ledger = spec_of(self.ledger(&target.name).await?.as_ref());
         }
@@ -206,11 +209,42 @@ impl Scope<'_> {
         progress: &TargetStatus,
     ) -> Result<SeenTarget, Error> {
         let mut seen = self.rolling(target).await?;
-        if let Some((checks, replica_set)) = due_checks(plan, target, progress, &seen, self.now) {
-            let pods = probe::pods(&self.context.client, self.namespace, &replica_set).await?;
-            seen.readings = probe::ask(self.context, &checks, &pods, self.now).await;
+        let verification = match &progress.second {
+            Some(second) => second.verification.as_ref(),
+            None => progress.verification.as_ref(),
+        };
+        let open = verification.filter(|verification| verification.completed_at.is_none());
+        if let Some((verification, replica_set)) = open.zip(running(target, &seen)) {
+            let due: Vec<_> = health::due(&plan.rules, verification, self.now).collect();
+            let subject = checks::Subject::restored(&plan.rules, target, replica_set);
+            seen.readings = checks::ask(self, subject, &due).await?;
         }
         Ok(seen)
+    }
+
+    /// What the write of a fallback needs.
+    async fn retrying(
+        &self,
+        target: &PlannedTarget,
+        everywhere: &Everywhere,
+    ) -> Result<SeenTarget, Error> {
+        let (deployment, ledger, access) = futures::try_join!(
+            self.deployment(&target.name),
+            self.ledger(&target.name),
+            self.access(target, everywhere),
+        )?;
+        let replica_sets = match deployment.found() {
+            Some(deployment) => self.history(deployment).await?,
+            None => Vec::new(),
+        };
+        Ok(SeenTarget {
+            ledger: spec_of(ledger.as_ref()),
+            deployment,
+            replica_sets,
+            access: Seen::Found(access),
+            rejection: self.rejection(&target.name),
+            ..SeenTarget::default()
+        })
     }
 
     async fn restoring(
@@ -366,23 +400,4 @@ fn running<'a>(target: &PlannedTarget, seen: &'a SeenTarget) -> Option<&'a Repli
     seen.replica_sets.iter().find(|set| {
         is_old && set.controller_uid() == Some(&target.uid) && set.template() == template
     })
-}
-
-/// The checks that are due, and the `ReplicaSet` whose pods they ask.
-fn due_checks(
-    plan: &Plan,
-    target: &PlannedTarget,
-    progress: &TargetStatus,
-    seen: &SeenTarget,
-    now: Timestamp,
-) -> Option<(Vec<HttpCheck>, ReplicaSet)> {
-    let verification = progress.verification.as_ref()?;
-    if verification.completed_at.is_some() {
-        return None;
-    }
-    let checks: Vec<_> = health::due(&plan.rules, verification, now)
-        .cloned()
-        .collect();
-    let replica_set = running(target, seen)?;
-    (!checks.is_empty()).then(|| (checks, replica_set.clone()))
 }

@@ -6,6 +6,7 @@ use rollback_api::status::{Artifact as ArtifactStatus, Plan, PlannedTarget, Targ
 use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, RollbackRequestStatus, Word};
 use serde_json::json;
 
+use super::second;
 use crate::conditions::Stand;
 use crate::ledger::Holder;
 use crate::observed::{Observed, Seen, SeenTarget};
@@ -106,6 +107,8 @@ fn release(
     progress: &TargetStatus,
     seen: &SeenTarget,
 ) -> Option<Step> {
+    // What was tried last is what the rollback went to.
+    let meant = second::target(target, progress);
     let held = seen.ledger.found();
     let ours = ledger::holder(held, &target.uid, uid(request)) == Holder::Us;
     let outcome = result(progress);
@@ -134,7 +137,7 @@ fn release(
             request_uid: uid(request).to_owned(),
             spec_digest: ledger::spec_digest(request),
             from_digest: target.from_digest.clone(),
-            to_digest: target.restored_digest().to_owned(),
+            to_digest: meant.restored_digest().to_owned(),
             at,
             outcome: outcome.word,
             verified: outcome.reason == Reason::RolledBack,
@@ -146,12 +149,38 @@ fn release(
         deployment: target.name.clone(),
         ledger: ledger::released(
             held,
-            target,
+            &meant,
             uid(request),
             rollback,
+            &unwell(target, progress),
             plan.rules.quarantine_seconds,
         ),
     })
+}
+
+/// Digests of the templates of which a check said that they are not well.
+fn unwell(target: &PlannedTarget, progress: &TargetStatus) -> Vec<String> {
+    let failed = |reason: Reason| reason == Reason::ChecksFailed;
+    let first = progress
+        .second
+        .as_ref()
+        .filter(|second| failed(second.reason))
+        .map(|_| target.restored_digest().to_owned());
+    // That the fallback could not be tried says nothing about it.
+    let judged = progress
+        .second
+        .as_ref()
+        .is_none_or(|second| second.verification.is_some());
+    let last = progress
+        .outcome
+        .as_ref()
+        .filter(|outcome| judged && failed(outcome.reason))
+        .map(|_| {
+            second::target(target, progress)
+                .restored_digest()
+                .to_owned()
+        });
+    first.into_iter().chain(last).collect()
 }
 
 /// Gives up the ownership of the fields that the revert wrote, so that a later server-side apply of their owner meets

@@ -1,9 +1,12 @@
 //! From the revert to the end of a target: the rollout, the checks, and a while of watching.
 
-use rollback_api::status::{Outcome, RolloutStatus, Source, TargetStatus};
+use rollback_api::status::{
+    CauseKind, FallbackWhen, Finding, Outcome, RolloutStatus, Source, TargetStatus,
+    VerificationStatus,
+};
 use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, Word};
 
-use super::{Scope, Turn};
+use super::{Scope, Turn, second};
 use crate::diagnose;
 use crate::health;
 use crate::observed::Deployment;
@@ -53,6 +56,9 @@ pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
         }
         Rollout::Failed(counts, reason, message) => {
             count(progress, counts);
+            if let Some(turn) = pulled_from_elsewhere(scope, progress, reason, &message) {
+                return turn;
+            }
             let message = format!("{message} {}", what_next(scope.request));
             Turn::end(progress, end(Word::Failed, reason, message, now))
         }
@@ -81,6 +87,21 @@ pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
             Turn::again("Every replica is available.")
         }
     }
+}
+
+/// An image that cannot be pulled: an image that is known to be good, if the plan has one.
+fn pulled_from_elsewhere(
+    scope: Scope,
+    progress: &mut TargetStatus,
+    reason: Reason,
+    message: &str,
+) -> Option<Turn> {
+    let cause = progress
+        .rollout
+        .as_ref()
+        .and_then(|rollout| rollout.cause.as_ref());
+    cause.filter(|cause| cause.kind == CauseKind::ImagePull)?;
+    second::begin(scope, progress, FallbackWhen::ImagePull, reason, message)
 }
 
 /// Whether trouble may come that nothing announces: the pods of a version without a known `ReplicaSet` are not
@@ -112,7 +133,7 @@ fn judge(scope: Scope, progress: &mut TargetStatus) -> Rollout {
 
 /// Somebody wrote another template after ours. When it is the bad one again, who did it is worth knowing: they will
 /// probably do it again.
-fn changed(scope: Scope, message: String) -> Outcome {
+pub(super) fn changed(scope: Scope, message: String) -> Outcome {
     let deployment = scope.seen.deployment.found();
     let back =
         deployment.filter(|deployment| deployment.template().digest() == scope.target.from_digest);
@@ -174,29 +195,27 @@ pub(super) fn verifying(scope: Scope, progress: &mut TargetStatus) -> Turn {
         | Rollout::Empty(_)
         | Rollout::Failed(..) => {}
     }
-    let verification = progress
+    let mut verification = progress
         .verification
-        .get_or_insert_with(|| health::begin(rules, now));
+        .take()
+        .unwrap_or_else(|| health::begin(rules, now));
     if verification.completed_at.is_none() {
-        health::fold(rules, verification, &scope.seen.readings);
-        match health::verdict(rules, verification, now) {
-            health::Verdict::Checking(message) => {
-                let until = Some(health::wake(rules, verification, now));
-                return Turn::wait(until, message);
-            }
-            health::Verdict::Failed(message) => {
-                let message = format!(
-                    "Rolled back, but the old version is not well either: {message}. {}",
-                    what_next(scope.request)
-                );
-                return Turn::end(
-                    progress,
-                    end(Word::Failed, Reason::ChecksFailed, message, now),
-                );
-            }
-            health::Verdict::Passed => verification.completed_at = Some(now),
+        health::fold(rules, &mut verification, &scope.seen.readings);
+        health::fold_jobs(rules, &mut verification, &progress.jobs);
+        let verdict = health::verdict(rules, &verification, now);
+        if verdict == health::Verdict::Passed {
+            verification.completed_at = Some(now);
+        }
+        let until = health::wake(rules, &verification, now);
+        progress.verification = Some(verification.clone());
+        match verdict {
+            health::Verdict::Checking(message) => return Turn::wait(Some(until), message),
+            health::Verdict::Failed(message) => return unwell(scope, progress, &message),
+            health::Verdict::Unknown(message) => return unsure(scope, progress, &message),
+            health::Verdict::Passed => {}
         }
     }
+    progress.verification = Some(verification.clone());
     let soaked = verification
         .completed_at
         .map_or(now, |at| time::after(at, i64::from(rules.soak_seconds)));
@@ -207,16 +226,44 @@ pub(super) fn verifying(scope: Scope, progress: &mut TargetStatus) -> Turn {
         );
         return Turn::wait(Some(soaked), message);
     }
-    Turn::end(progress, well(scope))
+    Turn::end(progress, well(scope, &verification))
 }
 
-fn well(scope: Scope) -> Outcome {
-    let checks = scope.plan.rules.http.len();
+/// The old version is up, and a check says that it is not well.
+fn unwell(scope: Scope, progress: &mut TargetStatus, checks: &str) -> Turn {
+    let reason = Reason::ChecksFailed;
+    let message = format!("Rolled back, but the old version is not well either: {checks}.");
+    let older = second::begin(scope, progress, FallbackWhen::Unwell, reason, &message);
+    older.unwrap_or_else(|| {
+        let message = format!("{message} {}", what_next(scope.request));
+        Turn::end(progress, end(Word::Failed, reason, message, scope.now))
+    })
+}
+
+/// The old version is up, and whether it is well could not be told. Nothing is done by itself about what is not known.
+fn unsure(scope: Scope, progress: &mut TargetStatus, checks: &str) -> Turn {
+    let message = format!(
+        "Rolled back, and every replica is available, but whether the old version is well could not be told in time: {checks}. {}",
+        what_next(scope.request)
+    );
+    Turn::end(
+        progress,
+        end(Word::Failed, Reason::HealthUnknown, message, scope.now),
+    )
+}
+
+fn well(scope: Scope, verification: &VerificationStatus) -> Outcome {
+    let checks = verification.checks.len();
+    let passed = verification
+        .checks
+        .iter()
+        .filter(|check| check.finding == Finding::Pass)
+        .count();
     if checks == 0 {
         let message = "Rolled back, and every replica is available. The policy defines no checks, so nothing else shows that the old version is well: look yourself.";
         return end(Word::Succeeded, Reason::Unverified, message, scope.now);
     }
     let message =
-        format!("Rolled back, every replica is available, and {checks} of {checks} checks passed.");
+        format!("Rolled back, every replica is available, and {passed} of {checks} checks passed.");
     end(Word::Succeeded, Reason::RolledBack, message, scope.now)
 }

@@ -4,7 +4,7 @@ use rollback_api::status::{Outcome, Restore, Revert as Intent, TargetStatus};
 use rollback_api::{CHANGE_CAUSE, Reason, Word};
 
 use super::preconditions::is_in_doubt;
-use super::{Scope, Turn};
+use super::{Scope, Turn, second};
 use crate::observed::{Deployment, Seen};
 use crate::outcome::end;
 use crate::step::{Revert, Step, is_restore_cause, restore_cause, template_patch};
@@ -105,7 +105,8 @@ fn not_ours_any_more(
     progress: &TargetStatus,
     digest: &str,
 ) -> Option<Outcome> {
-    let Scope { target, now, .. } = scope;
+    let now = scope.now;
+    let target = &second::target(scope.target, progress);
     let is_right_after = |intent: Option<&Intent>| {
         intent.is_some_and(|intent| deployment.generation() == intent.generation + 1)
     };

@@ -2,6 +2,7 @@
 //! whose turn it is, and the end of all.
 
 use jiff::Timestamp;
+use rollback_api::policy::OnUnwell;
 use rollback_api::request::OnFailure;
 use rollback_api::status::{Outcome, Plan, TargetStatus};
 use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
@@ -10,6 +11,7 @@ use super::preconditions::{begin, forget_intents, revalidate};
 use super::recovery::{rolling_out, verifying};
 use super::restore::restoring;
 use super::revert::writing;
+use super::second::{as_it_is_meant, retrying};
 use super::summary::{is_failure, summary, tally};
 use super::{Scope, Turn, finish, freezing, mailbox};
 use crate::approval;
@@ -86,8 +88,9 @@ fn under_way(
         };
         let mut next = progress.clone();
         let turn = match TargetPhase::of(status, progress) {
-            TargetPhase::RollingOut => rolling_out(scope, &mut next),
-            TargetPhase::Verifying => verifying(scope, &mut next),
+            TargetPhase::RollingOut => as_it_is_meant(scope, &mut next, rolling_out),
+            TargetPhase::Verifying => as_it_is_meant(scope, &mut next, verifying),
+            TargetPhase::Retrying => retrying(scope, &mut next),
             TargetPhase::Restoring => restoring(scope, &mut next),
             TargetPhase::Waiting | TargetPhase::Reverting | TargetPhase::Ended => continue,
         };
@@ -136,6 +139,7 @@ fn go_on(
             TargetPhase::Waiting | TargetPhase::Reverting => {}
             TargetPhase::RollingOut
             | TargetPhase::Verifying
+            | TargetPhase::Retrying
             | TargetPhase::Restoring
             | TargetPhase::Ended => continue,
         }
@@ -169,17 +173,18 @@ fn stop_after_failure(
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) {
-    let word = match request.rollout().on_failure {
-        OnFailure::Continue => return,
-        OnFailure::Stop if plan.targets.len() == 1 => return,
-        OnFailure::Stop => Word::Failed,
-        OnFailure::Restore => Word::Restored,
-    };
     if status.stopped.is_some() {
         return;
     }
     let Some((progress, outcome)) = failed(status) else {
         return;
+    };
+    let word = match request.rollout().on_failure {
+        OnFailure::Continue => return,
+        OnFailure::Restore => Word::Restored,
+        OnFailure::Stop if puts_back(plan, outcome) => Word::Restored,
+        OnFailure::Stop if plan.targets.len() == 1 => return,
+        OnFailure::Stop => Word::Failed,
     };
     let message = format!(
         "{}: {}",
@@ -187,6 +192,12 @@ fn stop_after_failure(
         plain(&outcome.message, 600)
     );
     status.stopped = Some(end(word, Reason::TargetsFailed, message, now));
+}
+
+/// Whether the policy brings back what was there before, because a check says that the old version is not well. That
+/// nobody could tell is no reason.
+fn puts_back(plan: &Plan, outcome: &Outcome) -> bool {
+    plan.rules.on_unwell == OnUnwell::Restore && outcome.reason == Reason::ChecksFailed
 }
 
 /// An end before anything was begun, when something was: its words must not say that nothing was changed.

@@ -119,7 +119,7 @@ pub fn assess(
         changes,
         notes,
         risks,
-        fallback: None,
+        fallbacks: chosen.fallbacks,
     })
 }
 

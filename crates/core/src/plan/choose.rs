@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use rollback_api::ledger::Verdict;
 use rollback_api::request::{Target, ToImage};
-use rollback_api::status::{Outcome, Source};
+use rollback_api::status::{Fallback, Outcome, Source};
 use rollback_api::{Reason, RollbackPolicySpec, Word};
 
+use super::fallback;
 use crate::history::{Choice, History, Wish};
 use crate::ledger;
 use crate::observed::{Deployment, ReplicaSet, Seen, SeenTarget};
@@ -32,6 +33,8 @@ pub struct Chosen {
     pub from_since: Option<Timestamp>,
     /// What the reader should know about the choice.
     pub notes: Vec<String>,
+    /// What is tried when it does not do.
+    pub fallbacks: Vec<Fallback>,
 }
 
 /// Chooses, or says why there is nothing to do or nothing to choose.
@@ -81,12 +84,15 @@ pub fn choose(
         good: &good,
         limit: deployment.history_limit(),
     });
-    match (choice, &target.to.image) {
+    let mut chosen = match (choice, &target.to.image) {
         (Choice::None(Reason::ImageNotInHistory, _), Some(image)) if image.allow_new => {
             pick.new_image(&history, image)
         }
         (choice, _) => pick.revision(choice),
-    }
+    }?;
+    let policy = policy.cloned().unwrap_or_default();
+    chosen.fallbacks = fallback::fallbacks(&policy, &pick, &history, &chosen, &bad, &good);
+    Ok(chosen)
 }
 
 /// Digests of the versions that are known to have been good, the one that ran last first: a rollback to them
@@ -112,10 +118,10 @@ fn good_templates(
 }
 
 /// What every way to choose needs.
-struct Pick<'a> {
+pub(super) struct Pick<'a> {
     index: usize,
-    deployment: &'a Deployment,
-    current: &'a Template,
+    pub(super) deployment: &'a Deployment,
+    pub(super) current: &'a Template,
     from_revision: Option<i64>,
     from_since: Option<Timestamp>,
     now: Timestamp,
@@ -155,6 +161,7 @@ impl Pick<'_> {
                 from_revision: self.from_revision,
                 from_since: self.from_since,
                 notes,
+                fallbacks: Vec::new(),
             }),
             Choice::Current(which) => self.nothing_to_do(&which),
             Choice::Equivalent(which) => Err(end(
@@ -204,6 +211,7 @@ impl Pick<'_> {
             from_revision: self.from_revision,
             from_since: self.from_since,
             notes: Vec::new(),
+            fallbacks: Vec::new(),
         })
     }
 
@@ -239,6 +247,7 @@ impl Pick<'_> {
                 "no revision has this image: what runs now gets it in container {}, as kubectl set image would do",
                 plain(&container, 63)
             )],
+            fallbacks: Vec::new(),
         })
     }
 }

@@ -9,8 +9,8 @@ use rollback_core::artifact::{self, backup_name, incident_name};
 use rollback_core::decide::decide;
 use rollback_core::ledger::{Holder, holder};
 use rollback_core::observed::{
-    Access, Answer, Deployment, Observed, Reading, Rehearsal, Rejection, ReplicaSet, Rival, Seen,
-    SeenTarget,
+    Access, Answer, Deployment, Found, Heard, Observed, Reading, Rehearsal, Rejection, ReplicaSet,
+    Rival, Seen, SeenTarget,
 };
 use rollback_core::phase::{Phase, TargetPhase};
 use rollback_core::step::{Decision, Next, Step};
@@ -156,12 +156,16 @@ impl Cluster {
             .map_or_else(Vec::new, |(verification, plan)| {
                 health::due(&plan.rules, verification, self.now())
                     .map(|check| Reading {
-                        check: check.name.clone(),
+                        kind: check.kind(),
+                        check: check.name().to_owned(),
                         at: self.now(),
-                        answers: vec![Answer {
+                        found: Found::Answers(vec![Answer {
                             pod: "pod-1".to_owned(),
-                            result: Ok(if place.healthy { 200 } else { 500 }),
-                        }],
+                            result: Ok(Heard {
+                                status: if place.healthy { 200 } else { 500 },
+                                body_matches: None,
+                            }),
+                        }]),
                     })
                     .collect()
             });

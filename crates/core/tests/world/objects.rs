@@ -5,13 +5,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use rollback_api::ledger::{Claim, Evidence, Verdict};
 use rollback_api::policy::HttpCheck;
 use rollback_api::request::Urgency;
-use rollback_api::status::{GuardPolicy, PlannedTarget, Source};
+use rollback_api::status::{CheckKind, GuardPolicy, PlannedTarget, Source};
 use rollback_api::{
     APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CHECKLIST, CONFIRM, FINALIZER, Identity, PLAN,
     RevisionLedgerSpec, RollbackPolicySpec, RollbackRequest, RollbackRequestSpec,
 };
 use rollback_core::observed::{
-    Access, Answer, Deployment, Guard, Observed, Reading, ReplicaSet, Seen, SeenTarget,
+    Access, Answer, Deployment, Found, Guard, Heard, Observed, Reading, ReplicaSet, Seen,
+    SeenTarget,
 };
 use rollback_core::template::Template;
 use serde_json::{Value, json};
@@ -329,16 +330,25 @@ pub fn quiet(name: &str) -> SeenTarget {
 pub fn answer(pod: &str, code: u16) -> Answer {
     Answer {
         pod: pod.to_owned(),
-        result: Ok(code),
+        result: Ok(heard(code)),
+    }
+}
+
+/// A status code, and no body that anybody asked for.
+pub fn heard(status: u16) -> Heard {
+    Heard {
+        status,
+        body_matches: None,
     }
 }
 
 /// A round of a check with these answers.
 pub fn reading(check: &str, when: Timestamp, answers: Vec<Answer>) -> Reading {
     Reading {
+        kind: CheckKind::Http,
         check: check.to_owned(),
         at: when,
-        answers,
+        found: Found::Answers(answers),
     }
 }
 

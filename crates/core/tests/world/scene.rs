@@ -474,11 +474,16 @@ impl Scene {
         let (status, now) = (self.status(), self.now);
         let Some(plan) = &status.plan else { return };
         for progress in &status.targets {
-            let Some(verification) = &progress.verification else {
+            let second = progress.second.as_ref();
+            let verification = match second {
+                Some(second) => &second.verification,
+                None => &progress.verification,
+            };
+            let Some(verification) = verification else {
                 continue;
             };
             self.of(&progress.name).readings = health::due(&plan.rules, verification, now)
-                .map(|check| reading(&check.name, now, vec![answer("api-1", code)]))
+                .map(|check| reading(check.name(), now, vec![answer("api-1", code)]))
                 .collect();
         }
     }

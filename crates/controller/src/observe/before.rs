@@ -1,0 +1,55 @@
+//! What the checks say of the bad version, while the plan is made. It explains and decides nothing, so it never holds
+//! the plan up: little time, few Deployments, and what fails is left out.
+
+use std::time::Duration;
+
+use rollback_core::health;
+use rollback_core::history::History;
+use rollback_core::observed::{Observed, Reading, ReplicaSet, Seen, SeenTarget};
+use rollback_core::phase::FEW;
+use rollback_core::plan::rules_now;
+
+use super::Scope;
+use super::checks::{Subject, ask};
+
+/// Longest time for one answer.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// One round of every check for each target, in their order.
+pub async fn readings(scope: &Scope<'_>, observed: &Observed) -> Vec<Vec<Reading>> {
+    let rules = rules_now(scope.request, observed);
+    let checks: Vec<_> = health::checks(&rules).collect();
+    if checks.is_empty() || observed.targets.len() > FEW {
+        return Vec::new();
+    }
+    let rounds = observed.targets.iter().map(async |seen| {
+        let Some(replica_set) = running(seen) else {
+            return Vec::new();
+        };
+        let subject = Subject {
+            rules: &rules,
+            deployment: &seen.name,
+            baseline: replica_set.created_at(),
+            replica_set,
+            limit: LIMIT,
+        };
+        let round = tokio::time::timeout(2 * LIMIT, ask(scope, subject, &checks));
+        match round.await {
+            Ok(Ok(readings)) => readings,
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        }
+    });
+    futures::future::join_all(rounds).await
+}
+
+/// The `ReplicaSet` of what runs.
+fn running(seen: &SeenTarget) -> Option<&ReplicaSet> {
+    let Seen::Found(deployment) = &seen.deployment else {
+        return None;
+    };
+    let history = History::of(deployment.uid(), &seen.replica_sets, &[]);
+    let running = history.holding(&deployment.template())?;
+    seen.replica_sets
+        .iter()
+        .find(|set| set.uid() == running.uid)
+}

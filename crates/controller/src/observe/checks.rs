@@ -1,0 +1,300 @@
+//! One round of the checks that are due, against the pods of one version and nobody else: a Service may still lead to
+//! pods of the other one.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+use rollback_api::POD_TEMPLATE_HASH;
+use rollback_api::policy::{HttpCheck, Prometheus, PrometheusCheck};
+use rollback_api::status::{PlannedTarget, Rules};
+use rollback_core::health::Check;
+use rollback_core::observed::{Answer, Found, Heard, PodState, Reading, ReplicaSet, Silence};
+use rollback_core::promql::{self, Names};
+use rollback_probe::Failure;
+use rollback_probe::allow::AllowList;
+
+use super::service::{self, Endpoint};
+use super::{Error, Scope, reading};
+
+/// How many pods one round of one check asks at most.
+const MAX_PODS: usize = 10;
+/// How many answers one check waits for at the same time.
+const AT_ONCE: usize = 10;
+/// Longest time for one answer, whatever the check says: a pass has a minute.
+const LONGEST: Duration = Duration::from_secs(40);
+
+/// Whom the checks are about.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// The rules of the request.
+    pub rules: &'a Rules,
+    /// Name of the Deployment.
+    pub deployment: &'a str,
+    /// Since when the bad version runs.
+    pub baseline: Option<Timestamp>,
+    /// The version whose pods are asked.
+    pub replica_set: &'a ReplicaSet,
+    /// Longest time for one answer.
+    pub limit: Duration,
+}
+
+impl<'a> Subject<'a> {
+    /// The version that a target has been rolled back to.
+    pub fn restored(rules: &'a Rules, target: &'a PlannedTarget, set: &'a ReplicaSet) -> Self {
+        Self {
+            rules,
+            deployment: &target.name,
+            baseline: target.from_since,
+            replica_set: set,
+            limit: LONGEST,
+        }
+    }
+}
+
+/// Makes one round of each check, all at the same time.
+pub async fn ask(
+    scope: &Scope<'_>,
+    subject: Subject<'_>,
+    checks: &[Check<'_>],
+) -> Result<Vec<Reading>, Error> {
+    let needs_pods = checks.iter().any(|check| match check {
+        Check::Http(check) => check.url.is_none(),
+        Check::Pods(_) => true,
+        Check::Number(..) | Check::Job(_) => false,
+    });
+    let pods = if needs_pods {
+        pods(&scope.context.client, scope.namespace, subject.replica_set).await?
+    } else {
+        Vec::new()
+    };
+    let rounds: Vec<BoxFuture<'_, Option<Reading>>> = checks
+        .iter()
+        .map(|check| {
+            let round = round(scope, subject, check, &pods);
+            Box::pin(round) as BoxFuture<'_, Option<Reading>>
+        })
+        .collect();
+    let readings = futures::future::join_all(rounds).await;
+    Ok(readings.into_iter().flatten().collect())
+}
+
+async fn round(
+    scope: &Scope<'_>,
+    subject: Subject<'_>,
+    check: &Check<'_>,
+    pods: &[Pod],
+) -> Option<Reading> {
+    let found = match check {
+        Check::Http(http) => match &http.url {
+            Some(url) => Found::Outside(outside(scope, subject, http, url).await),
+            None => of_pods(scope, subject, http, pods).await,
+        },
+        Check::Number(server, number) => {
+            Found::Number(ask_number(scope, subject, server, number).await)
+        }
+        Check::Pods(_) => Found::Pods(pods.iter().map(state).collect()),
+        // A smoke test is followed, and not asked.
+        Check::Job(_) => return None,
+    };
+    Some(Reading {
+        kind: check.kind(),
+        check: check.name().to_owned(),
+        at: scope.now,
+        found,
+    })
+}
+
+/// Asks every pod, at its own port or at the one that the Service leads to.
+async fn of_pods(
+    scope: &Scope<'_>,
+    subject: Subject<'_>,
+    check: &HttpCheck,
+    pods: &[Pod],
+) -> Found {
+    let endpoints = match &check.service {
+        None => own_port(check, pods),
+        Some(name) => {
+            let uids: BTreeSet<String> = pods.iter().filter_map(ResourceExt::uid).collect();
+            let port = check.port.unwrap_or_default();
+            let client = &scope.context.client;
+            match service::endpoints(client, scope.namespace, name, port, &uids).await {
+                Ok(endpoints) => endpoints,
+                Err(why) => return Found::Outside(Err(Silence::Unasked(why))),
+            }
+        }
+    };
+    let asked: Vec<_> = endpoints
+        .into_iter()
+        .take(MAX_PODS)
+        .map(|endpoint| ask_one(scope, subject, check, endpoint))
+        .collect();
+    let answers = futures::stream::iter(asked).buffered(AT_ONCE).collect();
+    Found::Answers(answers.await)
+}
+
+fn own_port(check: &HttpCheck, pods: &[Pod]) -> Vec<Endpoint> {
+    let Some(port) = check.port.and_then(|port| u16::try_from(port).ok()) else {
+        return Vec::new();
+    };
+    pods.iter()
+        .filter(|pod| is_ready(pod))
+        .filter_map(|pod| {
+            Some(Endpoint {
+                pod: pod.name_any(),
+                address: address(pod)?,
+                port,
+            })
+        })
+        .collect()
+}
+
+fn address(pod: &Pod) -> Option<IpAddr> {
+    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
+}
+
+fn limit(subject: Subject<'_>, asked: i32) -> Duration {
+    seconds(asked).min(subject.limit)
+}
+
+fn seconds(seconds: i32) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(1))
+}
+
+async fn ask_one(
+    scope: &Scope<'_>,
+    subject: Subject<'_>,
+    check: &HttpCheck,
+    endpoint: Endpoint,
+) -> Answer {
+    let text = check.body_contains.as_deref();
+    let limit = limit(subject, check.timeout_seconds);
+    let answer = scope
+        .context
+        .probe
+        .pod(endpoint.address, endpoint.port, check.path(), text, limit)
+        .await;
+    Answer {
+        pod: endpoint.pod,
+        result: heard(answer),
+    }
+}
+
+async fn outside(
+    scope: &Scope<'_>,
+    subject: Subject<'_>,
+    check: &HttpCheck,
+    url: &str,
+) -> Result<Heard, Silence> {
+    let entries = subject.rules.external_urls.iter().map(String::as_str);
+    let allowed = AllowList::parse(entries).map_err(|(position, oddity)| {
+        Silence::Unasked(format!(
+            "verification.externalUrls[{position}] of the policy: {oddity}"
+        ))
+    })?;
+    let text = check.body_contains.as_deref();
+    let limit = limit(subject, check.timeout_seconds);
+    heard(
+        scope
+            .context
+            .probe
+            .external(url, &allowed, text, limit)
+            .await,
+    )
+}
+
+fn heard(answer: Result<rollback_probe::http::Answer, Failure>) -> Result<Heard, Silence> {
+    match answer {
+        Ok(answer) => Ok(Heard {
+            status: answer.status,
+            body_matches: answer.body_matches,
+        }),
+        Err(Failure::NotAllowed(refusal)) => Err(Silence::Unasked(refusal.to_string())),
+        Err(failure @ Failure::Unresolvable { .. }) => Err(Silence::Unasked(failure.to_string())),
+        Err(failure) => Err(Silence::Unanswered(failure.to_string())),
+    }
+}
+
+async fn ask_number(
+    scope: &Scope<'_>,
+    subject: Subject<'_>,
+    server: &Prometheus,
+    check: &PrometheusCheck,
+) -> Result<f64, String> {
+    let names = Names {
+        namespace: scope.namespace,
+        deployment: subject.deployment,
+        replica_set: subject.replica_set.name(),
+        baseline_at: subject.baseline,
+        window_seconds: u32::try_from(check.window_seconds)
+            .ok()
+            .and_then(NonZeroU32::new)
+            .unwrap_or(NonZeroU32::MIN),
+    };
+    let query = match (check.preset, &check.query) {
+        (Some(preset), _) => promql::query(preset, &names),
+        (None, Some(own)) => promql::expand(own, &names),
+        (None, None) => return Err("the check has no query".to_owned()),
+    };
+    let query = query.map_err(|missing| missing.to_string())?;
+    let limit = limit(subject, check.timeout_seconds);
+    let number = scope.context.probe.query(&server.url, &query, limit).await;
+    number.map_err(|unknown| unknown.to_string())
+}
+
+/// The pods of this `ReplicaSet` that are not on their way out.
+async fn pods(
+    client: &Client,
+    namespace: &str,
+    replica_set: &ReplicaSet,
+) -> Result<Vec<Pod>, Error> {
+    let labels = replica_set.0.pointer("/metadata/labels");
+    let hash = labels.and_then(|labels| labels.get(POD_TEMPLATE_HASH)?.as_str());
+    let Some(hash) = hash else {
+        return Ok(Vec::new());
+    };
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let labelled = ListParams::default().labels(&format!("{POD_TEMPLATE_HASH}={hash}"));
+    let pods = reading("the pods", api.list(&labelled).await)?;
+    let is_meant = |pod: &Pod| {
+        let owners = pod.owner_references();
+        pod.metadata.deletion_timestamp.is_none()
+            && owners
+                .iter()
+                .any(|owner| owner.controller == Some(true) && owner.uid == replica_set.uid())
+    };
+    Ok(pods.items.into_iter().filter(is_meant).collect())
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|conditions| {
+        conditions
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    })
+}
+
+fn state(pod: &Pod) -> PodState {
+    let status = pod.status.as_ref();
+    let containers = status
+        .into_iter()
+        .flat_map(|status| [&status.init_container_statuses, &status.container_statuses])
+        .flatten()
+        .flatten();
+    PodState {
+        name: pod.name_any(),
+        ready: is_ready(pod),
+        restarts: containers.map(|one| i64::from(one.restart_count)).sum(),
+    }
+}

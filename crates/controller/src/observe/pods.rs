@@ -1,0 +1,68 @@
+//! The pods of the version that is coming up, and the Events about them.
+
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::api::ListParams;
+use kube::{Client, Resource};
+use rollback_api::POD_TEMPLATE_HASH;
+use rollback_core::diagnose::speaks_in_events;
+use rollback_core::observed::ReplicaSet;
+
+use serde_json::Value;
+
+use super::{Error, raw, reading};
+
+/// How many pods are looked at to see why a rollout does not go on.
+const MAX_LOOKED_AT: u32 = 50;
+/// How many pods that wait for a volume are asked about.
+const MAX_WAITING: usize = 5;
+
+/// Pods with the hash of this `ReplicaSet`, as they are served. They explain and decide nothing, so a cache may answer.
+pub async fn raw_pods(
+    client: &Client,
+    namespace: &str,
+    replica_set: &ReplicaSet,
+) -> Result<Vec<Value>, Error> {
+    let Some(hash) = hash_of(replica_set) else {
+        return Ok(Vec::new());
+    };
+    let labelled = ListParams::default()
+        .labels(&format!("{POD_TEMPLATE_HASH}={hash}"))
+        .limit(MAX_LOOKED_AT)
+        .match_any();
+    let url = Pod::url_path(&(), Some(namespace));
+    reading("the pods", raw::list(client, url, &labelled).await)
+}
+
+/// Events about pods that wait for their containers: what is wrong with a volume is said nowhere else. That they
+/// cannot be read is no reason to stop.
+pub async fn mount_events(
+    client: &Client,
+    namespace: &str,
+    pods: &[Value],
+) -> Result<Vec<Value>, Error> {
+    let mut events = Vec::new();
+    for pod in pods
+        .iter()
+        .filter(|pod| speaks_in_events(pod))
+        .take(MAX_WAITING)
+    {
+        let Some(uid) = pod.pointer("/metadata/uid").and_then(Value::as_str) else {
+            continue;
+        };
+        let about = ListParams::default()
+            .fields(&format!("involvedObject.uid={uid}"))
+            .limit(MAX_LOOKED_AT);
+        let url = Event::url_path(&(), Some(namespace));
+        match raw::list(client, url, &about).await {
+            Ok(found) => events.extend(found),
+            Err(kube::Error::Api(status)) if status.is_forbidden() => break,
+            Err(source) => return reading("the Events", Err(source)),
+        }
+    }
+    Ok(events)
+}
+
+fn hash_of(replica_set: &ReplicaSet) -> Option<&str> {
+    let labels = replica_set.0.pointer("/metadata/labels")?;
+    labels.get(POD_TEMPLATE_HASH)?.as_str()
+}

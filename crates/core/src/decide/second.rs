@@ -1,0 +1,282 @@
+//! The version to go back to does not do: what the plan has for that case is tried, once.
+//!
+//! The fallback was in the plan, so it was approved with it. It goes the same way as the first try, with facts of its
+//! own: they take the place of those of the first try while it is judged.
+
+use rollback_api::status::{
+    Fallback, FallbackWhen, Outcome, PlannedTarget, Revert as Intent, SecondTry, Source,
+    TargetStatus,
+};
+use rollback_api::{Reason, RollbackRequest, Word};
+
+use super::preconditions::is_in_doubt;
+use super::recovery::{changed, reverted};
+use super::{Scope, Turn};
+use crate::history::History;
+use crate::ledger;
+use crate::observed::{Access, Deployment, Seen};
+use crate::outcome::end;
+use crate::step::{Revert, Step, second_cause, template_patch};
+use crate::template::Template;
+use crate::text::plain;
+
+/// Begins the second try, if the plan has one for this case and there was none yet.
+pub(super) fn begin(
+    scope: Scope,
+    progress: &mut TargetStatus,
+    when: FallbackWhen,
+    reason: Reason,
+    why: &str,
+) -> Option<Turn> {
+    let fallback = of(scope.target, when)?;
+    if progress.second.is_some() {
+        return None;
+    }
+    progress.second = Some(SecondTry {
+        when,
+        reason,
+        why: plain(why, 1000),
+        at: scope.now,
+        intent: None,
+        reverted_at: None,
+        rollout: None,
+        verification: None,
+    });
+    Some(Turn::again(format!(
+        "{why} Trying {}, which the plan has for that case.",
+        name(fallback)
+    )))
+}
+
+fn of(target: &PlannedTarget, when: FallbackWhen) -> Option<&Fallback> {
+    target
+        .fallbacks
+        .iter()
+        .find(|fallback| fallback.when == when)
+}
+
+/// What is tried, in words.
+fn name(fallback: &Fallback) -> String {
+    match (fallback.source, fallback.to_revision) {
+        (Source::NewImage, _) => "an image that is known to be good".to_owned(),
+        (Source::ReplicaSet | Source::Ledger | Source::Backup, Some(number)) => {
+            format!("revision {number}")
+        }
+        (Source::ReplicaSet | Source::Ledger | Source::Backup, None) => {
+            "an older version".to_owned()
+        }
+    }
+}
+
+/// The target as it is now meant: with the template of the fallback, once that is being tried.
+pub fn target(target: &PlannedTarget, progress: &TargetStatus) -> PlannedTarget {
+    let second = progress.second.as_ref();
+    let Some(fallback) = second.and_then(|second| of(target, second.when)) else {
+        return target.clone();
+    };
+    PlannedTarget {
+        to_digest: fallback.to_digest.clone(),
+        to_revision: fallback.to_revision,
+        stored_digest: None,
+        source: fallback.source,
+        source_name: fallback.source_name.clone(),
+        source_uid: fallback.source_uid.clone(),
+        ..target.clone()
+    }
+}
+
+/// Judges with `judge` whatever is tried now: the facts of the second try take the place of those of the first.
+pub(super) fn as_it_is_meant(
+    scope: Scope,
+    progress: &mut TargetStatus,
+    judge: impl Fn(Scope, &mut TargetStatus) -> Turn,
+) -> Turn {
+    if progress.second.is_none() {
+        return judge(scope, progress);
+    }
+    let meant = target(scope.target, progress);
+    exchange(progress);
+    let turn = judge(
+        Scope {
+            target: &meant,
+            ..scope
+        },
+        progress,
+    );
+    exchange(progress);
+    let second = progress.second.as_ref();
+    if let (Some(second), Some(outcome)) = (second, progress.outcome.as_mut()) {
+        outcome.message = format!(
+            "{} {}",
+            plain(&second.why, 600),
+            plain(&outcome.message, 900)
+        );
+    }
+    turn
+}
+
+fn exchange(progress: &mut TargetStatus) {
+    let Some(second) = progress.second.as_mut() else {
+        return;
+    };
+    std::mem::swap(&mut second.intent, &mut progress.revert);
+    std::mem::swap(&mut second.reverted_at, &mut progress.reverted_at);
+    std::mem::swap(&mut second.rollout, &mut progress.rollout);
+    std::mem::swap(&mut second.verification, &mut progress.verification);
+}
+
+/// The way to the second write.
+pub(super) fn retrying(scope: Scope, progress: &mut TargetStatus) -> Turn {
+    let first = scope.target;
+    as_it_is_meant(scope, progress, |scope, progress| {
+        towards_the_write(scope, first, progress)
+    })
+}
+
+fn towards_the_write(scope: Scope, first: &PlannedTarget, progress: &mut TargetStatus) -> Turn {
+    let Scope {
+        request,
+        target,
+        seen,
+        now,
+        ..
+    } = scope;
+    let deployment = match &seen.deployment {
+        Seen::Unknown => return Turn::recheck(now, "Reading the Deployment."),
+        Seen::Found(deployment) if deployment.uid() == target.uid && !deployment.is_deleting() => {
+            deployment
+        }
+        Seen::Absent | Seen::Found(_) => {
+            let message = format!(
+                "Deployment {} was deleted before anything else could be tried.",
+                target.name
+            );
+            return Turn::end(
+                progress,
+                end(Word::Failed, Reason::TargetGone, message, now),
+            );
+        }
+    };
+    let digest = deployment.template().digest();
+    if target.is_restored_by(&digest) {
+        return reverted(scope, deployment, progress);
+    }
+    if let Some(outcome) = overtaken(scope, first, deployment, progress.revert.as_ref(), &digest) {
+        return Turn::end(progress, outcome);
+    }
+    match &seen.access {
+        Seen::Unknown | Seen::Absent => {
+            return Turn::recheck(now, "Asking the API server who may do this.");
+        }
+        Seen::Found(Access::Denied { who, what }) => {
+            let why = format!("{} may not {} any more", plain(who, 200), plain(what, 300));
+            return Turn::end(progress, given_up(scope, &why));
+        }
+        Seen::Found(Access::Allowed) => {}
+    }
+    let Some(template) = template(scope, deployment) else {
+        let why = "its template is kept nowhere any more (raise spec.revisionHistoryLimit)";
+        return Turn::end(progress, given_up(scope, why));
+    };
+    let revert = Revert {
+        deployment: target.name.clone(),
+        patch: template_patch(deployment, &template, &cause(request, target), true),
+    };
+    let rejection = seen
+        .rejection
+        .as_ref()
+        .filter(|rejection| rejection.patch == revert.patch);
+    if let Some(rejection) = rejection {
+        let why = format!(
+            "the API server does not take it (HTTP {}): {}",
+            rejection.code,
+            plain(&rejection.message, 800).trim_end_matches('.')
+        );
+        return Turn::end(progress, given_up(scope, &why));
+    }
+    let intent = progress.revert.get_or_insert_with(|| Intent {
+        intended_at: now,
+        generation: deployment.generation(),
+        progressing: deployment.progressing(),
+    });
+    intent.generation = deployment.generation();
+    let message = format!("Writing the fallback to Deployment {}.", target.name);
+    Turn::take(Step::Revert(revert), message)
+}
+
+fn cause(request: &RollbackRequest, target: &PlannedTarget) -> String {
+    second_cause(request, target.to_revision, target.source_name.as_deref())
+}
+
+/// Why the Deployment is not what the first try left, so that nothing is written any more.
+fn overtaken(
+    scope: Scope,
+    first: &PlannedTarget,
+    deployment: &Deployment,
+    intent: Option<&Intent>,
+    digest: &str,
+) -> Option<Outcome> {
+    let Scope { target, now, .. } = scope;
+    if !first.is_restored_by(digest) {
+        let ours = deployment.was_reverted_by(scope.uid())
+            && intent.is_some_and(|intent| deployment.generation() == intent.generation + 1);
+        if ours {
+            let message = format!(
+                "The fallback was written to Deployment {}, but an admission plugin or webhook altered it on its way: look at what runs, and at kubectl get mutatingwebhookconfigurations.",
+                target.name
+            );
+            return Some(end(Word::Failed, Reason::TemplateMutated, message, now));
+        }
+        let message = format!(
+            "Somebody changed the pod template of Deployment {} meanwhile. Their change stands, and nothing else is tried.",
+            target.name
+        );
+        return Some(changed(scope, message));
+    }
+    is_in_doubt(deployment, intent, scope.seen).then(|| {
+        let message = format!(
+            "Deployment {} was changed several times while the controller was away, and nobody can tell whether the fallback was written and taken back. It is not written once more: look at kubectl rollout history.",
+            target.name
+        );
+        end(Word::Superseded, Reason::TemplateChanged, message, now)
+    })
+}
+
+/// The fallback cannot be tried: it stays with the failure of the first try.
+fn given_up(scope: Scope, why: &str) -> Outcome {
+    let message = format!(
+        "The fallback was not tried: {why}. The version that was rolled back to stays in place: escalate now."
+    );
+    end(Word::Failed, Reason::ChecksFailed, message, scope.now)
+}
+
+/// The template of the fallback, as it is kept now, if it is the one that was approved.
+fn template(scope: Scope, deployment: &Deployment) -> Option<Template> {
+    let Scope { target, seen, .. } = scope;
+    let kept = || {
+        ledger::evidence(seen.ledger.found(), &target.uid)
+            .iter()
+            .filter(|entry| entry.digest == target.to_digest)
+            .find_map(ledger::kept_template)
+    };
+    let template = match target.source {
+        Source::ReplicaSet => History::of(&target.uid, &seen.replica_sets, &[])
+            .revisions
+            .into_iter()
+            .find(|revision| Some(&revision.uid) == target.source_uid.as_ref())
+            .map(|revision| revision.template)
+            .or_else(kept),
+        Source::Ledger => kept(),
+        Source::NewImage => scope
+            .target
+            .fallbacks
+            .iter()
+            .filter(|fallback| fallback.to_digest == target.to_digest)
+            .flat_map(|fallback| &fallback.images)
+            .try_fold(deployment.template(), |template, change| {
+                template.with_image(&change.container, change.to.as_deref()?)
+            }),
+        Source::Backup => None,
+    }?;
+    (template.digest() == target.to_digest).then_some(template)
+}

@@ -1,0 +1,98 @@
+//! What is tried, once, when the version to go back to does not do. It is in the plan, so that it is approved with it.
+
+use rollback_api::RollbackPolicySpec;
+use rollback_api::policy::OnUnwell;
+use rollback_api::status::{Fallback, FallbackWhen, ImageChange, Source};
+
+use super::choose::{Chosen, Pick};
+use crate::history::{History, Revision};
+use crate::template::{self, Template};
+
+/// Most image changes that are told of one fallback.
+const MAX_IMAGES: usize = 50;
+
+/// The fallbacks that the policy asks for and the history has.
+pub(super) fn fallbacks(
+    policy: &RollbackPolicySpec,
+    pick: &Pick,
+    history: &History,
+    chosen: &Chosen,
+    bad: &[String],
+    good: &[String],
+) -> Vec<Fallback> {
+    let older = (policy.verification.on_failure == OnUnwell::TryOlder)
+        .then(|| older(history, pick.current, chosen, bad, good))
+        .flatten()
+        .map(|revision| of_revision(revision, pick, chosen));
+    let image = known_image(policy, pick, chosen);
+    older.into_iter().chain(image).collect()
+}
+
+/// The newest revision that is older than the chosen one and known to be good; without any, the newest that is older and
+/// not known to be bad.
+fn older<'a>(
+    history: &'a History,
+    current: &Template,
+    chosen: &Chosen,
+    bad: &[String],
+    good: &[String],
+) -> Option<&'a Revision> {
+    let limit = chosen.revision?;
+    let candidates = || {
+        history.revisions.iter().filter(|revision| {
+            let digest = revision.template.digest();
+            revision.number.is_some_and(|number| number < limit)
+                && !bad.contains(&digest)
+                && !revision.template.is_equivalent(current)
+                && !revision.template.is_equivalent(&chosen.template)
+        })
+    };
+    candidates()
+        .find(|revision| good.contains(&revision.template.digest()))
+        .or_else(|| candidates().next())
+}
+
+fn of_revision(revision: &Revision, pick: &Pick, chosen: &Chosen) -> Fallback {
+    let name = match revision.source {
+        Source::ReplicaSet => revision.replica_set.clone(),
+        Source::Ledger | Source::Backup | Source::NewImage => pick.deployment.name().to_owned(),
+    };
+    Fallback {
+        when: FallbackWhen::Unwell,
+        to_digest: revision.template.digest(),
+        to_revision: revision.number,
+        source: revision.source,
+        source_name: Some(name),
+        source_uid: Some(revision.uid.clone()).filter(|uid| !uid.is_empty()),
+        images: changes(&chosen.template, &revision.template),
+    }
+}
+
+/// The version to go back to, with the images that the policy knows to be good.
+fn known_image(policy: &RollbackPolicySpec, pick: &Pick, chosen: &Chosen) -> Option<Fallback> {
+    let template = policy
+        .remedies
+        .fallback_images
+        .iter()
+        .filter(|known| known.deployment == pick.deployment.name())
+        .fold(chosen.template.clone(), |template, known| {
+            let with = template.with_image(&known.container, &known.image);
+            with.unwrap_or(template)
+        });
+    let images = changes(&chosen.template, &template);
+    (!images.is_empty()).then(|| Fallback {
+        when: FallbackWhen::ImagePull,
+        to_digest: template.digest(),
+        to_revision: None,
+        source: Source::NewImage,
+        source_name: None,
+        source_uid: None,
+        images,
+    })
+}
+
+fn changes(from: &Template, to: &Template) -> Vec<ImageChange> {
+    let mut images = template::image_changes(from, to);
+    images.truncate(MAX_IMAGES);
+    images
+}

@@ -1,0 +1,307 @@
+//! One exchange: a name is resolved once, every address it has is judged, and only those are connected to.
+
+use std::error::Error;
+use std::future::ready;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{Response, redirect, retry};
+use rustls::client::Resumption;
+use rustls::{ClientConfig, RootCertStore};
+use url::{Host, Url};
+
+use crate::allow::Oddity;
+use crate::networks::{Externals, Networks};
+
+/// How many headers an answer may have. Their bytes are bounded by the reader (about 400 KiB).
+const MAX_HEADERS: usize = 100;
+/// Who asks.
+const USER_AGENT: &str = "rollback-controller";
+
+/// Why there is nothing to ask with.
+#[derive(Debug, thiserror::Error)]
+pub enum Setup {
+    /// TLS cannot be used.
+    #[error("preparing TLS for checks")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Why something was not asked at all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The URL is not one that is asked.
+    #[error("the URL is not asked: {0}")]
+    Url(Oddity),
+    /// No entry of the allow-list holds for the URL.
+    #[error("no entry of the policy's list of URLs allows this URL of {host}")]
+    NotListed {
+        /// Host of the URL.
+        host: String,
+    },
+    /// The address is in no network that pods and Prometheus may have.
+    #[error(
+        "{host} leads to {address}, which is outside the networks that --probe-networks allows"
+    )]
+    ProbeNetworks {
+        /// Host that was to be asked.
+        host: String,
+        /// Address that is not allowed.
+        address: IpAddr,
+    },
+    /// The address is not one of the public network.
+    #[error(
+        "{host} leads to {address}, which is neither public nor in a network that --external-networks allows"
+    )]
+    ExternalNetworks {
+        /// Host that was to be asked.
+        host: String,
+        /// Address that is not allowed.
+        address: IpAddr,
+    },
+}
+
+/// Why there is no answer. Names the host and nothing else of the URL or of what came back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// It was not asked.
+    #[error(transparent)]
+    NotAllowed(#[from] Refusal),
+    /// The name has no address, or the resolver does not answer.
+    #[error("the name {host} cannot be resolved")]
+    Unresolvable {
+        /// Host that was asked.
+        host: String,
+    },
+    /// Nobody accepts the connection.
+    #[error("{host}: connection refused or unreachable")]
+    Unreachable {
+        /// Host that was asked.
+        host: String,
+    },
+    /// TLS did not come about.
+    #[error(
+        "{host} does not speak TLS, or has no certificate for this name that this system trusts"
+    )]
+    Untrusted {
+        /// Host that was asked.
+        host: String,
+    },
+    /// Resolving, connecting and answering took longer than they may.
+    #[error("{host}: no answer in time")]
+    TimedOut {
+        /// Host that was asked.
+        host: String,
+    },
+    /// What came back is not an HTTP answer, or not all of one.
+    #[error("{host}: the answer is not HTTP, or broke off")]
+    NotHttp {
+        /// Host that was asked.
+        host: String,
+    },
+    /// The answer is longer than is read, and what was read does not settle the matter.
+    #[error("{host}: the answer is longer than {limit} bytes, and no more is read")]
+    TooLarge {
+        /// Host that was asked.
+        host: String,
+        /// How much is read, in bytes.
+        limit: usize,
+    },
+}
+
+/// Asks. Holds no connection: every question has its own.
+#[derive(Clone)]
+pub struct Client {
+    tls: ClientConfig,
+    pub(crate) pods: Networks,
+    externals: Externals,
+}
+
+/// Whose addresses a question may lead to.
+#[derive(Clone, Copy)]
+pub(crate) enum Reach {
+    /// Pods and Prometheus.
+    Cluster,
+    /// URLs outside.
+    External,
+}
+
+/// One question.
+pub(crate) struct Question<'a> {
+    pub url: &'a Url,
+    pub reach: Reach,
+    /// A form to post; without it, it is a GET.
+    pub form: Option<String>,
+    /// How many bytes of the body are read; without it, none.
+    pub read: Option<usize>,
+}
+
+/// What came back.
+pub(crate) struct Reply {
+    pub status: u16,
+    /// What was read of the body.
+    pub body: Vec<u8>,
+    /// Whether there is more of it.
+    pub cut: bool,
+}
+
+impl Client {
+    /// A client that trusts what this system trusts. It reads the certificates from the disk, so make it once.
+    pub fn new(pods: Networks, externals: Externals) -> Result<Self, Setup> {
+        let mut roots = RootCertStore::empty();
+        // An image may have no certificates, or a broken one among them: then less is trusted.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.resumption = Resumption::disabled();
+        Ok(Self {
+            tls,
+            pods,
+            externals,
+        })
+    }
+
+    /// Asks, and takes no longer than `limit` for everything together.
+    pub(crate) async fn ask(
+        &self,
+        question: Question<'_>,
+        limit: Duration,
+    ) -> Result<Reply, Failure> {
+        let host = host(question.url);
+        tokio::time::timeout(limit, self.exchange(question, &host))
+            .await
+            .unwrap_or(Err(Failure::TimedOut { host }))
+    }
+
+    async fn exchange(&self, question: Question<'_>, host: &str) -> Result<Reply, Failure> {
+        let addresses = resolve(question.url, host).await?;
+        for address in &addresses {
+            self.judge(question.reach, host, address.ip())?;
+        }
+        let explain = |error: reqwest::Error| explain(host, &error);
+        let client = self.pinned(addresses).map_err(explain)?;
+        let request = match question.form {
+            None => client.get(question.url.clone()),
+            Some(form) => client
+                .post(question.url.clone())
+                .header(
+                    CONTENT_TYPE,
+                    HeaderValue::from_static("application/x-www-form-urlencoded"),
+                )
+                .body(form),
+        };
+        let mut response = request.send().await.map_err(explain)?;
+        let status = response.status().as_u16();
+        let (body, cut) = match question.read {
+            Some(most) => read(&mut response, most).await.map_err(explain)?,
+            None => (Vec::new(), false),
+        };
+        Ok(Reply { status, body, cut })
+    }
+
+    pub(crate) fn judge(&self, reach: Reach, host: &str, address: IpAddr) -> Result<(), Refusal> {
+        let host = host.to_owned();
+        match reach {
+            Reach::Cluster if !self.pods.allow(address) => {
+                Err(Refusal::ProbeNetworks { host, address })
+            }
+            Reach::External if !self.externals.allow(address) => {
+                Err(Refusal::ExternalNetworks { host, address })
+            }
+            Reach::Cluster | Reach::External => Ok(()),
+        }
+    }
+
+    /// A client that knows these addresses and no others, whatever a URL says.
+    fn pinned(&self, addresses: Vec<SocketAddr>) -> reqwest::Result<reqwest::Client> {
+        reqwest::Client::builder()
+            .tls_backend_preconfigured(self.tls.clone())
+            .dns_resolver(Pinned(addresses))
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .no_proxy()
+            .referer(false)
+            .http1_only()
+            .http1_max_headers(MAX_HEADERS)
+            .pool_max_idle_per_host(0)
+            .user_agent(USER_AGENT)
+            .build()
+    }
+}
+
+struct Pinned(Vec<SocketAddr>);
+
+impl Resolve for Pinned {
+    fn resolve(&self, _: Name) -> Resolving {
+        let addresses: Addrs = Box::new(self.0.clone().into_iter());
+        Box::pin(ready(Ok(addresses)))
+    }
+}
+
+/// The host for messages: as the URL has it, without its port.
+pub(crate) fn host(url: &Url) -> String {
+    url.host_str().unwrap_or_default().to_owned()
+}
+
+async fn resolve(url: &Url, host: &str) -> Result<Vec<SocketAddr>, Failure> {
+    let port = url.port_or_known_default().unwrap_or_default();
+    let unresolvable = || Failure::Unresolvable {
+        host: host.to_owned(),
+    };
+    let addresses: Vec<_> = match url.host() {
+        Some(Host::Ipv4(address)) => vec![SocketAddr::new(address.into(), port)],
+        Some(Host::Ipv6(address)) => vec![SocketAddr::new(address.into(), port)],
+        Some(Host::Domain(name)) => tokio::net::lookup_host((name, port))
+            .await
+            .map_err(|_| unresolvable())?
+            .collect(),
+        None => Vec::new(),
+    };
+    if addresses.is_empty() {
+        return Err(unresolvable());
+    }
+    Ok(addresses)
+}
+
+/// At most `most` bytes of the body, and whether there are more.
+async fn read(response: &mut Response, most: usize) -> reqwest::Result<(Vec<u8>, bool)> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        let free = most.saturating_sub(body.len());
+        if chunk.len() > free {
+            body.extend(chunk.iter().take(free));
+            return Ok((body, true));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok((body, false))
+}
+
+/// What an error of the client means. Its own text holds the whole URL.
+fn explain(host: &str, error: &reqwest::Error) -> Failure {
+    let host = host.to_owned();
+    if is_tls(error) {
+        Failure::Untrusted { host }
+    } else if error.is_timeout() {
+        Failure::TimedOut { host }
+    } else if error.is_connect() || error.is_builder() {
+        Failure::Unreachable { host }
+    } else {
+        Failure::NotHttp { host }
+    }
+}
+
+/// Looks into I/O errors too: their source is that of the error they carry, not that error.
+fn is_tls(error: &(dyn Error + 'static)) -> bool {
+    let carried = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>()
+        || carried.is_some_and(|inner| is_tls(inner))
+        || error.source().is_some_and(is_tls)
+}

@@ -1,0 +1,30 @@
+//! What the tests of health have in common.
+
+use anyhow::{Context as _, Result, ensure};
+use rollback_api::status::TargetStatus;
+use rollback_api::{Reason, Word};
+use testkit::Scene;
+
+/// The controller's program.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rollback-controller");
+
+/// A namespace with a controller of its own.
+pub async fn scene(name: &str) -> Result<Scene> {
+    Scene::new(PROGRAM, name).await
+}
+
+/// How far the only target of a request is.
+pub async fn target(scene: &Scene, request: &str) -> Result<TargetStatus> {
+    let status = scene.status(request).await?;
+    status.targets.into_iter().next().context("no target yet")
+}
+
+/// Waits for the end of a request, which has to be this one; gives its message.
+pub async fn ends(scene: &Scene, request: &str, word: Word, reason: Reason) -> Result<String> {
+    let (_, outcome) = scene.wait_for_end(request).await?;
+    ensure!(
+        outcome.word == word && outcome.reason == reason,
+        "it ended otherwise: {outcome:?}"
+    );
+    Ok(outcome.message)
+}
