@@ -166,12 +166,9 @@ fn beside(
                 told.push((end.at, true, "JobFailed", "RunJob", note));
             }
         }
-        let second = target.second.as_ref();
-        if let Some((second, intent)) =
-            second.and_then(|second| Some((second, second.intent.as_ref()?)))
-        {
+        if let Some(second) = &target.second {
             let note = format!("The fallback of Deployment {name} is tried: {}", second.why);
-            told.push((intent.intended_at, true, "FallbackTried", "Revert", note));
+            told.push((second.at, true, "FallbackTried", "Revert", note));
         }
     }
     // The first that were told stay the first, so that no pass tells of others than the one before.

@@ -16,9 +16,9 @@ use std::path::PathBuf;
 use rollback_api::policy::ChecklistItem;
 use rollback_api::request::Category;
 use rollback_api::status::{
-    Cause, CauseKind, CheckStatus, DataRisk, Fallback, FallbackWhen, Finding, ImageChange, JobEnd,
-    JobStage, JobStatus, Measured, Revert, RolloutStatus, Room, SecondTry, Source,
-    VerificationStatus,
+    Cause, CauseKind, CheckKind, CheckStatus, DataRisk, Fallback, FallbackWhen, Finding,
+    ImageChange, JobEnd, JobStage, JobStatus, Measured, Revert, RolloutStatus, Room, SecondTry,
+    Source, VerificationStatus,
 };
 use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus};
 use rollback_core::notice::notices;
@@ -34,6 +34,11 @@ fn check(
     passed_at: Option<jiff::Timestamp>,
 ) -> CheckStatus {
     CheckStatus {
+        kind: if name == "ready" {
+            CheckKind::Http
+        } else {
+            CheckKind::Prometheus
+        },
         name: name.to_owned(),
         rounds: 5,
         consecutive_successes: if passed_at.is_some() { 3 } else { 0 },
@@ -109,8 +114,8 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
         message: "Deployment api: the running version brought schema 42, the one to go back to tolerates 40 and 41. It may not read what was written since. Ask dba@broxiva.example.".to_owned(),
     });
     plan.targets[0].from_since = Some(at(-900));
-    plan.targets[0].fallback = Some(Fallback {
-        when: FallbackWhen::ImagePull,
+    plan.targets[0].fallbacks = vec![Fallback {
+        when: FallbackWhen::Unwell,
         to_digest: format!("sha256:{}", "4".repeat(64)),
         to_revision: None,
         source: Source::NewImage,
@@ -121,7 +126,7 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
             from: Some("registry.broxiva.com/shop/api:v1".to_owned()),
             to: Some("registry.broxiva.com/shop/api:v1-rescue".to_owned()),
         }],
-    });
+    }];
     status.approvals[0].accepts_data_risk =
         Some("Column orders.currency is nullable; agreed with the DBA on the phone.".to_owned());
     status.approvals[1].accepts_data_risk = Some("Seen, and agreed.".to_owned());
@@ -145,6 +150,7 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
         ("latency-p99", "2840 ms, the limit is 2000 ms"),
     ]
     .map(|(check, result)| Measured {
+        kind: CheckKind::Prometheus,
         check: check.to_owned(),
         finding: Finding::Fail,
         result: result.to_owned(),
@@ -168,6 +174,9 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
     });
     target.verification = None;
     target.second = Some(SecondTry {
+        when: FallbackWhen::Unwell,
+        reason: Reason::RolloutTimedOut,
+        at: at(149),
         why: "api did not come up: CrashLoop".to_owned(),
         intent: Some(Revert {
             intended_at: at(150),
@@ -184,6 +193,7 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
             completed_at: Some(at(190)),
         }),
         verification: Some(VerificationStatus {
+            begun_at: Some(at(190)),
             deadline: at(490),
             checks: vec![
                 check(

@@ -16,7 +16,7 @@ mod world;
 use rollback_api::RollbackRequest;
 use rollback_api::policy::ChecklistItem;
 use rollback_api::status::{
-    Cause, CauseKind, DataRisk, Finding, Measured, Outcome, Plan, SecondTry,
+    Cause, CauseKind, DataRisk, FallbackWhen, Finding, Measured, Outcome, Plan, SecondTry,
 };
 use rollback_api::{Reason, RollbackRequestStatus, Word};
 use rollback_core::artifact::{Artifact, Kind, backup_name, incident_name};
@@ -324,13 +324,13 @@ fn poison_beside(status: &mut RollbackRequestStatus, text: &str) {
         name: owned(),
         text: owned(),
     }]);
-    plan.targets[0].fallback = Some(
+    plan.targets[0].fallbacks = vec![
         serde_json::from_value(json!({
             "when": "ImagePull", "toDigest": text, "source": "NewImage",
             "images": [{"container": text, "to": text}],
         }))
         .unwrap(),
-    );
+    ];
     status.room =
         vec![serde_json::from_value(json!({
         "deployment": text, "uid": text, "from": 3, "intendedAt": at(70), "scaledAt": at(71),
@@ -338,6 +338,7 @@ fn poison_beside(status: &mut RollbackRequestStatus, text: &str) {
     let target = &mut status.targets[0];
     target.warnings = vec![owned()];
     target.before = vec![Measured {
+        kind: rollback_api::status::CheckKind::Http,
         check: owned(),
         finding: Finding::Fail,
         result: owned(),
@@ -351,11 +352,14 @@ fn poison_beside(status: &mut RollbackRequestStatus, text: &str) {
         since: at(110),
     });
     target.second = Some(SecondTry {
+        when: FallbackWhen::Unwell,
+        reason: Reason::RolloutTimedOut,
         why: owned(),
+        at: at(112),
         intent: target.revert.clone(),
+        reverted_at: None,
         rollout: Some(rollout.clone()),
         verification: target.verification.clone(),
-        ..SecondTry::default()
     });
     target.jobs = vec![serde_json::from_value(json!({
         "stage": "Smoke", "name": text, "job": text, "intendedAt": at(100),

@@ -183,7 +183,7 @@ fn plan(page: &mut String, report: &Report) {
             }
             page.push('\n');
         }
-        if let Some(fallback) = &target.fallback {
+        for fallback in &target.fallbacks {
             let _ = writeln!(page, "{}\n", fallback_of(fallback));
         }
         for note in &target.notes {

@@ -76,7 +76,9 @@ fn verification(page: &mut String, before: &[Measured], verification: &Verificat
         "| Check | Before | After | Result |\n|---|---|---|---|"
     );
     for check in &verification.checks {
-        let known = before.iter().find(|measured| measured.check == check.name);
+        let known = before
+            .iter()
+            .find(|measured| measured.kind == check.kind && measured.check == check.name);
         let was = known.map_or_else(
             || "not measured".to_owned(),
             |known| found(known.finding, &known.result),
