@@ -1,15 +1,19 @@
 //! Numbers for Prometheus. Labels are closed vocabularies, so that no request can make a series.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kube::runtime::reflector::Store;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use rollback_api::RollbackRequest;
 use rollback_api::status::Outcome;
+use rollback_core::review;
 
 /// The numbers.
 pub struct Metrics {
@@ -22,6 +26,13 @@ pub struct Metrics {
     leader: Gauge,
     guard_holes: Family<Policy, Gauge>,
     guard_tested: Gauge,
+    reminders: Family<Place, Gauge>,
+    requests: OnceLock<Store<RollbackRequest>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Place {
+    namespace: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -59,6 +70,8 @@ impl Default for Metrics {
             leader: Gauge::default(),
             guard_holes: Family::default(),
             guard_tested: Gauge::default(),
+            reminders: Family::default(),
+            requests: OnceLock::new(),
         };
         let registry = &mut metrics.registry;
         registry.register_with_unit(
@@ -103,6 +116,11 @@ impl Default for Metrics {
             "When the admission policies were last tried with forged attempts",
             Unit::Seconds,
             metrics.guard_tested.clone(),
+        );
+        registry.register(
+            "report_reminder",
+            "Incidents whose review is overdue",
+            metrics.reminders.clone(),
         );
         metrics
     }
@@ -155,8 +173,31 @@ impl Metrics {
         self.guard_tested.set(at.as_second());
     }
 
+    /// Where the requests are kept whose overdue reviews are counted.
+    pub fn count_reviews(&self, requests: Store<RollbackRequest>) {
+        // There is one such place, so the first is the right one.
+        let _ = self.requests.set(requests);
+    }
+
+    /// Counted when somebody asks, so that what was reviewed or deleted meanwhile is gone from it. A standby tells
+    /// nothing.
+    fn refresh_reminders(&self) {
+        self.reminders.clear();
+        let Some(requests) = self.requests.get().filter(|_| self.leader.get() > 0) else {
+            return;
+        };
+        let now = Timestamp::now();
+        for request in requests.state() {
+            let namespace = request.metadata.namespace.clone().unwrap_or_default();
+            let overdue = review::is_overdue(&request, now);
+            let place = self.reminders.get_or_create(&Place { namespace });
+            place.inc_by(overdue.into());
+        }
+    }
+
     /// Everything, in the text format of `OpenMetrics`.
     pub fn page(&self) -> String {
+        self.refresh_reminders();
         let mut page = String::new();
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut page, &self.registry);

@@ -10,6 +10,7 @@ use kube::{Api, ResourceExt};
 use rollback_api::status::Approval;
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::decide::decide;
+use rollback_core::review;
 use rollback_core::step::{self, Decision, Step};
 use rollback_core::text::plain;
 
@@ -24,6 +25,9 @@ const PASSES_IN_A_ROW: u32 = 16;
 const FAILURES_UNTOLD: u32 = 2;
 /// Longest time between two tries of a pass that fails.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
+
+/// Longest time that a timer runs; then it is set again.
+const LONGEST_TIMER: Duration = Duration::from_hours(24);
 
 /// Why a pass failed. All of it is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +85,9 @@ pub async fn reconcile(
 ) -> Result<Action, Error> {
     let uid = cached.uid().unwrap_or_default();
     if is_over(&cached) {
+        let next = remind(&cached, &context).await;
         context.forget(&uid);
-        return Ok(Action::await_change());
+        return Ok(next);
     }
     // A standby keeps its caches warm and comes no further than this.
     if !context.gate.opened().await {
@@ -125,6 +130,22 @@ pub async fn reconcile(
         }
     }
     Ok(Action::requeue(Duration::ZERO))
+}
+
+/// What is left of a request that is over: a timer until its incident has to be reviewed, and one Event then. Nothing
+/// is read for it, however many there are.
+async fn remind(request: &RollbackRequest, context: &Context) -> Action {
+    let now = Timestamp::now();
+    let Some(due) = review::due(request) else {
+        return Action::await_change();
+    };
+    if due > now {
+        return Action::requeue(due.duration_since(now).unsigned_abs().min(LONGEST_TIMER));
+    }
+    if !context.gate.opened().await || tell::reminder(context, request, now).await {
+        return Action::await_change();
+    }
+    Action::requeue(LONGEST_BACKOFF)
 }
 
 /// One failure is nobody's business: the next pass is soon. Several in a row are.
@@ -248,7 +269,8 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
         step::Next::Wait { until: None } => Ok(Next::Change),
         step::Next::Done => {
             context.forget(&request.uid().unwrap_or_default());
-            Ok(Next::Change)
+            // The last change of the request comes back as an event, but it may be one that was seen already.
+            Ok(review::due(&committed).map_or(Next::Change, Next::At))
         }
     }
 }

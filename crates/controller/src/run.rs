@@ -176,6 +176,7 @@ fn control(
         predicates::generation.combine(predicates::annotations),
         PredicateConfig::default(),
     );
+    context.metrics.count_reviews(reader.clone());
     let by_policy = reader.clone();
     let by_guard = reader.clone();
     let unguarded = context

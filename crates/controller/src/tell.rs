@@ -11,6 +11,7 @@ use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::conditions::GUARD_MISSING;
 use rollback_core::notice::{Notice, notices};
 use rollback_core::observed::Guard;
+use rollback_core::review;
 use rollback_core::text::plain;
 
 use crate::context::Context;
@@ -55,6 +56,7 @@ pub async fn stuck(context: &Context, request: &RollbackRequest, why: &str, now:
         reason: "Retrying",
         action: "Retry",
         note: plain(why, NOTE_LIMIT),
+        key: None,
     };
     warn_once(context, request, notice, now).await;
 }
@@ -80,8 +82,20 @@ pub async fn unguarded(
             "No approval counts until the admission policies are in force: {}",
             guard.holes.join("; ")
         ),
+        key: None,
     };
     warn_once(context, request, notice, now).await;
+}
+
+/// Says that the review of an incident is overdue, if it is; whether that is settled, because it was told or there is
+/// nothing to tell.
+pub async fn reminder(context: &Context, request: &RollbackRequest, now: Timestamp) -> bool {
+    let (Some(uid), Some(notice)) = (request.uid(), review::reminder(request, now)) else {
+        return true;
+    };
+    let event_name = notice.event_name(&request.name_any(), &uid);
+    let sent = send(context, request, &uid, event_name.clone(), notice).await;
+    sent.is_ok() && context.remember(&uid, |memory| memory.told.contains(&event_name))
 }
 
 /// Sends a notice that has no time of its own: the same words are the same Event, all of them, however few fit into it.

@@ -29,6 +29,7 @@ pub mod promql;
 pub mod redact;
 pub mod references;
 pub mod report;
+pub mod review;
 pub mod risks;
 pub mod rollout;
 pub mod rules;

@@ -24,22 +24,25 @@ pub struct Notice {
     pub action: &'static str,
     /// In words.
     pub note: String,
+    /// What makes it the same notice when its time and its words are not: none when they do.
+    pub key: Option<String>,
 }
 
 /// How many Deployments of one request get an Event of their own.
 const MOST_TOLD: usize = 20;
+/// Reason of the Event that names the incident report.
+pub const REPORTED: &str = "Reported";
 /// Longest note of an Event that the API server takes, in bytes.
 const NOTE_LIMIT: usize = 1024;
 
 impl Notice {
     /// Name of the Event: the same for the same fact.
     pub fn event_name(&self, request: &str, request_uid: &str) -> String {
-        let identity = template::digest(&json!([
-            request_uid,
-            self.reason,
-            self.at.to_string(),
-            self.note
-        ]));
+        let identity = match &self.key {
+            Some(key) => json!([request_uid, self.reason, key]),
+            None => json!([request_uid, self.reason, self.at.to_string(), self.note]),
+        };
+        let identity = template::digest(&identity);
         let suffix: String = identity
             .trim_start_matches("sha256:")
             .chars()
@@ -54,14 +57,14 @@ impl Notice {
 pub fn notices(status: &RollbackRequestStatus) -> Vec<Notice> {
     let mut notices = Vec::new();
     let mut tell = |at, warning, reason, action, note: String| {
-        let mut note = plain(&note, NOTE_LIMIT);
-        note.truncate(note.floor_char_boundary(NOTE_LIMIT));
+        let note = shortened(&note);
         notices.push(Notice {
             at,
             warning,
             reason,
             action,
             note,
+            key: None,
         });
     };
     if let Some(plan) = &status.plan {
@@ -86,12 +89,17 @@ pub fn notices(status: &RollbackRequestStatus) -> Vec<Notice> {
                 tell(approval.at, true, "BreakGlass", "Approve", note);
             }
         }
+        if let Some(why) = &approval.accepts_data_risk {
+            let note = format!("{who} accepted the risk for the data of plan {digest}: {why}");
+            tell(approval.at, true, "DataRiskAccepted", "Approve", note);
+        }
     }
     if let [only] = status.targets.as_slice() {
         steps_of(only, &mut tell);
     } else {
         results_of(status, &mut tell);
     }
+    beside(status, &mut tell);
     if let Some(outcome) = &status.outcome {
         let warning = !conditions::is_settled(outcome);
         tell(
@@ -106,7 +114,7 @@ pub fn notices(status: &RollbackRequestStatus) -> Vec<Notice> {
         tell(
             incident.at,
             false,
-            "Reported",
+            REPORTED,
             "Report",
             format!(
                 "The incident report is in ConfigMap {}",
@@ -114,7 +122,74 @@ pub fn notices(status: &RollbackRequestStatus) -> Vec<Notice> {
             ),
         );
     }
+    notices.extend(status.targets.iter().filter_map(cause).take(MOST_TOLD));
     notices
+}
+
+fn shortened(note: &str) -> String {
+    let mut note = plain(note, NOTE_LIMIT);
+    note.truncate(note.floor_char_boundary(NOTE_LIMIT));
+    note
+}
+
+/// What keeps the pods of one Deployment from becoming available. Each kind of trouble is told once, however often it
+/// comes back and whatever else is said of it then.
+fn cause(target: &TargetStatus) -> Option<Notice> {
+    let second = target
+        .second
+        .as_ref()
+        .and_then(|second| second.rollout.as_ref());
+    let cause = second.or(target.rollout.as_ref())?.cause.as_ref()?;
+    let (name, kind) = (&target.name, cause.kind.as_str());
+    Some(Notice {
+        at: cause.since,
+        warning: true,
+        reason: "CauseFound",
+        action: "RollOut",
+        note: shortened(&format!("Deployment {name}: {kind}: {}", cause.message)),
+        key: Some(format!("{name} {kind}")),
+    })
+}
+
+/// What Jobs, fallbacks and room added to the story.
+fn beside(
+    status: &RollbackRequestStatus,
+    tell: &mut impl FnMut(Timestamp, bool, &'static str, &'static str, String),
+) {
+    let mut told: Vec<(Timestamp, bool, &'static str, &'static str, String)> = Vec::new();
+    for target in &status.targets {
+        let name = &target.name;
+        for job in &target.jobs {
+            if let Some(end) = job.end.as_ref().filter(|end| !end.succeeded) {
+                let (stage, job) = (job.stage.as_str(), &job.name);
+                let note = format!("{stage} Job {job} of Deployment {name}: {}", end.message);
+                told.push((end.at, true, "JobFailed", "RunJob", note));
+            }
+        }
+        if let Some(second) = &target.second {
+            let note = format!("The fallback of Deployment {name} is tried: {}", second.why);
+            told.push((second.at, true, "FallbackTried", "Revert", note));
+        }
+    }
+    // The first that were told stay the first, so that no pass tells of others than the one before.
+    told.sort_by_key(|notice| notice.0);
+    for (at, warning, reason, action, note) in told.into_iter().take(MOST_TOLD) {
+        tell(at, warning, reason, action, note);
+    }
+    for room in &status.room {
+        let name = &room.deployment;
+        if let Some(at) = room.scaled_at {
+            let note = format!(
+                "Deployment {name} was made smaller to make room; it asked for {} replicas",
+                room.from
+            );
+            tell(at, true, "RoomMade", "MakeRoom", note);
+        }
+        if let Some(at) = room.given_back_at {
+            let note = format!("Deployment {name} no longer makes room");
+            tell(at, false, "RoomGivenBack", "MakeRoom", note);
+        }
+    }
 }
 
 /// How one Deployment came along.

@@ -178,6 +178,7 @@ fn event_names_are_valid_for_every_valid_request_name() {
 #[test]
 fn the_key_is_the_fact() {
     let notice = Notice {
+        key: None,
         at: world::at(0),
         warning: false,
         reason: "Planned",

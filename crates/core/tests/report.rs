@@ -14,7 +14,10 @@
 mod world;
 
 use rollback_api::RollbackRequest;
-use rollback_api::status::{Outcome, Plan};
+use rollback_api::policy::ChecklistItem;
+use rollback_api::status::{
+    Cause, CauseKind, DataRisk, FallbackWhen, Finding, Measured, Outcome, Plan, SecondTry,
+};
 use rollback_api::{Reason, RollbackRequestStatus, Word};
 use rollback_core::artifact::{Artifact, Kind, backup_name, incident_name};
 use rollback_core::phase::Phase;
@@ -304,10 +307,64 @@ fn poisoned(text: &str) -> (RollbackRequest, RollbackRequestStatus) {
         check.last_result = text.to_owned();
         check.name = text.to_owned();
     }
+    poison_beside(&mut status, text);
     let outcome = status.outcome.as_mut().unwrap();
     outcome.message = text.to_owned();
     outcome.by = Some(text.to_owned());
     (request.clone(), status)
+}
+
+/// The same for what verification, Jobs, remedies and the fallback add.
+fn poison_beside(status: &mut RollbackRequestStatus, text: &str) {
+    let owned = || text.to_owned();
+    status.approvals[0].accepts_data_risk = Some(owned());
+    let plan = status.plan.as_mut().unwrap();
+    plan.data_risk = Some(DataRisk { message: owned() });
+    plan.rules.manual = Some(vec![ChecklistItem {
+        name: owned(),
+        text: owned(),
+    }]);
+    plan.targets[0].fallbacks = vec![
+        serde_json::from_value(json!({
+            "when": "ImagePull", "toDigest": text, "source": "NewImage",
+            "images": [{"container": text, "to": text}],
+        }))
+        .unwrap(),
+    ];
+    status.room =
+        vec![serde_json::from_value(json!({
+        "deployment": text, "uid": text, "from": 3, "intendedAt": at(70), "scaledAt": at(71),
+    })).unwrap()];
+    let target = &mut status.targets[0];
+    target.warnings = vec![owned()];
+    target.before = vec![Measured {
+        kind: rollback_api::status::CheckKind::Http,
+        check: owned(),
+        finding: Finding::Fail,
+        result: owned(),
+    }];
+    let rollout = target.rollout.as_mut().unwrap();
+    rollout.cause = Some(Cause {
+        kind: CauseKind::CrashLoop,
+        message: owned(),
+        pod: Some(owned()),
+        last_words: Some(owned()),
+        since: at(110),
+    });
+    target.second = Some(SecondTry {
+        when: FallbackWhen::Unwell,
+        reason: Reason::RolloutTimedOut,
+        why: owned(),
+        at: at(112),
+        intent: target.revert.clone(),
+        reverted_at: None,
+        rollout: Some(rollout.clone()),
+        verification: target.verification.clone(),
+    });
+    target.jobs = vec![serde_json::from_value(json!({
+        "stage": "Smoke", "name": text, "job": text, "intendedAt": at(100),
+        "end": {"at": at(101), "succeeded": false, "exitCode": 1, "message": text, "log": vec![text; 50]},
+    })).unwrap()];
 }
 
 /// The line without what is escaped in it.

@@ -1,0 +1,157 @@
+//! What happened, when, and what comes next.
+
+use jiff::Timestamp;
+use rollback_api::status::{Approval, Outcome, Plan, TargetStatus};
+use rollback_api::{RollbackRequest, RollbackRequestStatus, Word};
+
+use super::{Moment, alone, names};
+use crate::approval;
+use crate::text::plain;
+
+pub(super) fn timeline(
+    request: &RollbackRequest,
+    status: &RollbackRequestStatus,
+    plan: &Plan,
+    outcome: &Outcome,
+) -> Vec<Moment> {
+    let mut moments = Vec::new();
+    let mut add = |at: Timestamp, what: String| moments.push(Moment { at, what });
+    if let Some(created) = &request.metadata.creation_timestamp {
+        let who = request
+            .spec
+            .requested_by
+            .as_ref()
+            .map_or("somebody", |by| by.username.as_str());
+        add(
+            created.0,
+            format!("{} asked for the rollback", plain(who, 200)),
+        );
+    }
+    add(plan.planned_at, "plan published".to_owned());
+    for approval in &status.approvals {
+        add(
+            approval.at,
+            format!(
+                "approved by {}{}",
+                plain(&approval.by.username, 200),
+                alone(approval)
+            ),
+        );
+    }
+    for room in &status.room {
+        let name = plain(&room.deployment, 253);
+        if let Some(at) = room.scaled_at {
+            add(at, format!("{name} was made smaller to make room"));
+        }
+        if let Some(at) = room.given_back_at {
+            add(at, format!("{name} got its room back"));
+        }
+    }
+    for target in &status.targets {
+        let name = plain(&target.name, 253);
+        if let Some(backup) = &target.backup {
+            add(
+                backup.at,
+                format!("{name} saved in ConfigMap {}", backup.config_map),
+            );
+        }
+        if let Some(at) = target.reverted_at {
+            add(at, format!("{name} has the old template"));
+        }
+        if let Some(at) = target
+            .rollout
+            .as_ref()
+            .and_then(|rollout| rollout.completed_at)
+        {
+            add(at, format!("every replica of {name} is available"));
+        }
+        let checked = target
+            .verification
+            .as_ref()
+            .filter(|checks| !checks.checks.is_empty());
+        if let Some(at) = checked.and_then(|checks| checks.completed_at) {
+            add(at, format!("every check of {name} passed"));
+        }
+        steps_beside(target, &name, &mut add);
+        if let Some(at) = target
+            .restore
+            .as_ref()
+            .and_then(|restore| restore.restored_at)
+        {
+            add(
+                at,
+                format!("{name} has again what it had before the rollback"),
+            );
+        }
+    }
+    add(
+        outcome.at,
+        format!(
+            "ended: {} ({})",
+            outcome.word.as_str(),
+            outcome.reason.as_str()
+        ),
+    );
+    moments.sort_by_key(|moment| moment.at);
+    moments
+}
+
+pub(super) fn follow_ups(outcome: &Outcome, plan: &Plan, approvals: &[Approval]) -> Vec<String> {
+    let targets = names(plan);
+    let mut actions = match outcome.word {
+        Word::Succeeded => vec![
+            format!("Revert the change in Git, so that the next deployment of {targets} does not bring the bad version back."),
+            "Check by hand what no probe sees: log in, browse, cart, checkout, orders, administration.".to_owned(),
+            "Find the root cause and fix it before the version is deployed again.".to_owned(),
+        ],
+        Word::Failed => vec![
+            format!("Escalate now: {targets} may still be broken."),
+            "Find out why the old version is not well: configuration, data and dependencies may have changed since it ran.".to_owned(),
+        ],
+        Word::Restored => vec![
+            format!("Escalate now: {targets} run again the version that was called bad."),
+            "Find out why the old version did not come up: configuration, data and dependencies may have changed since it ran.".to_owned(),
+        ],
+        Word::Superseded => vec![format!("Find out who changed {targets} and whether production is well now.")],
+        Word::Denied | Word::Cancelled | Word::Expired | Word::Refused => {
+            vec![format!("Nothing was changed. Check whether {targets} still needs help.")]
+        }
+        Word::Planning
+        | Word::AwaitingApproval
+        | Word::Blocked
+        | Word::Frozen
+        | Word::BackingUp
+        | Word::Reverting
+        | Word::RollingOut
+        | Word::Verifying
+        | Word::Restoring => Vec::new(),
+    };
+    if approval::breaks_glass(plan, approvals) {
+        actions.insert(0, "Escalate: the glass was broken. Whoever is responsible for this namespace reads why, and says whether it was right.".to_owned());
+    }
+    actions
+        .push("Hold the post-incident review and add what was learned to this report.".to_owned());
+    actions
+}
+
+/// What the Jobs and the fallback of one Deployment added to its story.
+fn steps_beside(target: &TargetStatus, name: &str, add: &mut impl FnMut(Timestamp, String)) {
+    for job in &target.jobs {
+        let Some(end) = &job.end else { continue };
+        let how = if end.succeeded { "succeeded" } else { "failed" };
+        let (stage, job) = (job.stage.as_str(), plain(&job.name, 63));
+        add(end.at, format!("{stage} Job {job} of {name} {how}"));
+    }
+    let Some(second) = &target.second else { return };
+    if let Some(intent) = &second.intent {
+        let at = intent.intended_at;
+        add(at, format!("{name} was not well, so its fallback is tried"));
+    }
+    if let Some(at) = second.reverted_at {
+        add(at, format!("{name} has the template of the fallback"));
+    }
+    let passed = second.verification.as_ref();
+    if let Some(at) = passed.and_then(|checks| checks.completed_at) {
+        add(at, format!("every check of the fallback of {name} passed"));
+    }
+}

@@ -1,0 +1,82 @@
+//! How long each phase took, and until when production was broken.
+
+use jiff::Timestamp;
+use rollback_api::status::{Outcome, Plan, TargetStatus};
+use rollback_api::{RollbackRequestStatus, Word};
+
+use super::Phase;
+
+/// When every check of every Deployment had passed, if this request brought production back.
+pub(super) fn recovery(status: &RollbackRequestStatus, outcome: &Outcome) -> Option<Timestamp> {
+    if outcome.word != Word::Succeeded {
+        return None;
+    }
+    status.targets.iter().filter_map(verified).max()
+}
+
+fn verified(target: &TargetStatus) -> Option<Timestamp> {
+    let first = target.verification.as_ref();
+    let second = target
+        .second
+        .as_ref()
+        .and_then(|second| second.verification.as_ref());
+    second.or(first)?.completed_at
+}
+
+fn rolled_out(target: &TargetStatus) -> Option<Timestamp> {
+    let second = target
+        .second
+        .as_ref()
+        .and_then(|second| second.rollout.as_ref());
+    second.or(target.rollout.as_ref())?.completed_at
+}
+
+fn written(target: &TargetStatus) -> Option<Timestamp> {
+    let second = target.second.as_ref().and_then(|second| second.reverted_at);
+    second.or(target.reverted_at)
+}
+
+/// The phases that were gone through, each to the end of its last Deployment, and all of it.
+pub(super) fn phases(
+    started: Timestamp,
+    status: &RollbackRequestStatus,
+    plan: &Plan,
+    outcome: &Outcome,
+) -> Vec<Phase> {
+    let targets = &status.targets;
+    let last =
+        |moment: fn(&TargetStatus) -> Option<Timestamp>| targets.iter().filter_map(moment).max();
+    let intents = targets.iter().filter_map(|target| target.revert.as_ref());
+    let approved = status.approvals.iter().map(|approval| approval.at).max();
+    let intended = intents.map(|revert| revert.intended_at).min();
+    let verified = last(verified);
+    let soaked = verified.filter(|_| plan.rules.soak_seconds > 0);
+    let mut begun = started;
+    let mut phases = Vec::new();
+    for (name, end) in [
+        ("planning", Some(plan.planned_at)),
+        ("approval", approved),
+        ("preparation", intended),
+        ("write", last(written)),
+        ("rollout", last(rolled_out)),
+        ("verification", verified),
+        ("soak", soaked.map(|_| outcome.at)),
+    ] {
+        if let Some(end) = end {
+            phases.push(Phase {
+                name,
+                milliseconds: between(begun, end),
+            });
+            begun = end;
+        }
+    }
+    phases.push(Phase {
+        name: "all",
+        milliseconds: between(started, outcome.at),
+    });
+    phases
+}
+
+fn between(begin: Timestamp, end: Timestamp) -> i64 {
+    i64::try_from(end.duration_since(begin).as_millis().max(0)).unwrap_or(i64::MAX)
+}
