@@ -562,9 +562,9 @@ pub struct TargetStatus {
     /// How the checks are going.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationStatus>,
-    /// How the Jobs are going.
+    /// How the Jobs are going: those of a second try come after those of the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 32))]
     pub jobs: Vec<JobStatus>,
     /// How the fallback is going, when the version to go back to did not do.
     #[serde(default, skip_serializing_if = "Option::is_none")]

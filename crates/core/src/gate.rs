@@ -171,7 +171,7 @@ pub fn data_risk(targets: &[PlannedTarget], rules: &Rules) -> Option<DataRisk> {
 }
 
 /// A risk in words, and whom to ask about it.
-pub fn risk(rules: &Rules, message: &str) -> DataRisk {
+fn risk(rules: &Rules, message: &str) -> DataRisk {
     let contact = rules.data_contact.as_deref().map_or_else(
         || "The policy names nobody who knows the data (dataGate.contact).".to_owned(),
         |contact| format!("Ask {}, who knows the data.", plain(contact, 200)),

@@ -229,8 +229,12 @@ pub fn fold(rules: &Rules, status: &mut VerificationStatus, readings: &[Reading]
 pub fn fold_jobs(rules: &Rules, status: &mut VerificationStatus, jobs: &[JobStatus]) {
     for check in checks(rules) {
         let Check::Job(rule) = check else { continue };
+        // A test of the version that was tried before says nothing about this one.
+        let is_of_this_version =
+            |job: &&JobStatus| status.begun_at.is_none_or(|begun| job.intended_at >= begun);
         let end = jobs
             .iter()
+            .filter(is_of_this_version)
             .find(|job| job.stage == rule.stage && job.name == rule.name)
             .and_then(|job| job.end.as_ref());
         let state = status

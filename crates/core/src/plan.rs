@@ -191,8 +191,8 @@ pub fn next_round(plan: &Plan, request: &RollbackRequest) -> Plan {
 }
 
 /// The same plan with a risk for the data, which an approver has to accept: everybody has to approve it again.
-pub fn at_risk(plan: &Plan, request: &RollbackRequest, message: &str) -> Plan {
-    let data_risk = Some(gate::risk(&plan.rules, message));
+pub fn at_risk(plan: &Plan, request: &RollbackRequest, message: String) -> Plan {
+    let data_risk = Some(DataRisk { message });
     let rules = gate::asking(plan.rules.clone(), data_risk.as_ref());
     Plan {
         digest: digest(

@@ -14,9 +14,11 @@
 mod hostile;
 
 use proptest::prelude::*;
+use rollback_api::policy::UnknownSchema;
 use rollback_api::status::{Risk, RiskKind};
+use rollback_core::gate;
 use rollback_core::observed::{Deployment, Seen};
-use rollback_core::risks::{autoscaler, budgets, mutable_tag, quantity, quotas, schema};
+use rollback_core::risks::{autoscaler, budgets, mutable_tag, quantity, quotas};
 use rollback_core::template::Template;
 use serde_json::{Value, json};
 
@@ -439,9 +441,10 @@ fn schemas_of_the_data() {
     ];
     for (from, to, says) in cases {
         let told = message(
-            schema(
+            gate::assess(
                 &with_schema(from.0, from.1, from.2),
                 &with_schema(to.0, to.1, to.2),
+                UnknownSchema::Allow,
             ),
             RiskKind::DataSchema,
         );
@@ -530,7 +533,7 @@ proptest! {
             autoscaler(&deployment, &Seen::Found(vec![scaler])),
             budgets(&deployment, &Seen::Found(vec![budget])),
             quotas(&deployment, &to, &Seen::Found(vec![quota])),
-            schema(&from, &to),
+            gate::assess(&from, &to, UnknownSchema::Block),
             mutable_tag(&from, &to),
         ];
         for risk in found.iter().flatten() {

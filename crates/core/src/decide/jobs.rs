@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rollback_api::policy::{OnJobFailure, Side};
 use rollback_api::status::{
-    DataRisk, JobEnd, JobRule, JobStage, JobStatus, Plan, RollbackRequestStatus, TargetStatus,
+    JobEnd, JobRule, JobStage, JobStatus, Plan, RollbackRequestStatus, TargetStatus,
 };
 use rollback_api::{Reason, RollbackRequest, Word};
 
@@ -16,7 +16,7 @@ use super::{Scope, Turn};
 use crate::observed::{JobState, Seen, SeenJob};
 use crate::outcome;
 use crate::phase::FEW;
-use crate::plan::{self, uid};
+use crate::plan;
 use crate::step::Step;
 use crate::template::Template;
 use crate::text::plain;
@@ -378,7 +378,7 @@ pub(super) fn found_risk(
         "" => words,
         before => format!("{before} {words}"),
     };
-    Some(at_risk(plan, request, message))
+    Some(plan::at_risk(plan, request, message))
 }
 
 /// What the Jobs say that look at the migrations of the data. It only ever becomes more, so that no approval is void
@@ -419,21 +419,4 @@ fn migrations(
             "{RISK}{named}{others}. The old version may not be able to live with the data as it is now. Ask {contact}."
         )
     })
-}
-
-/// The same plan with a risk for the data, so that everybody has to approve it again.
-fn at_risk(plan: &Plan, request: &RollbackRequest, message: String) -> Plan {
-    let data_risk = Some(DataRisk { message });
-    Plan {
-        digest: plan::digest(
-            uid(request),
-            plan.round,
-            &plan.rules,
-            &plan.guard,
-            data_risk.as_ref(),
-            &plan.targets,
-        ),
-        data_risk,
-        ..plan.clone()
-    }
 }
