@@ -50,13 +50,13 @@ fn rules() -> Vec<Flow> {
         rule(POLICY_ADMIN, MERGE, hooks(&[])),
     ];
     vec![
-        flow("jobs-named", jobs),
         flow("first-rules", vec![rule(POLICY_ADMIN, POST, two)]),
         flow("more-approvals", vec![rule(POLICY_ADMIN, MERGE, three)]),
         flow("four-eyes", vec![rule(POLICY_ADMIN, JSON, eyes)]),
         flow("frozen", vec![rule(POLICY_ADMIN, APPLY, frozen)]),
         flow("glass", vec![rule(POLICY_ADMIN, PUT, glass)]),
         flow("room-named", named),
+        flow("jobs-named", jobs),
     ]
 }
 
