@@ -166,9 +166,9 @@ pub struct Rules {
     /// Whether the requester holds the verb `expedite`, when that makes a difference.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub expedited: bool,
-    /// What an approver has to tick.
+    /// What an approver has to tick: the items of the policy, and the questions about the data when those are at risk.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 10))]
+    #[schemars(length(max = 13))]
     pub checklist: Vec<ChecklistItem>,
     /// Seconds for which an approval counts.
     #[serde(default)]
@@ -471,6 +471,9 @@ pub struct Risk {
     pub kind: RiskKind,
     /// In words: what it is, what it means, what to do.
     pub message: String,
+    /// Whether an approver has to accept it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub blocks: bool,
 }
 
 /// What a risk is about.
@@ -524,7 +527,7 @@ pub struct Approval {
     pub at: Timestamp,
     /// The items of the checklist that were ticked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 10), extend("items" = {"type": "string", "maxLength": 40}))]
+    #[schemars(length(max = 13), extend("items" = {"type": "string", "maxLength": 40}))]
     pub checklist: Vec<String>,
     /// Why one person approved alone, when one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,7 @@
 //! Writes: one idempotent write for each step. What it did is learned by looking again.
 
+mod jobs;
+
 use std::collections::BTreeMap;
 
 use futures::StreamExt;
@@ -37,6 +39,18 @@ pub enum Error {
     /// The Deployment.
     #[error("writing the old template to Deployment {name}")]
     Revert {
+        /// Its name.
+        name: String,
+        /// Why not.
+        #[source]
+        source: kube::Error,
+    },
+    /// The policy that has the pod of a Job.
+    #[error("reading the RollbackPolicy for a Job")]
+    Policy(#[source] kube::Error),
+    /// A Job.
+    #[error("creating Job {name}")]
+    Job {
         /// Its name.
         name: String,
         /// Why not.
@@ -98,6 +112,9 @@ async fn act(
                 .map_err(Error::Ledger)
         }
         Step::BackUp(artifact) => create(context, request, artifact).await,
+        Step::RunJob {
+            job, rule, image, ..
+        } => jobs::run(context, request, job, rule, image.as_deref()).await,
         Step::Revert(write) | Step::Disown(write) => revert(context, request, write).await,
         Step::Publish(artifact) => publish(context, request, artifact).await,
         Step::EmptyMailbox => empty_mailbox(context, request).await,

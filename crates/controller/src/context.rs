@@ -38,6 +38,8 @@ pub struct Memory {
     pub partial_failures: u32,
     /// The API server's last word on the write to each Deployment.
     pub rejections: HashMap<String, Rejection>,
+    /// Why a Job cannot be run, by its name.
+    pub refused_jobs: HashMap<String, String>,
     /// Names of the Events that were sent.
     pub told: HashSet<String>,
 }

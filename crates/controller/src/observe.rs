@@ -9,6 +9,7 @@ mod checks;
 pub mod evidence;
 mod find;
 pub mod guard;
+mod jobs;
 mod pods;
 mod preflight;
 mod raw;
@@ -27,6 +28,8 @@ use rollback_api::{
 use rollback_core::observed::{Deployment, Guard, Observed, Seen, SeenTarget};
 use rollback_core::phase::{FEW, Phase, TargetPhase, due, result};
 use rollback_core::{approval, artifact, rules};
+
+pub use jobs::not_granted;
 
 use crate::context::Context;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
@@ -17,8 +18,9 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use rollback_api::status::Source;
 use rollback_api::{POD_TEMPLATE_HASH, RevisionLedger, RollbackRequest, RollbackRequestStatus};
-use rollback_core::approval;
+use rollback_core::decide::second;
 use rollback_core::phase::{FEW, TargetPhase, due};
+use rollback_core::{approval, job};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
@@ -43,6 +45,8 @@ enum Watched {
     Pods(String),
     /// The ledger of a Deployment that another request may hold.
     Ledger(String),
+    /// A Job of the policy.
+    Job(String),
 }
 
 /// What a request with this status waits for.
@@ -87,7 +91,24 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
         .filter_map(|index| Some((plan.targets.get(index)?, status.targets.get(index)?)))
         .filter(|(_, progress)| !TargetPhase::of(status, progress).is_written())
         .map(|(target, _)| Watched::Ledger(target.name.clone()));
-    deployments.into_iter().chain(pods).chain(ledgers).collect()
+    let jobs = plan
+        .targets
+        .iter()
+        .zip(&status.targets)
+        .filter(|(_, progress)| {
+            plan.targets.len() <= FEW && TargetPhase::of(status, progress) != TargetPhase::Ended
+        })
+        .filter_map(|(target, progress)| {
+            let target = second::target(target, progress);
+            let (_, running) = job::open(request, plan, &target, progress)?;
+            Some(Watched::Job(running.job.clone()))
+        });
+    deployments
+        .into_iter()
+        .chain(pods)
+        .chain(ledgers)
+        .chain(jobs)
+        .collect()
 }
 
 /// Whether a request should look again. The end of the list counts, however empty it is: the
@@ -179,6 +200,10 @@ impl Watches {
             Watched::Ledger(name) => {
                 let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
                 self.follow::<RevisionLedger>(reference, &namespace, only, None, pause)
+            }
+            Watched::Job(name) => {
+                let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+                self.follow::<Job>(reference, &namespace, only, None, pause)
             }
             Watched::Pods(hash) => {
                 let labelled =

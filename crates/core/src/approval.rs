@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use rollback_api::Identity;
 use rollback_api::status::{Approval, Plan};
 use rollback_api::{
-    APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, BREAK_GLASS, CANCELLED_BY, CHECKLIST, CONFIRM,
-    DENIED_BY, DENIED_REASON, PLAN, Reason, RollbackRequest, WITHDRAWN_BY, Word,
+    ACCEPT_DATA_RISK, APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, BREAK_GLASS, CANCELLED_BY,
+    CHECKLIST, CONFIRM, DENIED_BY, DENIED_REASON, PLAN, Reason, RollbackRequest, WITHDRAWN_BY,
+    Word,
 };
 
 use crate::outcome::end;
@@ -29,8 +30,8 @@ pub enum Mailbox {
 
 /// Longest name of a user that is repeated in a message.
 const NAME_LIMIT: usize = 200;
-/// Longest reason for breaking the glass, and the shortest.
-const BREAK_GLASS_LIMITS: std::ops::RangeInclusive<usize> = 10..=1000;
+/// Shortest and longest reason for breaking the glass, and for accepting a risk.
+const REASON_LIMITS: std::ops::RangeInclusive<usize> = 10..=1000;
 
 /// Who has taken the own approval back; empty when nobody has.
 pub fn withdrawn_by(request: &RollbackRequest) -> &str {
@@ -58,7 +59,14 @@ pub fn is_pending(request: &RollbackRequest, counted: &[Approval]) -> bool {
 }
 
 /// The annotations of an approval, without the stamps: the API server takes those away with it.
-pub const MAILBOX: [&str; 5] = [APPROVED_BY, CONFIRM, PLAN, CHECKLIST, BREAK_GLASS];
+pub const MAILBOX: [&str; 6] = [
+    APPROVED_BY,
+    CONFIRM,
+    PLAN,
+    CHECKLIST,
+    BREAK_GLASS,
+    ACCEPT_DATA_RISK,
+];
 
 /// Whether an approval of this plan stands in the mailbox that was counted.
 pub fn is_to_be_put_away(request: &RollbackRequest, plan: &Plan) -> bool {
@@ -88,8 +96,11 @@ pub fn read(
             plan_digest: plan.digest.clone(),
             at: now,
             checklist: ticked_items(request, plan),
-            break_glass: broken_glass(request).map(|why| plain(why, *BREAK_GLASS_LIMITS.end())),
-            accepts_data_risk: None,
+            break_glass: broken_glass(request).map(|why| plain(why, *REASON_LIMITS.end())),
+            accepts_data_risk: plan
+                .data_risk
+                .as_ref()
+                .map(|_| plain(accepted_risk(request), *REASON_LIMITS.end())),
         }),
     }
 }
@@ -129,6 +140,9 @@ fn objection(request: &RollbackRequest, plan: &Plan, by: &str) -> Option<String>
             "{shown} is a ServiceAccount; only a person can approve"
         ));
     }
+    if let Some(objection) = unaccepted_risk(request, plan, &shown) {
+        return Some(objection);
+    }
     if let Some(why) = broken_glass(request) {
         return unfit_to_break_glass(plan, why, &shown);
     }
@@ -162,14 +176,33 @@ fn unfit_to_break_glass(plan: &Plan, why: &str, shown: &str) -> Option<String> {
             "The policy of this namespace lets nobody approve alone (approvals.breakGlass). Remove {BREAK_GLASS} from the approval of {shown} and ask another approver"
         ));
     }
-    if !BREAK_GLASS_LIMITS.contains(&why.trim().chars().count()) {
+    if !REASON_LIMITS.contains(&why.trim().chars().count()) {
         return Some(format!(
             "{shown} approves alone without saying why. Set {BREAK_GLASS} to the reason, in {} to {} characters",
-            BREAK_GLASS_LIMITS.start(),
-            BREAK_GLASS_LIMITS.end()
+            REASON_LIMITS.start(),
+            REASON_LIMITS.end()
         ));
     }
     None
+}
+
+/// Each approver of a plan whose data are at risk accepts that risk, and says why. Nothing waives it.
+fn unaccepted_risk(request: &RollbackRequest, plan: &Plan, shown: &str) -> Option<String> {
+    let risk = plan.data_risk.as_ref()?;
+    let why = accepted_risk(request).chars().count();
+    (!REASON_LIMITS.contains(&why)).then(|| {
+        format!(
+            "The approval of {shown} does not accept the risk for the data. {} Whoever accepts it sets {ACCEPT_DATA_RISK} to the reason, in {} to {} characters",
+            plain(&risk.message, 1000),
+            REASON_LIMITS.start(),
+            REASON_LIMITS.end()
+        )
+    })
+}
+
+/// Why the approver accepts the risk for the data; empty when they do not.
+fn accepted_risk(request: &RollbackRequest) -> &str {
+    annotation(request, ACCEPT_DATA_RISK).trim()
 }
 
 /// What stands beside the approval as the reason for approving alone.
@@ -243,8 +276,13 @@ pub fn how_to_approve(request: &RollbackRequest, plan: &Plan) -> String {
     } else {
         format!(" {CHECKLIST}={}", checklist(plan))
     };
+    let risk = if plan.data_risk.is_some() {
+        format!(" {ACCEPT_DATA_RISK}=\"WHY-IT-IS-ACCEPTABLE\"")
+    } else {
+        String::new()
+    };
     format!(
-        "kubectl annotate rbr {} {APPROVED_BY}=YOUR-USER-NAME {CONFIRM}=\"{}\" {PLAN}={}{checklist} --overwrite",
+        "kubectl annotate rbr {} {APPROVED_BY}=YOUR-USER-NAME {CONFIRM}=\"{}\" {PLAN}={}{checklist}{risk} --overwrite",
         plain(request.metadata.name.as_deref().unwrap_or_default(), 253),
         plan.rules.confirm_phrase,
         plan.digest

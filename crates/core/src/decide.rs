@@ -12,6 +12,7 @@
 
 mod ending;
 mod freezing;
+mod jobs;
 mod lapse;
 mod mailbox;
 mod preconditions;
@@ -223,6 +224,7 @@ impl Scope<'_> {
 }
 
 /// What one target needs next.
+#[derive(Clone)]
 struct Turn {
     step: Option<Step>,
     next: Next,

@@ -15,6 +15,7 @@ use rollback_api::status::{
     VerificationStatus,
 };
 
+use crate::job::JOB_SLACK_SECONDS;
 use crate::observed::Reading;
 use crate::time;
 
@@ -126,20 +127,28 @@ pub fn checks(rules: &Rules) -> impl Iterator<Item = Check<'_>> {
 pub fn begin(rules: &Rules, now: Timestamp) -> VerificationStatus {
     let longest = checks(rules)
         .map(|check| match check {
-            Check::Job(rule) => i64::from(rule.timeout_seconds) + judge::JOB_SLACK_SECONDS,
             Check::Number(_, number) => {
                 let rounds = i64::from(number.consecutive_successes) + 1;
                 settling(&check) + rounds * i64::from(number.period_seconds)
             }
-            Check::Http(_) | Check::Pods(_) => 0,
+            Check::Http(_) | Check::Pods(_) | Check::Job(_) => 0,
         })
         .max()
         .unwrap_or_default();
+    // They run one after the other.
+    let smoke: i64 = checks(rules)
+        .map(|check| match check {
+            Check::Job(rule) => i64::from(rule.timeout_seconds) + JOB_SLACK_SECONDS,
+            Check::Number(..) | Check::Http(_) | Check::Pods(_) => 0,
+        })
+        .sum();
     VerificationStatus {
         begun_at: Some(now),
         deadline: time::after(
             now,
-            i64::from(rules.verification_timeout_seconds).max(longest),
+            i64::from(rules.verification_timeout_seconds)
+                .max(longest)
+                .max(smoke),
         ),
         checks: checks(rules)
             .map(|check| CheckStatus {

@@ -68,6 +68,8 @@ pub struct SeenTarget {
     pub rejection: Option<Rejection>,
     /// What the checks found in this pass.
     pub readings: Vec<Reading>,
+    /// The Job that was begun and whose end is not known.
+    pub job: Seen<SeenJob>,
     /// The pods of the version that is coming up, and the Events about those that wait for their volumes.
     pub pods: Vec<Value>,
     /// Events about these pods.
@@ -158,6 +160,35 @@ pub struct Rejection {
 /// Whether the API server understood a write and will not have it. Not found, conflict and throttling are no refusals.
 pub fn is_refusal(code: u16) -> bool {
     (400..500).contains(&code) && ![404, 408, 409, 429].contains(&code)
+}
+
+/// A Job of the policy, as it was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenJob {
+    /// Name of the Job object.
+    pub name: String,
+    /// How it is going.
+    pub state: JobState,
+}
+
+/// How a Job is going. Words are fit to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// It has not ended.
+    Running,
+    /// It has ended.
+    Ended {
+        /// Whether it succeeded.
+        succeeded: bool,
+        /// Exit code of the container that tells, when one ended.
+        exit_code: Option<i32>,
+        /// Why, without an end.
+        message: String,
+        /// The last lines of its log, when the policy asks for them.
+        log: Vec<String>,
+    },
+    /// It cannot be run, and trying again would not help: why, without an end.
+    Refused(String),
 }
 
 /// What one round of one check found.

@@ -22,7 +22,7 @@ use crate::outcome::{end, refused};
 use crate::rules::{approval_mode, default_urgency, is_hurried, makes_a_difference, rules};
 use crate::template::{self, Template};
 use crate::text::plain;
-use crate::{approval, ledger, time};
+use crate::{approval, gate, ledger, time};
 
 /// Annotation with which the Deployment's own controller is told to roll back.
 const LEGACY_ROLLBACK: &str = "deprecated.deployment.rollback.to";
@@ -101,17 +101,19 @@ pub fn make(
         ));
     }
     let rules = rules_now(request, observed);
+    let data_risk = gate::data_risk(&targets, &rules);
+    let rules = gate::asking(rules, data_risk.as_ref());
     let plan = Plan {
         digest: digest(
             uid(request),
             0,
             &rules,
             &observed.guard.present,
-            None,
+            data_risk.as_ref(),
             &targets,
         ),
         round: 0,
-        data_risk: None,
+        data_risk,
         planned_at: now,
         not_after,
         rules,
@@ -149,7 +151,7 @@ pub fn renewed(
     observed: &Observed,
     now: Timestamp,
 ) -> Option<Plan> {
-    let rules = rules_now(request, observed);
+    let rules = gate::asking(rules_now(request, observed), plan.data_risk.as_ref());
     let digest = digest(
         uid(request),
         plan.round,
@@ -184,6 +186,25 @@ pub fn next_round(plan: &Plan, request: &RollbackRequest) -> Plan {
             &plan.targets,
         ),
         round,
+        ..plan.clone()
+    }
+}
+
+/// The same plan with a risk for the data, which an approver has to accept: everybody has to approve it again.
+pub fn at_risk(plan: &Plan, request: &RollbackRequest, message: &str) -> Plan {
+    let data_risk = Some(gate::risk(&plan.rules, message));
+    let rules = gate::asking(plan.rules.clone(), data_risk.as_ref());
+    Plan {
+        digest: digest(
+            uid(request),
+            plan.round,
+            &rules,
+            &plan.guard,
+            data_risk.as_ref(),
+            &plan.targets,
+        ),
+        rules,
+        data_risk,
         ..plan.clone()
     }
 }

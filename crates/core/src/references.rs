@@ -343,6 +343,7 @@ pub fn unknown(seen: &[(Reference, Presence)]) -> Option<Risk> {
     (!sentences.is_empty()).then(|| Risk {
         kind: RiskKind::References,
         message: plain(&sentences.join(" "), LONGEST),
+        blocks: false,
     })
 }
 

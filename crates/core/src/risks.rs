@@ -6,8 +6,6 @@
 pub mod quantity;
 mod quota;
 
-use std::collections::BTreeSet;
-
 use rollback_api::status::{Risk, RiskKind};
 use serde_json::Value;
 
@@ -17,10 +15,6 @@ use crate::template::Template;
 use crate::text::plain;
 
 pub use quota::quotas;
-
-const SCHEMA_VERSION: &str = "rollback.broxiva.com/schema-version";
-const COMPATIBLE_SCHEMAS: &str = "rollback.broxiva.com/compatible-schema-versions";
-const IRREVERSIBLE: &str = "rollback.broxiva.com/irreversible-migration";
 
 /// Longest message, in characters.
 const LONGEST: usize = 1000;
@@ -45,6 +39,7 @@ fn risk(kind: RiskKind, message: &str) -> Risk {
     Risk {
         kind,
         message: plain(message, LONGEST),
+        blocks: false,
     }
 }
 
@@ -177,75 +172,6 @@ fn selects(selector: &Value, labels: Option<&Value>) -> Option<bool> {
         }
     }
     Some(selected)
-}
-
-/// What a template says about the schema of its data.
-struct Schema<'a> {
-    version: Option<&'a str>,
-    tolerates: BTreeSet<&'a str>,
-    irreversible: bool,
-}
-
-impl<'a> Schema<'a> {
-    fn of(template: &'a Template) -> Self {
-        let annotations = template.as_json().pointer("/metadata/annotations");
-        let annotation = |key: &str| {
-            annotations
-                .and_then(|annotations| annotations.get(key)?.as_str())
-                .map(str::trim)
-                .filter(|value| !value.is_empty())
-        };
-        Self {
-            version: annotation(SCHEMA_VERSION),
-            tolerates: annotation(COMPATIBLE_SCHEMAS)
-                .into_iter()
-                .flat_map(|list| list.split([',', ' ', '\n']))
-                .filter(|version| !version.is_empty())
-                .collect(),
-            // Whoever writes anything but no means that there is something irreversible.
-            irreversible: annotation(IRREVERSIBLE)
-                .is_some_and(|value| !value.eq_ignore_ascii_case("false")),
-        }
-    }
-}
-
-/// Whether the old version may not cope with the data as the newer one has left them. Versions that
-/// say nothing about it on either side do not use this.
-pub fn schema(from: &Template, to: &Template) -> Option<Risk> {
-    let (now, then) = (Schema::of(from), Schema::of(to));
-    let copes = now
-        .version
-        .is_some_and(|version| then.version == Some(version) || then.tolerates.contains(version));
-    if copes {
-        return None;
-    }
-    let said = |schema: &Schema<'_>| match schema.version {
-        Some(version) => format!("schema {}", plain(version, 63)),
-        None => "a schema that it does not name".to_owned(),
-    };
-    let tolerated = if then.tolerates.is_empty() {
-        String::new()
-    } else {
-        let versions: Vec<String> = then.tolerates.iter().map(|v| plain(v, 63)).collect();
-        format!(" and copes with {}", listed(&versions))
-    };
-    let (brings, needs) = (said(&now), format!("{}{tolerated}", said(&then)));
-    let message = match (now.irreversible, now.version, then.version) {
-        (true, _, _) => format!(
-            "The running version brings {brings} by a migration that is marked irreversible; the old version brings {needs}. \
-             It may not work on these data, or damage them. Ask whoever knows the data first."
-        ),
-        (false, Some(_), Some(_)) => format!(
-            "The running version brings {brings}; the old version brings {needs}. \
-             It may not work on these data. Ask whoever knows the data first."
-        ),
-        (false, None, None) if then.tolerates.is_empty() => return None,
-        (false, Some(_), None) | (false, None, Some(_) | None) => format!(
-            "The running version brings {brings}; the old version brings {needs}. \
-             Whether the old version copes with the data is not known."
-        ),
-    };
-    Some(risk(RiskKind::DataSchema, &message))
 }
 
 /// Whether the rollback may bring back the very image that is bad, because its tag was moved.

@@ -1,6 +1,7 @@
 //! What a decision can ask for.
 
 use jiff::Timestamp;
+use rollback_api::status::JobRule;
 use rollback_api::{CHANGE_CAUSE, RevisionLedgerSpec, RollbackRequest, RollbackRequestStatus};
 use serde_json::{Value, json};
 
@@ -59,6 +60,17 @@ pub enum Step {
     },
     /// Save the Deployment.
     BackUp(Artifact),
+    /// Start a Job of the policy.
+    RunJob {
+        /// Name of the Deployment that it is for.
+        deployment: String,
+        /// Name of the Job object.
+        job: String,
+        /// What the plan says of it; the pod is in the policy.
+        rule: JobRule,
+        /// The image of the containers that name none.
+        image: Option<String>,
+    },
     /// Write a template: the old one, or when that did not work the one before.
     Revert(Revert),
     /// Give up the ownership of the fields that the revert wrote.

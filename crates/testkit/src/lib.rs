@@ -6,6 +6,7 @@
 //! - [`controller`] runs the controller as a process of its own; [`proxy`] stands between it and the
 //!   API server and breaks the connection at a chosen request.
 //! - [`scene`] puts them together: a namespace, a controller, the people and what they do.
+//! - [`prometheus`] starts a real Prometheus, where its package is installed.
 //! - [`audit`] reads what the API server says has happened.
 //! - [`conformance`] has the list of cases and the table that the tests fill in.
 
@@ -19,6 +20,7 @@ pub mod health;
 pub mod poll;
 mod ports;
 mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod scene;
 pub mod shop;

@@ -235,6 +235,7 @@ fn the_controller_neither_decides_nor_deletes() -> Result<()> {
         "rollback-controller",
         "rollback-executor",
         "rollback-make-room",
+        "rollback-run-jobs",
     ];
     let roles = roles()?;
     let held: Vec<&ClusterRole> = roles

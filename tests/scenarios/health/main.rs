@@ -2,6 +2,9 @@
 //!
 //! Each test has a namespace and a controller process of its own, and they run in parallel.
 
+mod checks;
+mod jobs;
 mod reminder;
 mod secrets;
 mod stage;
+mod unwell;

@@ -3,7 +3,9 @@
 use anyhow::{Context as _, Result, ensure};
 use rollback_api::status::TargetStatus;
 use rollback_api::{Reason, Word};
-use testkit::Scene;
+use serde_json::{Value, json};
+use testkit::health::HealthServer;
+use testkit::{Scene, User, shop};
 
 /// The controller's program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rollback-controller");
@@ -27,4 +29,20 @@ pub async fn ends(scene: &Scene, request: &str, word: Word, reason: Reason) -> R
         "it ended otherwise: {outcome:?}"
     );
     Ok(outcome.message)
+}
+
+/// The pods of one version: a Deployment `api` whose pods answer at the address of this server.
+pub fn version(version: &str, pods: &HealthServer) -> shop::DeploymentBuilder {
+    shop::deployment("api").version(version).pod_ip(&pods.ip())
+}
+
+/// A policy of this kind for a namespace where one person approves.
+pub async fn policy(scene: &Scene, verification: Value) -> Result<()> {
+    scene.policy(json!({"verification": verification})).await
+}
+
+/// Asks for the previous version of `api` and approves it.
+pub async fn roll_back(scene: &Scene, request: &str) -> Result<()> {
+    scene.ask(request, "api", json!({"previous": {}})).await?;
+    scene.approve(request, User::Approver).await
 }

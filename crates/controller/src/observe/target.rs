@@ -40,7 +40,7 @@ impl Scope<'_> {
         let (mut seen, ledger) = match TargetPhase::of(self.status, progress) {
             TargetPhase::Waiting if awaiting => self.waiting_one(target).await?,
             TargetPhase::Waiting | TargetPhase::Reverting => {
-                self.writing(target, progress, everywhere).await?
+                self.writing(plan, target, progress, everywhere).await?
             }
             TargetPhase::RollingOut => self.rolling_out(target).await?,
             TargetPhase::Verifying => (self.verifying(plan, target, progress).await?, None),
@@ -74,6 +74,7 @@ impl Scope<'_> {
 
     async fn writing(
         &self,
+        plan: &Plan,
         target: &PlannedTarget,
         progress: &TargetStatus,
         everywhere: &Everywhere,
@@ -124,6 +125,9 @@ impl Scope<'_> {
             ..SeenTarget::default()
         };
         seen.references = self.references(target, progress, &seen).await?;
+        if progress.revert.is_none() {
+            seen.job = self.job(plan, target, progress).await?;
+        }
         seen.rival = self.rival(target, &seen).await?;
         Ok((seen, ledger))
     }
@@ -151,7 +155,7 @@ impl Scope<'_> {
         seen: &SeenTarget,
     ) -> Result<Vec<preflight::Checked>, Error> {
         match kept_template(target, seen) {
-            Some(template) if progress.backup.is_none() && progress.revert.is_none() => {
+            Some(template) if progress.revert.is_none() => {
                 preflight::references(self, &template).await
             }
             Some(_) | None => Ok(Vec::new()),
@@ -219,6 +223,7 @@ impl Scope<'_> {
             let subject = checks::Subject::restored(&plan.rules, target, replica_set);
             seen.readings = checks::ask(self, subject, &due).await?;
         }
+        seen.job = self.job(plan, target, progress).await?;
         Ok(seen)
     }
 

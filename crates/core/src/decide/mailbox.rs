@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rollback_api::status::Plan;
-use rollback_api::{RollbackRequest, RollbackRequestStatus};
+use rollback_api::{RollbackRequest, RollbackRequestStatus, Word};
 
 use crate::approval::{self, Mailbox};
 use crate::conditions::{GUARD_MISSING, Stand};
@@ -10,8 +10,27 @@ use crate::observed::Observed;
 use crate::step::Step;
 use crate::time;
 
-/// Counts the approval that stands in the mailbox, if it is one.
+/// Counts the approval that stands in the mailbox, if it is one. While nobody accepts the risk for the data, the request
+/// is `Blocked`, and says whom to ask.
 pub(super) fn read(
+    request: &RollbackRequest,
+    observed: &Observed,
+    plan: &Plan,
+    status: &mut RollbackRequestStatus,
+    now: Timestamp,
+) -> Stand {
+    let stand = open(request, observed, plan, status, now);
+    match &plan.data_risk {
+        None => stand,
+        Some(risk) => Stand {
+            word: Some(Word::Blocked),
+            message: format!("{} {}", risk.message, stand.message),
+            ..stand
+        },
+    }
+}
+
+fn open(
     request: &RollbackRequest,
     observed: &Observed,
     plan: &Plan,

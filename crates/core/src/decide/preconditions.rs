@@ -238,7 +238,7 @@ pub(super) fn guarded(
 }
 
 /// Back to waiting for people, who may also let the request expire.
-fn void_approvals(observed: &Observed, status: &mut RollbackRequestStatus) {
+pub(super) fn void_approvals(observed: &Observed, status: &mut RollbackRequestStatus) {
     status.approvals.clear();
     forget_intents(observed, status);
 }

@@ -6,7 +6,7 @@ use rollback_api::status::{
 };
 use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, Word};
 
-use super::{Scope, Turn, second};
+use super::{Scope, Turn, jobs, second};
 use crate::diagnose;
 use crate::health;
 use crate::observed::Deployment;
@@ -78,7 +78,10 @@ pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
         }
         Rollout::Complete(counts) => {
             count(progress, counts);
-            progress.warnings = rollout::moved_tags(scope.seen, scope.target);
+            let moved = rollout::moved_tags(scope.seen, scope.target);
+            for warning in moved {
+                jobs::add_warning(progress, warning);
+            }
             progress.verification = Some(health::begin(&scope.plan.rules, now));
             if let Some(rollout) = &mut progress.rollout {
                 rollout.cause = None;
@@ -201,6 +204,11 @@ pub(super) fn verifying(scope: Scope, progress: &mut TargetStatus) -> Turn {
         .unwrap_or_else(|| health::begin(rules, now));
     if verification.completed_at.is_none() {
         health::fold(rules, &mut verification, &scope.seen.readings);
+        let smoke = jobs::smoke(scope, progress);
+        if let Some(turn) = smoke.as_ref().filter(|turn| turn.step.is_some()) {
+            progress.verification = Some(verification);
+            return turn.clone();
+        }
         health::fold_jobs(rules, &mut verification, &progress.jobs);
         let verdict = health::verdict(rules, &verification, now);
         if verdict == health::Verdict::Passed {
@@ -209,7 +217,11 @@ pub(super) fn verifying(scope: Scope, progress: &mut TargetStatus) -> Turn {
         let until = health::wake(rules, &verification, now);
         progress.verification = Some(verification.clone());
         match verdict {
-            health::Verdict::Checking(message) => return Turn::wait(Some(until), message),
+            health::Verdict::Checking(message) => {
+                let turn = Turn::wait(Some(until), message);
+                let next = smoke.map_or(turn.next, |smoke| turn.next.or(smoke.next));
+                return Turn { next, ..turn };
+            }
             health::Verdict::Failed(message) => return unwell(scope, progress, &message),
             health::Verdict::Unknown(message) => return unsure(scope, progress, &message),
             health::Verdict::Passed => {}
@@ -225,6 +237,9 @@ pub(super) fn verifying(scope: Scope, progress: &mut TargetStatus) -> Turn {
             time::stamp(soaked)
         );
         return Turn::wait(Some(soaked), message);
+    }
+    if let Some(turn) = jobs::after(scope, progress) {
+        return turn;
     }
     Turn::end(progress, well(scope, &verification))
 }

@@ -4,7 +4,7 @@ use rollback_api::status::{Artifact as ArtifactStatus, Outcome, Revert as Intent
 use rollback_api::{Reason, Word};
 
 use super::preconditions::{planned_template, ready_to_write};
-use super::{Scope, Turn};
+use super::{Scope, Turn, jobs};
 use crate::ledger::{Holder, takes_over};
 use crate::observed::{Rejection, Rival, Seen};
 use crate::outcome::end;
@@ -25,7 +25,7 @@ pub(super) fn writing(scope: Scope, progress: &mut TargetStatus) -> Turn {
     turn
 }
 
-/// Claim, backup, intent, patch. A pass that begins in the middle goes on from there.
+/// Claim, backup, Jobs, intent, patch. A pass that begins in the middle goes on from there.
 fn towards_the_write(scope: Scope, progress: &mut TargetStatus) -> Turn {
     let Scope {
         request,
@@ -63,6 +63,12 @@ fn towards_the_write(scope: Scope, progress: &mut TargetStatus) -> Turn {
         }
         (None, Seen::Unknown) => return Turn::recheck(now, "Reading the backup."),
     };
+    progress.backup = Some(backup);
+    if progress.revert.is_none()
+        && let Some(turn) = jobs::before(scope, progress, &restored)
+    {
+        return turn;
+    }
     let cause = cause(request, target.to_revision, target.source_name.as_deref());
     let revert = Revert {
         deployment: target.name.clone(),
@@ -71,7 +77,6 @@ fn towards_the_write(scope: Scope, progress: &mut TargetStatus) -> Turn {
     if let Some(outcome) = rejected(scope, &revert, seen.rejection.as_ref()) {
         return Turn::end(progress, outcome);
     }
-    progress.backup = Some(backup);
     let intent = progress.revert.get_or_insert_with(|| Intent {
         intended_at: now,
         generation: deployment.generation(),

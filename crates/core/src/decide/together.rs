@@ -7,13 +7,13 @@ use rollback_api::request::OnFailure;
 use rollback_api::status::{Outcome, Plan, TargetStatus};
 use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
 
-use super::preconditions::{begin, forget_intents, revalidate};
+use super::preconditions::{begin, forget_intents, revalidate, void_approvals};
 use super::recovery::{rolling_out, verifying};
 use super::restore::restoring;
 use super::revert::writing;
 use super::second::{as_it_is_meant, retrying};
 use super::summary::{is_failure, summary, tally};
-use super::{Scope, Turn, finish, freezing, mailbox};
+use super::{Scope, Turn, finish, freezing, jobs, mailbox};
 use crate::approval;
 use crate::conditions::Stand;
 use crate::observed::{Observed, Seen};
@@ -119,6 +119,13 @@ fn go_on(
         return Ok(turns);
     }
     revalidate(request, observed, status, now)?;
+    if let Some(at_risk) = jobs::found_risk(request, status) {
+        status.plan = Some(at_risk);
+        void_approvals(observed, status);
+        return Err(Stand::again(
+            "A Job says that the old version may not be able to live with the data, so the plan has a new digest and earlier approvals are void.",
+        ));
+    }
     if !approval::suffices(plan, &status.approvals) {
         forget_intents(observed, status);
         if status.stopped.is_some() {

@@ -8,8 +8,6 @@ use crate::observed::{Answer, Found, Heard, PodState, Silence};
 use crate::promql::{self, Bound};
 use crate::text::plain;
 
-/// Seconds that a Job gets to be scheduled and cleared away, besides its own time.
-pub const JOB_SLACK_SECONDS: i64 = 30;
 /// How many pods a message names.
 const NAMED: usize = 3;
 /// Longest reason that is repeated of each.

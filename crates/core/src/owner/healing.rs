@@ -258,6 +258,7 @@ pub fn assess(
         risks.push(Risk {
             kind: RiskKind::Owner,
             message: plain(&message, LONGEST),
+            blocks: false,
         });
     }
     let refusal = (refuse && !undoing.is_empty()).then(|| {

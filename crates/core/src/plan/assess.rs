@@ -14,7 +14,7 @@ use crate::references::{self, Reference};
 use crate::step::{cause, template_patch};
 use crate::template::{self, Template};
 use crate::text::plain;
-use crate::{artifact, diff, owner, risks};
+use crate::{artifact, diff, gate, owner, risks};
 
 /// Most notes about a target that a status takes.
 const MAX_NOTES: usize = 16;
@@ -79,7 +79,8 @@ pub fn assess(
     let mut risks: Vec<Risk> = owner_risks;
     risks.extend(rehearsal_risk);
     risks.extend(references::unknown(&seen.references));
-    risks.extend(risks::schema(&current, &chosen.template));
+    let unknown = policy.cloned().unwrap_or_default().data_gate.unknown;
+    risks.extend(gate::assess(&current, &chosen.template, unknown));
     risks.extend(risks::mutable_tag(&current, &chosen.template));
     risks.extend(risks::autoscaler(
         deployment,
@@ -145,6 +146,7 @@ fn rehearsed(
             "The API server could not say beforehand what it makes of the write: {}. It may still refuse or alter it.",
             plain(why, 500).trim_end_matches('.')
         ),
+        blocks: false,
     };
     match rehearsal {
         Seen::Unknown | Seen::Absent => Ok((None, Some(unsaid("it was not asked")))),
@@ -175,8 +177,7 @@ fn rehearsed(
             }
             let risk = Risk {
                 kind: RiskKind::Webhook,
-                message: "An admission plugin or webhook alters the old template on its way. What is stored is not the old version letter by letter, and gets a new ReplicaSet.".to_owned(),
-            };
+                message: "An admission plugin or webhook alters the old template on its way. What is stored is not the old version letter by letter, and gets a new ReplicaSet.".to_owned(), blocks: false };
             Ok((Some(digest), Some(risk)))
         }
     }

@@ -397,6 +397,8 @@ impl Cluster {
                         .insert(key, rejection);
                 }
             }
+            // The policies of the stories name no Jobs.
+            Step::RunJob { .. } => panic!("a Job that no policy names"),
             Step::Disown(_) => {}
             Step::EmptyMailbox => {
                 let current = self.cases[case].request.as_ref();

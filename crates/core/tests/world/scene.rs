@@ -8,7 +8,9 @@ use rollback_api::{Reason, RollbackRequest, Word};
 use rollback_core::approval::MAILBOX;
 use rollback_core::artifact::{self, backup_name};
 use rollback_core::decide::decide;
-use rollback_core::observed::{Deployment, Observed, Rehearsal, Seen, SeenTarget};
+use rollback_core::observed::{
+    Deployment, JobState, Observed, Rehearsal, Seen, SeenJob, SeenTarget,
+};
 use rollback_core::phase::{Phase, TargetPhase};
 use rollback_core::step::{Decision, Next, Revert, Step};
 use rollback_core::{health, plan};
@@ -53,6 +55,7 @@ impl Move {
         match self {
             Self::Write(Step::Claim { .. }) => "Claim",
             Self::Write(Step::BackUp(_)) => "BackUp",
+            Self::Write(Step::RunJob { .. }) => "RunJob",
             Self::Write(Step::Revert(_)) => "Revert",
             Self::Write(Step::Disown(_)) => "Disown",
             Self::Write(Step::Publish(_)) => "Publish",
@@ -300,6 +303,18 @@ impl Scene {
                 self.backups.insert(artifact.name.clone(), kept);
                 let now = self.now;
                 self.of(&name).backup = Seen::Found(now);
+            }
+            Step::RunJob {
+                deployment, job, ..
+            } => {
+                let seen = self.of(deployment);
+                // A Job that is there already is not started again.
+                if seen.job.found().is_none_or(|seen| seen.name != *job) {
+                    seen.job = Seen::Found(SeenJob {
+                        name: job.clone(),
+                        state: JobState::Running,
+                    });
+                }
             }
             Step::Publish(_) => self.observed.incident = Seen::Found(self.now),
             Step::Revert(revert) | Step::Disown(revert) => {

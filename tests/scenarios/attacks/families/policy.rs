@@ -14,7 +14,17 @@ fn room(names: &Value) -> Value {
     json!({"spec": {"makeRoom": {"scaleDown": names}}})
 }
 
-/// Who may name Deployments that make room, and who may not write rules at all.
+fn hooks(when: &str) -> Value {
+    let mut patch = json!({"spec": {"hooks": {}}});
+    patch["spec"]["hooks"][when] = json!([job()]);
+    patch
+}
+
+fn job() -> Value {
+    json!({"name": "miner", "podSpec": {"serviceAccountName": "robot", "containers": [{"name": "main", "image": "miner:1"}]}})
+}
+
+/// Who may name Deployments that make room, or Jobs, and who may not write rules at all.
 pub fn family() -> Family {
     let one = Expect::Guard(
         "rollback-guard-policy",
@@ -24,6 +34,9 @@ pub fn family() -> Family {
         "rollback-guard-policy",
         "may not patch Deployments in namespace",
     );
+    let jobs = Expect::Guard("rollback-guard-policy", "may not create Jobs in namespace");
+    let smoke = json!({"spec": {"verification": {"jobs": [job()]}}});
+    let migration = json!({"spec": {"dataGate": {"migrationStatus": job()}}});
     let alone =
         json!({"spec": {"approvals": {"required": 1, "fourEyes": false, "breakGlass": true}}});
     Family {
@@ -32,6 +45,10 @@ pub fn family() -> Family {
             "one more makes room", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY, MERGE.dry()], ITS, room(&json!(["worker", "api"])), one;
             "another makes room", &[POLICY_ADMIN], &[MERGE], ITS, room(&json!(["api"])), one;
             "two more make room", &[POLICY_ADMIN], &[MERGE, JSON], ITS, room(&json!(["api", "web"])), many;
+            "a Job before", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY, MERGE.dry()], ITS, hooks("preRollback"), jobs;
+            "a Job afterwards", &[POLICY_ADMIN], &[MERGE, JSON], ITS, hooks("postRollback"), jobs;
+            "a smoke test", &[POLICY_ADMIN], &[MERGE, JSON], ITS, smoke.clone(), jobs;
+            "the status of migrations", &[POLICY_ADMIN], &[MERGE, JSON], ITS, migration.clone(), jobs;
             "softer", &[REQUESTER, APPROVER, EDITOR, GITOPS, CONTROLLER, OVERLORD, OUTSIDER, RECEIVER], &[MERGE], ITS, alone.clone(), Expect::Rbac;
             "deleted", &[REQUESTER, EDITOR, CONTROLLER], &[DELETE], ITS, json!({}), Expect::Rbac;
         },
@@ -39,6 +56,10 @@ pub fn family() -> Family {
             "one less makes room", &[POLICY_ADMIN], &[MERGE, JSON, PUT], ITS, room(&json!([]));
             "the same make room", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, room(&json!(["worker"]));
             "more make room, by who may patch them", &[KEEPER, OWNER, ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, room(&json!(["api", "web"]));
+            "a Job before, by who may create Jobs", &[KEEPER, OWNER, ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, hooks("preRollback");
+            "a Job afterwards, by who may create Jobs", &[KEEPER], &[MERGE], ITS, hooks("postRollback");
+            "a smoke test, by who may create Jobs", &[KEEPER], &[MERGE], ITS, smoke;
+            "the status of migrations, by who may create Jobs", &[KEEPER], &[MERGE], ITS, migration;
             "softer", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, alone;
         },
     }

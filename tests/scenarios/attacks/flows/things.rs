@@ -39,7 +39,18 @@ fn rules() -> Vec<Flow> {
     let both = room(&json!(["worker", "api"]));
     let one = room(&json!(["worker"]));
     let named = vec![rule(KEEPER, MERGE, both), rule(POLICY_ADMIN, MERGE, one)];
+    // What stays as it is, or is taken out, takes no right to run anything.
+    let job =
+        json!({"name": "drain", "podSpec": {"containers": [{"name": "main", "image": "drain:1"}]}});
+    let hooks = |jobs: &[&Value]| json!({"spec": {"hooks": {"preRollback": jobs}}});
+    let jobs = vec![
+        rule(KEEPER, MERGE, hooks(&[&job])),
+        rule(POLICY_ADMIN, JSON, approvals(json!({"required": 2}))),
+        rule(POLICY_ADMIN, MERGE, hooks(&[&job])),
+        rule(POLICY_ADMIN, MERGE, hooks(&[])),
+    ];
     vec![
+        flow("jobs-named", jobs),
         flow("first-rules", vec![rule(POLICY_ADMIN, POST, two)]),
         flow("more-approvals", vec![rule(POLICY_ADMIN, MERGE, three)]),
         flow("four-eyes", vec![rule(POLICY_ADMIN, JSON, eyes)]),

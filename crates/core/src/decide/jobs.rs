@@ -1,0 +1,439 @@
+//! The Jobs of the policy: begun one after the other, followed to their end, and what that end means.
+//!
+//! Each has a name that follows from the plan, so that a pass that begins in the middle finds what an earlier one has
+//! begun. How one ended is a fact; it does not run a second time, whoever approves again.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rollback_api::policy::{OnJobFailure, Side};
+use rollback_api::status::{
+    DataRisk, JobEnd, JobRule, JobStage, JobStatus, Plan, RollbackRequestStatus, TargetStatus,
+};
+use rollback_api::{Reason, RollbackRequest, Word};
+
+use super::{Scope, Turn};
+use crate::observed::{JobState, Seen, SeenJob};
+use crate::outcome;
+use crate::phase::FEW;
+use crate::plan::{self, uid};
+use crate::step::Step;
+use crate::template::Template;
+use crate::text::plain;
+use crate::{job, time};
+
+/// How often a Job that nobody watches is looked at.
+const UNWATCHED_SECONDS: i64 = 5;
+/// How many warnings a target keeps.
+const MAX_WARNINGS: usize = 16;
+/// How many Deployments a message names.
+const NAMED: usize = 3;
+/// How the words of the Jobs begin in the data risk of a plan.
+const RISK: &str = "The Job that looks at the migrations of the data says no: ";
+
+/// Images by container, of the two versions.
+struct Images {
+    newer: BTreeMap<String, String>,
+    older: BTreeMap<String, String>,
+}
+
+impl Images {
+    /// As they are before the Deployment is written.
+    fn before(scope: Scope, older: &Template) -> Option<Self> {
+        Some(Self {
+            newer: scope.seen.deployment.found()?.template().images(),
+            older: older.images(),
+        })
+    }
+
+    /// As they are afterwards: what runs is the older version, and the plan says what differed.
+    fn after(scope: Scope) -> Option<Self> {
+        let older = scope.seen.deployment.found()?.template().images();
+        let mut newer = older.clone();
+        for change in &scope.target.images {
+            match &change.from {
+                Some(image) => newer.insert(change.container.clone(), image.clone()),
+                None => newer.remove(&change.container),
+            };
+        }
+        Some(Self { newer, older })
+    }
+
+    /// The image that the containers of a Job get that name none; why there is none.
+    fn of(&self, rule: &JobRule) -> Result<Option<String>, String> {
+        let Some(wanted) = &rule.image_of else {
+            return Ok(None);
+        };
+        let (version, images) = match wanted.version {
+            Side::Newer => ("newer", &self.newer),
+            Side::Older => ("older", &self.older),
+        };
+        images.get(&wanted.container).cloned().map(Some).ok_or_else(|| {
+            format!(
+                "it was not started, because imageOf names container {} and the {version} version has none of that name",
+                plain(&wanted.container, 63)
+            )
+        })
+    }
+}
+
+/// The Jobs before the write: the one that looks at the migrations, then those of `preRollback`. None when all of them
+/// have ended, and none of them keeps the rollback from going on.
+pub(super) fn before(scope: Scope, progress: &mut TargetStatus, older: &Template) -> Option<Turn> {
+    let images = Images::before(scope, older);
+    run(scope, progress, JobStage::MigrationStatus, images.as_ref())
+        .or_else(|| run(scope, progress, JobStage::PreRollback, images.as_ref()))
+}
+
+/// The smoke tests. Their ends are folded into the checks, which judge.
+pub(super) fn smoke(scope: Scope, progress: &mut TargetStatus) -> Option<Turn> {
+    let images = Images::after(scope);
+    run(scope, progress, JobStage::Smoke, images.as_ref())
+}
+
+/// The Jobs after the checks.
+pub(super) fn after(scope: Scope, progress: &mut TargetStatus) -> Option<Turn> {
+    let images = Images::after(scope);
+    run(scope, progress, JobStage::PostRollback, images.as_ref())
+}
+
+/// Where one Job stands.
+enum Standing {
+    /// It has not ended.
+    Going(Turn),
+    /// It has ended, as this pass has seen.
+    EndsNow(JobEnd),
+    /// It had ended before.
+    Ended(JobEnd),
+}
+
+fn run(
+    scope: Scope,
+    progress: &mut TargetStatus,
+    stage: JobStage,
+    images: Option<&Images>,
+) -> Option<Turn> {
+    let rules = scope.plan.rules.jobs.iter();
+    for rule in rules.filter(|rule| rule.stage == stage) {
+        let (end, is_new) = match follow(scope, progress, rule, images) {
+            Standing::Going(turn) => return Some(turn),
+            Standing::EndsNow(end) => (end, true),
+            Standing::Ended(end) => (end, false),
+        };
+        if end.succeeded {
+            continue;
+        }
+        match rule.on_failure {
+            OnJobFailure::Warn => warn(scope, progress, rule, &end),
+            OnJobFailure::Veto => match veto(scope, progress, rule, &end, is_new) {
+                Veto::Stops(turn) => return Some(turn),
+                // The checks judge; the other tests are not needed any more.
+                Veto::IsJudged => return None,
+                Veto::IsAccepted => {}
+            },
+        }
+    }
+    None
+}
+
+fn follow(
+    scope: Scope,
+    progress: &mut TargetStatus,
+    rule: &JobRule,
+    images: Option<&Images>,
+) -> Standing {
+    let now = scope.now;
+    let known = job::status_of(scope.request, scope.target, progress, rule).cloned();
+    let Some(known) = known else {
+        return begin(scope, progress, rule, images);
+    };
+    if let Some(end) = known.end {
+        return Standing::Ended(end);
+    }
+    let deadline = job::deadline(rule, &known);
+    let over = now >= deadline;
+    match &scope.seen.job {
+        Seen::Found(SeenJob { name, state }) if *name == known.job => match state {
+            JobState::Running if over => ends(scope, progress, rule, failed(now, too_long(rule))),
+            JobState::Running => Standing::Going(running(scope, rule, deadline)),
+            JobState::Refused(why) => ends(scope, progress, rule, failed(now, why.clone())),
+            JobState::Ended {
+                succeeded,
+                exit_code,
+                message,
+                log,
+            } => {
+                let end = JobEnd {
+                    at: now,
+                    succeeded: *succeeded,
+                    exit_code: *exit_code,
+                    message: message.clone(),
+                    log: log.clone(),
+                };
+                ends(scope, progress, rule, end)
+            }
+        },
+        Seen::Absent if over => {
+            let why = format!("it could not be started before {}", time::stamp(deadline));
+            ends(scope, progress, rule, failed(now, why))
+        }
+        Seen::Absent => begin(scope, progress, rule, images),
+        // Not read yet.
+        Seen::Unknown | Seen::Found(_) => Standing::Going(Turn::recheck(
+            now,
+            format!("Reading {}.", title(scope, rule)),
+        )),
+    }
+}
+
+/// Stores the intent and starts the Job, or does the latter once more when nothing came of it.
+fn begin(
+    scope: Scope,
+    progress: &mut TargetStatus,
+    rule: &JobRule,
+    images: Option<&Images>,
+) -> Standing {
+    let Some(images) = images else {
+        let message = "Reading the Deployment.";
+        return Standing::Going(Turn::recheck(scope.now, message));
+    };
+    let name = job::name(scope.request, scope.target, rule);
+    intent(progress, rule, &name, scope.now);
+    match images.of(rule) {
+        Err(why) => ends(scope, progress, rule, failed(scope.now, why)),
+        Ok(image) => Standing::Going(Turn::take(
+            Step::RunJob {
+                deployment: scope.target.name.clone(),
+                job: name,
+                rule: rule.clone(),
+                image,
+            },
+            format!("Starting {}.", title(scope, rule)),
+        )),
+    }
+}
+
+/// The intent to run this very Job. What is there of one that the policy had before, or that was for another version, is
+/// put away.
+fn intent<'a>(
+    progress: &'a mut TargetStatus,
+    rule: &JobRule,
+    name: &str,
+    now: Timestamp,
+) -> &'a mut JobStatus {
+    let fresh = JobStatus {
+        stage: rule.stage,
+        name: rule.name.clone(),
+        job: name.to_owned(),
+        intended_at: now,
+        end: None,
+    };
+    let is_its = |status: &JobStatus| status.stage == rule.stage && status.name == rule.name;
+    let place = progress.jobs.iter().position(is_its);
+    let place = place.unwrap_or_else(|| {
+        progress.jobs.push(fresh.clone());
+        progress.jobs.len() - 1
+    });
+    let status = &mut progress.jobs[place];
+    if status.job != name {
+        *status = fresh;
+    }
+    status
+}
+
+/// Stores how a Job ended.
+fn ends(scope: Scope, progress: &mut TargetStatus, rule: &JobRule, end: JobEnd) -> Standing {
+    let name = job::name(scope.request, scope.target, rule);
+    let status = intent(progress, rule, &name, scope.now);
+    Standing::EndsNow(status.end.get_or_insert(end).clone())
+}
+
+fn failed(at: Timestamp, message: String) -> JobEnd {
+    JobEnd {
+        at,
+        succeeded: false,
+        exit_code: None,
+        message,
+        log: Vec::new(),
+    }
+}
+
+fn too_long(rule: &JobRule) -> String {
+    format!("it did not end within {} seconds", rule.timeout_seconds)
+}
+
+fn running(scope: Scope, rule: &JobRule, deadline: Timestamp) -> Turn {
+    let soon = time::after(scope.now, UNWATCHED_SECONDS);
+    let until = if scope.plan.targets.len() > FEW {
+        soon.min(deadline)
+    } else {
+        deadline
+    };
+    let message = format!(
+        "{} is running; it may take until {}.",
+        title(scope, rule),
+        time::stamp(deadline)
+    );
+    Turn::wait(Some(until), message)
+}
+
+/// `PreRollback Job drain of Deployment api`
+fn title(scope: Scope, rule: &JobRule) -> String {
+    format!(
+        "{} Job {} of Deployment {}",
+        rule.stage.as_str(),
+        plain(&rule.name, 40),
+        scope.target.name
+    )
+}
+
+/// How it ended, with its exit code.
+fn said(end: &JobEnd) -> String {
+    let code = end
+        .exit_code
+        .map_or_else(String::new, |code| format!(" (exit code {code})"));
+    format!("{}{code}", plain(&end.message, 600))
+}
+
+/// Stores, once, that a Job failed that may fail.
+fn warn(scope: Scope, progress: &mut TargetStatus, rule: &JobRule, end: &JobEnd) {
+    let text = format!(
+        "{} failed, and the policy goes on all the same: {}.",
+        title(scope, rule),
+        said(end)
+    );
+    add_warning(progress, text);
+}
+
+/// Adds a warning that is not there yet, as long as there is room.
+pub(super) fn add_warning(progress: &mut TargetStatus, text: String) {
+    if !progress.warnings.contains(&text) && progress.warnings.len() < MAX_WARNINGS {
+        progress.warnings.push(text);
+    }
+}
+
+/// What it means that a Job failed that may not fail.
+enum Veto {
+    /// The rollback does not go on.
+    Stops(Turn),
+    /// The checks say what it means.
+    IsJudged,
+    /// An approver has accepted it.
+    IsAccepted,
+}
+
+fn veto(
+    scope: Scope,
+    progress: &mut TargetStatus,
+    rule: &JobRule,
+    end: &JobEnd,
+    is_new: bool,
+) -> Veto {
+    let (title, said) = (title(scope, rule), said(end));
+    let job = job::name(scope.request, scope.target, rule);
+    let ended = |word, reason, message: String| outcome::end(word, reason, message, scope.now);
+    match rule.stage {
+        JobStage::MigrationStatus => {
+            // The next pass puts it into the plan (`found_risk`) before it comes here, or waits for approvals.
+            if is_new || scope.plan.data_risk.is_none() {
+                return Veto::Stops(Turn::again(format!("{title} failed: {said}.")));
+            }
+            Veto::IsAccepted
+        }
+        JobStage::PreRollback => {
+            let message = format!(
+                "{title} says no, so the Deployment is not rolled back: {said}. Nothing was changed. Look at kubectl logs job/{job}, put right what it found, and create a new request."
+            );
+            let outcome = ended(Word::Refused, Reason::HookVetoed, message);
+            Veto::Stops(Turn::end(progress, outcome))
+        }
+        JobStage::Smoke => Veto::IsJudged,
+        JobStage::PostRollback => {
+            let message = format!(
+                "Rolled back, and the checks passed, but {title} failed: {said}. The old version stays in place. Look at kubectl logs job/{job}, and do by hand what it should have done."
+            );
+            let outcome = ended(Word::Failed, Reason::HookFailed, message);
+            Veto::Stops(Turn::end(progress, outcome))
+        }
+    }
+}
+
+/// The plan with the risk that the Jobs found which look at the migrations of the data; none when it has that already.
+/// Whoever approved did not know of it, so approvals of the plan before are void.
+pub(super) fn found_risk(
+    request: &RollbackRequest,
+    status: &RollbackRequestStatus,
+) -> Option<Plan> {
+    let plan = status.plan.as_ref()?;
+    let words = migrations(request, plan, status)?;
+    let known = plan.data_risk.as_ref().map(|risk| risk.message.as_str());
+    if known.is_some_and(|known| known.contains(&words)) {
+        return None;
+    }
+    // What another Job found later takes the place of what the first one found; what the plan knew before stays.
+    let before = known
+        .and_then(|known| known.split(RISK).next())
+        .map_or("", str::trim_end);
+    let message = match before {
+        "" => words,
+        before => format!("{before} {words}"),
+    };
+    Some(at_risk(plan, request, message))
+}
+
+/// What the Jobs say that look at the migrations of the data. It only ever becomes more, so that no approval is void
+/// because a target has come further.
+fn migrations(
+    request: &RollbackRequest,
+    plan: &Plan,
+    status: &RollbackRequestStatus,
+) -> Option<String> {
+    let mut failed: Vec<String> = Vec::new();
+    for (target, progress) in plan.targets.iter().zip(&status.targets) {
+        let rules = plan.rules.jobs.iter().filter(|rule| {
+            rule.stage == JobStage::MigrationStatus && rule.on_failure == OnJobFailure::Veto
+        });
+        let ends = rules.filter_map(|rule| {
+            job::status_of(request, target, progress, rule)?
+                .end
+                .as_ref()
+        });
+        for end in ends.filter(|end| !end.succeeded) {
+            failed.push(format!("Deployment {}, {}", target.name, said(end)));
+        }
+    }
+    let more = failed.len().saturating_sub(NAMED);
+    failed.truncate(NAMED);
+    let named = failed.join("; ");
+    let others = if more > 0 {
+        format!("; and {more} more")
+    } else {
+        String::new()
+    };
+    let contact = plan.rules.data_contact.as_deref().map_or_else(
+        || "whoever looks after the data".to_owned(),
+        |contact| plain(contact, 200),
+    );
+    (!failed.is_empty()).then(|| {
+        format!(
+            "{RISK}{named}{others}. The old version may not be able to live with the data as it is now. Ask {contact}."
+        )
+    })
+}
+
+/// The same plan with a risk for the data, so that everybody has to approve it again.
+fn at_risk(plan: &Plan, request: &RollbackRequest, message: String) -> Plan {
+    let data_risk = Some(DataRisk { message });
+    Plan {
+        digest: plan::digest(
+            uid(request),
+            plan.round,
+            &plan.rules,
+            &plan.guard,
+            data_risk.as_ref(),
+            &plan.targets,
+        ),
+        data_risk,
+        ..plan.clone()
+    }
+}
