@@ -13,6 +13,7 @@ use rollback_core::decide::decide;
 use rollback_core::review;
 use rollback_core::step::{self, Decision, Step};
 use rollback_core::text::plain;
+use rollback_core::time;
 
 use crate::context::Context;
 use crate::{act, observe, tell};
@@ -97,9 +98,16 @@ pub async fn reconcile(
     context.guard.tested().await;
     // The cache may be behind our own last write: begin with what is there now.
     let live = observe::request(&context.client, &cached).await?;
-    let Some(mut request) = live.filter(|live| !is_over(live)) else {
-        context.forget(&uid);
-        return Ok(Action::await_change());
+    let mut request = match live {
+        Some(live) if !is_over(&live) => live,
+        over => {
+            let next = match &over {
+                Some(over) => remind(over, &context).await,
+                None => Action::await_change(),
+            };
+            context.forget(&uid);
+            return Ok(next);
+        }
     };
     for _ in 0..PASSES_IN_A_ROW {
         let started = Instant::now();
@@ -270,7 +278,9 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
         step::Next::Done => {
             context.forget(&request.uid().unwrap_or_default());
             // The last change of the request comes back as an event, but it may be one that was seen already.
-            Ok(review::due(&committed).map_or(Next::Change, Next::At))
+            let timer = time::after(now, LONGEST_TIMER.as_secs().cast_signed());
+            let due = review::due(&committed).map(|due| due.min(timer));
+            Ok(due.map_or(Next::Change, Next::At))
         }
     }
 }

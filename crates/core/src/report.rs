@@ -114,6 +114,7 @@ pub fn incident(request: &RollbackRequest, status: &RollbackRequestStatus) -> Op
     if request.spec.dry_run {
         return None;
     }
+    let plan = &without_queries(plan);
     let report = gather(request, status, plan, outcome);
     let stem = artifact::incident_stem(outcome);
     let json = data::data(&report);
@@ -175,6 +176,18 @@ fn gather<'a>(
 
 // Writing to a String cannot fail, so the results are dropped.
 
+/// The plan without the queries of what is asked: they may hold a key, and reports are read by more people.
+fn without_queries(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    for check in &mut plan.rules.http {
+        for address in check.path.iter_mut().chain(check.url.iter_mut()) {
+            let kept = address.find(['?', '#']).unwrap_or(address.len());
+            address.truncate(kept);
+        }
+    }
+    plan
+}
+
 /// Until when the incident has to be reviewed.
 pub fn review_due(plan: &Plan, outcome: &Outcome) -> Timestamp {
     let within = match plan.rules.review_within_seconds {
@@ -206,7 +219,8 @@ fn manual_checks(status: &RollbackRequestStatus, plan: &Plan) -> Vec<String> {
     if !status.targets.iter().any(is_changed) {
         return Vec::new();
     }
-    let checks: Vec<String> = match &plan.rules.manual {
+    let checks: Vec<String> = match plan.rules.manual.as_deref() {
+        Some([]) => return Vec::new(),
         Some(items) => items
             .iter()
             .map(|item| plain(&item.text, LINE_LIMIT))

@@ -4,5 +4,7 @@
 
 mod checks;
 mod jobs;
+mod reminder;
+mod secrets;
 mod stage;
 mod unwell;
