@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::Client;
-use rollback_core::observed::Rejection;
+use rollback_core::observed::{LastLog, Rejection};
 
 use crate::lease::gate::Gate;
 use crate::metrics::Metrics;
@@ -38,6 +38,8 @@ pub struct Memory {
     pub partial_failures: u32,
     /// The API server's last word on the write to each Deployment.
     pub rejections: HashMap<String, Rejection>,
+    /// The log that was read last for each Deployment whose containers crash.
+    pub logs: HashMap<String, LastLog>,
     /// Names of the Events that were sent.
     pub told: HashSet<String>,
 }

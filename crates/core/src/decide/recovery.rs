@@ -6,8 +6,7 @@ use rollback_api::status::{
 };
 use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, Word};
 
-use super::{Scope, Turn, second};
-use crate::diagnose;
+use super::{Scope, Turn, remedies, second};
 use crate::health;
 use crate::observed::Deployment;
 use crate::outcome::end;
@@ -78,7 +77,9 @@ pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
         }
         Rollout::Complete(counts) => {
             count(progress, counts);
-            progress.warnings = rollout::moved_tags(scope.seen, scope.target);
+            for warning in rollout::moved_tags(scope.seen, scope.target) {
+                remedies::warn(progress, warning);
+            }
             progress.verification = Some(health::begin(&scope.plan.rules, now));
             if let Some(rollout) = &mut progress.rollout {
                 rollout.cause = None;
@@ -105,15 +106,12 @@ fn pulled_from_elsewhere(
 }
 
 /// Whether trouble may come that nothing announces: the pods of a version without a known `ReplicaSet` are not
-/// watched, nor are those of many Deployments, nor events, which alone tell of a volume that cannot be mounted.
+/// watched, nor are those of many Deployments, nor the events about them.
 fn is_unwatched(scope: Scope) -> bool {
-    let Scope {
-        plan, target, seen, ..
-    } = scope;
+    let Scope { plan, target, .. } = scope;
     target.source != Source::ReplicaSet
         || target.stored_digest.is_some()
         || plan.targets.len() > FEW
-        || seen.pods.iter().any(diagnose::speaks_in_events)
 }
 
 fn judge(scope: Scope, progress: &mut TargetStatus) -> Rollout {
@@ -122,6 +120,7 @@ fn judge(scope: Scope, progress: &mut TargetStatus) -> Rollout {
     {
         rollout.cause = cause;
     }
+    remedies::tell_of_logs(scope, progress);
     rollout::judge(
         scope.seen,
         scope.target,
