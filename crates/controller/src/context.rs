@@ -38,6 +38,8 @@ pub struct Memory {
     pub partial_failures: u32,
     /// The API server's last word on the write to each Deployment.
     pub rejections: HashMap<String, Rejection>,
+    /// Whether the API server refused to let a pod be deleted by force.
+    pub may_not_delete: bool,
     /// The log that was read last for each Deployment whose containers crash.
     pub logs: HashMap<String, LastLog>,
     /// Names of the Events that were sent.

@@ -73,6 +73,12 @@ pub struct SeenTarget {
     pub pods: Vec<Value>,
     /// Events about these pods.
     pub events: Vec<Value>,
+    /// Pods of the Deployment that are on their way out, of whichever version; when the rules let them be deleted by force.
+    pub leaving: Vec<Value>,
+    /// The `ReplicaSets` that these may belong to.
+    pub leaving_from: Vec<ReplicaSet>,
+    /// Whether the API server refused to let a pod be deleted by force.
+    pub may_not_delete: bool,
     /// The log of the container that crashes, when the rules ask for it.
     pub last_log: Option<LastLog>,
     /// What the template to go back to refers to, and whether it is there.

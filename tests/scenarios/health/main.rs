@@ -2,4 +2,6 @@
 //!
 //! Each test has a namespace and a controller process of its own, and they run in parallel.
 
+mod causes;
+mod remedies;
 mod stage;

@@ -198,16 +198,35 @@ impl Scope<'_> {
         progress: &TargetStatus,
     ) -> Result<Looked, Error> {
         let mut seen = self.rolling(target).await?;
-        let Some(set) = running(target, &seen) else {
+        let Some(set) = running(target, &seen).cloned() else {
             return Ok((seen, None));
         };
-        seen.pods = pods::raw_pods(&self.context.client, self.namespace, set).await?;
+        seen.pods = pods::raw_pods(&self.context.client, self.namespace, &set).await?;
         seen.events = pods::events(&self.context.client, self.namespace, &seen.pods).await?;
-        seen.last_log = self.last_log(plan, progress, set, &seen).await;
+        seen.last_log = self.last_log(plan, progress, &set, &seen).await;
+        if plan.rules.force_delete_after_seconds.is_some() {
+            self.leaving(&mut seen).await?;
+        }
         if seen.deployment.found().is_some_and(Deployment::is_complete) {
             seen.ledger = spec_of(self.ledger(&target.name).await?.as_ref());
         }
         Ok((seen, None))
+    }
+
+    /// Pods that may have to be deleted by force: whose they are is read as well.
+    async fn leaving(&self, seen: &mut SeenTarget) -> Result<(), Error> {
+        let Some(deployment) = seen.deployment.found() else {
+            return Ok(());
+        };
+        let client = self.client();
+        let (sets, pods) = futures::try_join!(self.history(deployment), async {
+            let pods = raw::leaving_pods(&client, self.namespace, deployment).await;
+            reading("the pods", pods)
+        })?;
+        let uid = self.request.uid().unwrap_or_default();
+        seen.may_not_delete = self.context.remember(&uid, |memory| memory.may_not_delete);
+        (seen.leaving_from, seen.leaving) = (sets, pods);
+        Ok(())
     }
 
     /// The log of the container that crashes, read once for each of its ends, when the policy asks for it.

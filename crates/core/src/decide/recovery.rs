@@ -65,7 +65,8 @@ pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
             count(progress, counts);
             let until = rollout::wake(&scope.seen.deployment, progress, &scope.plan.rules, now);
             let soon = is_unwatched(scope).then(|| time::after(now, UNWATCHED_SECONDS));
-            Turn::wait(until.into_iter().chain(soon).min(), message)
+            let turn = Turn::wait(until.into_iter().chain(soon).min(), message);
+            remedies::force_delete(scope, progress, turn)
         }
         Rollout::Empty(counts) => {
             count(progress, counts);

@@ -397,7 +397,7 @@ impl Cluster {
                         .insert(key, rejection);
                 }
             }
-            Step::Disown(_) => {}
+            Step::Disown(_) | Step::ForceDelete { .. } => {}
             Step::EmptyMailbox => {
                 let current = self.cases[case].request.as_ref();
                 let version = current.and_then(|current| current.metadata.resource_version.clone());
