@@ -1,5 +1,9 @@
 //! `cargo xtask bench`: measured by the API server's audit log, beside a null client in the same run.
 
+mod detect;
+
+pub use detect::detect;
+
 use std::collections::HashMap;
 use std::time::Duration;
 

@@ -68,6 +68,12 @@ enum Bench {
         #[arg(long, default_value_t = 200)]
         rollbacks: usize,
     },
+    /// From the write that shows why pods do not come up to the status that names it, by the API server's audit log.
+    Detect {
+        /// How many times each cause is provoked.
+        #[arg(long, default_value_t = 20)]
+        rounds: usize,
+    },
 }
 
 fn main() -> ExitCode {
@@ -81,6 +87,9 @@ fn main() -> ExitCode {
         Command::Bench {
             what: Bench::Latency { rollbacks },
         } => session::run(async |ctrl_c| bench::latency(rollbacks, ctrl_c).await),
+        Command::Bench {
+            what: Bench::Detect { rounds },
+        } => session::run(async |ctrl_c| bench::detect(rounds, ctrl_c).await),
         Command::Generate { conformance: true } => generate::conformance(),
         Command::Generate { conformance: false } => generate::write(),
     };

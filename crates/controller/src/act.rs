@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Request;
 use kube::{Api, Resource, ResourceExt};
 use rollback_api::{FIELD_MANAGER, FINALIZER, RollbackRequest};
@@ -51,6 +51,15 @@ pub enum Error {
     /// A Job.
     #[error("creating Job {name}")]
     Job {
+        /// Its name.
+        name: String,
+        /// Why not.
+        #[source]
+        source: kube::Error,
+    },
+    /// A pod that hangs.
+    #[error("deleting pod {name} by force")]
+    ForceDelete {
         /// Its name.
         name: String,
         /// Why not.
@@ -116,6 +125,7 @@ async fn act(
             job, rule, image, ..
         } => jobs::run(context, request, job, rule, image.as_deref()).await,
         Step::Revert(write) | Step::Disown(write) => revert(context, request, write).await,
+        Step::ForceDelete { pod, uid, .. } => force_delete(context, request, pod, uid).await,
         Step::Publish(artifact) => publish(context, request, artifact).await,
         Step::EmptyMailbox => empty_mailbox(context, request).await,
         Step::DropFinalizer => drop_finalizer(context, request).await,
@@ -207,6 +217,38 @@ async fn revert(context: &Context, request: &RollbackRequest, write: &Revert) ->
             Ok(())
         }
         Err(source) => Err(failed(source)),
+    }
+}
+
+/// Deletes a pod that hangs. One that is gone meanwhile, or another one of its name, is no trouble; a refusal is
+/// remembered, said, and stops nothing.
+async fn force_delete(
+    context: &Context,
+    request: &RollbackRequest,
+    pod: &str,
+    uid: &str,
+) -> Result<(), Error> {
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), &namespace(request));
+    let parameters = DeleteParams {
+        grace_period_seconds: Some(0),
+        preconditions: Some(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match api.delete(pod, &parameters).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => {
+            let uid = request.uid().unwrap_or_default();
+            context.remember(&uid, |memory| memory.may_not_delete = true);
+            Ok(())
+        }
+        Err(source) => Err(Error::ForceDelete {
+            name: pod.to_owned(),
+            source,
+        }),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::Client;
-use rollback_core::observed::Rejection;
+use rollback_core::observed::{LastLog, Rejection};
 
 use crate::lease::gate::Gate;
 use crate::metrics::Metrics;
@@ -40,6 +40,10 @@ pub struct Memory {
     pub rejections: HashMap<String, Rejection>,
     /// Why a Job cannot be run, by its name.
     pub refused_jobs: HashMap<String, String>,
+    /// Whether the API server refused to let a pod be deleted by force.
+    pub may_not_delete: bool,
+    /// The log that was read last for each Deployment whose containers crash.
+    pub logs: HashMap<String, LastLog>,
     /// Names of the Events that were sent.
     pub told: HashSet<String>,
 }

@@ -10,7 +10,7 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event as Warning, Pod};
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::ObjectRef;
@@ -34,6 +34,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The same for a request with many Deployments, of which some change all the time.
 const PAUSE_OF_MANY: Duration = Duration::from_secs(1);
 
+/// Events that tell of trouble of a pod.
+const WARNINGS: &str = "involvedObject.kind=Pod,type=Warning";
+
 /// One thing that is watched for a request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Watched {
@@ -43,6 +46,8 @@ enum Watched {
     Deployments(BTreeSet<String>),
     /// The pods with this hash.
     Pods(String),
+    /// Warnings about the pods of this `ReplicaSet`.
+    Warnings(String),
     /// The ledger of a Deployment that another request may hold.
     Ledger(String),
     /// A Job of the policy.
@@ -58,7 +63,12 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
         .targets
         .iter()
         .zip(&status.targets)
-        .map(|(target, progress)| (target, TargetPhase::of(status, progress)))
+        .map(|(target, progress)| {
+            (
+                second::target(target, progress),
+                TargetPhase::of(status, progress),
+            )
+        })
         .filter(|(_, phase)| *phase != TargetPhase::Ended)
         .collect();
     let names = open.iter().map(|(target, _)| target.name.clone());
@@ -82,8 +92,12 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
         .filter_map(|(target, _)| {
             let set = target.source_name.as_deref()?;
             let hash = set.strip_prefix(&target.name)?.strip_prefix('-')?;
-            Some(Watched::Pods(hash.to_owned()))
-        });
+            Some([
+                Watched::Pods(hash.to_owned()),
+                Watched::Warnings(set.to_owned()),
+            ])
+        })
+        .flatten();
     let turn = due(plan, status, request.rollout().parallelism);
     let ledgers = turn
         .into_iter()
@@ -111,15 +125,40 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
         .collect()
 }
 
+/// Which of the objects that a watch sees are meant, by name.
+#[derive(Clone, Debug)]
+enum Meant {
+    /// All.
+    All,
+    /// These.
+    These(BTreeSet<String>),
+    /// Those whose name begins so.
+    Beginning(String),
+}
+
+impl Meant {
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(names) => names.contains(name),
+            Self::Beginning(beginning) => name.starts_with(beginning),
+        }
+    }
+}
+
+/// How the names of the pods of a `ReplicaSet` begin, and so those of the Events about them: the API server cuts it off
+/// where five characters of its own have room in a name of 63.
+fn beginning_of_pods(replica_set: &str) -> String {
+    format!("{replica_set}-").chars().take(58).collect()
+}
+
 /// Whether a request should look again. The end of the list counts, however empty it is: the
 /// Deployment may have gone between the read that led to this watch and its beginning.
 fn is_news<K: Resource<DynamicType = ()>>(
     event: &Result<Event<PartialObjectMeta<K>>, watcher::Error>,
-    names: Option<&BTreeSet<String>>,
+    meant: &Meant,
 ) -> bool {
-    let is_meant = |object: &PartialObjectMeta<K>| {
-        names.is_none_or(|names| names.contains(object.name_any().as_str()))
-    };
+    let is_meant = |object: &PartialObjectMeta<K>| meant.has(&object.name_any());
     match event {
         Ok(Event::InitDone) => true,
         Ok(Event::Apply(object) | Event::Delete(object)) => is_meant(object),
@@ -188,27 +227,31 @@ impl Watches {
     fn start(&self, request: &RollbackRequest, watched: &Watched, pause: Duration) -> AbortHandle {
         let namespace = request.namespace().unwrap_or_default();
         let reference = ObjectRef::from_obj(request);
+        let only = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
         match watched {
             Watched::Deployment(name) => {
-                let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-                self.follow::<Deployment>(reference, &namespace, only, None, pause)
+                self.follow::<Deployment>(reference, &namespace, only(name), Meant::All, pause)
             }
             Watched::Deployments(names) => {
                 let all = watcher::Config::default();
-                self.follow::<Deployment>(reference, &namespace, all, Some(names.clone()), pause)
+                let these = Meant::These(names.clone());
+                self.follow::<Deployment>(reference, &namespace, all, these, pause)
             }
             Watched::Ledger(name) => {
-                let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-                self.follow::<RevisionLedger>(reference, &namespace, only, None, pause)
+                self.follow::<RevisionLedger>(reference, &namespace, only(name), Meant::All, pause)
             }
             Watched::Job(name) => {
-                let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-                self.follow::<Job>(reference, &namespace, only, None, pause)
+                self.follow::<Job>(reference, &namespace, only(name), Meant::All, pause)
             }
             Watched::Pods(hash) => {
                 let labelled =
                     watcher::Config::default().labels(&format!("{POD_TEMPLATE_HASH}={hash}"));
-                self.follow::<Pod>(reference, &namespace, labelled, None, pause)
+                self.follow::<Pod>(reference, &namespace, labelled, Meant::All, pause)
+            }
+            Watched::Warnings(set) => {
+                let warnings = watcher::Config::default().fields(WARNINGS);
+                let these = Meant::Beginning(beginning_of_pods(set));
+                self.follow::<Warning>(reference, &namespace, warnings, these, pause)
             }
         }
     }
@@ -218,7 +261,7 @@ impl Watches {
         request: ObjectRef<RollbackRequest>,
         namespace: &str,
         config: watcher::Config,
-        names: Option<BTreeSet<String>>,
+        meant: Meant,
         pause: Duration,
     ) -> AbortHandle
     where
@@ -234,7 +277,7 @@ impl Watches {
         let task = tokio::spawn(async move {
             let mut news = watcher(api, config.timeout(WATCH_SECONDS))
                 .default_backoff()
-                .map(|event| is_news(&event, names.as_ref()))
+                .map(|event| is_news(&event, &meant))
                 .boxed();
             let mut any = false;
             loop {

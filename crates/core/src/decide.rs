@@ -17,6 +17,7 @@ mod lapse;
 mod mailbox;
 mod preconditions;
 mod recovery;
+mod remedies;
 mod restore;
 mod revert;
 pub mod second;

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use rollback_api::status::{Cause, CauseKind};
 use serde_json::Value;
 
-use crate::observed::ReplicaSet;
+use crate::observed::{LastLog, ReplicaSet};
+use crate::redact::redact;
 use crate::text::plain;
 
 /// Longest message, in characters.
@@ -29,6 +30,10 @@ const NOT_STARTED: &str = "RunContainerError";
 const NEVER_RAN: [&str; 2] = ["StartError", "ContainerCannotRun"];
 /// Reasons of a waiting container that nothing is wrong with yet.
 const COMING_UP: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+/// Reason of events about a probe that fails.
+const UNHEALTHY: &str = "Unhealthy";
+/// How the kubelet begins when it restarts a container because of a probe.
+const DEADLY: [&str; 2] = ["Liveness", "Startup"];
 /// Reasons of events about volumes.
 const MOUNT: [&str; 3] = ["FailedMount", "FailedAttachVolume", "FailedMapVolume"];
 
@@ -39,6 +44,26 @@ struct Trouble {
     pod: Option<String>,
     /// How many pods it stands for.
     weight: i64,
+    /// The container that crashes.
+    crash: Option<Crash>,
+}
+
+/// A container that crashed, and what it left behind.
+struct Crash {
+    container: String,
+    restarts: i64,
+    words: Option<String>,
+}
+
+/// One end of one container: its log is read once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct End {
+    /// Name of the pod.
+    pub pod: String,
+    /// Name of the container.
+    pub container: String,
+    /// How often it had been started again.
+    pub restarts: i64,
 }
 
 /// The most telling trouble of the pods of this `ReplicaSet`, if there is any: what most of them have,
@@ -50,13 +75,69 @@ pub fn cause(
     before: Option<&Cause>,
     now: Timestamp,
 ) -> Option<Cause> {
+    let told = most_telling(replica_set, pods, events, before)?;
+    Some(continued(told, before, now))
+}
+
+/// The end that the cause is about, when the cause is a container that crashes: whose log would say more.
+pub fn end_to_explain(
+    replica_set: Option<&ReplicaSet>,
+    pods: &[Value],
+    events: &[Value],
+    before: Option<&Cause>,
+) -> Option<End> {
+    let told = most_telling(replica_set, pods, events, before)?;
+    let crash = told.crash?;
+    Some(End {
+        pod: told.pod?,
+        container: crash.container,
+        restarts: crash.restarts,
+    })
+}
+
+/// Puts the end of the log of the crashing container in the place of what it said in its status.
+pub fn quoting(mut cause: Cause, log: Option<&LastLog>) -> Cause {
+    let log = log.filter(|log| {
+        cause.kind == CauseKind::CrashLoop && cause.pod.as_deref() == Some(log.end.pod.as_str())
+    });
+    if let Some(words) = log.and_then(|log| last_words(&log.text)) {
+        cause.last_words = Some(words);
+    }
+    cause
+}
+
+/// The end of what a container said, without what looks like a secret; its last words win.
+fn last_words(text: &str) -> Option<String> {
+    // What was taken out must not be cut in two beforehand: half of a secret looks like none.
+    let lines: Vec<String> = redact(text)
+        .trim_end()
+        .lines()
+        .map(|line| plain(line, LONGEST))
+        .collect();
+    let words = lines.join("\n");
+    let words = words.trim();
+    let skipped = words.chars().count().saturating_sub(LONGEST);
+    let kept: String = words.chars().skip(skipped).collect();
+    (!kept.is_empty()).then_some(kept)
+}
+
+fn most_telling(
+    replica_set: Option<&ReplicaSet>,
+    pods: &[Value],
+    events: &[Value],
+    before: Option<&Cause>,
+) -> Option<Trouble> {
     let replica_set = replica_set?;
     let mut troubles: Vec<Trouble> = pods
         .iter()
         .filter(|pod| belongs(pod, replica_set))
-        .filter_map(|pod| of_pod(pod, events))
+        .filter_map(|pod| of_pod(pod, events, before))
         .collect();
     troubles.extend(refused(replica_set));
+    // Whatever else is wrong explains more than a probe that fails, however many pods have only that.
+    if troubles.iter().any(|it| it.kind != CauseKind::Unready) {
+        troubles.retain(|it| it.kind != CauseKind::Unready);
+    }
     let mut weights: BTreeMap<CauseKind, i64> = BTreeMap::new();
     for trouble in &troubles {
         let weight = weights.entry(trouble.kind).or_default();
@@ -65,11 +146,10 @@ pub fn cause(
     let most = *weights.values().max()?;
     // Kinds are sorted by how telling they are.
     let kind = *weights.iter().find(|(_, weight)| **weight == most)?.0;
-    let told = troubles
+    troubles
         .into_iter()
         .filter(|trouble| trouble.kind == kind)
-        .min_by(|one, other| one.pod.cmp(&other.pod))?;
-    Some(continued(told, before, now))
+        .min_by(|one, other| one.pod.cmp(&other.pod))
 }
 
 /// Keeps the time of trouble that goes on, and its words where the kubelet takes turns with them.
@@ -92,11 +172,13 @@ fn continued(told: Trouble, before: Option<&Cause>, now: Timestamp) -> Cause {
             _,
         ) => message,
     };
+    let kept = same_pod.and_then(|before| before.last_words.clone());
+    let words = told.crash.and_then(|crash| crash.words.or(kept));
     Cause {
         kind: told.kind,
         message,
         pod: told.pod,
-        last_words: None,
+        last_words: words,
         since: before.map_or(now, |before| before.since),
     }
 }
@@ -135,68 +217,153 @@ fn belongs(pod: &Value, replica_set: &ReplicaSet) -> bool {
         && !["Failed", "Succeeded"].contains(&text(pod, "/status/phase"))
 }
 
-fn of_pod(pod: &Value, events: &[Value]) -> Option<Trouble> {
-    let (kind, message) = of_containers(pod)
-        .or_else(|| unmounted(pod, events))
-        .or_else(|| unscheduled(pod))?;
+fn of_pod(pod: &Value, events: &[Value], before: Option<&Cause>) -> Option<Trouble> {
+    let simple = |(kind, message)| (kind, message, None);
+    let (kind, message, crash) = of_containers(pod, events, before)
+        .or_else(|| unmounted(pod, events).map(simple))
+        .or_else(|| unscheduled(pod).map(simple))
+        .or_else(|| unready(pod, events).map(simple))?;
     Some(Trouble {
         kind,
         message,
         pod: Some(plain(text(pod, "/metadata/name"), 253)),
         weight: 1,
+        crash,
     })
 }
 
-/// The worst trouble of a container, init containers and sidecars included.
-fn of_containers(pod: &Value) -> Option<(CauseKind, String)> {
+/// Containers of a pod with what they are called, init containers and sidecars included.
+fn containers(pod: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
     let list = |field: &'static str, label: &'static str| {
         items(pod, field).map(move |status| (label, status))
     };
     list("/status/initContainerStatuses", "init container")
         .chain(list("/status/containerStatuses", "container"))
-        .filter_map(|(label, status)| of_container(label, status))
-        // The first of the worst, so that the order of the API server decides.
-        .min_by_key(|(kind, _)| *kind)
 }
 
-fn of_container(label: &str, status: &Value) -> Option<(CauseKind, String)> {
-    let name = format!("{label} {}", plain(text(status, "/name"), 63));
+type OfContainer = (CauseKind, String, Option<Crash>);
+
+/// The worst trouble of a container.
+fn of_containers(pod: &Value, events: &[Value], before: Option<&Cause>) -> Option<OfContainer> {
+    // Once it was a crash loop it stays one, also while the container runs between two crashes.
+    let known = before.is_some_and(|before| before.kind == CauseKind::CrashLoop);
+    containers(pod)
+        .filter_map(|(label, status)| {
+            let probed = !known && probe_events(pod, status, events).any(is_deadly);
+            of_container(label, status, probed)
+        })
+        // The first of the worst, so that the order of the API server decides.
+        .min_by_key(|(kind, _, _)| *kind)
+}
+
+/// `probed` says that the kubelet restarts it because of a probe: that is no crash of its own.
+fn of_container(label: &str, status: &Value, probed: bool) -> Option<OfContainer> {
+    let name = called(label, status);
     let waiting = text(status, "/state/waiting/reason");
     let detail = text(status, "/state/waiting/message");
     let restarts = integer(status, "/restartCount");
     if IMAGE.contains(&waiting) {
-        return Some((CauseKind::ImagePull, pull(&name, status, detail)));
+        return Some((CauseKind::ImagePull, pull(&name, status, detail), None));
     }
-    let ready = status.get("ready").and_then(Value::as_bool) == Some(true);
     let last = last_end(status);
     let crashed = restarts > 0 && last.is_some_and(|end| integer(end, "/exitCode") != 0);
     // One that never starts is started again and again: from then on it is a crash loop, and stays one.
     if CONFIG.contains(&waiting) || (waiting == NOT_STARTED && !crashed) {
-        let detail = colon(detail);
-        return Some((CauseKind::Config, format!("{name}: {waiting}{detail}")));
+        let message = format!("{name}: {waiting}{}", colon(detail));
+        return Some((CauseKind::Config, message, None));
     }
-    let crashing = waiting == "CrashLoopBackOff" || (crashed && !ready);
+    let crashing = waiting == "CrashLoopBackOff" || (crashed && !is_ready(status) && !probed);
     crashing.then(|| {
-        let end = last.map_or_else(String::new, |end| {
-            let reason = match text(end, "/reason") {
-                "" => String::new(),
-                reason => format!(" ({})", plain(reason, 63)),
-            };
-            // What the container itself said may be the end of its log, with anything in it.
-            let words = if NEVER_RAN.contains(&text(end, "/reason")) {
-                colon(text(end, "/message"))
-            } else {
-                String::new()
-            };
-            format!(
-                ", last exit code {}{reason}{words}",
-                integer(end, "/exitCode")
-            )
-        });
+        let end = last.map_or_else(String::new, how_it_ended);
         let plural = if restarts == 1 { "" } else { "s" };
         let message = format!("{name} crashes: {restarts} restart{plural}{end}");
-        (CauseKind::CrashLoop, message)
+        let crash = Crash {
+            container: text(status, "/name").to_owned(),
+            restarts,
+            words: last.and_then(own_words),
+        };
+        (CauseKind::CrashLoop, message, Some(crash))
     })
+}
+
+fn called(label: &str, status: &Value) -> String {
+    format!("{label} {}", plain(text(status, "/name"), 63))
+}
+
+fn is_ready(status: &Value) -> bool {
+    status.get("ready").and_then(Value::as_bool) == Some(true)
+}
+
+fn never_ran(end: &Value) -> bool {
+    NEVER_RAN.contains(&text(end, "/reason"))
+}
+
+fn how_it_ended(end: &Value) -> String {
+    let reason = match text(end, "/reason") {
+        "" => String::new(),
+        reason => format!(" ({})", plain(reason, 63)),
+    };
+    // What the container itself said is kept apart: it may be the end of its log, with anything in it.
+    let words = if never_ran(end) {
+        colon(text(end, "/message"))
+    } else {
+        String::new()
+    };
+    let code = integer(end, "/exitCode");
+    format!(", last exit code {code}{reason}{words}")
+}
+
+/// What a container left in its termination log.
+fn own_words(end: &Value) -> Option<String> {
+    if never_ran(end) {
+        return None;
+    }
+    last_words(text(end, "/message"))
+}
+
+/// Events about probes of this container that fail.
+fn probe_events<'a>(
+    pod: &'a Value,
+    status: &'a Value,
+    events: &'a [Value],
+) -> impl Iterator<Item = &'a Value> {
+    let part = format!("{{{}}}", text(status, "/name"));
+    events.iter().filter(move |event| {
+        let fields = ["/involvedObject/fieldPath", "/regarding/fieldPath"];
+        let path = fields.map(|field| text(event, field)).concat();
+        text(event, "/reason") == UNHEALTHY
+            && (path.is_empty() || path.ends_with(&part))
+            && is_about(event, pod)
+    })
+}
+
+/// Whether a probe is one of those after which the kubelet restarts the container.
+fn is_deadly(event: &Value) -> bool {
+    DEADLY.iter().any(|probe| note(event).starts_with(probe))
+}
+
+/// Whether a container was started and is not ready, or was just ended because it was not.
+fn is_coming_up(status: &Value) -> bool {
+    let in_state = |state: &str| status.pointer(state).is_some_and(Value::is_object);
+    !is_ready(status) && (in_state("/state/running") || in_state("/state/terminated"))
+}
+
+/// A container that runs and does not become ready, by the last word of the kubelet about its probe. The kubelet
+/// quotes what the probe said, which may be anything.
+fn unready(pod: &Value, events: &[Value]) -> Option<(CauseKind, String)> {
+    let latest = |status| {
+        probe_events(pod, status, events).max_by_key(|event| (seen_at(event), note(event)))
+    };
+    containers(pod)
+        .filter(|(_, status)| is_coming_up(status))
+        .find_map(|(label, status)| {
+            let said = redact(note(latest(status)?));
+            let name = called(label, status);
+            Some((
+                CauseKind::Unready,
+                format!("{name} runs and is not ready{}", colon(&said)),
+            ))
+        })
 }
 
 /// How the container ended when it last did: right now, or before it was started again.
@@ -250,7 +417,8 @@ fn waits_for_containers(pod: &Value) -> bool {
 
 /// Whether a kubelet may have something to say of a pod that it says nowhere but in events.
 pub fn speaks_in_events(pod: &Value) -> bool {
-    !text(pod, "/spec/nodeName").is_empty() && waits_for_containers(pod)
+    let silent = || containers(pod).any(|(_, status)| is_coming_up(status));
+    !text(pod, "/spec/nodeName").is_empty() && (waits_for_containers(pod) || silent())
 }
 
 /// A volume that is not there shows only in an event, while the containers wait to be created.
@@ -332,5 +500,6 @@ fn refused(replica_set: &ReplicaSet) -> Option<Trouble> {
         message: message.to_owned(),
         pod: None,
         weight: missing.max(1),
+        crash: None,
     })
 }

@@ -13,6 +13,7 @@ use serde_json::Value;
 pub use seen::Seen;
 pub use workload::{Deployment, ReplicaSet};
 
+use crate::diagnose::End;
 use crate::owner::Owner;
 use crate::references::{Presence, Reference};
 
@@ -74,12 +75,31 @@ pub struct SeenTarget {
     pub pods: Vec<Value>,
     /// Events about these pods.
     pub events: Vec<Value>,
+    /// Pods of the Deployment that are on their way out, of whichever version; when the rules let them be deleted by force.
+    pub leaving: Vec<Value>,
+    /// The `ReplicaSets` that these may belong to.
+    pub leaving_from: Vec<ReplicaSet>,
+    /// Whether the API server refused to let a pod be deleted by force.
+    pub may_not_delete: bool,
+    /// The log of the container that crashes, when the rules ask for it.
+    pub last_log: Option<LastLog>,
     /// What the template to go back to refers to, and whether it is there.
     pub references: Vec<(Reference, Presence)>,
     /// What the API server would make of the write.
     pub rehearsal: Seen<Rehearsal>,
     /// What else works on the Deployment or limits it.
     pub surroundings: Surroundings,
+}
+
+/// The end of the log of a container that crashed, as it is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastLog {
+    /// Which end of which container.
+    pub end: End,
+    /// What it wrote last; empty when it is not to be had.
+    pub text: String,
+    /// Whether the controller may not read logs.
+    pub forbidden: bool,
 }
 
 /// What else works on a Deployment or limits it.

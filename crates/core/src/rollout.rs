@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rollback_api::Reason;
 use rollback_api::ledger::RunningImage;
-use rollback_api::status::{Cause, PlannedTarget, Rules, TargetStatus};
+use rollback_api::status::{Cause, CauseKind, PlannedTarget, Rules, TargetStatus};
 
 use serde_json::Value;
 
@@ -91,9 +91,8 @@ pub fn judge(
         .as_ref()
         .and_then(|rollout| rollout.cause.as_ref());
     let missing = missing(deployment, counts, settled, cause);
-    if let Some(cause) =
-        cause.filter(|cause| now >= time::after(cause.since, i64::from(rules.grace_seconds)))
-    {
+    let is_over = end_of_grace(cause, rules).is_some_and(|end| now >= end);
+    if let Some(cause) = cause.filter(|_| is_over) {
         return Rollout::Failed(
             counts,
             Reason::RolloutFailed,
@@ -162,13 +161,29 @@ pub fn cause(
         .as_ref()
         .and_then(|rollout| rollout.cause.as_ref());
     let running = running(seen, deployment, target);
-    Some(diagnose::cause(
-        running,
-        &seen.pods,
-        &seen.events,
-        before,
-        now,
-    ))
+    let cause = diagnose::cause(running, &seen.pods, &seen.events, before, now);
+    Some(cause.map(|cause| diagnose::quoting(cause, seen.last_log.as_ref())))
+}
+
+/// Whether this kind of trouble ends a rollout when it goes on for longer than the rules allow. A probe that fails does
+/// not: a slow start looks the same, and has the whole time.
+fn is_conclusive(kind: CauseKind) -> bool {
+    match kind {
+        CauseKind::CrashLoop
+        | CauseKind::ImagePull
+        | CauseKind::Config
+        | CauseKind::Volume
+        | CauseKind::Unschedulable
+        | CauseKind::Refused => true,
+        CauseKind::Unready => false,
+    }
+}
+
+/// When the trouble has gone on for longer than the rules allow.
+fn end_of_grace(cause: Option<&Cause>, rules: &Rules) -> Option<Timestamp> {
+    cause
+        .filter(|cause| is_conclusive(cause.kind))
+        .map(|cause| time::after(cause.since, i64::from(rules.grace_seconds)))
 }
 
 /// Images whose tag means something else now than when this version ran before: the same template
@@ -236,9 +251,8 @@ pub fn wake(
 ) -> Option<Timestamp> {
     let rollout = progress.rollout.as_ref();
     let deadline = rollout.map(|rollout| rollout.deadline);
-    let grace = rollout
-        .and_then(|rollout| rollout.cause.as_ref())
-        .map(|cause| time::after(cause.since, i64::from(rules.grace_seconds)));
+    let cause = rollout.and_then(|rollout| rollout.cause.as_ref());
+    let grace = end_of_grace(cause, rules);
     let counts = seen
         .found()
         .and_then(|deployment| had_its_time(deployment, progress))
@@ -280,8 +294,14 @@ fn missing(
             .as_deref()
             .map_or_else(String::new, |pod| format!(" (pod {})", plain(pod, 253)));
         let message = plain(&cause.message, 500);
+        let words = cause
+            .last_words
+            .as_deref()
+            .map_or_else(String::new, |words| {
+                format!(" It said last: \"{}\".", plain(words, 500))
+            });
         format!(
-            " {}{pod}: {}.",
+            " {}{pod}: {}.{words}",
             cause.kind.as_str(),
             message.trim_end_matches('.')
         )

@@ -75,6 +75,15 @@ pub enum Step {
     Revert(Revert),
     /// Give up the ownership of the fields that the revert wrote.
     Disown(Revert),
+    /// Delete a pod that hangs while it ends, at once and only if it is still this one.
+    ForceDelete {
+        /// Name of the Deployment that it belongs to.
+        deployment: String,
+        /// Name of the pod.
+        pod: String,
+        /// Its UID.
+        uid: String,
+    },
     /// Write the incident report.
     Publish(Artifact),
     /// Give the claim back and remember the rollback.

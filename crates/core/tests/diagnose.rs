@@ -16,8 +16,9 @@ mod hostile;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use rollback_api::status::{Cause, CauseKind};
-use rollback_core::diagnose::cause;
-use rollback_core::observed::ReplicaSet;
+use rollback_core::diagnose::{End, cause, end_to_explain, quoting, speaks_in_events};
+use rollback_core::observed::{LastLog, ReplicaSet};
+use rollback_core::redact::redact;
 use serde_json::{Value, json};
 
 fn at(second: i64) -> Timestamp {
@@ -272,6 +273,149 @@ fn case_57_a_volume_that_is_not_there_shows_in_events() {
         json!({"phase": "Running", "containerStatuses": [{"name": "api", "state": {"running": {}}}]}),
     )];
     assert_eq!(line(&running, &[newer]), "");
+}
+
+/// The kubelet's word about a probe of one container.
+fn unhealthy(pod: &str, container: &str, message: &str) -> Value {
+    let mut event = event(pod, "Unhealthy", message, "2026-11-23T14:02:00Z");
+    event["involvedObject"]["fieldPath"] = json!(format!("spec.containers{{{container}}}"));
+    event
+}
+
+/// Runs and is not ready.
+fn starting(restarts: i64) -> Value {
+    json!({"phase": "Running", "containerStatuses": [{"name": "api", "ready": false, "restartCount": restarts,
+        "state": {"running": {}}}]})
+}
+
+#[test]
+fn a_probe_that_fails_is_told_while_the_container_is_not_ready() {
+    let said = "Readiness probe failed: HTTP probe failed with statuscode: 503";
+    let events = [unhealthy("p", "api", said)];
+    let told = told(&[pod("p", starting(0))], &events).unwrap();
+    assert_eq!(told.kind, CauseKind::Unready);
+    assert_eq!(told.pod.as_deref(), Some("p"));
+    let expected = format!("container api runs and is not ready: {}", redact(said));
+    assert_eq!(told.message, expected);
+    assert_eq!(line(&[pod("p", starting(0))], &[]), "", "nobody said so");
+    let mut ready = starting(0);
+    ready["containerStatuses"][0]["ready"] = json!(true);
+    assert_eq!(line(&[pod("p", ready)], &events), "");
+    for foreign in [unhealthy("q", "api", said), unhealthy("p", "sidecar", said)] {
+        assert_eq!(line(&[pod("p", starting(0))], &[foreign]), "");
+    }
+}
+
+#[test]
+fn what_a_probe_quotes_is_redacted() {
+    let body = "Readiness probe failed: password=hunter2hunter2";
+    let told = told(&[pod("p", starting(0))], &[unhealthy("p", "api", body)]).unwrap();
+    assert!(!told.message.contains("hunter2"), "{}", told.message);
+}
+
+#[test]
+fn a_probe_that_fails_explains_less_than_anything_else() {
+    let events = ["a", "b", "c"].map(|pod| unhealthy(pod, "api", "Readiness probe failed: x"));
+    let pods = [
+        pod("a", starting(0)),
+        pod("b", starting(0)),
+        pod("c", starting(0)),
+        pod("d", pending("Unschedulable", "0/3 nodes")),
+    ];
+    assert_eq!(told(&pods, &events).unwrap().kind, CauseKind::Unschedulable);
+}
+
+#[test]
+fn a_restart_by_a_probe_is_no_crash_until_it_is_a_loop() {
+    let killed = |state: Value| [pod("p", ended(state, 1, 137, "Error"))];
+    let running = killed(json!({"running": {}}));
+    let backing_off = killed(json!({"waiting": {"reason": "CrashLoopBackOff"}}));
+    let liveness = [unhealthy("p", "api", "Liveness probe failed: timeout")];
+    let startup = [unhealthy("p", "api", "Startup probe failed: timeout")];
+    let readiness = [unhealthy("p", "api", "Readiness probe failed: refused")];
+    let kind = |pods: &[Value], events: &[Value]| told(pods, events).unwrap().kind;
+    assert_eq!(kind(&running, &liveness), CauseKind::Unready);
+    assert_eq!(kind(&running, &startup), CauseKind::Unready);
+    // What crashes fails its readiness probe too.
+    assert_eq!(kind(&running, &readiness), CauseKind::CrashLoop);
+    assert_eq!(kind(&backing_off, &liveness), CauseKind::CrashLoop);
+    // And stays a loop while it runs between two crashes.
+    let before = told(&backing_off, &liveness).unwrap();
+    let set = replica_set();
+    let after = cause(Some(&set), &running, &liveness, Some(&before), at(200)).unwrap();
+    assert_eq!((after.kind, after.since), (CauseKind::CrashLoop, at(100)));
+}
+
+#[test]
+fn the_kubelet_is_listened_to_while_a_pod_is_not_ready() {
+    let bound = |status: Value| {
+        let mut pod = pod("p", status);
+        pod["spec"] = json!({"nodeName": "node"});
+        pod
+    };
+    let mut ready = starting(0);
+    ready["containerStatuses"][0]["ready"] = json!(true);
+    assert!(speaks_in_events(&bound(starting(0))));
+    assert!(speaks_in_events(&bound(json!({"phase": "Pending"}))));
+    assert!(!speaks_in_events(&bound(ready)));
+    assert!(!speaks_in_events(&pod("p", starting(0))), "on no node");
+}
+
+/// A crash that left these words in its termination log.
+fn crashed_saying(words: &str) -> [Value; 1] {
+    let mut status = crashing();
+    status["containerStatuses"][0]["lastState"]["terminated"]["message"] = json!(words);
+    [pod("p", status)]
+}
+
+#[test]
+fn the_last_words_of_a_container_are_kept_apart_and_redacted() {
+    let told_words = |words: &str| told(&crashed_saying(words), &[]).unwrap().last_words;
+    let panic = "panic: no such table: orders";
+    assert_eq!(told_words(panic), Some(redact(panic)));
+    assert_eq!(told_words(""), None);
+    let secret = told_words("DATABASE_PASSWORD=hunter2hunter2").unwrap();
+    assert!(!secret.contains("hunter2"), "{secret}");
+    // The words of the runtime stand in the message, and are no words of the container.
+    let mut never = crashed_saying("exec: not found");
+    never[0]["status"]["containerStatuses"][0]["lastState"]["terminated"]["reason"] =
+        json!("StartError");
+    assert_eq!(told(&never, &[]).unwrap().last_words, None);
+}
+
+#[test]
+fn the_log_takes_the_place_of_the_termination_log_of_the_same_pod() {
+    let pods = crashed_saying("from the termination log");
+    let set = replica_set();
+    let end = end_to_explain(Some(&set), &pods, &[], None).unwrap();
+    let expected = End {
+        pod: "p".to_owned(),
+        container: "api".to_owned(),
+        restarts: 5,
+    };
+    assert_eq!(end, expected);
+    let log = |pod: &str, text: &str| LastLog {
+        end: End {
+            pod: pod.to_owned(),
+            ..end.clone()
+        },
+        text: text.to_owned(),
+        forbidden: false,
+    };
+    let cause = told(&pods, &[]).unwrap();
+    let own = cause.last_words.clone();
+    let words = |log: Option<&LastLog>| quoting(cause.clone(), log).last_words;
+    let line = "panic: at the disco";
+    assert_eq!(words(Some(&log("p", line))), Some(redact(line)));
+    for nothing in [None, Some(&log("p", "")), Some(&log("q", line))] {
+        assert_eq!(words(nothing), own);
+    }
+    let long = words(Some(&log("p", &"line of a log\n".repeat(500)))).unwrap();
+    assert!(long.chars().count() <= 500, "{long}");
+    let pull = told(&[pod("p", waiting("ErrImagePull", "x"))], &[]).unwrap();
+    assert_eq!(quoting(pull, Some(&log("p", line))).last_words, None);
+    let waits = [pod("p", waiting("ErrImagePull", "x"))];
+    assert_eq!(end_to_explain(Some(&set), &waits, &[], None), None);
 }
 
 fn failing(desired: i64, there: i64) -> ReplicaSet {

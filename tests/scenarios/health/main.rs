@@ -2,8 +2,10 @@
 //!
 //! Each test has a namespace and a controller process of its own, and they run in parallel.
 
+mod causes;
 mod checks;
 mod jobs;
+mod remedies;
 mod reminder;
 mod secrets;
 mod stage;

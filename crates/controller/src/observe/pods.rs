@@ -1,11 +1,11 @@
 //! The pods of the version that is coming up, and the Events about them.
 
 use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::ListParams;
-use kube::{Client, Resource};
+use kube::api::{ListParams, LogParams};
+use kube::{Api, Client, Resource};
 use rollback_api::POD_TEMPLATE_HASH;
-use rollback_core::diagnose::speaks_in_events;
-use rollback_core::observed::ReplicaSet;
+use rollback_core::diagnose::{End, speaks_in_events};
+use rollback_core::observed::{LastLog, ReplicaSet};
 
 use serde_json::Value;
 
@@ -13,8 +13,10 @@ use super::{Error, raw, reading};
 
 /// How many pods are looked at to see why a rollout does not go on.
 const MAX_LOOKED_AT: u32 = 50;
-/// How many pods that wait for a volume are asked about.
+/// How many pods that wait for a volume or for a probe are asked about.
 const MAX_WAITING: usize = 5;
+/// Most of a log that is read, in bytes: the policy's lines may be long.
+const MAX_LOG_BYTES: i64 = 64 * 1024;
 
 /// Pods with the hash of this `ReplicaSet`, as they are served. They explain and decide nothing, so a cache may answer.
 pub async fn raw_pods(
@@ -33,13 +35,9 @@ pub async fn raw_pods(
     reading("the pods", raw::list(client, url, &labelled).await)
 }
 
-/// Events about pods that wait for their containers: what is wrong with a volume is said nowhere else. That they
-/// cannot be read is no reason to stop.
-pub async fn mount_events(
-    client: &Client,
-    namespace: &str,
-    pods: &[Value],
-) -> Result<Vec<Value>, Error> {
+/// Events about pods that are not ready: what is wrong with a volume or a probe is said nowhere else. That they cannot
+/// be read is no reason to stop.
+pub async fn events(client: &Client, namespace: &str, pods: &[Value]) -> Result<Vec<Value>, Error> {
     let mut events = Vec::new();
     for pod in pods
         .iter()
@@ -60,6 +58,29 @@ pub async fn mount_events(
         }
     }
     Ok(events)
+}
+
+/// What the container wrote last before it ended that time. That it cannot be had is no reason to stop: the log may be
+/// gone, the kubelet away, or the power to read it not granted.
+pub async fn last_log(client: &Client, namespace: &str, end: End, lines: i32) -> LastLog {
+    let parameters = LogParams {
+        container: Some(end.container.clone()),
+        previous: true,
+        tail_lines: Some(i64::from(lines)),
+        limit_bytes: Some(MAX_LOG_BYTES),
+        ..LogParams::default()
+    };
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let (text, forbidden) = match api.logs(&end.pod, &parameters).await {
+        Ok(text) => (text, false),
+        Err(kube::Error::Api(status)) => (String::new(), status.is_forbidden()),
+        Err(_) => (String::new(), false),
+    };
+    LastLog {
+        end,
+        text,
+        forbidden,
+    }
 }
 
 fn hash_of(replica_set: &ReplicaSet) -> Option<&str> {

@@ -2,6 +2,7 @@
 //! the fields that are newer than they are.
 
 use k8s_openapi::api::apps::v1;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{GetParams, ListParams};
 use kube::core::{Request, Selector, Status};
@@ -106,6 +107,21 @@ pub async fn replica_sets(
     let url = v1::ReplicaSet::url_path(&(), Some(namespace));
     let listed = list(client, url, &ListParams::default().labels_from(&selector)).await?;
     Ok(listed.into_iter().map(ReplicaSet).collect())
+}
+
+/// The pods that the Deployment's selector finds and that are on their way out.
+pub async fn leaving_pods(
+    client: &Client,
+    namespace: &str,
+    deployment: &Deployment,
+) -> kube::Result<Vec<Value>> {
+    let Some(selector) = selector(deployment) else {
+        return Ok(Vec::new());
+    };
+    let url = Pod::url_path(&(), Some(namespace));
+    let mut pods = list(client, url, &ListParams::default().labels_from(&selector)).await?;
+    pods.retain(|pod| pod.pointer("/metadata/deletionTimestamp").is_some());
+    Ok(pods)
 }
 
 fn selector(deployment: &Deployment) -> Option<Selector> {

@@ -8,15 +8,17 @@ use rollback_api::status::{Plan, PlannedTarget, Source, TargetStatus};
 use rollback_api::{ARTIFACT_LABEL, REQUEST_UID_LABEL, RevisionLedger, RollbackRequest};
 use rollback_core::artifact::{self, backed_up};
 use rollback_core::decide::second;
+use rollback_core::diagnose;
 use rollback_core::health;
 use rollback_core::ledger::{self, Holder, evidence, holder};
-use rollback_core::observed::{Access, Deployment, ReplicaSet, Rival, Seen, SeenTarget};
+use rollback_core::observed::{Access, Deployment, LastLog, ReplicaSet, Rival, Seen, SeenTarget};
 use rollback_core::phase::TargetPhase;
 use rollback_core::references::is_subdomain;
 use rollback_core::template::Template;
 
 use super::access::{self, Everywhere};
 use super::{Error, Scope, checks, lifted, pods, preflight, raw, reading, spec_of};
+use crate::context::Memory;
 
 /// A target and the ledger to write on.
 type Looked = (SeenTarget, Option<RevisionLedger>);
@@ -42,7 +44,7 @@ impl Scope<'_> {
             TargetPhase::Waiting | TargetPhase::Reverting => {
                 self.writing(plan, target, progress, everywhere).await?
             }
-            TargetPhase::RollingOut => self.rolling_out(target).await?,
+            TargetPhase::RollingOut => self.rolling_out(plan, target, progress).await?,
             TargetPhase::Verifying => (self.verifying(plan, target, progress).await?, None),
             TargetPhase::Retrying => (self.retrying(target, everywhere).await?, None),
             TargetPhase::Restoring => (self.restoring(target, progress).await?, None),
@@ -193,17 +195,72 @@ impl Scope<'_> {
     }
 
     /// The pods say why it takes long, and what they really run; the ledger what they ran before.
-    async fn rolling_out(&self, target: &PlannedTarget) -> Result<Looked, Error> {
+    async fn rolling_out(
+        &self,
+        plan: &Plan,
+        target: &PlannedTarget,
+        progress: &TargetStatus,
+    ) -> Result<Looked, Error> {
         let mut seen = self.rolling(target).await?;
-        let Some(set) = running(target, &seen) else {
+        let Some(set) = running(target, &seen).cloned() else {
             return Ok((seen, None));
         };
-        seen.pods = pods::raw_pods(&self.context.client, self.namespace, set).await?;
-        seen.events = pods::mount_events(&self.context.client, self.namespace, &seen.pods).await?;
+        seen.pods = pods::raw_pods(&self.context.client, self.namespace, &set).await?;
+        seen.events = pods::events(&self.context.client, self.namespace, &seen.pods).await?;
+        seen.last_log = self.last_log(plan, progress, &set, &seen).await;
+        if plan.rules.force_delete_after_seconds.is_some() {
+            self.leaving(&mut seen).await?;
+        }
         if seen.deployment.found().is_some_and(Deployment::is_complete) {
             seen.ledger = spec_of(self.ledger(&target.name).await?.as_ref());
         }
         Ok((seen, None))
+    }
+
+    /// Pods that may have to be deleted by force: whose they are is read as well.
+    async fn leaving(&self, seen: &mut SeenTarget) -> Result<(), Error> {
+        let Some(deployment) = seen.deployment.found() else {
+            return Ok(());
+        };
+        let client = self.client();
+        let (sets, pods) = futures::try_join!(self.history(deployment), async {
+            let pods = raw::leaving_pods(&client, self.namespace, deployment).await;
+            reading("the pods", pods)
+        })?;
+        let uid = self.request.uid().unwrap_or_default();
+        seen.may_not_delete = self.context.remember(&uid, |memory| memory.may_not_delete);
+        (seen.leaving_from, seen.leaving) = (sets, pods);
+        Ok(())
+    }
+
+    /// The log of the container that crashes, read once for each of its ends, when the policy asks for it.
+    async fn last_log(
+        &self,
+        plan: &Plan,
+        progress: &TargetStatus,
+        set: &ReplicaSet,
+        seen: &SeenTarget,
+    ) -> Option<LastLog> {
+        let lines = plan.rules.log_tail_lines;
+        let rollout = match &progress.second {
+            Some(second) => second.rollout.as_ref(),
+            None => progress.rollout.as_ref(),
+        };
+        let before = rollout.and_then(|rollout| rollout.cause.as_ref());
+        let end = diagnose::end_to_explain(Some(set), &seen.pods, &seen.events, before)
+            .filter(|_| lines > 0)?;
+        let uid = self.request.uid()?;
+        let name = seen.deployment.found().map(Deployment::name)?;
+        let known = |memory: &mut Memory| memory.logs.get(name).cloned();
+        let known = self.context.remember(&uid, known);
+        if let Some(known) = known.filter(|known| known.end == end) {
+            return Some(known);
+        }
+        let read = pods::last_log(&self.context.client, self.namespace, end, lines).await;
+        self.context.remember(&uid, |memory| {
+            memory.logs.insert(name.to_owned(), read.clone())
+        });
+        Some(read)
     }
 
     async fn verifying(

@@ -12,7 +12,7 @@ use rollback_api::status::{
 };
 use rollback_api::{Reason, RollbackRequest, Word};
 
-use super::{Scope, Turn};
+use super::{Scope, Turn, remedies};
 use crate::observed::{JobState, Seen, SeenJob};
 use crate::outcome;
 use crate::phase::FEW;
@@ -25,7 +25,7 @@ use crate::{job, time};
 /// How often a Job that nobody watches is looked at.
 const UNWATCHED_SECONDS: i64 = 5;
 /// How many warnings a target keeps.
-const MAX_WARNINGS: usize = 16;
+
 /// How many Deployments a message names.
 const NAMED: usize = 3;
 /// How the words of the Jobs begin in the data risk of a plan.
@@ -302,14 +302,7 @@ fn warn(scope: Scope, progress: &mut TargetStatus, rule: &JobRule, end: &JobEnd)
         title(scope, rule),
         said(end)
     );
-    add_warning(progress, text);
-}
-
-/// Adds a warning that is not there yet, as long as there is room.
-pub(super) fn add_warning(progress: &mut TargetStatus, text: String) {
-    if !progress.warnings.contains(&text) && progress.warnings.len() < MAX_WARNINGS {
-        progress.warnings.push(text);
-    }
+    remedies::warn(progress, text);
 }
 
 /// What it means that a Job failed that may not fail.

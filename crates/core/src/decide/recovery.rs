@@ -6,8 +6,7 @@ use rollback_api::status::{
 };
 use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, Word};
 
-use super::{Scope, Turn, jobs, second};
-use crate::diagnose;
+use super::{Scope, Turn, jobs, remedies, second};
 use crate::health;
 use crate::observed::Deployment;
 use crate::outcome::end;
@@ -66,7 +65,8 @@ pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
             count(progress, counts);
             let until = rollout::wake(&scope.seen.deployment, progress, &scope.plan.rules, now);
             let soon = is_unwatched(scope).then(|| time::after(now, UNWATCHED_SECONDS));
-            Turn::wait(until.into_iter().chain(soon).min(), message)
+            let turn = Turn::wait(until.into_iter().chain(soon).min(), message);
+            remedies::force_delete(scope, progress, turn)
         }
         Rollout::Empty(counts) => {
             count(progress, counts);
@@ -78,9 +78,8 @@ pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
         }
         Rollout::Complete(counts) => {
             count(progress, counts);
-            let moved = rollout::moved_tags(scope.seen, scope.target);
-            for warning in moved {
-                jobs::add_warning(progress, warning);
+            for warning in rollout::moved_tags(scope.seen, scope.target) {
+                remedies::warn(progress, warning);
             }
             progress.verification = Some(health::begin(&scope.plan.rules, now));
             if let Some(rollout) = &mut progress.rollout {
@@ -108,15 +107,12 @@ fn pulled_from_elsewhere(
 }
 
 /// Whether trouble may come that nothing announces: the pods of a version without a known `ReplicaSet` are not
-/// watched, nor are those of many Deployments, nor events, which alone tell of a volume that cannot be mounted.
+/// watched, nor are those of many Deployments, nor the events about them.
 fn is_unwatched(scope: Scope) -> bool {
-    let Scope {
-        plan, target, seen, ..
-    } = scope;
+    let Scope { plan, target, .. } = scope;
     target.source != Source::ReplicaSet
         || target.stored_digest.is_some()
         || plan.targets.len() > FEW
-        || seen.pods.iter().any(diagnose::speaks_in_events)
 }
 
 fn judge(scope: Scope, progress: &mut TargetStatus) -> Rollout {
@@ -125,6 +121,7 @@ fn judge(scope: Scope, progress: &mut TargetStatus) -> Rollout {
     {
         rollout.cause = cause;
     }
+    remedies::tell_of_logs(scope, progress);
     rollout::judge(
         scope.seen,
         scope.target,

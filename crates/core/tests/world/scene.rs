@@ -58,6 +58,7 @@ impl Move {
             Self::Write(Step::RunJob { .. }) => "RunJob",
             Self::Write(Step::Revert(_)) => "Revert",
             Self::Write(Step::Disown(_)) => "Disown",
+            Self::Write(Step::ForceDelete { .. }) => "ForceDelete",
             Self::Write(Step::Publish(_)) => "Publish",
             Self::Write(Step::Release { .. }) => "Release",
             Self::Write(Step::EmptyMailbox) => "EmptyMailbox",
@@ -317,6 +318,8 @@ impl Scene {
                 }
             }
             Step::Publish(_) => self.observed.incident = Seen::Found(self.now),
+            // No world here has pods.
+            Step::ForceDelete { .. } => {}
             Step::Revert(revert) | Step::Disown(revert) => {
                 let webhook = self.webhook;
                 let Seen::Found(Deployment(object)) = &mut self.of(&revert.deployment).deployment
