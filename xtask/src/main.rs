@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod generate;
+mod node;
 mod session;
 mod story;
 mod test;

@@ -1,5 +1,5 @@
 //! `cargo xtask test`: every test of the workspace, with one cluster for those that need it; then the
-//! conformance table, which has to be what they have seen.
+//! conformance table, which has to be what they have seen; then the tests on a real node, where there can be one.
 
 use std::path::PathBuf;
 
@@ -8,6 +8,7 @@ use testkit::{Cluster, conformance};
 
 use crate::Place;
 use crate::cargo::cargo;
+use crate::node;
 use crate::session::{self, CtrlC};
 
 /// Builds, starts the cluster, runs `cargo test`, and stops the cluster.
@@ -16,6 +17,9 @@ pub async fn run(place: Place, arguments: Vec<String>, ctrl_c: CtrlC) -> Result<
 }
 
 async fn test(place: &Place, extra: &[String]) -> Result<()> {
+    if node::is_asked_for(extra) {
+        return node::test(extra).await;
+    }
     session::prepare(place).await?;
     let mut arguments = vec!["test", "--locked"];
     if extra
@@ -47,7 +51,12 @@ async fn test(place: &Place, extra: &[String]) -> Result<()> {
         ],
     )
     .await?;
-    seen.compare()
+    seen.compare()?;
+    drop(cluster);
+    if place.context.is_none() && extra.is_empty() {
+        node::test_if_possible().await?;
+    }
+    Ok(())
 }
 
 /// What the tests see of the conformance cases.

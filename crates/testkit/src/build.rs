@@ -23,12 +23,21 @@ const KUBERNETES_FLAGS: &str = "-s -w \
 const KWOK_FLAGS: &str = "-s -w -X sigs.k8s.io/kwok/pkg/consts.Version=v0.8.0";
 const PLAIN_FLAGS: &str = "-s -w";
 
-/// Every program: its name, the folder of its Go module, its package, its linker flags.
-const PROGRAMS: [(&str, &str, &str, &str); 4] = [
+/// A program: its name, the folder of its Go module, its package, its linker flags.
+type Program = (&'static str, &'static str, &'static str, &'static str);
+
+/// What every embedded cluster needs.
+const PROGRAMS: [Program; 4] = [
     ("leash", ".", "./leash", PLAIN_FLAGS),
     ("controlplane", ".", "./controlplane", KUBERNETES_FLAGS),
     ("kubectl", ".", "./kubectl", KUBERNETES_FLAGS),
     ("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", KWOK_FLAGS),
+];
+/// What a real node needs besides; nobody else has to wait for it.
+const NODE_PROGRAMS: [Program; 3] = [
+    ("kubelet", ".", "./kubelet", KUBERNETES_FLAGS),
+    ("app", ".", "./app", PLAIN_FLAGS),
+    ("image", ".", "./image", PLAIN_FLAGS),
 ];
 
 const NO_GO: &str = "the embedded cluster is built with Go: install Go 1.26 or newer, or pass \
@@ -73,6 +82,16 @@ impl Binaries {
         self.program("kwok")
     }
 
+    /// The real kubelet; it is there once [`ensure_node`] has built it.
+    pub fn kubelet(&self) -> PathBuf {
+        self.program("kubelet")
+    }
+
+    /// What runs in the containers of a real node, and the program that makes images of it.
+    pub(crate) fn app_and_image(&self) -> [PathBuf; 2] {
+        [self.program("app"), self.program("image")]
+    }
+
     /// The program that ties a child to the life of its parent; there is none without Go.
     pub fn leash(&self) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder.join("leash"))
@@ -108,6 +127,23 @@ pub fn ensure() -> Result<Binaries> {
     if let Some(known) = KNOWN.get() {
         return Ok(known.clone());
     }
+    let folder = build_missing(&PROGRAMS)?;
+    Ok(Binaries::at(Some(folder)))
+}
+
+/// Builds what a real node needs as well, if it is not built yet.
+pub fn ensure_node() -> Result<Binaries> {
+    let binaries = ensure()?;
+    let folder = build_missing(&NODE_PROGRAMS)?;
+    anyhow::ensure!(
+        binaries.folder() == Some(&*folder),
+        "tests/cluster has changed while it was being built: start again"
+    );
+    Ok(binaries)
+}
+
+/// Builds those of the programs that are not there, and says where they are.
+fn build_missing(programs: &[Program]) -> Result<PathBuf> {
     let sources = crate::workspace().join("tests").join("cluster");
     let home = crate::target_folder().join("cluster");
     fs::create_dir_all(&home)?;
@@ -119,7 +155,7 @@ pub fn ensure() -> Result<Binaries> {
         lock.lock()?;
     }
     remove_others(&home, &folder)?;
-    let missing: Vec<_> = PROGRAMS
+    let missing: Vec<_> = programs
         .iter()
         .filter(|(name, ..)| !folder.join(name).exists())
         .collect();
@@ -134,14 +170,14 @@ pub fn ensure() -> Result<Binaries> {
         eprintln!("building {name} ({} of {})", number + 1, missing.len());
         build(name, &sources.join(module), package, linker, &folder)?;
     }
-    Ok(Binaries::at(Some(folder)))
+    Ok(folder)
 }
 
 /// Names the inputs: everything that goes into the programs, and the compiler.
 fn fingerprint(sources: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(go(sources, &["env", "GOVERSION", "GOOS", "GOARCH"])?);
-    for program in PROGRAMS {
+    for program in PROGRAMS.iter().chain(&NODE_PROGRAMS) {
         hash.update(format!("{program:?}"));
     }
     let mut files = Vec::new();

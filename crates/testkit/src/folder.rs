@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-const PREFIX: &str = "rollback-cluster-";
+pub(crate) const PREFIX: &str = "rollback-cluster-";
 const OWNER: &str = "owner";
 
 /// A folder of its own for one cluster.
@@ -60,7 +60,7 @@ impl Drop for Folder {
 }
 
 /// Removes what killed processes left behind. Best effort: another user's folder stays.
-fn sweep() {
+pub(crate) fn sweep() {
     let Ok(entries) = fs::read_dir(env::temp_dir()) else {
         return;
     };

@@ -2,6 +2,7 @@
 //! that is rolled back, and the ways in which things go wrong. Never shipped.
 //!
 //! - [`cluster`] starts etcd, the API server, its controllers and fake nodes, or borrows a cluster.
+//! - [`node`] adds a real node, with a kubelet and containers.
 //! - [`shop`] builds the Deployments of a test; [`health`] answers their health checks.
 //! - [`controller`] runs the controller as a process of its own; [`proxy`] stands between it and the
 //!   API server and breaks the connection at a chosen request.
@@ -17,6 +18,7 @@ pub mod conformance;
 pub mod controller;
 mod folder;
 pub mod health;
+pub mod node;
 pub mod poll;
 mod ports;
 mod process;

@@ -17,6 +17,16 @@ pub(crate) struct Site<'a> {
     pub(crate) binaries: &'a Binaries,
     pub(crate) folder: &'a Path,
     pub(crate) ports: [u16; 3],
+    pub(crate) nodes: Nodes,
+}
+
+/// Who runs the pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nodes {
+    /// Nobody: kwok plays them.
+    Fake,
+    /// A kubelet, which whoever starts the cluster starts too.
+    Real,
 }
 
 /// Where etcd listens, beside an API server that listens on this port: they have one block of ports.
@@ -77,7 +87,7 @@ impl Site<'_> {
 
     pub(crate) fn apiserver(&self) -> Result<Process> {
         let tokens = self.write("tokens.csv", user::token_file())?;
-        let policy = self.write("audit-policy.json", audit_policy().to_string())?;
+        let policy = self.write("audit-policy.json", audit_policy(self.nodes).to_string())?;
         self.start(
             "kube-apiserver",
             vec![
@@ -192,8 +202,20 @@ pub(crate) fn fake_node(number: usize) -> Value {
 
 /// Records every write, and the reads of controllers that run as a `ServiceAccount`, so that tests
 /// can count what a controller asks for. The cluster's own housekeeping only reads quietly.
-fn audit_policy() -> Value {
+fn audit_policy(nodes: Nodes) -> Value {
     let reads = ["get", "list", "watch"];
+    // What a node says of its pods, so that tests can tell when it was said. kwok says what it was told.
+    let with_bodies = match nodes {
+        Nodes::Fake => json!([
+            { "group": "apps", "resources": ["deployments"] },
+            { "group": "rollback.broxiva.com" },
+        ]),
+        Nodes::Real => json!([
+            { "group": "apps", "resources": ["deployments", "replicasets/status"] },
+            { "group": "rollback.broxiva.com" },
+            { "group": "", "resources": ["pods/status", "events"] },
+        ]),
+    };
     json!({
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
@@ -202,10 +224,7 @@ fn audit_policy() -> Value {
             { "level": "None", "verbs": reads, "userGroups": ["system:serviceaccounts:kube-system"] },
             { "level": "Metadata", "verbs": reads, "userGroups": ["system:serviceaccounts"] },
             { "level": "None", "verbs": reads },
-            { "level": "Request", "resources": [
-                { "group": "apps", "resources": ["deployments"] },
-                { "group": "rollback.broxiva.com" },
-            ] },
+            { "level": "Request", "resources": with_bodies },
             { "level": "Request", "verbs": ["create"], "resources": [
                 { "group": "", "resources": ["configmaps"] },
             ] },

@@ -15,7 +15,7 @@ use kube::{
 
 use super::{
     Cluster,
-    components::{self, Site},
+    components::{self, Nodes, Site},
     kubeconfig, tls,
     user::User,
 };
@@ -24,12 +24,12 @@ use crate::{build::Binaries, folder::Folder, poll::eventually, ports::Ports};
 const NODES: usize = 5;
 const PATIENCE: Duration = Duration::from_mins(1);
 
-pub(super) async fn start(binaries: Binaries) -> Result<Cluster> {
+pub(super) async fn start(binaries: Binaries, nodes: Nodes) -> Result<Cluster> {
     // The ports are leased, but a program that knows nothing of leases may still take one in the
     // moment between looking and listening.
     let mut attempt = 1;
     loop {
-        match start_once(binaries.clone()).await {
+        match start_once(binaries.clone(), nodes).await {
             Err(error)
                 if attempt < 4 && format!("{error:#}").contains("address already in use") =>
             {
@@ -40,7 +40,7 @@ pub(super) async fn start(binaries: Binaries) -> Result<Cluster> {
     }
 }
 
-async fn start_once(binaries: Binaries) -> Result<Cluster> {
+async fn start_once(binaries: Binaries, nodes: Nodes) -> Result<Cluster> {
     let folder = Folder::new()?;
     let ports = Ports::lease()?;
     let path = folder.path().to_path_buf();
@@ -48,6 +48,7 @@ async fn start_once(binaries: Binaries) -> Result<Cluster> {
         binaries: &binaries,
         folder: &path,
         ports: [ports.port(0), ports.port(1), ports.port(2)],
+        nodes,
     };
     tls::write(&path)?;
     let config = kubeconfig::embedded(&site.server(), &path.join("ca.crt"));
@@ -76,7 +77,10 @@ async fn start_once(binaries: Binaries) -> Result<Cluster> {
     cluster.wait_for_server(&client).await?;
     cluster.processes.insert(0, site.controller_manager()?);
     cluster.processes.insert(0, site.scheduler()?);
-    cluster.start_nodes(&client).await?;
+    match nodes {
+        Nodes::Fake => cluster.start_nodes(&client).await?,
+        Nodes::Real => {}
+    }
     cluster.write_state()?;
     Ok(cluster)
 }
@@ -132,7 +136,8 @@ impl Cluster {
     }
 }
 
-fn is_ready(node: &Node) -> bool {
+/// Whether the node says that it is ready.
+pub(crate) fn is_ready(node: &Node) -> bool {
     let conditions = node
         .status
         .iter()

@@ -35,8 +35,11 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, process::Command, sync::OnceCell};
 
+use components::Nodes;
+pub(crate) use embedded::is_ready;
 pub use namespace::Namespace;
 pub use user::User;
+pub(crate) use user::{NODE, NODE_TOKEN};
 
 use crate::{audit::Audit, build::Binaries, folder::Folder, ports::Ports, process::Process};
 
@@ -63,7 +66,17 @@ impl Cluster {
     /// fake nodes. Nothing of this project is installed yet; see [`Cluster::install`].
     pub async fn start() -> Result<Self> {
         let binaries = tokio::task::spawn_blocking(crate::build::ensure).await??;
-        embedded::start(binaries).await
+        embedded::start(binaries, Nodes::Fake).await
+    }
+
+    /// The same without any nodes: somebody else starts a real one.
+    pub(crate) async fn start_without_nodes(binaries: Binaries) -> Result<Self> {
+        embedded::start(binaries, Nodes::Real).await
+    }
+
+    /// Has a process end with this cluster, before those that were started earlier.
+    pub(crate) fn adopt(&mut self, process: Process) {
+        self.processes.insert(0, process);
     }
 
     /// Borrows the cluster behind a context of the user's own kubeconfig. Needs the rights of an
@@ -306,7 +319,7 @@ impl Cluster {
     }
 
     /// Fails when a process of this cluster has ended.
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         self.processes.iter().try_for_each(Process::check)
     }
 }

@@ -75,6 +75,11 @@ impl User {
     }
 }
 
+/// Name of the real node, where there is one.
+pub(crate) const NODE: &str = "real-1";
+/// What the kubelet of the real node shows: the API server lets it do what a node may do.
+pub(crate) const NODE_TOKEN: &str = "token-of-node";
+
 /// The file that tells the API server who is who.
 pub(crate) fn token_file() -> String {
     let line = |user: User| {
@@ -86,5 +91,6 @@ pub(crate) fn token_file() -> String {
             user.uid()
         )
     };
-    User::ALL.into_iter().map(line).collect()
+    let people: String = User::ALL.into_iter().map(line).collect();
+    format!("{people}{NODE_TOKEN},system:node:{NODE},uid-node,\"system:nodes\"\n")
 }
