@@ -210,9 +210,28 @@ fn ends() -> Vec<(&'static str, Scene)> {
     });
     scene.now = at(60);
     add("Failed/RolloutFailed", scene);
+    let mut scene = Scene::default().with_policy(checks.clone()).rolled_out();
+    scene.now = at(400);
+    add("Failed/HealthUnknown", scene);
     let mut scene = Scene::default().with_policy(checks).rolled_out();
+    scene.probe(500);
+    scene.pass();
     scene.now = at(400);
     add("Failed/ChecksFailed", scene);
+    let job = json!([{"name": "ask", "podSpec": {"containers": [{"name": "a", "image": "b"}]}}]);
+    let hooks = |stage: &str| json!({"hooks": {stage: job}});
+    let mut scene = Scene::default()
+        .with_policy(hooks("preRollback"))
+        .approved();
+    scene.settle();
+    scene.now = at(1000);
+    add("Refused/HookVetoed", scene);
+    let mut scene = Scene::default()
+        .with_policy(hooks("postRollback"))
+        .rolled_out();
+    scene.settle();
+    scene.now = at(1000);
+    add("Failed/HookFailed", scene);
     let mut scene =
         Scene::many(&["api", "web"], &json!({"rollout": {"parallelism": 1}})).reverted();
     scene.now = at(400);

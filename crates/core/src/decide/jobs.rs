@@ -24,8 +24,6 @@ use crate::{job, time};
 
 /// How often a Job that nobody watches is looked at.
 const UNWATCHED_SECONDS: i64 = 5;
-/// How many warnings a target keeps.
-
 /// How many Deployments a message names.
 const NAMED: usize = 3;
 /// How the words of the Jobs begin in the data risk of a plan.
