@@ -1,6 +1,6 @@
 //! Which addresses may be reached.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -125,10 +125,9 @@ fn well_known_nat64(address: IpAddr) -> Option<IpAddr> {
     let IpAddr::V6(address) = address else {
         return None;
     };
-    let [a, b, c, d, e, f, high, low] = address.segments();
-    let known =
-        Ipv6Addr::new(a, b, c, d, e, f, 0, 0) == Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
-    let bits = (u32::from(high) << 16) | u32::from(low);
+    let segments = address.segments();
+    let known = segments[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
+    let bits = (u32::from(segments[6]) << 16) | u32::from(segments[7]);
     known.then_some(IpAddr::V4(Ipv4Addr::from_bits(bits)))
 }
 

@@ -124,7 +124,7 @@ fn run(
         match rule.on_failure {
             OnJobFailure::Warn => warn(scope, progress, rule, &end),
             OnJobFailure::Veto => match veto(scope, progress, rule, &end, is_new) {
-                Veto::Stops(turn) => return Some(turn),
+                Veto::Stops(turn) => return Some(*turn),
                 // The checks judge; the other tests are not needed any more.
                 Veto::IsJudged => return None,
                 Veto::IsAccepted => {}
@@ -306,7 +306,7 @@ fn warn(scope: Scope, progress: &mut TargetStatus, rule: &JobRule, end: &JobEnd)
 /// What it means that a Job failed that may not fail.
 enum Veto {
     /// The rollback does not go on.
-    Stops(Turn),
+    Stops(Box<Turn>),
     /// The checks say what it means.
     IsJudged,
     /// An approver has accepted it.
@@ -327,7 +327,7 @@ fn veto(
         JobStage::MigrationStatus => {
             // The next pass puts it into the plan (`found_risk`) before it comes here, or waits for approvals.
             if is_new || scope.plan.data_risk.is_none() {
-                return Veto::Stops(Turn::again(format!("{title} failed: {said}.")));
+                return Veto::Stops(Box::new(Turn::again(format!("{title} failed: {said}."))));
             }
             Veto::IsAccepted
         }
@@ -336,7 +336,7 @@ fn veto(
                 "{title} says no, so the Deployment is not rolled back: {said}. Nothing was changed. Look at kubectl logs job/{job}, put right what it found, and create a new request."
             );
             let outcome = ended(Word::Refused, Reason::HookVetoed, message);
-            Veto::Stops(Turn::end(progress, outcome))
+            Veto::Stops(Box::new(Turn::end(progress, outcome)))
         }
         JobStage::Smoke => Veto::IsJudged,
         JobStage::PostRollback => {
@@ -344,7 +344,7 @@ fn veto(
                 "Rolled back, and the checks passed, but {title} failed: {said}. The old version stays in place. Look at kubectl logs job/{job}, and do by hand what it should have done."
             );
             let outcome = ended(Word::Failed, Reason::HookFailed, message);
-            Veto::Stops(Turn::end(progress, outcome))
+            Veto::Stops(Box::new(Turn::end(progress, outcome)))
         }
     }
 }
