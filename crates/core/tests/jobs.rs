@@ -31,8 +31,11 @@ fn named(name: &str, more: Value) -> Value {
         "imageOf": {"version": "Newer", "container": "api"},
         "timeoutSeconds": 60,
     });
-    for (key, value) in more.as_object().unwrap() {
-        job[key] = value.clone();
+    let Value::Object(more) = more else {
+        panic!("no fields: {more}");
+    };
+    for (key, value) in more {
+        job[key] = value;
     }
     job
 }
