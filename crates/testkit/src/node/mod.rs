@@ -56,7 +56,7 @@ pub async fn shared() -> Result<Option<&'static Cluster>> {
                 bail!("{REQUIRED}=1, but the tests on a real node cannot run here; {why}");
             }
             tell(&format!(
-                "SKIPPED: the tests on a real node did not run; {why}"
+                "SKIPPED here: the tests on a real node; {why}"
             ));
             Ok(None)
         })
