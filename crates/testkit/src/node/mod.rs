@@ -55,9 +55,7 @@ pub async fn shared() -> Result<Option<&'static Cluster>> {
             if is_required() {
                 bail!("{REQUIRED}=1, but the tests on a real node cannot run here; {why}");
             }
-            tell(&format!(
-                "SKIPPED: the tests on a real node did not run; {why}"
-            ));
+            tell(&format!("SKIPPED here: the tests on a real node; {why}"));
             Ok(None)
         })
         .await?;
