@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 /// Classes that belong to the machine itself or to the cloud it runs in, the narrowest first. No network that is
 /// wider than the class opens it.
-const OWN: [&str; 19] = [
+const OWN: [&str; 20] = [
     // Metadata and agents of clouds, outside the link-local networks.
     "168.63.129.16/32",
     "100.100.100.200/32",
@@ -19,6 +19,7 @@ const OWN: [&str; 19] = [
     "169.254.0.0/16",
     "0.0.0.0/8",
     "224.0.0.0/4",
+    "255.255.255.255/32",
     "::1/128",
     "fe80::/10",
     "ff00::/8",
