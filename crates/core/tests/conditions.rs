@@ -393,7 +393,7 @@ fn every_state_of_waiting_is_in_progress() {
     let verifying = Scene::default()
         .with_policy(json!({"verification": {"http": [{"name": "live", "port": 1, "path": "/"}]}}))
         .rolled_out();
-    for (word, mut scene) in [
+    for (word, mut scene) in vec![
         ("Planning", planning),
         ("AwaitingApproval", waiting),
         ("AwaitingApproval", invalid),

@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::needless_pass_by_value,
     clippy::expect_used,
     clippy::panic,
     clippy::too_many_lines,

@@ -143,9 +143,9 @@ async fn fifty_planted_secrets_are_nowhere() -> Result<()> {
         for path in ["", "/a", "/b", "/c", "/d"] {
             let well = Answer::healthy().with_body("fine");
             if path.is_empty() {
-                pods.answer(well)
+                pods.answer(well);
             } else {
-                pods.answer_at(path, well)
+                pods.answer_at(path, well);
             }
         }
     }

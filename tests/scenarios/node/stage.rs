@@ -117,17 +117,17 @@ pub fn delay(
             && body.and_then(|body| body.pointer("/status/targets/0/rollout/cause/kind"))
                 == Some(&kind)
     };
-    let shown = events
+    let first_shown = events
         .iter()
         .filter(|event| shows(event))
         .map(|event| event.answered)
         .min()
         .with_context(|| format!("nobody said any of {shown_by:?}"))?;
-    let named = events
+    let first_named = events
         .iter()
         .filter(|event| names(event))
         .map(|event| event.answered)
         .min()
         .context("no status of ours names it")?;
-    Ok(named.duration_since(shown))
+    Ok(first_named.duration_since(first_shown))
 }

@@ -256,8 +256,9 @@ fn shown_at(events: &[Event], name: &str) -> Option<Timestamp> {
     let said = |event: &&Event| {
         let status =
             event.resource == "pods" && event.subresource == "status" && event.verb == "patch";
-        let told =
-            event.resource == "events" && event.verb == "create" && event.name.ends_with(".bench");
+        let told = event.resource == "events"
+            && event.verb == "create"
+            && event.name.rsplit('.').next() == Some("bench");
         let ours = event.user != CONTROLLER && !event.user.starts_with("system:");
         event.succeeded() && ours && (status || told) && event.name.starts_with(&format!("{name}-"))
     };
