@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::large_stack_arrays,
     clippy::expect_used,
     clippy::panic,
     clippy::too_many_lines,
@@ -393,7 +394,7 @@ fn every_state_of_waiting_is_in_progress() {
     let verifying = Scene::default()
         .with_policy(json!({"verification": {"http": [{"name": "live", "port": 1, "path": "/"}]}}))
         .rolled_out();
-    for (word, mut scene) in vec![
+    for (word, mut scene) in [
         ("Planning", planning),
         ("AwaitingApproval", waiting),
         ("AwaitingApproval", invalid),

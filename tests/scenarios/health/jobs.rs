@@ -26,10 +26,6 @@ const OLD: &str = "registry.broxiva.example/api:v1";
 const BAD: &str = "registry.broxiva.example/api:v2";
 
 /// A Job of a policy, whose only container has this image, or that of a version when it is none.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "what json! makes is written in the call"
-)]
 fn named(name: &str, image: Option<&str>, more: Value) -> Value {
     let mut container = json!({"name": "main"});
     if let Some(image) = image {

@@ -10,7 +10,7 @@ const AAAA: u16 = 28;
 const NO_SUCH_NAME: u8 = 3;
 
 /// A name and its answers: one list of addresses for each time it is asked for, the last for ever after.
-pub struct Name {
+pub struct Record {
     pub name: &'static str,
     /// Names that stand between it and its addresses.
     pub through: &'static [&'static str],
@@ -37,7 +37,7 @@ impl Asked {
 }
 
 /// Serves on 127.0.0.1:53. A name without answers is asked for in vain: nothing comes back.
-pub fn serve(names: Vec<Name>) -> Asked {
+pub fn serve(names: Vec<Record>) -> Asked {
     let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
     let asked = Asked::default();
     let counts = asked.clone();
@@ -53,7 +53,7 @@ pub fn serve(names: Vec<Name>) -> Asked {
     asked
 }
 
-fn reply(query: &[u8], names: &[Name], counts: &Asked) -> Option<Vec<u8>> {
+fn reply(query: &[u8], names: &[Record], counts: &Asked) -> Option<Vec<u8>> {
     let (name, end) = read_name(query);
     let kind = u16::from_be_bytes([query[end], query[end + 1]]);
     let question = &query[12..end + 4];

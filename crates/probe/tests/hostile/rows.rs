@@ -1,6 +1,6 @@
 //! What an attacker may write into a policy, a DNS zone or a redirect, and where it leads.
 
-use crate::dns::Name;
+use crate::dns::Record;
 
 /// The host that policies mean.
 pub const GOOD: &str = "93.184.215.14";
@@ -385,7 +385,7 @@ pub const REDIRECTS: &[(&str, &str)] = &[
 ];
 
 /// Names that lead to something that is not public; the last field is that address.
-pub fn names() -> Vec<(Name, &'static str)> {
+pub fn names() -> Vec<(Record, &'static str)> {
     let row =
         |name, through, addresses: &[&'static str], bad| (named(name, through, &[addresses]), bad);
     let many: Vec<_> = [GOOD; 20].into_iter().chain(["10.0.0.1"]).collect();
@@ -471,7 +471,7 @@ pub fn names() -> Vec<(Name, &'static str)> {
 }
 
 /// Names whose first answer is public and whose second is not.
-pub fn rebinding() -> Vec<(Name, &'static str)> {
+pub fn rebinding() -> Vec<(Record, &'static str)> {
     let row = |name, addresses: [&[&'static str]; 2], bad| (named(name, &[], &addresses), bad);
     vec![
         row("rebind1.example.com", [&[GOOD], &["10.0.0.1"]], "10.0.0.1"),
@@ -500,8 +500,8 @@ pub fn rebinding() -> Vec<(Name, &'static str)> {
 }
 
 /// Names that lead where they may.
-pub fn public() -> Vec<Name> {
-    let mut names = vec![Name {
+pub fn public() -> Vec<Record> {
+    let mut names = vec![Record {
         name: "silent.example.com",
         through: &[],
         answers: Vec::new(),
@@ -521,9 +521,9 @@ pub fn public() -> Vec<Name> {
     names
 }
 
-fn named(name: &'static str, through: &'static [&'static str], answers: &[&[&str]]) -> Name {
+fn named(name: &'static str, through: &'static [&'static str], answers: &[&[&str]]) -> Record {
     let parsed = |addresses: &&[&str]| addresses.iter().map(|text| text.parse().unwrap()).collect();
-    Name {
+    Record {
         name,
         through,
         answers: answers.iter().map(parsed).collect(),
