@@ -7,6 +7,7 @@ mod checks;
 mod jobs;
 mod remedies;
 mod reminder;
+mod room;
 mod secrets;
 mod stage;
 mod unwell;
