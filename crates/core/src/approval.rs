@@ -186,14 +186,14 @@ fn unfit_to_break_glass(plan: &Plan, why: &str, shown: &str) -> Option<String> {
     None
 }
 
-/// Each approver of a plan whose data are at risk accepts that risk, and says why. Nothing waives it.
+/// Each approver of a plan whose data are at risk accepts that risk, and says why. Nothing waives it. What the risk is
+/// stands in front of every message of such a plan already.
 fn unaccepted_risk(request: &RollbackRequest, plan: &Plan, shown: &str) -> Option<String> {
-    let risk = plan.data_risk.as_ref()?;
+    plan.data_risk.as_ref()?;
     let why = accepted_risk(request).chars().count();
     (!REASON_LIMITS.contains(&why)).then(|| {
         format!(
-            "The approval of {shown} does not accept the risk for the data. {} Whoever accepts it sets {ACCEPT_DATA_RISK} to the reason, in {} to {} characters",
-            plain(&risk.message, 1000),
+            "The approval of {shown} does not accept the risk for the data. Whoever accepts it sets {ACCEPT_DATA_RISK} to the reason, in {} to {} characters",
             REASON_LIMITS.start(),
             REASON_LIMITS.end()
         )

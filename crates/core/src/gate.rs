@@ -161,10 +161,10 @@ pub fn data_risk(targets: &[PlannedTarget], rules: &Rules) -> Option<DataRisk> {
         return None;
     }
     let more = blocking.len().saturating_sub(NAMED);
-    let more = if more == 0 {
-        String::new()
-    } else {
-        format!(" The same is true of {more} more Deployments.")
+    let more = match more {
+        0 => String::new(),
+        1 => " One more Deployment is at risk.".to_owned(),
+        _ => format!(" {more} more Deployments are at risk."),
     };
     let told = blocking.iter().take(NAMED).cloned().collect::<Vec<_>>();
     Some(risk(rules, &format!("{}{more}", told.join(" "))))

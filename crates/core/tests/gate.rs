@@ -10,9 +10,10 @@
 mod world;
 
 use rollback_api::policy::UnknownSchema;
+use rollback_api::status::{PlannedTarget, Risk, RiskKind};
 use rollback_api::{ACCEPT_DATA_RISK, Reason, Word};
 use rollback_core::approval::{Mailbox, how_to_approve, read};
-use rollback_core::gate::{Verdict, assess, questions, verdict};
+use rollback_core::gate::{Verdict, assess, data_risk, questions, verdict};
 use rollback_core::phase::Phase;
 use rollback_core::template::Template;
 use serde_json::{Value, json};
@@ -134,6 +135,16 @@ fn an_approval_has_to_accept_the_risk_and_say_why() {
     }
     scene.settle();
     assert_eq!(scene.word(), "Blocked");
+    let status = scene.status();
+    let message = &status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == "Ready")
+        .unwrap()
+        .message;
+    assert!(message.contains("does not accept the risk"), "{message}");
+    let told = message.matches("marked irreversible").count();
+    assert_eq!(told, 1, "{message}");
     annotate(
         &mut scene.request,
         ACCEPT_DATA_RISK,
@@ -161,6 +172,35 @@ fn without_a_risk_an_acceptance_says_nothing() {
     );
     scene.until(Phase::RollingOut);
     assert_eq!(scene.status().approvals[0].accepts_data_risk, None);
+}
+
+#[test]
+fn of_many_deployments_five_are_named_and_the_others_counted() {
+    let mut scene = irreversible(json!({}));
+    scene.until(Phase::AwaitingApproval);
+    let rules = scene.status().plan.unwrap().rules;
+    let target = |number: usize| PlannedTarget {
+        name: format!("app-{number}"),
+        risks: vec![Risk {
+            kind: RiskKind::DataSchema,
+            message: "It does not fit.".to_owned(),
+            blocks: true,
+        }],
+        ..PlannedTarget::default()
+    };
+    for (deployments, more) in [
+        (5, ""),
+        (6, " One more Deployment is at risk."),
+        (7, " 2 more Deployments are at risk."),
+    ] {
+        let targets: Vec<PlannedTarget> = (1..=deployments).map(target).collect();
+        let message = data_risk(&targets, &rules).unwrap().message;
+        let expected = format!(
+            "app-5: It does not fit.{more} The policy names nobody who knows the data (dataGate.contact)."
+        );
+        assert!(message.ends_with(&expected), "{message}");
+        assert!(!message.contains("app-6"), "{message}");
+    }
 }
 
 #[test]

@@ -129,6 +129,8 @@ pub enum Moment {
     Staging,
     /// The same, where one person may approve alone.
     Glass,
+    /// The same as the last, with a risk for the data.
+    Risky,
     /// The approver has approved, and it is not counted yet.
     Pending,
     /// The approval of the approver is counted, and not put away yet; one more is needed.
@@ -152,13 +154,14 @@ pub enum Moment {
 }
 
 /// Every moment.
-pub const MOMENTS: [Moment; 16] = [
+pub const MOMENTS: [Moment; 17] = [
     Moment::Planless,
     Moment::Awaiting,
     Moment::Own,
     Moment::Several,
     Moment::Staging,
     Moment::Glass,
+    Moment::Risky,
     Moment::Pending,
     Moment::Full,
     Moment::Half,
@@ -221,6 +224,8 @@ pub const SEVERAL: Thing = Thing::Request(Moment::Several);
 pub const STAGING: Thing = Thing::Request(Moment::Staging);
 /// Where one person may approve alone.
 pub const GLASS: Thing = Thing::Request(Moment::Glass);
+/// Where the data are at risk, and one person may approve alone.
+pub const RISKY: Thing = Thing::Request(Moment::Risky);
 /// With an approval that is not counted.
 pub const PENDING: Thing = Thing::Request(Moment::Pending);
 /// With one of two approvals, which is still there.

@@ -345,6 +345,12 @@ impl Stage {
         let glass = json!({"status": {"plan": {"rules": {"breakGlass": true}}}});
         self.must(CONTROLLER, status, Thing::Request(Moment::Glass), glass)
             .await?;
+        let risky = json!({"status": {"plan": {
+            "rules": {"breakGlass": true},
+            "dataRisk": {"message": "The migration is marked irreversible. Ask #dba, who knows the data."},
+        }}});
+        self.must(CONTROLLER, status, Thing::Request(Moment::Risky), risky)
+            .await?;
         Ok(())
     }
 

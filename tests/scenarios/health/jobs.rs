@@ -13,7 +13,7 @@ use rollback_api::{
 };
 use rollback_core::job;
 use serde_json::{Value, json};
-use testkit::scene::{CONTROLLER, PATIENCE, PRODUCTION, TICKED};
+use testkit::scene::{CONTROLLER, PATIENCE, PRODUCTION};
 use testkit::shop::fake_node_toleration;
 use testkit::{Scene, User, eventually, shop};
 
@@ -417,9 +417,12 @@ async fn migrations_that_cannot_be_lived_with_wait_for_somebody_who_accepts_the_
         "{risk}"
     );
     ensure!(scene.image("api").await? == BAD);
+    // The questions about the data are ticked as well.
+    let items = plan.rules.checklist.iter();
+    let items: Vec<&str> = items.map(|item| item.name.as_str()).collect();
     let approval = json!({
         APPROVED_BY: User::Approver.as_str(), CONFIRM: PRODUCTION, PLAN: plan.digest,
-        CHECKLIST: TICKED, ACCEPT_DATA_RISK: "v1 does not read the new column",
+        CHECKLIST: items.join(","), ACCEPT_DATA_RISK: "v1 does not read the new column",
     });
     scene.annotate("api-5xx", User::Approver, approval).await?;
     ends(&scene, "api-5xx", Word::Succeeded, Reason::Unverified).await?;

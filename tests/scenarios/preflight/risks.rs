@@ -1,9 +1,10 @@
 //! What may go wrong, as far as it can be seen beforehand.
 
 use anyhow::{Context as _, Result, ensure};
+use rollback_api::ACCEPT_DATA_RISK;
 use rollback_api::status::RiskKind;
 use serde_json::{Value, json};
-use testkit::scene::PATIENCE;
+use testkit::scene::{PATIENCE, PRODUCTION, ready};
 use testkit::{Scene, User, eventually, shop};
 
 use crate::stage::{
@@ -154,8 +155,11 @@ async fn the_schema_of_the_data_is_compared() -> Result<()> {
     let newest = version("v3", "43").template_annotation(irreversible, "true");
     scene.deploy(newest).await?;
 
-    let target = plan_of(&scene, REQUEST, json!({"revision": 1})).await?;
-    let told = risk(&target, RiskKind::DataSchema)?;
+    scene.ask(REQUEST, APP, json!({"revision": 1})).await?;
+    let request = scene.wait_for(REQUEST, "Blocked").await?;
+    let plan = request.status.as_ref().and_then(|s| s.plan.clone());
+    let plan = plan.context("no plan")?;
+    let told = risk(&plan.targets[0], RiskKind::DataSchema)?;
     says_all(
         &told,
         &[
@@ -165,6 +169,14 @@ async fn the_schema_of_the_data_is_compared() -> Result<()> {
             "damage them",
         ],
     )?;
+    // Nobody decides that by approving as usual.
+    let (_, message) = ready(&request);
+    says_all(&message, &["marked irreversible", ACCEPT_DATA_RISK])?;
+    let approval = scene
+        .approve_plan(REQUEST, User::Approver, PRODUCTION, &plan.digest)
+        .await;
+    let refusal = approval.err().context("it was not refused")?;
+    says_all(&format!("{refusal:#}"), &["accept-data-risk"])?;
     // The second version copes with the newest data.
     let target = plan_of(&scene, "tolerant", json!({"revision": 2})).await?;
     ensure!(kinds(&target).is_empty(), "{:?}", target.risks);

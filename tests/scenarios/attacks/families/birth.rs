@@ -1,8 +1,8 @@
 //! Nothing is born approved, denied, cancelled or taken back.
 
 use rollback_api::{
-    APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, BREAK_GLASS, CANCELLED_BY, CHECKLIST, CONFIRM,
-    DENIED_BY, DENIED_REASON, PLAN, WITHDRAWN_BY,
+    ACCEPT_DATA_RISK, APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, BREAK_GLASS, CANCELLED_BY,
+    CHECKLIST, CONFIRM, DENIED_BY, DENIED_REASON, PLAN, WITHDRAWN_BY,
 };
 use serde_json::{Value, json};
 use testkit::scene::{PRODUCTION, TICKED};
@@ -18,12 +18,17 @@ const BORN: Expect = Expect::Guard(
 );
 
 /// Each key of the mailbox, and what could stand there.
-const KEYS: [(&str, &str, &str); 11] = [
+const KEYS: [(&str, &str, &str); 12] = [
     ("approved-by alone", APPROVED_BY, "anna@broxiva.example"),
     ("confirm alone", CONFIRM, PRODUCTION),
     ("plan alone", PLAN, "sha256:0"),
     ("checklist alone", CHECKLIST, TICKED),
     ("break-glass alone", BREAK_GLASS, "There is nobody else."),
+    (
+        "accept-data-risk alone",
+        ACCEPT_DATA_RISK,
+        "The old version copes.",
+    ),
     ("approver-uid alone", APPROVER_UID, "uid-approver"),
     ("approver-groups alone", APPROVER_GROUPS, "broxiva:leads"),
     ("withdrawn-by alone", WITHDRAWN_BY, "omar@broxiva.example"),

@@ -41,6 +41,7 @@ mod ledger;
 pub mod limits;
 mod policy;
 mod powers;
+mod risk;
 mod spec;
 mod withdrawal;
 
@@ -70,6 +71,7 @@ pub fn all() -> Vec<Family> {
         approval::checklist(),
         approval::deputy(),
         glass::family(),
+        risk::family(),
         denial::family(),
         cancel::family(),
         withdrawal::family(),
