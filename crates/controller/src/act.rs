@@ -14,7 +14,7 @@ use rollback_api::{FIELD_MANAGER, FINALIZER, RollbackRequest};
 use rollback_core::approval::MAILBOX;
 use rollback_core::artifact::Artifact;
 use rollback_core::observed::{Rejection, is_refusal};
-use rollback_core::step::{Revert, Step};
+use rollback_core::step::{Revert, Scale, Step};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -51,6 +51,17 @@ pub enum Error {
     /// A Job.
     #[error("creating Job {name}")]
     Job {
+        /// Its name.
+        name: String,
+        /// Why not.
+        #[source]
+        source: kube::Error,
+    },
+    /// The number of replicas of a Deployment.
+    #[error(
+        "changing the replicas of Deployment {name}; the ClusterRole rollback-make-room lets the controller do that"
+    )]
+    Scale {
         /// Its name.
         name: String,
         /// Why not.
@@ -126,6 +137,7 @@ async fn act(
         } => jobs::run(context, request, job, rule, image.as_deref()).await,
         Step::Revert(write) | Step::Disown(write) => revert(context, request, write).await,
         Step::ForceDelete { pod, uid, .. } => force_delete(context, request, pod, uid).await,
+        Step::Scale(write) => scale(context, request, write).await,
         Step::Publish(artifact) => publish(context, request, artifact).await,
         Step::EmptyMailbox => empty_mailbox(context, request).await,
         Step::DropFinalizer => drop_finalizer(context, request).await,
@@ -249,6 +261,32 @@ async fn force_delete(
             name: pod.to_owned(),
             source,
         }),
+    }
+}
+
+/// Changes how many replicas a Deployment asks for. A test that fails is looked at again; that room may not be made is
+/// remembered, so that the next pass can say so. What is owed is tried again until it is given back.
+async fn scale(context: &Context, request: &RollbackRequest, write: &Scale) -> Result<(), Error> {
+    let failed = |source| Error::Scale {
+        name: write.deployment.clone(),
+        source,
+    };
+    let patch: json_patch::Patch = serde_json::from_value(write.patch())?;
+    let api: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace(request));
+    let patch = Patch::<Value>::Json(patch);
+    match api
+        .patch_scale(&write.deployment, &patching(), &patch)
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.code == 422 => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_forbidden() && write.to == 0 => {
+            let uid = request.uid().unwrap_or_default();
+            let (name, why) = (write.deployment.clone(), status.message.clone());
+            context.remember(&uid, |memory| memory.refused_room.insert(name, why));
+            Ok(())
+        }
+        Err(source) => Err(failed(source)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What every pass needs, and what is remembered between passes. Nothing here is needed to be right
 //! after a crash: it only saves requests to the API server.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::Client;
@@ -44,6 +44,8 @@ pub struct Memory {
     pub may_not_delete: bool,
     /// The log that was read last for each Deployment whose containers crash.
     pub logs: HashMap<String, LastLog>,
+    /// Why a Deployment cannot be made smaller, by its name.
+    pub refused_room: BTreeMap<String, String>,
     /// Names of the Events that were sent.
     pub told: HashSet<String>,
 }

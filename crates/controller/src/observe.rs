@@ -16,7 +16,7 @@ mod raw;
 mod service;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kube::{Api, Client, ResourceExt};
@@ -25,6 +25,7 @@ use rollback_api::{
     LIFT, POLICY_NAME, RevisionLedger, RollbackPolicy, RollbackPolicySpec, RollbackRequest,
     RollbackRequestStatus,
 };
+use rollback_core::decide::room;
 use rollback_core::observed::{Deployment, Guard, Observed, Seen, SeenTarget};
 use rollback_core::phase::{FEW, Phase, TargetPhase, due, result};
 use rollback_core::{approval, artifact, rules};
@@ -175,6 +176,7 @@ impl Scope<'_> {
             targets: vec![SeenTarget::default(); plan.targets.len()],
             ..Observed::default()
         };
+        self.room(plan, &mut observed).await?;
         let mut indices = due(plan, self.status, self.request.rollout().parallelism);
         let awaiting = !approval::suffices(plan, &self.status.approvals);
         if awaiting && plan.targets.len() <= FEW {
@@ -228,6 +230,12 @@ impl Scope<'_> {
         let Some(outcome) = &self.status.outcome else {
             return Ok((Observed::default(), Read::default()));
         };
+        let mut owed = Observed::default();
+        self.room(plan, &mut owed).await?;
+        if !owed.room.is_empty() {
+            // What was taken is given back before anything else.
+            return Ok((owed, Read::default()));
+        }
         let mut incident = Seen::Unknown;
         if self.status.incident.is_none() && !self.request.spec.dry_run {
             incident = self
@@ -285,6 +293,32 @@ impl Scope<'_> {
             }
         };
         all_of((0..plan.targets.len()).map(read).collect()).await
+    }
+
+    /// The Deployments that make room, when that is wanted or something is owed to them.
+    async fn room(&self, plan: &Plan, observed: &mut Observed) -> Result<(), Error> {
+        if !room::is_wanted(plan, self.status) {
+            return Ok(());
+        }
+        let ended = self.status.outcome.is_some();
+        let mut names: BTreeSet<&str> = self
+            .status
+            .room
+            .iter()
+            .filter(|room| room.given_back_at.is_none())
+            .map(|room| room.deployment.as_str())
+            .collect();
+        if !ended {
+            names.extend(room::candidates(plan));
+        }
+        let reads: Vec<_> = names.iter().map(|name| self.deployment(name)).collect();
+        let found = all_of(reads).await?;
+        observed.room = names.iter().map(ToString::to_string).zip(found).collect();
+        let uid = self.request.uid().unwrap_or_default();
+        observed.room_refused = self
+            .context
+            .remember(&uid, |memory| memory.refused_room.clone());
+        Ok(())
     }
 
     /// The Deployments of the namespace.

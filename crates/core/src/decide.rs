@@ -20,6 +20,7 @@ mod recovery;
 mod remedies;
 mod restore;
 mod revert;
+pub mod room;
 pub mod second;
 mod summary;
 mod together;

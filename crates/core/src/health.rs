@@ -336,8 +336,8 @@ fn describe(status: &VerificationStatus, check: &Check, state: &CheckStatus) -> 
 }
 
 fn state_of<'a>(status: &'a VerificationStatus, check: &Check) -> Option<&'a CheckStatus> {
-    let mut states = status.checks.iter();
-    states.find(|state| check.is_of(state.kind, &state.name))
+    let mut all = status.checks.iter();
+    all.find(|state| check.is_of(state.kind, &state.name))
 }
 
 /// Checks that have not passed, with their state.

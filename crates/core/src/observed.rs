@@ -3,6 +3,7 @@
 pub mod seen;
 pub mod workload;
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
@@ -30,11 +31,20 @@ pub struct Observed {
     pub expedite: Seen<bool>,
     /// Before the plan: the Deployments that the request finds. Afterwards: those of the plan, in its order.
     pub targets: Vec<SeenTarget>,
+    /// Deployments that may be made smaller to make room, by name, when room is wanted or owed.
+    pub room: BTreeMap<String, Seen<Deployment>>,
+    /// Why the API server does not let one of them be made smaller, by name.
+    pub room_refused: BTreeMap<String, String>,
     /// When the incident report was seen.
     pub incident: Seen<Timestamp>,
 }
 
 impl Observed {
+    /// What was read of a Deployment that may be made smaller.
+    pub fn room(&self, name: &str) -> &Seen<Deployment> {
+        self.room.get(name).unwrap_or(&Seen::Unknown)
+    }
+
     /// What was read about the target with this place in the plan.
     pub fn target(&self, index: usize) -> &SeenTarget {
         static NOTHING: LazyLock<SeenTarget> = LazyLock::new(SeenTarget::default);

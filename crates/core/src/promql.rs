@@ -212,8 +212,8 @@ mod tests {
         window_seconds: NonZeroU32::new(300).unwrap(),
     };
 
-    fn at(seconds: i64) -> Option<Timestamp> {
-        Some(Timestamp::from_second(seconds).unwrap())
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
     }
 
     #[test]
@@ -234,7 +234,7 @@ mod tests {
             "sum(increase(kube_pod_container_status_restarts_total{namespace=\"shop\",pod=~\"api-5d9c7b-[a-z0-9]{5}\"}[300s])) * 60 / 300"
         );
         let names = Names {
-            baseline_at: at(1_764_340_000),
+            baseline_at: Some(at(1_764_340_000)),
             ..NAMES
         };
         assert_eq!(
@@ -269,7 +269,7 @@ mod tests {
             namespace: hostile,
             deployment: hostile,
             replica_set: hostile,
-            baseline_at: at(0),
+            baseline_at: Some(at(0)),
             ..NAMES
         };
         let value = "a\\\"} or vector(1) #\\\\\\n.*|$window";
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn placeholders_are_filled_in() {
         let names = Names {
-            baseline_at: at(1_764_340_000),
+            baseline_at: Some(at(1_764_340_000)),
             ..NAMES
         };
         assert_eq!(

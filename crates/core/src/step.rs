@@ -84,6 +84,8 @@ pub enum Step {
         /// Its UID.
         uid: String,
     },
+    /// Change how many replicas a Deployment asks for, to make room or to give it back.
+    Scale(Scale),
     /// Write the incident report.
     Publish(Artifact),
     /// Give the claim back and remember the rollback.
@@ -97,6 +99,30 @@ pub enum Step {
     EmptyMailbox,
     /// Let the request go: nothing is owed any more.
     DropFinalizer,
+}
+
+/// One change of the number of replicas: made only while the Deployment is that very one and asks for `from`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// Name of the Deployment.
+    pub deployment: String,
+    /// Its UID.
+    pub uid: String,
+    /// How many it has to ask for now.
+    pub from: i32,
+    /// How many it is to ask for.
+    pub to: i32,
+}
+
+impl Scale {
+    /// The JSON Patch of its subresource `scale`.
+    pub fn patch(&self) -> Value {
+        json!([
+            {"op": "test", "path": "/metadata/uid", "value": self.uid},
+            {"op": "test", "path": "/spec/replicas", "value": self.from},
+            {"op": "replace", "path": "/spec/replicas", "value": self.to},
+        ])
+    }
 }
 
 /// One write to a Deployment.

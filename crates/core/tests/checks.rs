@@ -2,6 +2,8 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
     clippy::expect_used,
     clippy::panic,
     clippy::too_many_lines,

@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::large_stack_arrays,
     clippy::expect_used,
     clippy::panic,
     clippy::too_many_lines,

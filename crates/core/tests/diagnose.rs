@@ -410,8 +410,8 @@ fn the_log_takes_the_place_of_the_termination_log_of_the_same_pod() {
     for nothing in [None, Some(&log("p", "")), Some(&log("q", line))] {
         assert_eq!(words(nothing), own);
     }
-    let long = words(Some(&log("p", &"line of a log\n".repeat(500)))).unwrap();
-    assert!(long.chars().count() <= 500, "{long}");
+    let cut = words(Some(&log("p", &"line of a log\n".repeat(500)))).unwrap();
+    assert!(cut.chars().count() <= 500, "{cut}");
     let pull = told(&[pod("p", waiting("ErrImagePull", "x"))], &[]).unwrap();
     assert_eq!(quoting(pull, Some(&log("p", line))).last_words, None);
     let waits = [pod("p", waiting("ErrImagePull", "x"))];

@@ -252,7 +252,7 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
     let outcome = status.outcome.as_mut().unwrap();
     outcome.at = at(450);
     outcome.reason = Reason::RolledBack;
-    outcome.message = "Rolled back to the fallback, and every check has passed.".to_owned();
+    "Rolled back to the fallback, and every check has passed.".clone_into(&mut outcome.message);
     status.incident = None;
     (scene.request, status)
 }

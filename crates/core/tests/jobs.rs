@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::needless_pass_by_value,
     clippy::expect_used,
     clippy::panic,
     clippy::too_many_lines,
@@ -31,8 +32,11 @@ fn named(name: &str, more: Value) -> Value {
         "imageOf": {"version": "Newer", "container": "api"},
         "timeoutSeconds": 60,
     });
-    for (key, value) in more.as_object().unwrap() {
-        job[key] = value.clone();
+    let Value::Object(more) = more else {
+        panic!("no fields: {more}");
+    };
+    for (key, value) in more {
+        job[key] = value;
     }
     job
 }

@@ -1,12 +1,12 @@
 //! Which addresses may be reached.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
 /// Classes that belong to the machine itself or to the cloud it runs in, the narrowest first. No network that is
 /// wider than the class opens it.
-const OWN: [&str; 19] = [
+const OWN: [&str; 20] = [
     // Metadata and agents of clouds, outside the link-local networks.
     "168.63.129.16/32",
     "100.100.100.200/32",
@@ -19,6 +19,7 @@ const OWN: [&str; 19] = [
     "169.254.0.0/16",
     "0.0.0.0/8",
     "224.0.0.0/4",
+    "255.255.255.255/32",
     "::1/128",
     "fe80::/10",
     "ff00::/8",
@@ -125,10 +126,9 @@ fn well_known_nat64(address: IpAddr) -> Option<IpAddr> {
     let IpAddr::V6(address) = address else {
         return None;
     };
-    let [a, b, c, d, e, f, high, low] = address.segments();
-    let known =
-        Ipv6Addr::new(a, b, c, d, e, f, 0, 0) == Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
-    let bits = (u32::from(high) << 16) | u32::from(low);
+    let segments = address.segments();
+    let known = segments[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
+    let bits = (u32::from(segments[6]) << 16) | u32::from(segments[7]);
     known.then_some(IpAddr::V4(Ipv4Addr::from_bits(bits)))
 }
 

@@ -22,7 +22,7 @@ serve  listens on PORT (18080) and answers /health, /health/live, /health/ready 
        BODY                                what is answered besides the status
        START_AFTER_MS                      listens only that long after the start
        CRASH_AFTER_MS                      ends that long after the start, as run does
-run    prints LINES to standard output (\n between them) and the variables that PRINT_ENV names, and ends with
+run    waits WAIT_MS, prints LINES to standard output (\n between them) and the variables that PRINT_ENV names, and ends with
        EXIT_CODE (0), its LAST_WORDS on standard error and in /dev/termination-log
 pause  waits until it is told to end`
 
@@ -49,6 +49,7 @@ func refuse(message string) {
 
 // run says what it is to say and ends.
 func run(otherwise int) {
+	time.Sleep(milliseconds("WAIT_MS"))
 	if lines := os.Getenv("LINES"); lines != "" {
 		fmt.Println(lines)
 	}
@@ -90,10 +91,10 @@ func serve() {
 	})
 	routes.HandleFunc("POST /control", shop.control)
 
-	if after := number("CRASH_AFTER_MS", 0); after > 0 {
-		time.AfterFunc(time.Duration(after)*time.Millisecond, func() { run(1) })
+	if after := milliseconds("CRASH_AFTER_MS"); after > 0 {
+		time.AfterFunc(after, func() { run(1) })
 	}
-	time.Sleep(time.Duration(number("START_AFTER_MS", 0)) * time.Millisecond)
+	time.Sleep(milliseconds("START_AFTER_MS"))
 	go func() {
 		address := ":" + strconv.Itoa(number("PORT", 18080))
 		refuse(http.ListenAndServe(address, routes).Error())
@@ -127,6 +128,10 @@ func status(variable string) int64 {
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusOK
+}
+
+func milliseconds(variable string) time.Duration {
+	return time.Duration(number(variable, 0)) * time.Millisecond
 }
 
 func number(variable string, otherwise int) int {

@@ -29,7 +29,9 @@ async fn rolling_out(name: &str, policy: Value, behaviour: Behaviour) -> Result<
         Ok(())
     })
     .await?;
-    scene.deploy(deployment("api").version("v2")).await?;
+    // The Deployment controller must not give up before us.
+    let bad = deployment("api").version("v2").progress_deadline(600);
+    scene.deploy(bad).await?;
     scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
     scene.approve("api-5xx", User::Approver).await?;
     scene.wait_for("api-5xx", "RollingOut").await?;

@@ -40,8 +40,10 @@ fn named(name: &str, image: Option<&str>, more: Value) -> Value {
             "tolerations": [fake_node_toleration()],
         },
     });
-    for (key, value) in more.as_object().into_iter().flatten() {
-        job[key] = value.clone();
+    if let Value::Object(more) = more {
+        for (key, value) in more {
+            job[key] = value;
+        }
     }
     job
 }

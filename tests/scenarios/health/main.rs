@@ -8,6 +8,7 @@ mod gate;
 mod jobs;
 mod remedies;
 mod reminder;
+mod room;
 mod secrets;
 mod stage;
 mod unwell;

@@ -77,13 +77,13 @@ async fn a_version_that_crashes_is_rolled_back_and_the_old_one_is_asked() -> Res
     ensure!(scene.image(APP).await?.ends_with(":v1"));
     let pods = pods(&scene, "v1").await?;
     ensure!(pods.len() == 2, "{pods:?}");
-    let http = reqwest_free_get(&pods).await?;
-    ensure!(http.iter().all(|version| version == "v1"), "{http:?}");
+    let versions = versions_of(&pods).await?;
+    ensure!(versions == ["v1", "v1"], "{versions:?}");
     Ok(())
 }
 
 /// What each pod says its version is.
-async fn reqwest_free_get(pods: &[Pod]) -> Result<Vec<String>> {
+async fn versions_of(pods: &[Pod]) -> Result<Vec<String>> {
     let mut versions = Vec::new();
     for pod in pods {
         let status = pod.status.as_ref().context("a pod without status")?;

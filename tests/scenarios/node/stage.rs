@@ -99,7 +99,7 @@ pub fn delay(
     kind: CauseKind,
 ) -> Result<SignedDuration> {
     let events = audit(scene)?;
-    let shows = |event: &Event| {
+    let tells_of_it = |event: &Event| {
         let body = event.request_object.as_ref().map(Value::to_string);
         let body = body.unwrap_or_default();
         event.user != CONTROLLER
@@ -111,23 +111,23 @@ pub fn delay(
             && shown_by.iter().any(|words| body.contains(words))
     };
     let kind = serde_json::to_value(kind)?;
-    let names = |event: &Event| {
+    let is_ours = |event: &Event| {
         let body = event.request_object.as_ref();
         event.user == CONTROLLER
             && body.and_then(|body| body.pointer("/status/targets/0/rollout/cause/kind"))
                 == Some(&kind)
     };
-    let shown = events
+    let first_shown = events
         .iter()
-        .filter(|event| shows(event))
+        .filter(|event| tells_of_it(event))
         .map(|event| event.answered)
         .min()
         .with_context(|| format!("nobody said any of {shown_by:?}"))?;
-    let named = events
+    let first_named = events
         .iter()
-        .filter(|event| names(event))
+        .filter(|event| is_ours(event))
         .map(|event| event.answered)
         .min()
         .context("no status of ours names it")?;
-    Ok(named.duration_since(shown))
+    Ok(first_named.duration_since(first_shown))
 }

@@ -96,10 +96,9 @@ async fn measure(rounds: usize) -> Result<()> {
     let program = cargo::controller(false).await?;
     // The cluster must outlive what a Scene borrows from it; the process ends with the measurement.
     let cluster = Box::leak(Box::new(session::cluster(&place).await?));
-    let scene = Scene::on(cluster, program, "detect").await?;
-    let mut scene = scene;
+    let mut scene = Scene::on(cluster, program, "detect").await?;
     scene
-        .policy(json!({"rollout": {"timeoutSeconds": 60, "graceSeconds": 5}}))
+        .policy(json!({"rollout": {"timeoutSeconds": 300, "graceSeconds": 5}}))
         .await?;
     scene.start_controller().await?;
     for round in 0..rounds {
@@ -131,9 +130,12 @@ async fn begin(scene: &Scene, name: &str) -> Result<()> {
         Ok(())
     })
     .await?;
-    scene
-        .deploy(shop::deployment(name).version("v2").replicas(1))
-        .await?;
+    // Neither the Deployment controller nor the deadline may end it before its trouble is provoked.
+    let bad = shop::deployment(name)
+        .version("v2")
+        .replicas(1)
+        .progress_deadline(600);
+    scene.deploy(bad).await?;
     scene.ask(name, name, json!({"previous": {}})).await?;
     scene.approve(name, User::Approver).await?;
     scene.wait_for(name, "RollingOut").await?;
@@ -254,8 +256,9 @@ fn shown_at(events: &[Event], name: &str) -> Option<Timestamp> {
     let said = |event: &&Event| {
         let status =
             event.resource == "pods" && event.subresource == "status" && event.verb == "patch";
-        let told =
-            event.resource == "events" && event.verb == "create" && event.name.ends_with(".bench");
+        let told = event.resource == "events"
+            && event.verb == "create"
+            && event.name.rsplit('.').next() == Some("bench");
         let ours = event.user != CONTROLLER && !event.user.starts_with("system:");
         event.succeeded() && ours && (status || told) && event.name.starts_with(&format!("{name}-"))
     };

@@ -6,7 +6,7 @@ use rollback_api::status::{Artifact as ArtifactStatus, Plan, PlannedTarget, Targ
 use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, RollbackRequestStatus, Word};
 use serde_json::json;
 
-use super::second;
+use super::{room, second};
 use crate::conditions::Stand;
 use crate::ledger::Holder;
 use crate::observed::{Observed, Seen, SeenTarget};
@@ -26,6 +26,9 @@ pub(super) fn winding_up(
         .outcome
         .as_ref()
         .map_or_else(String::new, |outcome| outcome.message.clone());
+    if let Some(stand) = room::give_back(observed, status, &message, now) {
+        return stand;
+    }
     if status.incident.is_none()
         && let Some(report) = report::incident(request, status)
     {

@@ -123,12 +123,13 @@ fn run(
         }
         match rule.on_failure {
             OnJobFailure::Warn => warn(scope, progress, rule, &end),
-            OnJobFailure::Veto => match veto(scope, progress, rule, &end, is_new) {
-                Veto::Stops(turn) => return Some(turn),
-                // The checks judge; the other tests are not needed any more.
-                Veto::IsJudged => return None,
-                Veto::IsAccepted => {}
-            },
+            // The checks judge; the other tests are not needed any more.
+            OnJobFailure::Veto if rule.stage == JobStage::Smoke => return None,
+            OnJobFailure::Veto => {
+                if let Some(turn) = veto(scope, progress, rule, &end, is_new) {
+                    return Some(turn);
+                }
+            }
         }
     }
     None
@@ -303,23 +304,15 @@ fn warn(scope: Scope, progress: &mut TargetStatus, rule: &JobRule, end: &JobEnd)
     remedies::warn(progress, text);
 }
 
-/// What it means that a Job failed that may not fail.
-enum Veto {
-    /// The rollback does not go on.
-    Stops(Turn),
-    /// The checks say what it means.
-    IsJudged,
-    /// An approver has accepted it.
-    IsAccepted,
-}
-
+/// What becomes of the rollback when a Job failed that may not fail; none when it goes on, because an approver has
+/// accepted that or because the checks judge.
 fn veto(
     scope: Scope,
     progress: &mut TargetStatus,
     rule: &JobRule,
     end: &JobEnd,
     is_new: bool,
-) -> Veto {
+) -> Option<Turn> {
     let (title, said) = (title(scope, rule), said(end));
     let job = job::name(scope.request, scope.target, rule);
     let ended = |word, reason, message: String| outcome::end(word, reason, message, scope.now);
@@ -327,24 +320,24 @@ fn veto(
         JobStage::MigrationStatus => {
             // The next pass puts it into the plan (`found_risk`) before it comes here, or waits for approvals.
             if is_new || scope.plan.data_risk.is_none() {
-                return Veto::Stops(Turn::again(format!("{title} failed: {said}.")));
+                return Some(Turn::again(format!("{title} failed: {said}.")));
             }
-            Veto::IsAccepted
+            None
         }
         JobStage::PreRollback => {
             let message = format!(
                 "{title} says no, so the Deployment is not rolled back: {said}. Nothing was changed. Look at kubectl logs job/{job}, put right what it found, and create a new request."
             );
             let outcome = ended(Word::Refused, Reason::HookVetoed, message);
-            Veto::Stops(Turn::end(progress, outcome))
+            Some(Turn::end(progress, outcome))
         }
-        JobStage::Smoke => Veto::IsJudged,
+        JobStage::Smoke => None,
         JobStage::PostRollback => {
             let message = format!(
                 "Rolled back, and the checks passed, but {title} failed: {said}. The old version stays in place. Look at kubectl logs job/{job}, and do by hand what it should have done."
             );
             let outcome = ended(Word::Failed, Reason::HookFailed, message);
-            Veto::Stops(Turn::end(progress, outcome))
+            Some(Turn::end(progress, outcome))
         }
     }
 }

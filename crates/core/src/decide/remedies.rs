@@ -61,7 +61,7 @@ pub(super) fn force_delete(scope: Scope, progress: &mut TargetStatus, turn: Turn
         .filter(|pod| is_ours(pod, scope.target, scope.seen) && !was_forced(pod))
         .filter_map(overdue)
         .collect();
-    hanging.sort_by(|one, other| one.0.cmp(&other.0));
+    hanging.sort_by_key(|(due, _)| *due);
     let Some((due, pod)) = hanging.first() else {
         return turn;
     };

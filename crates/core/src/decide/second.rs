@@ -170,13 +170,13 @@ fn towards_the_write(scope: Scope, first: &PlannedTarget, progress: &mut TargetS
         }
         Seen::Found(Access::Denied { who, what }) => {
             let why = format!("{} may not {} any more", plain(who, 200), plain(what, 300));
-            return Turn::end(progress, given_up(scope, &why));
+            return give_up(scope, progress, &why);
         }
         Seen::Found(Access::Allowed) => {}
     }
     let Some(template) = template(scope, deployment) else {
         let why = "its template is kept nowhere any more (raise spec.revisionHistoryLimit)";
-        return Turn::end(progress, given_up(scope, why));
+        return give_up(scope, progress, why);
     };
     let revert = Revert {
         deployment: target.name.clone(),
@@ -192,7 +192,7 @@ fn towards_the_write(scope: Scope, first: &PlannedTarget, progress: &mut TargetS
             rejection.code,
             plain(&rejection.message, 800).trim_end_matches('.')
         );
-        return Turn::end(progress, given_up(scope, &why));
+        return give_up(scope, progress, &why);
     }
     let intent = progress.revert.get_or_insert_with(|| Intent {
         intended_at: now,
@@ -243,11 +243,15 @@ fn overtaken(
 }
 
 /// The fallback cannot be tried: it stays with the failure of the first try.
-fn given_up(scope: Scope, why: &str) -> Outcome {
+fn give_up(scope: Scope, progress: &mut TargetStatus, why: &str) -> Turn {
+    let reason = progress
+        .second
+        .as_ref()
+        .map_or(Reason::ChecksFailed, |second| second.reason);
     let message = format!(
         "The fallback was not tried: {why}. The version that was rolled back to stays in place: escalate now."
     );
-    end(Word::Failed, Reason::ChecksFailed, message, scope.now)
+    Turn::end(progress, end(Word::Failed, reason, message, scope.now))
 }
 
 /// The template of the fallback, as it is kept now, if it is the one that was approved.

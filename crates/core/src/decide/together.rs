@@ -13,7 +13,7 @@ use super::restore::restoring;
 use super::revert::writing;
 use super::second::{as_it_is_meant, retrying};
 use super::summary::{is_failure, summary, tally};
-use super::{Scope, Turn, finish, freezing, jobs, mailbox};
+use super::{Scope, Turn, finish, freezing, jobs, mailbox, room};
 use crate::approval;
 use crate::conditions::Stand;
 use crate::observed::{Observed, Seen};
@@ -33,6 +33,7 @@ pub(super) fn working(
         return Stand::again("The plan is missing.");
     };
     let mut turns = under_way(request, observed, &plan, status, now);
+    turns.extend(room::make(&plan, observed, status, now));
     stop_after_failure(request, &plan, status, now);
     spare(status, now);
     let mut stand = None;

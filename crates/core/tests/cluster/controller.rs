@@ -399,7 +399,7 @@ impl Cluster {
             }
             // The policies of the stories name no Jobs.
             Step::RunJob { .. } => panic!("a Job that no policy names"),
-            Step::Disown(_) | Step::ForceDelete { .. } => {}
+            Step::Disown(_) | Step::ForceDelete { .. } | Step::Scale(_) => {}
             Step::EmptyMailbox => {
                 let current = self.cases[case].request.as_ref();
                 let version = current.and_then(|current| current.metadata.resource_version.clone());

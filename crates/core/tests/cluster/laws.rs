@@ -50,6 +50,7 @@ impl Cluster {
                 }
                 Step::Disown(revert) => revert.deployment.as_str(),
                 Step::ForceDelete { deployment, .. } => deployment.as_str(),
+                Step::Scale(scale) => scale.deployment.as_str(),
                 Step::Release { deployment, .. } | Step::RunJob { deployment, .. } => deployment,
                 Step::BackUp(artifact) | Step::Publish(artifact) => artifact.name.as_str(),
                 Step::EmptyMailbox | Step::DropFinalizer => "",

@@ -307,6 +307,7 @@ pub fn world_of(targets: impl IntoIterator<Item = SeenTarget>) -> Observed {
         expedite: Seen::Found(true),
         targets: targets.into_iter().collect(),
         incident: Seen::Absent,
+        ..Observed::default()
     }
 }
 

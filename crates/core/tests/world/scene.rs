@@ -56,6 +56,7 @@ impl Move {
             Self::Write(Step::Claim { .. }) => "Claim",
             Self::Write(Step::BackUp(_)) => "BackUp",
             Self::Write(Step::RunJob { .. }) => "RunJob",
+            Self::Write(Step::Scale(_)) => "Scale",
             Self::Write(Step::Revert(_)) => "Revert",
             Self::Write(Step::Disown(_)) => "Disown",
             Self::Write(Step::ForceDelete { .. }) => "ForceDelete",
@@ -318,8 +319,8 @@ impl Scene {
                 }
             }
             Step::Publish(_) => self.observed.incident = Seen::Found(self.now),
-            // No world here has pods.
-            Step::ForceDelete { .. } => {}
+            // No world here has pods, nor Deployments that make room.
+            Step::ForceDelete { .. } | Step::Scale(_) => {}
             Step::Revert(revert) | Step::Disown(revert) => {
                 let webhook = self.webhook;
                 let Seen::Found(Deployment(object)) = &mut self.of(&revert.deployment).deployment

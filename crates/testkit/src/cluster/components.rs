@@ -135,6 +135,8 @@ impl Site<'_> {
                     self.file("accounts.key")
                 ),
                 format!("--root-ca-file={}", self.file("ca.crt")),
+                // It makes this folder, by default in /usr/libexec.
+                format!("--flex-volume-plugin-dir={}", self.file("volume-plugins")),
                 // Tests that run side by side must not starve each other.
                 "--kube-api-qps=200".into(),
                 "--kube-api-burst=400".into(),

@@ -3,15 +3,11 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 
 use crate::folder::PREFIX;
-
-/// How long the kernel may take to end the last processes of a cluster.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The control group of the cluster with this data folder, as the kubelet calls it.
 pub(super) fn name(cluster: &Path) -> String {
@@ -35,22 +31,20 @@ pub(super) fn make(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes the control groups of clusters whose data folder is gone. Best effort, with some patience: they can only
-/// be removed when the last of their processes has ended.
-pub(super) fn sweep() {
-    let deadline = Instant::now() + PATIENCE;
+/// Removes the control groups of clusters whose data folder is gone, and says whether no cluster has any left. They
+/// can only be removed when the last of their processes has ended.
+pub(super) fn sweep() -> bool {
+    let mut none_left = true;
     for (root, _) in roots().unwrap_or_default() {
-        let entries = fs::read_dir(root).into_iter().flatten().flatten();
-        let left = entries.filter(|entry| {
-            let name = entry.file_name();
-            name.to_string_lossy().starts_with(PREFIX) && !env::temp_dir().join(name).exists()
-        });
-        for group in left {
-            while !remove(&group.path()) && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(50));
+        for group in fs::read_dir(root).into_iter().flatten().flatten() {
+            let name = group.file_name();
+            if name.to_string_lossy().starts_with(PREFIX) {
+                let ended = !env::temp_dir().join(name).exists();
+                none_left &= ended && remove(&group.path());
             }
         }
     }
+    none_left
 }
 
 /// Removes a group and those in it, and says whether they are gone.

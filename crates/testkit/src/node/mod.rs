@@ -11,7 +11,13 @@ mod missing;
 mod place;
 mod start;
 
-use std::{env, ffi::OsStr, io::Write, path::Path};
+use std::{
+    env,
+    ffi::OsStr,
+    io::Write,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
 use tokio::sync::OnceCell;
@@ -25,6 +31,9 @@ pub use missing::missing;
 pub const INSIDE: &str = "ROLLBACK_NODE_INSIDE";
 /// Set to 1, a machine on which there can be no real node fails the tests instead of skipping them.
 pub const REQUIRED: &str = "ROLLBACK_TEST_REAL";
+
+/// How long the kernel may take to end the last processes of a cluster.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The command that runs a program in namespaces of its own: network, mounts, processes. When whoever runs this
 /// command ends, however that happens, the leash ends `unshare`, that ends the program, and with the first process
@@ -55,9 +64,7 @@ pub async fn shared() -> Result<Option<&'static Cluster>> {
             if is_required() {
                 bail!("{REQUIRED}=1, but the tests on a real node cannot run here; {why}");
             }
-            tell(&format!(
-                "SKIPPED: the tests on a real node did not run; {why}"
-            ));
+            tell(&format!("SKIPPED here: the tests on a real node; {why}"));
             Ok(None)
         })
         .await?;
@@ -75,10 +82,17 @@ pub fn tell(message: &str) {
     drop(writeln!(std::io::stderr(), "{message}"));
 }
 
-/// Removes what ended clusters have left behind: their data folders and their empty control groups.
+/// Removes what ended clusters have left behind: their data folders and their empty control groups. One that was just
+/// told to end gets some time to do so.
 pub fn sweep() {
-    folder::sweep();
-    cgroups::sweep();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        folder::sweep();
+        if cgroups::sweep() || Instant::now() > deadline {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Builds the programs of a real node, or says why they cannot be.

@@ -1,0 +1,85 @@
+//! Room for the old version: a Deployment that the policy names is made smaller, and gets back what it had.
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::ResourceQuota;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::Api;
+use kube::api::PostParams;
+use rollback_api::{Reason, Word};
+use serde_json::{Value, json};
+use testkit::scene::PATIENCE;
+use testkit::shop::deployment;
+use testkit::{Scene, User, eventually};
+
+use crate::stage::{ends, roll_back, scene, target};
+
+/// `api` and `reports` fill the quota of the namespace, so that the pods of the old version have no room.
+async fn crowded(name: &str, granted: bool) -> Result<Scene> {
+    let scene = scene(name).await?;
+    let client = scene.client(User::Admin).await?;
+    if granted {
+        let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), scene.ns());
+        let binding = serde_json::from_value(json!({
+            "metadata": {"name": "make-room"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "rollback-make-room"},
+            "subjects": [{"kind": "ServiceAccount", "namespace": "rollback-system", "name": "rollback-controller"}],
+        }))?;
+        bindings.create(&PostParams::default(), &binding).await?;
+    }
+    scene
+        .policy(json!({"makeRoom": {"scaleDown": ["reports"]},
+            "rollout": {"timeoutSeconds": 45, "graceSeconds": 40}}))
+        .await?;
+    scene.two_versions("api").await?;
+    scene.deploy(deployment("reports").version("v1")).await?;
+    let quotas: Api<ResourceQuota> = Api::namespaced(client, scene.ns());
+    let quota = serde_json::from_value(json!({
+        "metadata": {"name": "pods"}, "spec": {"hard": {"pods": "4"}},
+    }))?;
+    quotas.create(&PostParams::default(), &quota).await?;
+    eventually("the quota counts the pods", PATIENCE, async || {
+        let quota = quotas.get("pods").await?;
+        let used = quota
+            .status
+            .and_then(|status| status.used?.get("pods").cloned());
+        ensure!(used.as_ref().is_some_and(|used| used.0 == "4"), "{used:?}");
+        Ok(())
+    })
+    .await?;
+    Ok(scene)
+}
+
+fn replicas(deployment: &Value) -> i64 {
+    let replicas = deployment.pointer("/spec/replicas");
+    replicas.and_then(Value::as_i64).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn room_is_made_and_given_back() -> Result<()> {
+    let scene = crowded("room", true).await?;
+    roll_back(&scene, "api-5xx").await?;
+    ends(&scene, "api-5xx", Word::Succeeded, Reason::Unverified).await?;
+    let status = scene.status("api-5xx").await?;
+    let room = status.room.first().context("no room was made")?;
+    ensure!(
+        room.deployment == "reports" && room.from == 2 && room.scaled_at.is_some(),
+        "{room:?}"
+    );
+    ensure!(room.given_back_at.is_some(), "{room:?}");
+    ensure!(replicas(&scene.deployment("reports").await?) == 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_grant_nothing_is_made_smaller_and_it_is_told() -> Result<()> {
+    let scene = crowded("room-denied", false).await?;
+    roll_back(&scene, "api-5xx").await?;
+    ends(&scene, "api-5xx", Word::Failed, Reason::RolloutFailed).await?;
+    ensure!(replicas(&scene.deployment("reports").await?) == 2);
+    let warnings = target(&scene, "api-5xx").await?.warnings;
+    ensure!(
+        warnings.iter().any(|it| it.contains("rollback-make-room")),
+        "{warnings:?}"
+    );
+    Ok(())
+}
