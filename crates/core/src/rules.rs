@@ -81,10 +81,15 @@ pub fn rules(
     }
 }
 
-/// The checks of the policy, then those of the request.
+/// The checks of the policy, then those of the request. One of the policy with the same name, which may have come after
+/// the plan, is the one that counts.
 fn checks(request: &RollbackRequest, of_policy: Vec<HttpCheck>) -> Vec<HttpCheck> {
     let more = request.spec.verification.iter().flat_map(|more| &more.http);
-    of_policy.into_iter().chain(more.cloned()).collect()
+    let more: Vec<HttpCheck> = more
+        .filter(|check| of_policy.iter().all(|other| other.name != check.name))
+        .cloned()
+        .collect();
+    of_policy.into_iter().chain(more).collect()
 }
 
 /// A request may ask for a longer time, and not for a shorter one.

@@ -78,7 +78,7 @@ pub(super) fn make(
         .iter()
         .position(|room| room.scaled_at.is_none() && is_owed(room))
     {
-        return follow(observed, status, index, now);
+        return Some(follow(observed, status, index, now));
     }
     if !is_missing(status) {
         return None;
@@ -115,25 +115,22 @@ fn follow(
     status: &mut RollbackRequestStatus,
     index: usize,
     now: Timestamp,
-) -> Option<Turn> {
+) -> Turn {
     let room = status.room[index].clone();
     let name = plain(&room.deployment, 253);
     let size = match size(observed, &room) {
-        Seen::Unknown => return Some(Turn::recheck(now, format!("Reading Deployment {name}."))),
+        Seen::Unknown => return Turn::recheck(now, format!("Reading Deployment {name}.")),
         Seen::Absent => None,
         Seen::Found(size) => Some(size),
     };
     if size == Some(0) {
         status.room[index].scaled_at = Some(now);
-        return Some(Turn::again(format!("Deployment {name} makes room.")));
+        return Turn::again(format!("Deployment {name} makes room."));
     }
     let refusal = observed.room_refused.get(&room.deployment);
     if size == Some(i64::from(room.from)) && refusal.is_none() {
         let step = scale(&room, room.from, 0);
-        return Some(Turn::take(
-            step,
-            format!("Making Deployment {name} smaller for room."),
-        ));
+        return Turn::take(step, format!("Making Deployment {name} smaller for room."));
     }
     status.room[index].given_back_at = Some(now);
     let why = refusal.map_or_else(
@@ -147,7 +144,7 @@ fn follow(
     if let Some(progress) = status.targets.first_mut() {
         remedies::warn(progress, warning.clone());
     }
-    Some(Turn::again(warning))
+    Turn::again(warning)
 }
 
 /// How many replicas the very Deployment asks for now.
