@@ -35,6 +35,7 @@ impl Cluster {
             expedite: Seen::Found(case.is_multiple_of(2)),
             targets: Vec::new(),
             incident,
+            ..Observed::default()
         };
         let planned = Phase::of(&status) != Phase::Planning;
         observed.targets = match status.plan.as_ref().filter(|_| planned) {
