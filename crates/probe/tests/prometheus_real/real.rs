@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const SERVER: &str = "/usr/bin/prometheus";
 const TOOL: &str = "/usr/bin/promtool";
 /// How long it may take to start on a busy machine.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// Waits for the end of its input, which is the end of whoever started it.
 const LEASH: &str = r#""$@" > "$FOLDER/log" 2>&1 &
 read -r _

@@ -71,11 +71,11 @@ async fn nobody_and_somebody_who_never_answers() {
 
     let silent = Server::new(|_, _| {});
     // Half an answer, and then nothing more.
-    let begun = Server::new(|stream, _| {
+    let partial = Server::new(|stream, _| {
         let whole = ok(answer(""));
         let _ = stream.write_all(&whole[..whole.len() - 1]);
     });
-    for server in [silent, begun] {
+    for server in [silent, partial] {
         let begin = Instant::now();
         assert_eq!(ask(&server, SHORT).await, Err(Unknown::TimedOut));
         assert!((SHORT..LONG / 2).contains(&begin.elapsed()));
