@@ -57,6 +57,14 @@ async fn half_an_answer_is_no_answer() {
     // As long as it says, and cut off all the same.
     let server = Server::fixed(ok(&body[..body.len() - 1]));
     assert_eq!(ask(&server, LONG).await, Err(Unknown::Garbled));
+    // Whole, but what follows is not read: nobody knows what else it says.
+    for (length, expected) in [
+        (1024 * 1024, Ok(2.0)),
+        (1024 * 1024 + 1, Err(Unknown::Garbled)),
+    ] {
+        let server = Server::fixed(ok(format!("{body:length$}")));
+        assert_eq!(ask(&server, LONG).await, expected, "{length}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
