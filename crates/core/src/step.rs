@@ -115,7 +115,7 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// The JSON Patch of its subresource `scale`.
+    /// Its JSON Patch, preconditions first.
     pub fn patch(&self) -> Value {
         json!([
             {"op": "test", "path": "/metadata/uid", "value": self.uid},

@@ -3,4 +3,7 @@
 
 mod causes;
 mod healthy;
+mod service;
 mod stage;
+mod unready;
+mod words;
