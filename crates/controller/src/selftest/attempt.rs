@@ -148,7 +148,8 @@ impl Attempt {
         let message = status.message.clone();
         if is_told_by(self.policy(), &message) {
             Answer::Refused
-        } else if status.code == 429 || status.code >= 500 {
+        } else if [409, 429].contains(&status.code) || status.code >= 500 {
+            // Somebody wrote the object meanwhile, or the server is busy: the next round is soon.
             Answer::Unreachable(message)
         } else {
             Answer::Untried(message)
@@ -439,6 +440,7 @@ mod tests {
             (answered(403, &told("rollback-guard-approval")), "Untried"),
             (answered(403, rbac), "Untried"),
             (answered(404, "not found"), "Untried"),
+            (answered(409, "the object has been modified"), "Unreachable"),
             (answered(429, "slower"), "Unreachable"),
             (answered(503, "etcd"), "Unreachable"),
             (kube::Error::LinesCodecMaxLineLengthExceeded, "Unreachable"),
