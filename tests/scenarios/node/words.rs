@@ -87,8 +87,8 @@ async fn a_smoke_test_fails_and_its_log_is_kept() -> Result<()> {
     let end = jobs.first().and_then(|job| job.end.as_ref());
     let end = end.context("no Job has ended")?;
     ensure!(end.exit_code == Some(3) && !end.succeeded, "{end:?}");
+    // All that this Job can say are values of its own variables, and those are hidden whatever they look like.
     let log = end.log.join("\n");
-    ensure!(log.contains("cannot reach the database"), "{log}");
     ensure!(log.contains("[hidden]"), "{log}");
     ensure_no_secret(&scene).await
 }

@@ -107,6 +107,8 @@ impl Site<'_> {
                     self.file("accounts.key")
                 ),
                 "--authorization-mode=RBAC,Node".into(),
+                // Names of nodes are no names that anybody here resolves.
+                "--kubelet-preferred-address-types=InternalIP".into(),
                 format!("--token-auth-file={tokens}"),
                 format!("--audit-policy-file={policy}"),
                 format!("--audit-log-path={}", self.file("audit.log")),
