@@ -4,7 +4,7 @@
 use anyhow::{Result, bail, ensure};
 
 /// The headings that a report has. Any other one is somebody else's.
-const HEADINGS: [&str; 10] = [
+const HEADINGS: [&str; 14] = [
     "# Rollback of ",
     "## Reason",
     "## Root cause",
@@ -13,6 +13,10 @@ const HEADINGS: [&str; 10] = [
     "## Plan",
     "## Each Deployment",
     "## Is it well again",
+    "## Made smaller to make room",
+    "## How long it took",
+    "## What people were told",
+    "## To be checked by hand",
     "## Timeline",
     "## Follow-up actions",
 ];
