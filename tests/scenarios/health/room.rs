@@ -54,7 +54,7 @@ fn replicas(deployment: &Value) -> i64 {
     replicas.and_then(Value::as_i64).unwrap_or_default()
 }
 
-/// Whether the old version then comes up in time is up to the ReplicaSet controller, which asks the quota ever more rarely.
+/// Whether the old version then comes up in time is up to the controller of `ReplicaSets`, which asks the quota ever more rarely.
 #[tokio::test]
 async fn room_is_made_and_given_back() -> Result<()> {
     let scene = crowded("room", true).await?;
