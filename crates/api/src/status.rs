@@ -562,7 +562,7 @@ pub struct TargetStatus {
     /// How the checks are going.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationStatus>,
-    /// How the Jobs are going: those of a second try come after those of the first.
+    /// How the Jobs are going. One of a second try takes the place of that of the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub jobs: Vec<JobStatus>,

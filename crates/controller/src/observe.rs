@@ -145,10 +145,11 @@ impl Scope<'_> {
         };
         observed.expedite = self.expedite(&observed.policy).await?;
         if opted_in {
-            let found = observed.clone();
+            // A copy, because the plan's reads go on meanwhile; of nothing when there is nobody to ask.
+            let asked = before::asked(self, &observed);
             let (seen, before) = futures::join!(
                 preflight::all(self, &mut observed),
-                before::readings(self, &found)
+                before::readings(self, &asked)
             );
             seen?;
             for (target, readings) in observed.targets.iter_mut().zip(before) {

@@ -223,6 +223,14 @@ impl Scope<'_> {
     fn uid(&self) -> &str {
         uid(self.request)
     }
+
+    fn namespace(&self) -> &str {
+        self.request
+            .metadata
+            .namespace
+            .as_deref()
+            .unwrap_or_default()
+    }
 }
 
 /// What one target needs next.

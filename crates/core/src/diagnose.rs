@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rollback_api::status::{Cause, CauseKind};
 use serde_json::Value;
 
+use crate::observed::workload::controller_uid;
 use crate::observed::{LastLog, ReplicaSet};
 use crate::redact::redact;
 use crate::text::plain;
@@ -208,9 +209,7 @@ fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value>
 /// Whether a pod is one that the `ReplicaSet` counts: its own by UID, not on its way out, and not one
 /// that has ended and was replaced.
 fn belongs(pod: &Value, replica_set: &ReplicaSet) -> bool {
-    let owner = items(pod, "/metadata/ownerReferences")
-        .find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true));
-    let uid = owner.map_or("", |owner| text(owner, "/uid"));
+    let uid = controller_uid(pod).unwrap_or_default();
     !uid.is_empty()
         && uid == replica_set.uid()
         && pod.pointer("/metadata/deletionTimestamp").is_none()

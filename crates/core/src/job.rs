@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rollback_api::policy::JobTemplate;
-use rollback_api::status::{JobRule, JobStatus, Plan, PlannedTarget, TargetStatus};
+use rollback_api::status::{JobEnd, JobRule, JobStatus, Plan, PlannedTarget, TargetStatus};
 use rollback_api::{FIELD_MANAGER, REQUEST_NAME_ANNOTATION, REQUEST_UID_LABEL, RollbackRequest};
 use serde_json::{Map, Value, json};
 
@@ -57,6 +57,14 @@ pub fn status_of<'a>(
         .jobs
         .iter()
         .find(|status| status.stage == rule.stage && status.name == rule.name && status.job == name)
+}
+
+/// How a Job ended, with its exit code, in at most so many characters and the code.
+pub fn said(end: &JobEnd, limit: usize) -> String {
+    let code = end
+        .exit_code
+        .map_or_else(String::new, |code| format!(" (exit code {code})"));
+    format!("{}{code}", plain(&end.message, limit))
 }
 
 /// The Job that was begun and whose end has not been seen.

@@ -7,6 +7,7 @@ use crate::shop::{self, DeploymentBuilder};
 use crate::{Cluster, ControllerProcess, Namespace, User, eventually};
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use rollback_api::status::{Outcome, Plan};
@@ -178,6 +179,18 @@ impl Scene {
         let parameters = PatchParams::apply("scenario").force();
         api.patch("default", &parameters, &Patch::Apply(&policy))
             .await?;
+        Ok(())
+    }
+
+    /// Binds a `ClusterRole` to the controller in the namespace: one of the powers that a namespace may add.
+    pub async fn grant(&self, role: &str) -> Result<()> {
+        let binding: RoleBinding = serde_json::from_value(json!({
+            "metadata": {"name": role},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "ServiceAccount", "namespace": "rollback-system", "name": "rollback-controller"}],
+        }))?;
+        let api: Api<RoleBinding> = Api::namespaced(self.client(User::Admin).await?, self.ns());
+        api.create(&PostParams::default(), &binding).await?;
         Ok(())
     }
 

@@ -4,7 +4,6 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use rollback_api::status::{JobEnd, JobStage};
@@ -78,13 +77,7 @@ async fn opened(scene: &Scene, policy: Value, jobs: Jobs) -> Result<()> {
 /// Binds `rollback-run-jobs` to the controller, and waits until the authorizer knows it.
 async fn grant(scene: &Scene) -> Result<()> {
     let client = scene.client(User::Admin).await?;
-    let binding: RoleBinding = serde_json::from_value(json!({
-        "metadata": {"name": "jobs"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "rollback-run-jobs"},
-        "subjects": [{"kind": "ServiceAccount", "namespace": "rollback-system", "name": "rollback-controller"}],
-    }))?;
-    let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), scene.ns());
-    bindings.create(&PostParams::default(), &binding).await?;
+    scene.grant("rollback-run-jobs").await?;
     let reviews: Api<SubjectAccessReview> = Api::all(client);
     let review: SubjectAccessReview = serde_json::from_value(json!({"spec": {
         "user": CONTROLLER,

@@ -2,8 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use rollback_api::Word;
 use serde_json::{Value, json};
@@ -30,7 +29,7 @@ async fn pods(scene: &Scene) -> Result<Api<Pod>> {
 async fn hanging(name: &str, granted: bool) -> Result<(Scene, Vec<String>)> {
     let scene = scene(name).await?;
     if granted {
-        grant(&scene).await?;
+        scene.grant("rollback-force-delete").await?;
     }
     scene.policy(policy()).await?;
     scene.deploy(deployment("api").version("v1")).await?;
@@ -65,17 +64,6 @@ async fn hanging(name: &str, granted: bool) -> Result<(Scene, Vec<String>)> {
     scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
     scene.approve("api-5xx", User::Approver).await?;
     Ok((scene, bad))
-}
-
-async fn grant(scene: &Scene) -> Result<()> {
-    let api: Api<RoleBinding> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
-    let binding = serde_json::from_value(json!({
-        "metadata": {"name": "force-delete"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "rollback-force-delete"},
-        "subjects": [{"kind": "ServiceAccount", "namespace": "rollback-system", "name": "rollback-controller"}],
-    }))?;
-    api.create(&PostParams::default(), &binding).await?;
-    Ok(())
 }
 
 fn deletions(scene: &Scene) -> Result<Vec<(String, u16)>> {

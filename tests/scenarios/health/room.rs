@@ -2,7 +2,6 @@
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::ResourceQuota;
-use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Api;
 use kube::api::PostParams;
 use rollback_api::{Reason, Word};
@@ -18,13 +17,7 @@ async fn crowded(name: &str, granted: bool) -> Result<Scene> {
     let scene = scene(name).await?;
     let client = scene.client(User::Admin).await?;
     if granted {
-        let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), scene.ns());
-        let binding = serde_json::from_value(json!({
-            "metadata": {"name": "make-room"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "rollback-make-room"},
-            "subjects": [{"kind": "ServiceAccount", "namespace": "rollback-system", "name": "rollback-controller"}],
-        }))?;
-        bindings.create(&PostParams::default(), &binding).await?;
+        scene.grant("rollback-make-room").await?;
     }
     scene
         .policy(json!({"makeRoom": {"scaleDown": ["reports"]},

@@ -1,30 +1,16 @@
 //! What containers say: the log of one that crashes, and that of a smoke test; both without the secrets in it.
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::Api;
-use kube::api::PostParams;
 use rollback_api::{Reason, Word};
 use serde_json::json;
+use testkit::Scene;
 use testkit::node::app::version;
-use testkit::{Scene, User};
 
 use crate::causes::dies;
 use crate::stage::{REQUEST, deploy_unwell, ensure_ended, roll_back, scene, target};
 
 const LINES: &str =
     "listening soon\nconnecting with token=hunter3-in-a-log\ncannot reach the database";
-
-async fn grant(scene: &Scene, role: &str) -> Result<()> {
-    let binding: RoleBinding = serde_json::from_value(json!({
-        "metadata": {"name": role},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-        "subjects": [{"kind": "ServiceAccount", "namespace": "rollback-system", "name": "rollback-controller"}],
-    }))?;
-    let api: Api<RoleBinding> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
-    api.create(&PostParams::default(), &binding).await?;
-    Ok(())
-}
 
 /// Neither the request nor its report holds a planted secret, nor does the controller's log.
 async fn ensure_no_secret(scene: &Scene) -> Result<()> {
@@ -43,7 +29,7 @@ async fn the_log_of_a_container_that_crashes() -> Result<()> {
     let Some(scene) = scene("words").await? else {
         return Ok(());
     };
-    grant(&scene, "rollback-read-logs").await?;
+    scene.grant("rollback-read-logs").await?;
     scene
         .policy(json!({"rollout": {"graceSeconds": 8, "logTailLines": 5}}))
         .await?;
@@ -65,7 +51,7 @@ async fn a_smoke_test_fails_and_its_log_is_kept() -> Result<()> {
     let Some(scene) = scene("smoke").await? else {
         return Ok(());
     };
-    grant(&scene, "rollback-run-jobs").await?;
+    scene.grant("rollback-run-jobs").await?;
     let env = |name: &str, value: &str| json!({"name": name, "value": value});
     let smoke = json!({
         "name": "smoke", "timeoutSeconds": 60, "logTailLines": 5,

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rollback_api::status::Rules;
 use rollback_core::health;
 use rollback_core::history::History;
 use rollback_core::observed::{Observed, Reading, ReplicaSet, Seen, SeenTarget};
@@ -15,20 +16,36 @@ use super::checks::{Subject, ask};
 /// Longest time for one answer.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// One round of every check for each target, in their order.
-pub async fn readings(scope: &Scope<'_>, observed: &Observed) -> Vec<Vec<Reading>> {
+/// Who is asked, and what.
+pub struct Asked {
+    rules: Rules,
+    /// Name of each Deployment, and what it runs.
+    targets: Vec<(String, Option<ReplicaSet>)>,
+}
+
+/// What is to be asked of the Deployments that were found: nothing without checks, or of many Deployments.
+pub fn asked(scope: &Scope<'_>, observed: &Observed) -> Asked {
     let rules = rules_now(scope.request, observed);
-    let checks: Vec<_> = health::checks(&rules).collect();
-    if checks.is_empty() || observed.targets.len() > FEW {
-        return Vec::new();
+    let nobody = health::checks(&rules).next().is_none() || observed.targets.len() > FEW;
+    let few = observed.targets.iter().filter(|_| !nobody);
+    Asked {
+        targets: few
+            .map(|seen| (seen.name.clone(), running(seen).cloned()))
+            .collect(),
+        rules,
     }
-    let rounds = observed.targets.iter().map(async |seen| {
-        let Some(replica_set) = running(seen) else {
+}
+
+/// One round of every check for each target, in their order.
+pub async fn readings(scope: &Scope<'_>, asked: &Asked) -> Vec<Vec<Reading>> {
+    let checks: Vec<_> = health::checks(&asked.rules).collect();
+    let rounds = asked.targets.iter().map(async |(deployment, running)| {
+        let Some(replica_set) = running else {
             return Vec::new();
         };
         let subject = Subject {
-            rules: &rules,
-            deployment: &seen.name,
+            rules: &asked.rules,
+            deployment,
             baseline: replica_set.created_at(),
             replica_set,
             limit: LIMIT,

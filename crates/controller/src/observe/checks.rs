@@ -21,6 +21,7 @@ use rollback_core::promql::{self, Names};
 use rollback_probe::Failure;
 use rollback_probe::allow::AllowList;
 
+use super::pods::hash_of;
 use super::service::{self, Endpoint};
 use super::{Error, Scope, reading};
 
@@ -255,9 +256,7 @@ async fn pods(
     namespace: &str,
     replica_set: &ReplicaSet,
 ) -> Result<Vec<Pod>, Error> {
-    let labels = replica_set.0.pointer("/metadata/labels");
-    let hash = labels.and_then(|labels| labels.get(POD_TEMPLATE_HASH)?.as_str());
-    let Some(hash) = hash else {
+    let Some(hash) = hash_of(replica_set) else {
         return Ok(Vec::new());
     };
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);

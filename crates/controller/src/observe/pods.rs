@@ -83,7 +83,8 @@ pub async fn last_log(client: &Client, namespace: &str, end: End, lines: i32) ->
     }
 }
 
-fn hash_of(replica_set: &ReplicaSet) -> Option<&str> {
+/// The hash that its pods have.
+pub fn hash_of(replica_set: &ReplicaSet) -> Option<&str> {
     let labels = replica_set.0.pointer("/metadata/labels")?;
     labels.get(POD_TEMPLATE_HASH)?.as_str()
 }

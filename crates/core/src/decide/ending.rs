@@ -155,14 +155,14 @@ fn release(
             &meant,
             uid(request),
             rollback,
-            &unwell(target, progress),
+            &unwell(target, &meant, progress),
             plan.rules.quarantine_seconds,
         ),
     })
 }
 
 /// Digests of the templates of which a check said that they are not well.
-fn unwell(target: &PlannedTarget, progress: &TargetStatus) -> Vec<String> {
+fn unwell(target: &PlannedTarget, meant: &PlannedTarget, progress: &TargetStatus) -> Vec<String> {
     let failed = |reason: Reason| reason == Reason::ChecksFailed;
     let first = progress
         .second
@@ -178,11 +178,7 @@ fn unwell(target: &PlannedTarget, progress: &TargetStatus) -> Vec<String> {
         .outcome
         .as_ref()
         .filter(|outcome| judged && failed(outcome.reason))
-        .map(|_| {
-            second::target(target, progress)
-                .restored_digest()
-                .to_owned()
-        });
+        .map(|_| meant.restored_digest().to_owned());
     first.into_iter().chain(last).collect()
 }
 

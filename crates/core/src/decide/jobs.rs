@@ -286,12 +286,8 @@ fn title(scope: Scope, rule: &JobRule) -> String {
     )
 }
 
-/// How it ended, with its exit code.
 fn said(end: &JobEnd) -> String {
-    let code = end
-        .exit_code
-        .map_or_else(String::new, |code| format!(" (exit code {code})"));
-    format!("{}{code}", plain(&end.message, 600))
+    job::said(end, 600)
 }
 
 /// Stores, once, that a Job failed that may fail.

@@ -1,7 +1,9 @@
 //! What has to hold from the plan to the moment of the revert.
 
 use jiff::Timestamp;
-use rollback_api::status::{Outcome, Plan, PlannedTarget, Revert as Intent, Source, TargetStatus};
+use rollback_api::status::{
+    ImageChange, Outcome, Plan, PlannedTarget, Revert as Intent, Source, TargetStatus,
+};
 use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, RollbackRequestStatus, Word};
 
 use super::recovery::reverted;
@@ -14,6 +16,7 @@ use crate::outcome::end;
 use crate::phase::{TargetPhase, due};
 use crate::plan;
 use crate::plan::uid;
+use crate::step::Revert;
 use crate::template::Template;
 use crate::text::plain;
 
@@ -317,51 +320,67 @@ pub(super) fn ready_to_write<'a>(
     }
 }
 
-/// The template that was approved, as it is kept now. A `ReplicaSet` that was pruned meanwhile does no
-/// harm when the ledger keeps the same template.
-pub(super) fn planned_template(scope: Scope, deployment: &Deployment) -> Result<Template, Outcome> {
-    let Scope {
-        target, seen, now, ..
-    } = scope;
-    let known = ledger::evidence(seen.ledger.found(), &target.uid);
-    let kept = known
-        .iter()
-        .filter(|entry| entry.digest == target.to_digest)
-        .find_map(ledger::kept_template);
-    let (template, place) = match target.source {
-        Source::ReplicaSet => {
-            let history = History::of(&target.uid, &seen.replica_sets, &[]);
-            let revision = history
-                .revisions
-                .into_iter()
-                .find(|revision| Some(&revision.uid) == target.source_uid.as_ref());
-            let place = format!(
-                "ReplicaSet {} with {}",
-                target.source_name.as_deref().unwrap_or_default(),
-                target.to_revision.map_or_else(
-                    || "the old template".to_owned(),
-                    |number| format!("revision {number}")
-                )
-            );
-            (revision.map(|revision| revision.template).or(kept), place)
-        }
-        Source::Ledger => (kept, "The template in the RevisionLedger".to_owned()),
-        Source::Backup => {
-            let template = seen.kept.found().map(Deployment::template);
-            let place = format!(
-                "Backup {}",
-                target.source_name.as_deref().unwrap_or_default()
-            );
-            (template, place)
-        }
-        Source::NewImage => (new_image(scope, deployment), "The new image".to_owned()),
+/// Stores the intent to write the Deployment that was just read, or renews it for what it has become.
+pub(super) fn intend(slot: &mut Option<Intent>, deployment: &Deployment, now: Timestamp) {
+    let intent = slot.get_or_insert_with(|| Intent {
+        intended_at: now,
+        generation: deployment.generation(),
+        progressing: deployment.progressing(),
+    });
+    intent.generation = deployment.generation();
+}
+
+/// What the API server said of this very write, in words. A refusal is final when the same patch, with the same
+/// preconditions, would be sent again.
+pub(super) fn refusal(seen: &SeenTarget, revert: &Revert) -> Option<String> {
+    let rejection = seen.rejection.as_ref();
+    let rejection = rejection.filter(|rejection| rejection.patch == revert.patch)?;
+    let message = plain(&rejection.message, 800);
+    let message = message.trim_end_matches('.');
+    Some(format!("(HTTP {}): {message}", rejection.code))
+}
+
+/// The template of the target, where it is kept: a `ReplicaSet` that was pruned meanwhile does no harm when the ledger
+/// keeps the same template. `images`: what a new image changes of what runs.
+pub(super) fn kept_template(
+    scope: Scope,
+    deployment: &Deployment,
+    images: &[ImageChange],
+) -> Option<Template> {
+    let Scope { target, seen, .. } = scope;
+    let in_ledger = || {
+        ledger::evidence(seen.ledger.found(), &target.uid)
+            .iter()
+            .filter(|entry| entry.digest == target.to_digest)
+            .find_map(ledger::kept_template)
     };
-    let Some(template) = template else {
+    match target.source {
+        Source::ReplicaSet => History::of(&target.uid, &seen.replica_sets, &[])
+            .revisions
+            .into_iter()
+            .find(|revision| Some(&revision.uid) == target.source_uid.as_ref())
+            .map(|revision| revision.template)
+            .or_else(in_ledger),
+        Source::Ledger => in_ledger(),
+        Source::Backup => seen.kept.found().map(Deployment::template),
+        Source::NewImage => images
+            .iter()
+            .try_fold(deployment.template(), |template, change| {
+                template.with_image(&change.container, change.to.as_deref()?)
+            }),
+    }
+}
+
+/// The template that was approved, as it is kept now.
+pub(super) fn planned_template(scope: Scope, deployment: &Deployment) -> Result<Template, Outcome> {
+    let Scope { target, now, .. } = scope;
+    let Some(template) = kept_template(scope, deployment, &target.images) else {
         return Err(end(
             Word::Refused,
             Reason::HistoryPruned,
             format!(
-                "{place} was deleted since the plan was made. Nothing was changed. Create a new request{}.",
+                "{} was deleted since the plan was made. Nothing was changed. Create a new request{}.",
+                place(target),
                 remedy(target.source)
             ),
             now,
@@ -372,12 +391,30 @@ pub(super) fn planned_template(scope: Scope, deployment: &Deployment) -> Result<
             Word::Refused,
             Reason::DigestMismatch,
             format!(
-                "Somebody edited the template of {place} since the plan was made, so it is not what was approved. Nothing was changed. Create a new request and look at its plan closely."
+                "Somebody edited the template of {} since the plan was made, so it is not what was approved. Nothing was changed. Create a new request and look at its plan closely.",
+                place(target)
             ),
             now,
         ));
     }
     Ok(template)
+}
+
+/// Where the template is kept, for a reader.
+fn place(target: &PlannedTarget) -> String {
+    let name = target.source_name.as_deref().unwrap_or_default();
+    match target.source {
+        Source::ReplicaSet => {
+            let which = target.to_revision.map_or_else(
+                || "the old template".to_owned(),
+                |number| format!("revision {number}"),
+            );
+            format!("ReplicaSet {name} with {which}")
+        }
+        Source::Ledger => "The template in the RevisionLedger".to_owned(),
+        Source::Backup => format!("Backup {name}"),
+        Source::NewImage => "The new image".to_owned(),
+    }
 }
 
 /// What keeps a template from going a second time.
@@ -388,16 +425,6 @@ fn remedy(source: Source) -> &'static str {
         }
         Source::Backup | Source::NewImage => " with another spec.targets[].to",
     }
-}
-
-/// What runs, with the images of the plan.
-fn new_image(scope: Scope, deployment: &Deployment) -> Option<Template> {
-    let images = scope.target.images.iter();
-    images
-        .into_iter()
-        .try_fold(deployment.template(), |template, change| {
-            template.with_image(&change.container, change.to.as_deref()?)
-        })
 }
 
 /// Whether the evidence of a pass that died is lost: the Deployment was written at least twice since the intent was

@@ -199,35 +199,15 @@ pub(super) fn verifying(scope: Scope, progress: &mut TargetStatus) -> Turn {
         .verification
         .take()
         .unwrap_or_else(|| health::begin(rules, now));
-    if verification.completed_at.is_none() {
-        health::fold(rules, &mut verification, &scope.seen.readings);
-        let smoke = jobs::smoke(scope, progress);
-        if let Some(turn) = smoke.as_ref().filter(|turn| turn.step.is_some()) {
-            progress.verification = Some(verification);
-            return turn.clone();
-        }
-        health::fold_jobs(rules, &mut verification, &progress.jobs);
-        let verdict = health::verdict(rules, &verification, now);
-        if verdict == health::Verdict::Passed {
-            verification.completed_at = Some(now);
-        }
-        let until = health::wake(rules, &verification, now);
-        progress.verification = Some(verification.clone());
-        match verdict {
-            health::Verdict::Checking(message) => {
-                let turn = Turn::wait(Some(until), message);
-                let next = smoke.map_or(turn.next, |smoke| turn.next.or(smoke.next));
-                return Turn { next, ..turn };
-            }
-            health::Verdict::Failed(message) => return unwell(scope, progress, &message),
-            health::Verdict::Unknown(message) => return unsure(scope, progress, &message),
-            health::Verdict::Passed => {}
-        }
-    }
-    progress.verification = Some(verification.clone());
+    let waiting = checking(scope, progress, &mut verification);
+    let end = well(scope, &verification);
     let soaked = verification
         .completed_at
         .map_or(now, |at| time::after(at, i64::from(rules.soak_seconds)));
+    progress.verification = Some(verification);
+    if let Some(turn) = waiting {
+        return turn;
+    }
     if now < soaked {
         let message = format!(
             "Every replica is available and the checks passed; it is watched until {}.",
@@ -235,10 +215,39 @@ pub(super) fn verifying(scope: Scope, progress: &mut TargetStatus) -> Turn {
         );
         return Turn::wait(Some(soaked), message);
     }
-    if let Some(turn) = jobs::after(scope, progress) {
-        return turn;
+    jobs::after(scope, progress).unwrap_or_else(|| Turn::end(progress, end))
+}
+
+/// The checks, until all of them have passed: none then.
+fn checking(
+    scope: Scope,
+    progress: &mut TargetStatus,
+    verification: &mut VerificationStatus,
+) -> Option<Turn> {
+    let Scope { plan, now, .. } = scope;
+    let rules = &plan.rules;
+    if verification.completed_at.is_some() {
+        return None;
     }
-    Turn::end(progress, well(scope, &verification))
+    health::fold(rules, verification, &scope.seen.readings);
+    let smoke = jobs::smoke(scope, progress);
+    if smoke.as_ref().is_some_and(|turn| turn.step.is_some()) {
+        return smoke;
+    }
+    health::fold_jobs(rules, verification, &progress.jobs);
+    match health::verdict(rules, verification, now) {
+        health::Verdict::Checking(message) => {
+            let turn = Turn::wait(Some(health::wake(rules, verification, now)), message);
+            let next = smoke.map_or(turn.next, |smoke| turn.next.or(smoke.next));
+            Some(Turn { next, ..turn })
+        }
+        health::Verdict::Failed(message) => Some(unwell(scope, progress, &message)),
+        health::Verdict::Unknown(message) => Some(unsure(scope, progress, &message)),
+        health::Verdict::Passed => {
+            verification.completed_at = Some(now);
+            None
+        }
+    }
 }
 
 /// The old version is up, and a check says that it is not well.

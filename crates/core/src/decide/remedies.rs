@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Scope, Turn};
 use crate::observed::SeenTarget;
+use crate::observed::workload::controller_uid;
 use crate::step::{Next, Step};
 use crate::text::plain;
 use crate::time;
@@ -24,12 +25,7 @@ pub(super) fn warn(progress: &mut TargetStatus, warning: String) {
 pub(super) fn tell_of_logs(scope: Scope, progress: &mut TargetStatus) {
     let log = scope.seen.last_log.as_ref();
     if log.is_some_and(|log| log.forbidden) {
-        let namespace = scope
-            .request
-            .metadata
-            .namespace
-            .as_deref()
-            .unwrap_or_default();
+        let namespace = scope.namespace();
         warn(
             progress,
             format!(
@@ -86,11 +82,10 @@ pub(super) fn force_delete(scope: Scope, progress: &mut TargetStatus, turn: Turn
 }
 
 fn powerless(scope: Scope) -> String {
-    let namespace = scope.request.metadata.namespace.as_deref();
     format!(
         "A pod hangs while it ends, and the policy lets it be deleted by force (remedies.forceDeleteAfterSeconds), but the API server refused that. \
          Nothing was deleted. An administrator binds ClusterRole rollback-force-delete in namespace {} to ServiceAccount rollback-controller, or somebody deletes the pod.",
-        namespace.unwrap_or_default()
+        scope.namespace()
     )
 }
 
@@ -111,17 +106,10 @@ fn was_forced(pod: &Value) -> bool {
 
 /// Whether a pod belongs to a `ReplicaSet` of this very Deployment, both by UID.
 fn is_ours(pod: &Value, target: &PlannedTarget, seen: &SeenTarget) -> bool {
-    let owners = pod.pointer("/metadata/ownerReferences");
-    let owner = owners
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true))
-        .map_or("", |owner| field(owner, "/uid"));
-    !owner.is_empty()
+    let owner = controller_uid(pod);
+    owner.is_some()
         && !field(pod, "/metadata/uid").is_empty()
-        && seen
-            .leaving_from
-            .iter()
-            .any(|set| set.uid() == owner && set.controller_uid() == Some(target.uid.as_str()))
+        && seen.leaving_from.iter().any(|set| {
+            Some(set.uid()) == owner && set.controller_uid() == Some(target.uid.as_str())
+        })
 }

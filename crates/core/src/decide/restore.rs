@@ -3,7 +3,7 @@
 use rollback_api::status::{Outcome, Restore, Revert as Intent, TargetStatus};
 use rollback_api::{CHANGE_CAUSE, Reason, Word};
 
-use super::preconditions::is_in_doubt;
+use super::preconditions::{intend, is_in_doubt, refusal};
 use super::{Scope, Turn, second};
 use crate::observed::{Deployment, Seen};
 use crate::outcome::end;
@@ -63,32 +63,18 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
         deployment: target.name.clone(),
         patch: template_patch(deployment, &template, &restore_cause(request, backup), true),
     };
-    if let Some(rejection) = seen
-        .rejection
-        .as_ref()
-        .filter(|last| last.patch == revert.patch)
-    {
+    if let Some(refusal) = refusal(seen, &revert) {
         let message = format!(
-            "The API server does not take back the template that Deployment {} had before (HTTP {}): {}.",
-            target.name,
-            rejection.code,
-            plain(&rejection.message, 800).trim_end_matches('.')
+            "The API server does not take back the template that Deployment {} had before {refusal}.",
+            target.name
         );
         return over(
             progress,
             end(Word::Failed, Reason::RestoreFailed, message, now),
         );
     }
-    let intent = progress
-        .restore
-        .get_or_insert_default()
-        .intent
-        .get_or_insert_with(|| Intent {
-            intended_at: now,
-            generation: deployment.generation(),
-            progressing: deployment.progressing(),
-        });
-    intent.generation = deployment.generation();
+    let restore = progress.restore.get_or_insert_default();
+    intend(&mut restore.intent, deployment, now);
     Turn::take(
         Step::Revert(revert),
         format!(

@@ -1,12 +1,12 @@
 //! From the claim to the one write.
 
-use rollback_api::status::{Artifact as ArtifactStatus, Outcome, Revert as Intent, TargetStatus};
+use rollback_api::status::{Artifact as ArtifactStatus, TargetStatus};
 use rollback_api::{Reason, Word};
 
-use super::preconditions::{planned_template, ready_to_write};
+use super::preconditions::{intend, planned_template, ready_to_write, refusal};
 use super::{Scope, Turn, jobs};
 use crate::ledger::{Holder, takes_over};
-use crate::observed::{Rejection, Rival, Seen};
+use crate::observed::{Rival, Seen};
 use crate::outcome::end;
 use crate::step::{Revert, Step, cause, template_patch};
 use crate::text::plain;
@@ -74,15 +74,17 @@ fn towards_the_write(scope: Scope, progress: &mut TargetStatus) -> Turn {
         deployment: target.name.clone(),
         patch: template_patch(deployment, &restored, &cause, true),
     };
-    if let Some(outcome) = rejected(scope, &revert, seen.rejection.as_ref()) {
-        return Turn::end(progress, outcome);
+    if let Some(refusal) = refusal(seen, &revert) {
+        let message = format!(
+            "The API server does not take the old template of Deployment {} {refusal}. Nothing was changed.",
+            target.name
+        );
+        return Turn::end(
+            progress,
+            end(Word::Failed, Reason::PatchRejected, message, now),
+        );
     }
-    let intent = progress.revert.get_or_insert_with(|| Intent {
-        intended_at: now,
-        generation: deployment.generation(),
-        progressing: deployment.progressing(),
-    });
-    intent.generation = deployment.generation();
+    intend(&mut progress.revert, deployment, now);
     let message = format!("Writing the old template to Deployment {}.", target.name);
     Turn::take(Step::Revert(revert), message)
 }
@@ -132,20 +134,4 @@ fn hold_claim(scope: Scope) -> Result<(), Turn> {
             Err(Turn::wait(Some(crate::time::after(now, 60)), message))
         }
     }
-}
-
-/// A refusal is final when the same patch, with the same preconditions, would be sent again.
-fn rejected(scope: Scope, revert: &Revert, rejection: Option<&Rejection>) -> Option<Outcome> {
-    let rejection = rejection.filter(|rejection| rejection.patch == revert.patch)?;
-    Some(end(
-        Word::Failed,
-        Reason::PatchRejected,
-        format!(
-            "The API server does not take the old template of Deployment {} (HTTP {}): {}. Nothing was changed.",
-            revert.deployment,
-            rejection.code,
-            plain(&rejection.message, 800).trim_end_matches('.')
-        ),
-        scope.now,
-    ))
 }

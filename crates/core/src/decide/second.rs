@@ -3,17 +3,17 @@
 //! The fallback was in the plan, so it was approved with it. It goes the same way as the first try, with facts of its
 //! own: they take the place of those of the first try while it is judged.
 
+use std::borrow::Cow;
+
 use rollback_api::status::{
     Fallback, FallbackWhen, Outcome, PlannedTarget, Revert as Intent, SecondTry, Source,
     TargetStatus,
 };
 use rollback_api::{Reason, RollbackRequest, Word};
 
-use super::preconditions::is_in_doubt;
+use super::preconditions::{intend, is_in_doubt, kept_template, refusal};
 use super::recovery::{changed, reverted};
 use super::{Scope, Turn};
-use crate::history::History;
-use crate::ledger;
 use crate::observed::{Access, Deployment, Seen};
 use crate::outcome::end;
 use crate::step::{Revert, Step, second_cause, template_patch};
@@ -69,12 +69,12 @@ fn name(fallback: &Fallback) -> String {
 }
 
 /// The target as it is now meant: with the template of the fallback, once that is being tried.
-pub fn target(target: &PlannedTarget, progress: &TargetStatus) -> PlannedTarget {
+pub fn target<'a>(target: &'a PlannedTarget, progress: &TargetStatus) -> Cow<'a, PlannedTarget> {
     let second = progress.second.as_ref();
     let Some(fallback) = second.and_then(|second| of(target, second.when)) else {
-        return target.clone();
+        return Cow::Borrowed(target);
     };
-    PlannedTarget {
+    Cow::Owned(PlannedTarget {
         to_digest: fallback.to_digest.clone(),
         to_revision: fallback.to_revision,
         stored_digest: None,
@@ -82,7 +82,7 @@ pub fn target(target: &PlannedTarget, progress: &TargetStatus) -> PlannedTarget 
         source_name: fallback.source_name.clone(),
         source_uid: fallback.source_uid.clone(),
         ..target.clone()
-    }
+    })
 }
 
 /// Judges with `judge` whatever is tried now: the facts of the second try take the place of those of the first.
@@ -182,24 +182,11 @@ fn towards_the_write(scope: Scope, first: &PlannedTarget, progress: &mut TargetS
         deployment: target.name.clone(),
         patch: template_patch(deployment, &template, &cause(request, target), true),
     };
-    let rejection = seen
-        .rejection
-        .as_ref()
-        .filter(|rejection| rejection.patch == revert.patch);
-    if let Some(rejection) = rejection {
-        let why = format!(
-            "the API server does not take it (HTTP {}): {}",
-            rejection.code,
-            plain(&rejection.message, 800).trim_end_matches('.')
-        );
+    if let Some(refusal) = refusal(seen, &revert) {
+        let why = format!("the API server does not take it {refusal}");
         return give_up(scope, progress, &why);
     }
-    let intent = progress.revert.get_or_insert_with(|| Intent {
-        intended_at: now,
-        generation: deployment.generation(),
-        progressing: deployment.progressing(),
-    });
-    intent.generation = deployment.generation();
+    intend(&mut progress.revert, deployment, now);
     let message = format!("Writing the fallback to Deployment {}.", target.name);
     Turn::take(Step::Revert(revert), message)
 }
@@ -256,31 +243,11 @@ fn give_up(scope: Scope, progress: &mut TargetStatus, why: &str) -> Turn {
 
 /// The template of the fallback, as it is kept now, if it is the one that was approved.
 fn template(scope: Scope, deployment: &Deployment) -> Option<Template> {
-    let Scope { target, seen, .. } = scope;
-    let kept = || {
-        ledger::evidence(seen.ledger.found(), &target.uid)
-            .iter()
-            .filter(|entry| entry.digest == target.to_digest)
-            .find_map(ledger::kept_template)
-    };
-    let template = match target.source {
-        Source::ReplicaSet => History::of(&target.uid, &seen.replica_sets, &[])
-            .revisions
-            .into_iter()
-            .find(|revision| Some(&revision.uid) == target.source_uid.as_ref())
-            .map(|revision| revision.template)
-            .or_else(kept),
-        Source::Ledger => kept(),
-        Source::NewImage => scope
-            .target
-            .fallbacks
-            .iter()
-            .filter(|fallback| fallback.to_digest == target.to_digest)
-            .flat_map(|fallback| &fallback.images)
-            .try_fold(deployment.template(), |template, change| {
-                template.with_image(&change.container, change.to.as_deref()?)
-            }),
-        Source::Backup => None,
-    }?;
+    let target = scope.target;
+    let fallback = target
+        .fallbacks
+        .iter()
+        .find(|fallback| fallback.to_digest == target.to_digest)?;
+    let template = kept_template(scope, deployment, &fallback.images)?;
     (template.digest() == target.to_digest).then_some(template)
 }

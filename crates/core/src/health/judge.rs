@@ -4,6 +4,7 @@ use rollback_api::policy::{HttpCheck, OnJobFailure, PodCheck, PrometheusCheck};
 use rollback_api::status::{Finding, JobEnd, JobRule};
 
 use super::Check;
+use crate::job;
 use crate::observed::{Answer, Found, Heard, PodState, Silence};
 use crate::promql::{self, Bound};
 use crate::text::plain;
@@ -163,10 +164,7 @@ fn of_states(check: &PodCheck, pods: &[PodState]) -> (Finding, String) {
 
 /// What the end of a smoke test says.
 pub fn job(rule: &JobRule, end: &JobEnd) -> (Finding, String) {
-    let code = end
-        .exit_code
-        .map_or_else(String::new, |code| format!(" (exit code {code})"));
-    let text = format!("{}{code}", plain(&end.message, REASON_LIMIT));
+    let text = job::said(end, REASON_LIMIT);
     match (end.succeeded, rule.on_failure) {
         (true, _) => (Finding::Pass, text),
         (false, OnJobFailure::Veto) => (Finding::Fail, text),

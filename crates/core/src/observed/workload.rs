@@ -219,13 +219,7 @@ impl ReplicaSet {
 
     /// UID of its controller.
     pub fn controller_uid(&self) -> Option<&str> {
-        self.0
-            .pointer("/metadata/ownerReferences")?
-            .as_array()?
-            .iter()
-            .find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true))?
-            .get("uid")?
-            .as_str()
+        controller_uid(&self.0)
     }
 
     /// Whether it is being deleted.
@@ -254,4 +248,15 @@ impl ReplicaSet {
         let condition = condition(&self.0, "ReplicaFailure")?;
         (string(condition, "/status") == "True").then(|| string(condition, "/message"))
     }
+}
+
+/// UID of the controller of an object, as it is served.
+pub fn controller_uid(object: &Value) -> Option<&str> {
+    object
+        .pointer("/metadata/ownerReferences")?
+        .as_array()?
+        .iter()
+        .find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true))?
+        .get("uid")?
+        .as_str()
 }
