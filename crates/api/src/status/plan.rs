@@ -1,0 +1,412 @@
+//! What would be done: resolved once, from live reads, and approved by its digest.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::category::Urgency;
+use crate::policy::{
+    ChecklistItem, Environment, FallbackImage, FreezeWindow, HttpCheck, ImageOf, OnJobFailure,
+    OnUnwell, PodCheck, Prometheus, SelfHealing, UnknownSchema,
+};
+use crate::{Reason, Word};
+
+/// What would be done, resolved once from live reads.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// `sha256:` over the request's UID, the round, the rules, the guard and the targets.
+    pub digest: String,
+    /// How often approvals of it have become too old: those given before are void.
+    #[serde(default, skip_serializing_if = "crate::request::is_zero")]
+    pub round: i32,
+    /// When it was made.
+    pub planned_at: Timestamp,
+    /// When the request expires if it is not approved by then.
+    pub not_after: Timestamp,
+    /// The rules in force when it was made; a change voids approvals.
+    pub rules: Rules,
+    /// The admission policies that make approvals true; a change voids approvals.
+    #[schemars(length(max = 32))]
+    pub guard: Vec<GuardPolicy>,
+    /// Why the data may not fit the old version: then an approver has to accept the risk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_risk: Option<DataRisk>,
+    /// The targets.
+    #[schemars(length(max = 200))]
+    pub targets: Vec<PlannedTarget>,
+    /// Deployments that the request finds and that are left as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200))]
+    pub skipped: Vec<Skipped>,
+}
+
+/// A Deployment that the request finds and that is left as it is.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Skipped {
+    /// Name of the Deployment.
+    pub name: String,
+    /// What that means for it.
+    pub word: Word,
+    /// Why, in one word.
+    pub reason: Reason,
+    /// Why, in a sentence.
+    pub message: String,
+}
+
+/// The rules in force, taken from the policy of the namespace or, without one, from production.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the policy, and says what it switches"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Rules {
+    /// What runs in the namespace.
+    pub environment: Environment,
+    /// The phrase that an approver types.
+    pub confirm_phrase: String,
+    /// How many different people must approve.
+    pub approvals_required: i32,
+    /// Whether the requester may not approve.
+    pub four_eyes: bool,
+    /// How urgent it is.
+    #[serde(default = "high")]
+    pub urgency: Urgency,
+    /// Whether the requester holds the verb `expedite`, when that makes a difference.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expedited: bool,
+    /// What an approver has to tick: the items of the policy, and the questions about the data when those are at risk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 13))]
+    pub checklist: Vec<ChecklistItem>,
+    /// Seconds for which an approval counts.
+    #[serde(default)]
+    pub approval_valid_seconds: i32,
+    /// Seconds after which a request that nobody approved expires.
+    #[serde(default)]
+    pub expire_after_seconds: i32,
+    /// Whether a holder of the verb `break-glass` may approve alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub break_glass: bool,
+    /// When nothing is rolled back, except in an emergency.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub freeze_windows: Vec<FreezeWindow>,
+    /// Seconds from the revert until every replica must be available.
+    pub rollout_timeout_seconds: i32,
+    /// Seconds for which a pod may show a trouble that does not go away by itself.
+    pub grace_seconds: i32,
+    /// Whether the pods of the bad version must be gone.
+    pub wait_for_termination: bool,
+    /// Whether ownership of the written fields is given up after a success.
+    pub release_ownership: bool,
+    /// Seconds from the end of the rollout until every check must have passed.
+    pub verification_timeout_seconds: i32,
+    /// Seconds for which the old version is watched after its checks have passed.
+    pub soak_seconds: i32,
+    /// What to do when the owner of a Deployment would undo the rollback.
+    pub self_healing: SelfHealing,
+    /// Seconds for which a version that was rolled back is not chosen again unless it is named.
+    pub quarantine_seconds: i32,
+    /// The HTTP checks: those of the policy, then those of the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 15))]
+    pub http: Vec<HttpCheck>,
+    /// Addresses outside that HTTP checks may ask.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("items" = {"type": "string", "maxLength": 500}))]
+    pub external_urls: Vec<String>,
+    /// The checks of numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<Prometheus>,
+    /// The check of the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<PodCheck>,
+    /// The Jobs, in the order in which they run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub jobs: Vec<JobRule>,
+    /// What people check by hand, when the policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20))]
+    pub manual: Option<Vec<ChecklistItem>>,
+    /// What to do when the old version is not well either.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_unwell: OnUnwell,
+    /// What to do when a version does not say which schema it brings.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unknown_schema: UnknownSchema,
+    /// Whom to ask about the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_contact: Option<String>,
+    /// Seconds after which a pod that hangs while it ends is deleted by force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force_delete_after_seconds: Option<i32>,
+    /// Deployments that may be made smaller to make room.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("items" = {"type": "string", "maxLength": 253}))]
+    pub scale_down: Vec<String>,
+    /// Images that are known to be good.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub fallback_images: Vec<FallbackImage>,
+    /// How many lines of the log of a crashing container are quoted.
+    #[serde(default, skip_serializing_if = "crate::request::is_zero")]
+    pub log_tail_lines: i32,
+    /// Seconds until the review; 0 in a plan of an older controller.
+    #[serde(default, skip_serializing_if = "crate::request::is_zero")]
+    pub review_within_seconds: i32,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// A Job of the rules. Its pod stays in the policy, because it may hold secrets: here is only its digest, and when the
+/// policy says something else by then, the Job does not run.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct JobRule {
+    /// When it runs.
+    pub stage: JobStage,
+    /// Its name in the policy.
+    pub name: String,
+    /// `sha256:` over its pod.
+    pub pod_digest: String,
+    /// Whose image the containers get that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_of: Option<ImageOf>,
+    /// Seconds that it may take.
+    pub timeout_seconds: i32,
+    /// How many lines of its log are kept.
+    #[serde(default, skip_serializing_if = "crate::request::is_zero")]
+    pub log_tail_lines: i32,
+    /// What it means when it fails.
+    pub on_failure: OnJobFailure,
+}
+
+/// When a Job runs.
+#[derive(
+    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
+pub enum JobStage {
+    /// Before anything is changed: whether the data can be lived with.
+    MigrationStatus,
+    /// Before the Deployment is written.
+    PreRollback,
+    /// When the old version is up: one of its checks.
+    Smoke,
+    /// After the checks.
+    PostRollback,
+}
+
+impl JobStage {
+    /// The stage in one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MigrationStatus => "MigrationStatus",
+            Self::PreRollback => "PreRollback",
+            Self::Smoke => "Smoke",
+            Self::PostRollback => "PostRollback",
+        }
+    }
+}
+
+/// Why the data may not fit the old version.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DataRisk {
+    /// In words: what it is, what it means, whom to ask.
+    pub message: String,
+}
+
+/// Identity of one admission policy or binding of the guard.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+pub struct GuardPolicy {
+    /// Kind of the object.
+    pub kind: String,
+    /// Name of the object.
+    pub name: String,
+    /// Its UID: an object that was deleted and made again is another one.
+    pub uid: String,
+    /// Its generation: a changed object is another one.
+    pub generation: i64,
+}
+
+/// One Deployment of the plan, by identity and not only by name.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedTarget {
+    /// Name of the Deployment.
+    pub name: String,
+    /// UID of the Deployment.
+    pub uid: String,
+    /// When its turn is.
+    #[serde(default, skip_serializing_if = "crate::request::is_zero")]
+    pub wave: i32,
+    /// Digest of the template that is to be replaced.
+    pub from_digest: String,
+    /// Since when that template runs, as far as it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_since: Option<Timestamp>,
+    /// Revision that is to be replaced, when a `ReplicaSet` carries it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_revision: Option<i64>,
+    /// Revision to go back to, as numbered when the plan was made; absent when no revision has the template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_revision: Option<i64>,
+    /// Digest of the template to go back to.
+    pub to_digest: String,
+    /// Digest of what the API server makes of that template, when its admission plugins and webhooks alter it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_digest: Option<String>,
+    /// Where the template is kept.
+    pub source: Source,
+    /// Name of the object that keeps it; none for a new image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_name: Option<String>,
+    /// UID of that object, when it is a `ReplicaSet`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_uid: Option<String>,
+    /// The containers whose image changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub images: Vec<ImageChange>,
+    /// Everything that changes, in lines for a reader; never the value of a variable, a header or an argument.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub changes: Vec<String>,
+    /// What the reader should know, for example that a revision was renumbered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub notes: Vec<String>,
+    /// What may go wrong, as far as it can be seen beforehand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub risks: Vec<Risk>,
+    /// What is tried, one of them and once, when that version does not do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub fallbacks: Vec<Fallback>,
+}
+
+/// What is tried, once, when the version to go back to does not do.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Fallback {
+    /// When.
+    pub when: FallbackWhen,
+    /// Digest of the template.
+    pub to_digest: String,
+    /// Its revision number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_revision: Option<i64>,
+    /// Where the template is kept: `ReplicaSet`, `Ledger` or `NewImage`.
+    pub source: Source,
+    /// Name of the object that keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_name: Option<String>,
+    /// UID of that object, when it is a `ReplicaSet`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_uid: Option<String>,
+    /// The containers whose image differs from that of the version to go back to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub images: Vec<ImageChange>,
+}
+
+/// When a fallback is tried.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FallbackWhen {
+    /// The version to go back to is not well: an older one is tried.
+    Unwell,
+    /// One of its images cannot be pulled: an image that is known to be good is tried.
+    ImagePull,
+}
+
+impl PlannedTarget {
+    /// Digest of the template that the Deployment has after the revert.
+    pub fn restored_digest(&self) -> &str {
+        self.stored_digest.as_deref().unwrap_or(&self.to_digest)
+    }
+
+    /// Whether a Deployment with this template has been reverted: it has what the plan foresaw, or the old template
+    /// letter by letter because nothing altered it after all.
+    pub fn is_restored_by(&self, digest: &str) -> bool {
+        digest == self.restored_digest() || digest == self.to_digest
+    }
+}
+
+/// Where the template to go back to is kept.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// In a `ReplicaSet` of the Deployment.
+    #[default]
+    ReplicaSet,
+    /// In the `RevisionLedger` of the Deployment.
+    Ledger,
+    /// In the backup of an earlier request.
+    Backup,
+    /// Nowhere: what runs now, with another image.
+    NewImage,
+}
+
+/// Something that may go wrong, as far as it can be seen beforehand.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Risk {
+    /// What it is about.
+    pub kind: RiskKind,
+    /// In words: what it is, what it means, what to do.
+    pub message: String,
+    /// Whether an approver has to accept it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub blocks: bool,
+}
+
+/// What a risk is about.
+#[derive(
+    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+)]
+pub enum RiskKind {
+    /// Something that the old template refers to could not be looked at.
+    References,
+    /// The two versions differ in the schema of their data.
+    DataSchema,
+    /// A tool owns the Deployment and may write it again.
+    Owner,
+    /// An autoscaler works on the Deployment.
+    Autoscaler,
+    /// A quota leaves little room for new pods.
+    Quota,
+    /// A disruption budget allows no disruption.
+    DisruptionBudget,
+    /// The API server could not be asked what it would make of the write.
+    DryRun,
+    /// The API server's plugins or webhooks alter the template on its way.
+    Webhook,
+    /// Both versions name the same image by a tag that can move.
+    MutableTag,
+}
+
+/// A container whose image changes.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageChange {
+    /// Name of the container.
+    pub container: String,
+    /// Image that runs now; absent when the container does not exist now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Image that will run; absent when the container will not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// What a plan of an older controller is taken for; the renewed plan says it as it is.
+fn high() -> Urgency {
+    Urgency::High
+}
