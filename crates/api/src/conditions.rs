@@ -213,6 +213,12 @@ pub enum Reason {
     HookVetoed,
     /// Failed: a Job that runs after the rollback failed.
     HookFailed,
+    /// Refused: the policy does not name the source that asks.
+    SourceNotAllowed,
+    /// Refused: the alert began before the version that runs, so it is not about it.
+    AlertOlderThanVersion,
+    /// Refused: the Deployment was rolled back a short time ago, and the alert came again: a person has to look.
+    DidNotHelp,
 }
 
 impl Reason {
@@ -272,6 +278,9 @@ impl Reason {
             Self::HealthUnknown => "HealthUnknown",
             Self::HookVetoed => "HookVetoed",
             Self::HookFailed => "HookFailed",
+            Self::SourceNotAllowed => "SourceNotAllowed",
+            Self::AlertOlderThanVersion => "AlertOlderThanVersion",
+            Self::DidNotHelp => "DidNotHelp",
         }
     }
 }

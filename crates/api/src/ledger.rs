@@ -76,6 +76,9 @@ pub struct Evidence {
     pub images: Vec<RunningImage>,
     /// When it was last what the Deployment asked for.
     pub last_live: Timestamp,
+    /// Since when it is what the Deployment asks for, this time; absent when it is not, or when nobody saw it begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live_since: Option<Timestamp>,
     /// When each of its replicas was available for the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_available: Option<Timestamp>,
@@ -174,6 +177,9 @@ pub struct Rollback {
     pub at: Timestamp,
     /// How it ended for this Deployment.
     pub outcome: Word,
+    /// Whether nobody approved it but the policy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub automatic: bool,
     /// Whether checks showed that what was restored is well.
     #[serde(default)]
     pub verified: bool,

@@ -52,6 +52,11 @@ pub const BREAK_GLASS_LABEL: &str = "rollback.broxiva.com/break-glass";
 /// Annotation of backups and incidents: name of the request that they belong to.
 pub const REQUEST_NAME_ANNOTATION: &str = "rollback.broxiva.com/request";
 
+/// On a Deployment: `enabled` when it may be watched and rolled back without a person, as far as the policy goes.
+pub const AUTOMATIC: &str = "rollback.broxiva.com/automatic";
+/// Name that the controller's own watch has as a source.
+pub const WATCH_SOURCE: &str = "controller";
+
 /// Kubernetes' own annotation for the reason of a revision; copied to the `ReplicaSet`.
 pub const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 /// Kubernetes' own annotation with the revision number.

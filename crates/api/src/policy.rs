@@ -2,6 +2,7 @@
 
 mod approvals;
 mod jobs;
+mod triggers;
 mod verification;
 
 use kube::{CustomResource, KubeSchema};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use approvals::*;
 pub use jobs::*;
+pub use triggers::*;
 pub use verification::*;
 
 /// The rules for rollbacks in this namespace. Only the policy named `default` is in force; without
@@ -44,6 +46,10 @@ pub struct RollbackPolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 6), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["category"]))]
     pub decision_matrix: Vec<Decision>,
+
+    /// Who may ask besides people, and what holds those requests back.
+    #[serde(default)]
+    pub triggers: Triggers,
 
     /// When nothing is rolled back, except in an emergency.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -335,6 +341,12 @@ fn one() -> i32 {
 }
 fn three() -> i32 {
     3
+}
+fn half_a_minute() -> i32 {
+    30
+}
+fn half_an_hour() -> i32 {
+    1800
 }
 fn one_minute() -> i32 {
     60

@@ -81,6 +81,10 @@ pub struct RollbackRequestSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<MoreChecks>,
 
+    /// What asked by itself. Only for who holds the verb `trigger` on `rollbackrequests/trigger`, for the source as its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<Trigger>,
+
     /// True: publish the plan in the status and stop. Nothing is changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -247,6 +251,35 @@ pub struct From {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 500))]
     pub image: Option<String>,
+}
+
+/// What asked by itself: an alert, or the controller's own watch.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Trigger {
+    /// Where it comes from: the name of a source in the configuration of the receiver, or `controller`.
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("a source has a name of small letters, digits and '-', as the configuration of the receiver gives it"))]
+    pub source: String,
+
+    /// What the alert is called, for example `HighErrorRate`.
+    #[schemars(length(min = 1, max = 200))]
+    pub alert: String,
+
+    /// What its sender knows it by: the same each time that it is sent.
+    #[schemars(length(min = 1, max = 256))]
+    pub id: String,
+
+    /// When the trouble began, as the sender says.
+    #[x_kube(validation = Rule::new("self < timestamp('9999-01-01T00:00:00Z')")
+        .message("give a time before the year 9999"))]
+    pub started_at: Timestamp,
+
+    /// What was seen, in the words of the sender.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), inner(length(max = 500)))]
+    pub evidence: Vec<String>,
 }
 
 /// Where to go back to.

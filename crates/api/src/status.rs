@@ -39,6 +39,10 @@ pub struct RollbackRequestStatus {
     #[schemars(length(max = 5))]
     pub approvals: Vec<Approval>,
 
+    /// What the policy said to a request that came by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub automatic: Option<Automatic>,
+
     /// How far each target has come.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
@@ -74,6 +78,7 @@ impl Default for RollbackRequestStatus {
             summary: None,
             plan: None,
             approvals: Vec::new(),
+            automatic: None,
             targets: Vec::new(),
             room: Vec::new(),
             stopped: None,
@@ -130,12 +135,85 @@ pub struct Approval {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 13), extend("items" = {"type": "string", "maxLength": 40}))]
     pub checklist: Vec<String>,
+    /// True: nobody approved but the policy; see `status.automatic`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub automatic: bool,
     /// Why one person approved alone, when one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub break_glass: Option<String>,
     /// Why the risk for the data is accepted, when it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepts_data_risk: Option<String>,
+}
+
+/// What the policy said to a request that came by itself.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Automatic {
+    /// Digest of the plan that it was said of.
+    pub plan_digest: String,
+    /// What holds it back; absent when it was approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brake: Option<Brake>,
+    /// Why, in a sentence or two.
+    pub message: String,
+    /// What was seen, that it was said upon.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub evidence: Vec<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What keeps a request that came by itself from being approved without a person.
+#[derive(
+    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord,
+)]
+pub enum Brake {
+    /// The policy leaves it to people: `triggers.approve` is off.
+    NotAllowed,
+    /// The decision matrix leaves this category to people.
+    Category,
+    /// The Deployment does not say that it may be rolled back without a person.
+    NotOptedIn,
+    /// Everything automatic is switched off, here or everywhere.
+    Paused,
+    /// This very version was rolled back before.
+    Once,
+    /// What runs was itself brought by a rollback.
+    RollbackOfRollback,
+    /// The Deployment was rolled back a short time ago.
+    CoolDown,
+    /// The namespace has had its rollbacks for this hour.
+    HourlyLimit,
+    /// The version runs for too long already to be blamed.
+    TooLate,
+    /// The data may not fit the old version.
+    DataRisk,
+    /// More than one Deployment, or one that is not named.
+    Many,
+    /// Something that has to be known could not be read.
+    Unknown,
+}
+
+impl Brake {
+    /// Its name, as the status, Events and metrics have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotAllowed => "NotAllowed",
+            Self::Category => "Category",
+            Self::NotOptedIn => "NotOptedIn",
+            Self::Paused => "Paused",
+            Self::Once => "Once",
+            Self::RollbackOfRollback => "RollbackOfRollback",
+            Self::CoolDown => "CoolDown",
+            Self::HourlyLimit => "HourlyLimit",
+            Self::TooLate => "TooLate",
+            Self::DataRisk => "DataRisk",
+            Self::Many => "Many",
+            Self::Unknown => "Unknown",
+        }
+    }
 }
 
 /// How far one target has come.

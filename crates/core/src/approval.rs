@@ -96,6 +96,7 @@ pub fn read(
             plan_digest: plan.digest.clone(),
             at: now,
             checklist: ticked_items(request, plan),
+            automatic: false,
             break_glass: broken_glass(request).map(|why| plain(why, *REASON_LIMITS.end())),
             accepts_data_risk: plan
                 .data_risk
@@ -250,14 +251,21 @@ fn stamped_groups(request: &RollbackRequest) -> Vec<String> {
         .collect()
 }
 
-/// Whether enough different people approved this very plan, or one broke the glass.
+/// Whether the policy approved this very plan in the place of people.
+pub fn is_automatic(plan: &Plan, counted: &[Approval]) -> bool {
+    let of_this = |approval: &Approval| approval.automatic && approval.plan_digest == plan.digest;
+    counted.iter().any(of_this)
+}
+
+/// Whether enough different people approved this very plan, one broke the glass, or the policy did.
 pub fn suffices(plan: &Plan, counted: &[Approval]) -> bool {
     let people: BTreeSet<&str> = counted
         .iter()
-        .filter(|approval| approval.plan_digest == plan.digest)
+        .filter(|approval| approval.plan_digest == plan.digest && !approval.automatic)
         .map(|approval| approval.by.username.as_str())
         .collect();
     breaks_glass(plan, counted)
+        || is_automatic(plan, counted)
         || i32::try_from(people.len())
             .is_ok_and(|people| people >= plan.rules.approvals_required.max(1))
 }

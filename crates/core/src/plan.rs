@@ -287,7 +287,7 @@ fn supported(
         ));
     }
     match approval_mode(request.spec.reason.category, policy) {
-        ApprovalMode::Manual => Ok(()),
+        ApprovalMode::Automatic | ApprovalMode::Manual => Ok(()),
         ApprovalMode::Refused => Err(refused(
             Reason::HotfixForward,
             format!(

@@ -181,11 +181,10 @@ pub fn approval_mode(category: Category, policy: Option<&RollbackPolicySpec>) ->
     let overridden = entry(category, policy).and_then(|entry| entry.approval);
     overridden.unwrap_or(match category {
         Category::Feature => ApprovalMode::Refused,
-        Category::HealthCheck
-        | Category::ErrorRate
-        | Category::Latency
-        | Category::BusinessLogic
-        | Category::Security => ApprovalMode::Manual,
+        Category::HealthCheck => ApprovalMode::Automatic,
+        Category::ErrorRate | Category::Latency | Category::BusinessLogic | Category::Security => {
+            ApprovalMode::Manual
+        }
     })
 }
 

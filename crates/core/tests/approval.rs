@@ -41,6 +41,7 @@ fn valid() -> (RollbackRequest, Plan) {
 
 fn approval_of(name: &str, plan: &Plan) -> Approval {
     Approval {
+        automatic: false,
         by: person(name),
         plan_digest: plan.digest.clone(),
         at: at(60),

@@ -365,6 +365,7 @@ fn who_lost_the_claim_waits_and_ends_with_the_name_of_the_winner() {
 
 fn rolled_back(request: &str, version: &str) -> rollback_api::ledger::Rollback {
     rollback_api::ledger::Rollback {
+        automatic: false,
         request: request.to_owned(),
         request_uid: "r-2".to_owned(),
         spec_digest: "sha256:0".to_owned(),

@@ -57,6 +57,7 @@ fn one(edit: impl FnOnce(&mut SeenTarget)) -> Observed {
 
 fn rolled_back(name: &str, fields: &Value, word: Word) -> Rollback {
     Rollback {
+        automatic: false,
         request: name.to_owned(),
         request_uid: "an earlier one".to_owned(),
         spec_digest: ledger::spec_digest(&request(fields)),

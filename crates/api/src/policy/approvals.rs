@@ -111,7 +111,8 @@ pub struct Decision {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub urgency: Option<Urgency>,
 
-    /// Who decides. Defaults to `Refused` for `Feature` and to `Manual` for every other category.
+    /// Who decides. Defaults to `Automatic` for `HealthCheck`, to `Refused` for `Feature` and to `Manual` for every other
+    /// category.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalMode>,
 }
@@ -119,6 +120,9 @@ pub struct Decision {
 /// Who decides on a rollback.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApprovalMode {
+    /// The policy, for a request of a source that it names or of the controller's own watch, when `triggers.approve` is
+    /// set and nothing holds it back. For every other request: people.
+    Automatic,
     /// People.
     Manual,
     /// Nobody: it is fixed forward.

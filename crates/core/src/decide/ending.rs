@@ -13,7 +13,7 @@ use crate::observed::{Observed, Seen, SeenTarget};
 use crate::phase::result;
 use crate::plan::uid;
 use crate::step::{Next, Revert, Step};
-use crate::{ledger, report};
+use crate::{approval, ledger, report};
 
 /// What is owed after the end: the report, the ownership of fields, the claims, the finalizer, in this order.
 pub(super) fn winding_up(
@@ -47,13 +47,15 @@ pub(super) fn winding_up(
     let Some(plan) = status.plan.as_ref() else {
         return last(request, message);
     };
+    let automatic = approval::is_automatic(plan, &status.approvals);
     let steps: Option<Vec<Vec<Step>>> = plan
         .targets
         .iter()
         .zip(&status.targets)
         .enumerate()
         .map(|(index, (target, progress))| {
-            owed(request, plan, target, progress, observed.target(index))
+            let seen = observed.target(index);
+            owed(request, plan, target, progress, seen, automatic)
         })
         .collect();
     // A claim that we may still hold must not be forgotten.
@@ -87,6 +89,7 @@ fn owed(
     target: &PlannedTarget,
     progress: &TargetStatus,
     seen: &SeenTarget,
+    automatic: bool,
 ) -> Option<Vec<Step>> {
     if let Some(disown) = disown(plan, target, progress, seen) {
         return Some(vec![disown]);
@@ -95,7 +98,7 @@ fn owed(
         return None;
     }
     Some(
-        release(request, plan, target, progress, seen)
+        release(request, plan, target, progress, seen, automatic)
             .into_iter()
             .collect(),
     )
@@ -109,6 +112,7 @@ fn release(
     target: &PlannedTarget,
     progress: &TargetStatus,
     seen: &SeenTarget,
+    automatic: bool,
 ) -> Option<Step> {
     // What was tried last is what the rollback went to.
     let meant = second::target(target, progress);
@@ -143,6 +147,7 @@ fn release(
             to_digest: meant.restored_digest().to_owned(),
             at,
             outcome: outcome.word,
+            automatic,
             verified: outcome.reason == Reason::RolledBack,
         });
     if !ours && rollback.is_none() {
