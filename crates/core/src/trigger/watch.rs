@@ -1,0 +1,1 @@
+//! Whether a new version is to be rolled back because of what its own pods show.
