@@ -1,5 +1,6 @@
 //! Requests that come by themselves: how they are named and made, and since when a version is live.
 
+pub mod symptom;
 pub mod watch;
 
 use jiff::Timestamp;

@@ -1,4 +1,8 @@
 //! Who may ask for rollbacks besides people, and what holds those requests back.
+#![expect(
+    clippy::struct_field_names,
+    reason = "the unit stands in the name, as everywhere in the policy"
+)]
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
@@ -76,7 +80,8 @@ impl Default for Triggers {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Grace {
-    /// From the change of the pod template until each replica must be available.
+    /// From the change of the pod template, or from the last moment at which another new pod became ready, until the rollout
+    /// must be over or one more must be ready.
     #[serde(default = "five_minutes")]
     #[schemars(range(min = 1, max = 86_400))]
     pub rollout_seconds: i32,
