@@ -85,7 +85,18 @@ pub async fn asked_times(scene: &Scene, times: usize) -> Result<String> {
     eventually("a request came by itself", PATIENCE, async || {
         let mut found = requests(scene).await?;
         found.retain(|request| request.spec.trigger.is_some());
-        ensure!(found.len() == times, "there are {}", found.len());
+        let log = || {
+            scene
+                .controller
+                .as_ref()
+                .map(testkit::ControllerProcess::log)
+        };
+        ensure!(
+            found.len() == times,
+            "there are {}: {:?}",
+            found.len(),
+            log()
+        );
         found.sort_by_key(|request| request.metadata.creation_timestamp.clone());
         Ok(found.last().map(ResourceExt::name_any).unwrap_or_default())
     })

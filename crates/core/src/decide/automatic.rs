@@ -13,7 +13,6 @@ use crate::conditions::Stand;
 use crate::observed::{Deployment, Observed, Pace, Seen, SeenTarget};
 use crate::redact::redact;
 use crate::text::plain;
-use crate::trigger::live_since;
 use crate::{ledger, time};
 
 /// Value of the annotation with which a Deployment opts in.
@@ -195,7 +194,7 @@ fn by_past(
         );
         return Some((Brake::CoolDown, why));
     }
-    let Some(since) = live_since(deployment, &seen.replica_sets, seen.ledger.found()) else {
+    let Some(since) = target.from_since else {
         let why = format!("nobody can tell since when this version runs. {people}");
         return Some((Brake::Unknown, why));
     };
