@@ -125,10 +125,7 @@ impl Court {
             // The semaphore is never closed.
             let _seat = seats.acquire_owned().await;
             let asked = version.try_it(asked_before.as_deref()).await;
-            Ended {
-                name: of,
-                asked: asked.or(asked_before),
-            }
+            Ended { name: of, asked }
         });
         self.running.insert(name, Running { changed, task });
     }

@@ -47,7 +47,10 @@ async fn an_alert_is_answered_and_the_same_again_is_escalated() -> Result<()> {
         json!({"approve": true, "escalateSeconds": 0, "coolDownSeconds": 0}),
     )
     .await?;
-    send(&scene, "down-later", "api", "HealthCheck").await?;
+    // What is bad is not chosen by itself, so an older version is there to be named.
+    let mut later = alert(&scene, "down-later", "api", "HealthCheck", Timestamp::now()).await?;
+    later.spec.targets[0].to = serde_json::from_value(json!({"revision": 2}))?;
+    create(&scene, &later).await?;
     held_back(&scene, "down-later", Brake::RollbackOfRollback).await?;
     ensure!(runs(&scene, "api", "v1").await?);
     Ok(())

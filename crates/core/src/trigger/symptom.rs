@@ -105,6 +105,12 @@ pub fn counts(pod: &Value) -> bool {
         && !["Succeeded", "Failed"].contains(&text(pod, "/status/phase"))
 }
 
+/// Whether a pod is on its way out and still has time for that. One that is overdue hangs on a lost node, and nothing waits
+/// for it.
+pub fn is_leaving(pod: &Value, now: Timestamp) -> bool {
+    moment(pod, "/metadata/deletionTimestamp").is_some_and(|until| now <= until)
+}
+
 /// Whether this `ReplicaSet` made the pod.
 pub fn is_of(pod: &Value, replica_set_uid: &str) -> bool {
     controller_uid(pod) == Some(replica_set_uid)

@@ -56,6 +56,10 @@ pub struct Known {
     since: BTreeMap<Trouble, Timestamp>,
     /// Whose fault it was that an image could not be had, when that was said last.
     pull: Option<bool>,
+    /// When something around the version was last seen to be in the way: its rollout had no fair chance until then.
+    disturbed: Option<Timestamp>,
+    /// Whether that was so at the last look.
+    is_disturbed: bool,
 }
 
 /// What a version is rolled back for.
@@ -116,6 +120,8 @@ struct Census {
     words: Vec<String>,
     /// When a pod of the new version became ready last.
     progress: Option<Timestamp>,
+    /// Whether a pod of the new version is being taken away, so that another one has to begin anew.
+    evicted: bool,
 }
 
 /// Judges the version that is live. Total: whatever is missing or unreadable makes it quiet.
@@ -240,6 +246,7 @@ fn count(look: &Look, live: &ReplicaSet, known: &mut Known) -> Census {
         old: Vec::new(),
         words: Vec::new(),
         progress: None,
+        evicted: false,
     };
     let others: Vec<&str> = look
         .replica_sets
@@ -248,8 +255,12 @@ fn count(look: &Look, live: &ReplicaSet, known: &mut Known) -> Census {
         .map(ReplicaSet::uid)
         .filter(|uid| *uid != live.uid())
         .collect();
-    let counted = look.pods.iter().filter(|pod| symptom::counts(pod));
-    for pod in counted {
+    for pod in look.pods {
+        if !symptom::counts(pod) {
+            let leaves = symptom::is_leaving(pod, look.now);
+            census.evicted |= leaves && symptom::is_of(pod, live.uid());
+            continue;
+        }
         let symptom = symptom::of(pod, look.now);
         if symptom::is_of(pod, live.uid()) {
             remember_pull(known, symptom);
@@ -326,8 +337,17 @@ fn troubles(
         };
         found.push((trouble, begun));
     }
+    let disturbed = is_disturbed(census);
+    // What is over by now lasted until now.
+    if disturbed || known.is_disturbed {
+        known.disturbed = Some(look.now);
+    }
+    known.is_disturbed = disturbed;
     if !rolled_out && is_held_up(look, census) {
-        let begun = live_since.max(census.progress.unwrap_or(live_since));
+        let begun = [census.progress, known.disturbed]
+            .into_iter()
+            .flatten()
+            .fold(live_since, Timestamp::max);
         found.push((Trouble::Stuck, begun));
     }
     found
@@ -412,24 +432,34 @@ fn unready_since(census: &Census) -> Option<Timestamp> {
         .copied()
 }
 
+/// Whether something around the version is in the way: a node that is lost or emptied, a registry that does not answer, or
+/// what old pods lack as well.
+fn is_disturbed(census: &Census) -> bool {
+    let around = |symptom: Symptom| matches!(symptom, Symptom::Lost | Symptom::Registry);
+    let lacking = |symptom: Symptom| {
+        matches!(
+            symptom,
+            Symptom::ImagePull | Symptom::PullAgain | Symptom::Config | Symptom::Unscheduled
+        )
+    };
+    census.evicted
+        || shows(&census.new, around) > 0
+        || shows(&census.old, |it| around(it) || lacking(it)) > 0
+}
+
 /// Whether a rollout that does not get on is held up by the version, and by nothing around it.
 fn is_held_up(look: &Look, census: &Census) -> bool {
-    let around = |symptom: Symptom| matches!(symptom, Symptom::Lost | Symptom::Registry);
-    if shows(&census.new, around) > 0 {
-        return false;
-    }
     let sick = |symptom: Symptom| !matches!(symptom, Symptom::Well | Symptom::Coming);
     let old_sick = shows(&census.old, sick);
-    if old_sick * 2 >= census.old.len().max(1) {
+    if is_disturbed(census) || old_sick * 2 >= census.old.len().max(1) {
         return false;
     }
-    let stands_out = asks_for_more(look);
     let unplaced = shows(&census.new, |symptom| symptom == Symptom::Unscheduled);
-    let refused = census.new.is_empty();
-    if unplaced > 0 || refused {
-        return stands_out && old_sick == 0;
+    if unplaced > 0 || census.new.is_empty() {
+        return asks_for_more(look) && old_sick == 0;
     }
-    shows(&census.new, |symptom| symptom != Symptom::Well) > 0
+    // A version of which most pods are ready is not what keeps the others from it.
+    shows(&census.new, |symptom| symptom != Symptom::Well) * 2 >= census.new.len()
 }
 
 /// Whether the version asks more, or something else, of its nodes and its namespace than the one before.
