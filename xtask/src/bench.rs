@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: measured by the API server's audit log, beside a null client in the same run.
 
+mod crashes;
 mod detect;
 
+pub use crashes::{Size, crashes};
 pub use detect::detect;
 
 use std::collections::HashMap;
