@@ -89,7 +89,7 @@ pub fn read(body: &[u8]) -> Result<Message, Rejected> {
         _other => return Err(wrong("SignatureVersion", "is not 2")),
     }
     let certificate = Url::parse(&envelope.signing_cert_url).ok();
-    let certificate = certificate.filter(|url| is_file(url));
+    let certificate = certificate.filter(is_file);
     let address = "is not the https address of a .pem file on sns.<region>.amazonaws.com";
     let certificate = certificate.ok_or(wrong("SigningCertURL", address))?;
     let region = intake::sns::region(&certificate);
