@@ -121,9 +121,11 @@ impl Asker {
                 Err(answer) => answers[index] = Some(answer),
             }
         }
-        let mut all = futures::stream::iter(firing)
-            .map(|(about, firing)| async move { self.about(source, &about, firing).await })
-            .buffer_unordered(SIDE_BY_SIDE);
+        let mut work = Vec::new();
+        for (about, firing) in firing {
+            work.push(self.about(source, about, firing));
+        }
+        let mut all = futures::stream::iter(work).buffer_unordered(SIDE_BY_SIDE);
         while let Some(some) = all.next().await {
             for (index, answer) in some {
                 answers[index] = Some(answer);
@@ -202,10 +204,10 @@ impl Asker {
     async fn about(
         &self,
         source: &Source,
-        about: &About,
+        about: About,
         firing: Vec<Firing<'_>>,
     ) -> Vec<(usize, Answer)> {
-        let live = live(&self.client, about).await;
+        let live = live(&self.client, &about).await;
         let mut made: HashMap<String, Answer> = HashMap::new();
         let mut answers = Vec::new();
         for it in firing {

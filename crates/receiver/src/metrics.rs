@@ -50,10 +50,11 @@ impl Metrics {
         };
         for source in sources {
             for outcome in Outcome::ALL {
-                metrics.alerts.get_or_create(&Answered {
+                let answered = Answered {
                     source: source.name.clone(),
                     outcome: outcome.as_str(),
-                });
+                };
+                metrics.alerts.get_or_create(&answered).inc_by(0);
             }
         }
         let registry = &mut metrics.registry;

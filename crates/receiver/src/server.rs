@@ -117,12 +117,11 @@ impl Receiver {
         let by_head = self.authenticator.by_head(source, headers, peer).await;
         let by_head = by_head.map_err(refused)?;
         let body = read(body, connection).await?;
-        let sender = match by_head {
-            Some(sender) => sender,
-            None => {
-                let by_body = self.authenticator.by_body(source, headers, &body).await;
-                by_body.map_err(refused)?
-            }
+        let sender = if let Some(sender) = by_head {
+            sender
+        } else {
+            let by_body = self.authenticator.by_body(source, headers, &body).await;
+            by_body.map_err(refused)?
         };
         connection.slot.keep();
         if !is_readable(source.format, headers) {

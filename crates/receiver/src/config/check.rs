@@ -148,14 +148,13 @@ fn check_hmac(at: &str, format: Format, hmac: &Hmac) -> Result<(), Error> {
                 "this sender signs nothing: use bearer, basic or mtls instead",
             );
         }
-        Format::Grafana => {}
         Format::PagerDuty | Format::Sentry | Format::Flux | Format::Generic if chosen => {
             return wrong(
                 at,
                 "this sender does not let one choose its headers: leave signatureHeader and timestampHeader out",
             );
         }
-        Format::PagerDuty | Format::Sentry | Format::Flux | Format::Generic => {}
+        Format::Grafana | Format::PagerDuty | Format::Sentry | Format::Flux | Format::Generic => {}
     }
     for header in [&hmac.signature_header, &hmac.timestamp_header]
         .into_iter()
