@@ -128,11 +128,20 @@ impl File {
     fn parse(text: &str, has_tls: bool) -> Result<Self, Error> {
         // Without the lines around it: somebody may have written a secret there.
         let options = serde_saphyr::options! { with_snippet: false };
-        let file: Self =
-            serde_saphyr::from_str_with_options(text, options).map_err(|error| Error::Yaml {
-                path: PathBuf::new(),
-                reason: error.to_string(),
-            })?;
+        let mut field = String::new();
+        let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |from| {
+            serde_path_to_error::deserialize(from).map_err(|error| {
+                field = error.path().to_string();
+                error.into_inner()
+            })
+        });
+        let file: Self = read.map_err(|error| Error::Yaml {
+            path: PathBuf::new(),
+            reason: match field.as_str() {
+                "" | "." => error.to_string(),
+                field => format!("{field}: {error}"),
+            },
+        })?;
         check::check(&file, has_tls)?;
         Ok(file)
     }
