@@ -70,9 +70,21 @@ pub fn request(
 
 /// Since when what is live now has been live; never earlier than it was. `None` when nobody can tell.
 ///
-/// A `ReplicaSet` that was made for this rollout tells by its own age. One that had another number before was rolled back
-/// to, and is older than its rollout: then the ledger knows, or the last progress of the Deployment is taken.
+/// Where it is not known, the last progress of the Deployment is taken: it was live then already.
 pub fn live_since(
+    deployment: &Deployment,
+    replica_sets: &[ReplicaSet],
+    ledger: Option<&RevisionLedgerSpec>,
+) -> Option<Timestamp> {
+    known_since(deployment, replica_sets, ledger).or_else(|| {
+        live_set(deployment, replica_sets)?;
+        deployment.progressing()?.last_update_time.parse().ok()
+    })
+}
+
+/// The same, where it is known: a `ReplicaSet` that was made for this rollout tells by its own age. One that had another
+/// number before was rolled back to, and is older than its rollout: then the ledger may have seen it begin.
+pub fn known_since(
     deployment: &Deployment,
     replica_sets: &[ReplicaSet],
     ledger: Option<&RevisionLedgerSpec>,
@@ -85,9 +97,7 @@ pub fn live_since(
     let known = ledger::evidence(ledger, deployment.uid())
         .last()
         .filter(|entry: &&Evidence| entry.digest == digest);
-    known
-        .and_then(|entry| entry.live_since)
-        .or_else(|| deployment.progressing()?.last_update_time.parse().ok())
+    known.and_then(|entry| entry.live_since)
 }
 
 /// The `ReplicaSet` of what is live now.

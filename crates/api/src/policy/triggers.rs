@@ -55,7 +55,7 @@ pub struct Triggers {
     #[schemars(range(min = 0, max = 604_800))]
     pub escalate_seconds: i32,
 
-    /// True: nothing is rolled back without a person, and nothing is asked for by the controller's own watch.
+    /// True: nothing is rolled back without a person. Requests still come, and wait.
     #[serde(default)]
     pub paused: bool,
 }

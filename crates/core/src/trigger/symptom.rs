@@ -100,7 +100,8 @@ pub fn of(pod: &Value, now: Timestamp) -> Symptom {
 
 /// Whether a pod counts: it is neither on its way out nor over.
 pub fn counts(pod: &Value) -> bool {
-    pod.pointer("/metadata/deletionTimestamp").is_none()
+    pod.pointer("/metadata/deletionTimestamp")
+        .is_none_or(Value::is_null)
         && !["Succeeded", "Failed"].contains(&text(pod, "/status/phase"))
 }
 

@@ -193,7 +193,9 @@ fn on_trial<'a>(look: &'a Look, digest: &str) -> Option<(&'a ReplicaSet, Timesta
         return None;
     }
     let set = live_set(deployment, look.replica_sets)?;
-    if had_another_number(set) {
+    // What runs again after it ran before was gone back to, unless it is known to be bad: nobody goes back to that.
+    let bad = ledger::bad_templates(look.ledger, deployment.uid(), None, look.now);
+    if had_another_number(set) && !bad.iter().any(|bad| bad == digest) {
         return None;
     }
     let ledger = ledger::current(look.ledger, deployment.uid());
