@@ -7,6 +7,7 @@ mod allowed;
 mod amazon;
 mod delivered;
 mod hostile;
+mod mapped;
 mod refused;
 mod repeated;
 mod sources;

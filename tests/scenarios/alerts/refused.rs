@@ -96,6 +96,33 @@ async fn a_token_has_to_be_for_us_and_of_the_sender() -> Result<()> {
     send(token).await?.is("already-asked")
 }
 
+/// Anybody can make up tokens that look right. The API server is asked about so many of them, and those who are known get
+/// through meanwhile.
+#[tokio::test]
+async fn made_up_tokens_do_not_keep_the_api_server_busy() -> Result<()> {
+    let mut stage = Stage::new("strangers").await?;
+    let source = bearer(&stage, "alertmanager");
+    stage.start(&[source]).await?;
+    let url = stage.receiver()?.url("tokens");
+    let body = group(&[super::stage::over(stage.alert("Over"))]).to_string();
+    let send = async |token: String| {
+        let header = format!("Bearer {token}");
+        post(&url, &[("authorization", &header)], body.clone()).await
+    };
+    let token = stage.token("alertmanager", "rollback-receiver").await?;
+    send(token.clone()).await?.is("resolved")?;
+    let (head, _) = token.rsplit_once('.').unwrap_or_default();
+    let mut statuses = Vec::new();
+    for number in 0..200 {
+        let made_up = send(format!("{head}.{number:086}")).await?;
+        statuses.push(made_up.status.as_u16());
+    }
+    let refused = statuses.iter().filter(|status| **status == 401).count();
+    let put_off = statuses.iter().filter(|status| **status == 503).count();
+    ensure!(refused + put_off == 200 && put_off > 20, "{statuses:?}");
+    send(token).await?.is("resolved")
+}
+
 #[tokio::test]
 async fn what_is_not_a_delivery_is_refused_with_a_reason() -> Result<()> {
     let mut stage = Stage::new("unreadable").await?;
@@ -282,4 +309,45 @@ async fn without_an_api_server_the_sender_comes_again() -> Result<()> {
     stage.kubeconfig = real;
     stage.start(&[source]).await?;
     stage.deliver("prometheus", &body).await?.is("asked")
+}
+
+/// While as many deliveries are worked on as may be, others are told at once to come again.
+#[tokio::test]
+async fn above_what_can_be_worked_on_senders_come_again() -> Result<()> {
+    let mut stage = Stage::ungranted("busy").await?;
+    // An API server that takes connections, and never says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let server = format!("http://{}", silent.local_addr()?);
+    stage.kubeconfig = stage
+        .scene
+        .cluster
+        .service_account_kubeconfig("rollback-system", "rollback-receiver", Some(&server))
+        .await?;
+    let source = stage.basic("prometheus", "alertmanager");
+    let receiver = stage.spawn(&[source], &["--concurrency", "1"]).await?;
+    stage.receiver = Some(receiver);
+    let body = group(&[stage.alert("HighErrorRate")]);
+    let before = Instant::now();
+    let first = async {
+        let answer = stage.deliver("prometheus", &body).await?;
+        anyhow::Ok((answer, before.elapsed()))
+    };
+    let second = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let answer = stage.deliver("prometheus", &body).await?;
+        anyhow::Ok((answer, before.elapsed()))
+    };
+    let ((first, slow), (second, quick)) = futures::try_join!(first, second)?;
+    ensure!(
+        first.status == 503 && second.status == 503,
+        "{first:?} and {second:?}"
+    );
+    ensure!(
+        slow > Duration::from_secs(2) && slow < Duration::from_secs(16),
+        "{slow:?}"
+    );
+    ensure!(quick < Duration::from_secs(2), "{quick:?}");
+    let message = second.body["message"].as_str().unwrap_or_default();
+    ensure!(message.contains("too much to do"), "{second:?}");
+    Ok(())
 }

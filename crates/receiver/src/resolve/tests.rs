@@ -212,3 +212,21 @@ fn tags_are_told_from_ports() {
         assert_eq!(tag(image), expected, "{image}");
     }
 }
+
+proptest::proptest! {
+    /// Whatever stands in labels: what becomes part of a path of the API server is a name.
+    #[test]
+    fn only_names_come_out_of_labels(
+        keys in proptest::collection::vec(0_usize..9, 0..6),
+        values in proptest::collection::vec("[a-c/.{}% ?A-B-]{0,9}|kube-state-metrics|a-b", 6),
+    ) {
+        const KEYS: [&str; 9] = [
+            "namespace", "deployment", "pod", "exported_namespace", "exported_deployment", "exported_pod",
+            "rollback_namespace", "rollback_deployment", "service",
+        ];
+        let labels = keys.iter().zip(values).map(|(key, value)| (KEYS[*key].to_owned(), value)).collect();
+        if let Ok(About::Deployment { namespace, name } | About::Pod { namespace, name }) = about(&source(), &labels) {
+            proptest::prop_assert!(names::is_label(&namespace) && names::is_subdomain(&name));
+        }
+    }
+}
