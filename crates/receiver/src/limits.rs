@@ -13,7 +13,10 @@ use std::time::Duration;
 /// Largest body of a delivery, in bytes.
 pub const LARGEST_BODY: usize = rollback_receiver::intake::LARGEST;
 /// Most that the bodies of all deliveries together may take, in bytes.
-pub const BODIES: usize = 32 * LARGEST_BODY;
+pub const BODIES: usize = 16 * LARGEST_BODY;
+/// How long a body waits for the room that another has taken, and how often it looks.
+pub const ROOM: Duration = Duration::from_millis(500);
+pub const LOOKS: u32 = 25;
 /// How long a delivery may take to come in, from the first packet of the connection to the last byte of the body.
 pub const ARRIVAL: Duration = Duration::from_secs(10);
 /// How long a delivery may be worked on.

@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 use crate::ask::{Answer, Asker, Outcome};
 use crate::authenticate::{Authenticator, Peer, Refused};
 use crate::config::Source;
-use crate::limits::{LARGEST_BODY, RETRY_AFTER_SECONDS, Rates, Slot, WORK};
+use crate::limits::{LARGEST_BODY, LOOKS, RETRY_AFTER_SECONDS, ROOM, Rates, Slot, WORK};
 use crate::metrics::Metrics;
 use refusal::Refusal;
 
@@ -218,11 +218,24 @@ async fn read(mut body: Body, connection: &Connection) -> Result<Bytes, Refusal>
         if all.len() + part.len() > LARGEST_BODY {
             return Err(Refusal::TooLarge);
         }
-        if !connection.slot.hold(part.len()) {
-            return Err(Refusal::Busy);
-        }
+        hold(&connection.slot, part.len()).await?;
         all.extend_from_slice(&part);
     }
+}
+
+/// Takes room for a part of a body, if need be that of another.
+async fn hold(slot: &Slot, bytes: usize) -> Result<(), Refusal> {
+    if slot.hold(bytes) {
+        return Ok(());
+    }
+    slot.make_room();
+    for _ in 0..LOOKS {
+        tokio::time::sleep(ROOM / LOOKS).await;
+        if slot.hold(bytes) {
+            return Ok(());
+        }
+    }
+    Err(Refusal::Busy)
 }
 
 /// Whether the body is said to be what the format is. SNS says that it sends plain text.

@@ -88,17 +88,20 @@ impl Open {
 }
 
 impl Slot {
-    /// Holds so many bytes more of a body. False when there is no room for them, not even in the place of another.
+    /// Holds so many bytes more of a body. False when there is no room for them.
     pub fn hold(&self, bytes: usize) -> bool {
         let mut open = self.connections.lock();
         if open.bytes + bytes > self.connections.bodies {
-            // Its bytes are there as soon as it has gone, which is soon.
-            open.evict(Some(self.number));
             return false;
         }
         open.bytes += bytes;
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) += bytes;
         true
+    }
+
+    /// Has the one go that has waited longest, other than this one: there is room as soon as it has gone.
+    pub fn make_room(&self) {
+        self.connections.lock().evict(Some(self.number));
     }
 
     /// Its request has come in whole and is its sender's: from here on it stays until it is answered.
@@ -149,6 +152,7 @@ mod tests {
         let other = connections.enter().unwrap();
         assert!(slow.hold(8));
         assert!(!other.hold(3));
+        other.make_room();
         assert!(slow.evicted.is_cancelled() && !other.evicted.is_cancelled());
         drop(slow);
         assert!(other.hold(3));
