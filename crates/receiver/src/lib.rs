@@ -4,3 +4,5 @@
 //! is bad. Nothing else is ever written.
 
 pub mod alert;
+pub mod intake;
+pub mod signature;

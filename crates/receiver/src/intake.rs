@@ -1,0 +1,231 @@
+//! Reads a delivery of a source: bytes in, a [`Delivery`] out, and nothing else happens.
+//!
+//! Every parser is total: whatever the bytes are, the answer is a [`Delivery`] or an [`Unreadable`] that says which
+//! field, why, and what to do. What is kept is bounded, whatever the body holds: see `intake/text.rs` and
+//! [`MOST_ALERTS`]. Authentication comes before, in [`crate::signature`] and the server: a delivery that has been read is
+//! still the word of its sender only.
+
+mod alertmanager;
+mod datadog;
+mod flux;
+mod generic;
+mod grafana;
+mod labels;
+mod pager_duty;
+mod sentry;
+pub(crate) mod sns;
+mod text;
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::alert::{Alert, Delivery, State};
+
+/// Largest body that is read, in bytes.
+pub const LARGEST: usize = 1 << 20;
+
+/// Most alerts of a delivery. One that holds more is not read at all, so that which of them are answered is never a
+/// matter of their order.
+pub const MOST_ALERTS: usize = 200;
+
+/// Most links of an alert; further ones are left out.
+const MOST_LINKS: usize = 10;
+
+/// Who wrote a delivery, and so how it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// The webhook of Prometheus Alertmanager, version 4.
+    Alertmanager,
+    /// A contact point "Webhook" of Grafana Alerting, version 1.
+    Grafana,
+    /// A webhook subscription of `PagerDuty`, version 3.
+    PagerDuty,
+    /// Amazon SNS, which carries `CloudWatch` alarms.
+    Sns,
+    /// The webhook of a Sentry integration: issue alerts and metric alerts.
+    Sentry,
+    /// A webhook of Datadog with the body that this project defines for it.
+    Datadog,
+    /// The provider `generic` or `generic-hmac` of Flux.
+    Flux,
+    /// The format of this project, for whatever has no other.
+    Generic,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Alertmanager,
+        Self::Grafana,
+        Self::PagerDuty,
+        Self::Sns,
+        Self::Sentry,
+        Self::Datadog,
+        Self::Flux,
+        Self::Generic,
+    ];
+
+    /// Its name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Alertmanager => "alertmanager",
+            Self::Grafana => "grafana",
+            Self::PagerDuty => "pager-duty",
+            Self::Sns => "sns",
+            Self::Sentry => "sentry",
+            Self::Datadog => "datadog",
+            Self::Flux => "flux",
+            Self::Generic => "generic",
+        }
+    }
+
+    /// What to send so that it can be read.
+    const fn remedy(self) -> &'static str {
+        match self {
+            Self::Alertmanager => {
+                "send the webhook of Alertmanager (version 4) as it is, without a `payload` of your own"
+            }
+            Self::Grafana => {
+                "send the contact point \"Webhook\" of Grafana (version 1) as it is, without a custom payload"
+            }
+            Self::PagerDuty => "send a version 3 webhook subscription of PagerDuty to this address",
+            Self::Sns => {
+                "subscribe this address to the topic by https, without raw message delivery"
+            }
+            Self::Sentry => {
+                "send the issue alerts and metric alerts of a Sentry integration to this address"
+            }
+            Self::Datadog => "set the payload of the webhook to the one in docs/alerts.md",
+            Self::Flux => "send events by a Flux Provider of type generic-hmac",
+            Self::Generic => "see the generic format in docs/alerts.md",
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(self.name())
+    }
+}
+
+/// Why a delivery could not be read. None of its text is longer than a few hundred characters, and none holds a control
+/// character, whatever the body held.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unreadable {
+    /// The body is larger than [`LARGEST`].
+    #[error(
+        "the body has {bytes} bytes, and at most {LARGEST} are read: send fewer alerts at once"
+    )]
+    TooLarge {
+        /// How large it is.
+        bytes: usize,
+    },
+    /// The body is no JSON document.
+    #[error("the body is not JSON ({reason}): {remedy}")]
+    NotJson {
+        /// What the parser says.
+        reason: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A field is missing, has another type, or a value that cannot be used.
+    #[error("{field}: {reason}: {remedy}")]
+    Field {
+        /// Where it is, as a path from the top.
+        field: String,
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The body says another version of the format.
+    #[error("version is {found}, not \"{expected}\": {remedy}")]
+    Version {
+        /// What it says.
+        found: String,
+        /// What is read.
+        expected: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// More than [`MOST_ALERTS`].
+    #[error("the delivery holds {count} alerts, and at most {MOST_ALERTS} are read: {remedy}")]
+    TooManyAlerts {
+        /// How many it holds.
+        count: usize,
+        /// The setting of the sender.
+        remedy: &'static str,
+    },
+}
+
+/// Reads the body of a delivery.
+pub fn read(format: Format, body: &[u8]) -> Result<Delivery, Unreadable> {
+    if body.len() > LARGEST {
+        return Err(Unreadable::TooLarge { bytes: body.len() });
+    }
+    match format {
+        Format::Alertmanager => alertmanager::read(body),
+        Format::Grafana => grafana::read(body),
+        Format::PagerDuty => pager_duty::read(body),
+        Format::Sns => sns::read(body),
+        Format::Sentry => sentry::read(body),
+        Format::Datadog => datadog::read(body),
+        Format::Flux => flux::read(body),
+        Format::Generic => generic::read(body),
+    }
+}
+
+/// The body as a value. Fields that are not asked for are skipped, however deep; the same field twice is an error.
+fn json<T: DeserializeOwned>(format: Format, body: &[u8]) -> Result<T, Unreadable> {
+    let mut parser = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut parser)
+        .map_err(|error| wrong(format, &error.path().to_string(), error.inner()))?;
+    parser.end().map_err(|error| wrong(format, ".", &error))?;
+    Ok(value)
+}
+
+/// The parser's error: about the document, or about a field of it.
+fn wrong(format: Format, path: &str, error: &serde_json::Error) -> Unreadable {
+    let remedy = format.remedy();
+    let reason = text::short(&error.to_string());
+    if error.is_data() {
+        let field = match path {
+            "." => "the body".to_owned(),
+            path => text::short(path),
+        };
+        Unreadable::Field {
+            field,
+            reason,
+            remedy,
+        }
+    } else {
+        Unreadable::NotJson { reason, remedy }
+    }
+}
+
+/// These alerts, or nothing if there are none.
+fn alerts(alerts: Vec<Alert>) -> Delivery {
+    if alerts.is_empty() {
+        Delivery::Nothing("the delivery holds no alerts".to_owned())
+    } else {
+        Delivery::Alerts(alerts)
+    }
+}
+
+/// An alert that is not answered, and why.
+fn ignored(why: &str) -> State {
+    State::Ignored(why.to_owned())
+}
+
+/// The first of these that says something.
+fn first<const N: usize>(texts: [Option<text::Text>; N]) -> Option<String> {
+    texts
+        .into_iter()
+        .flatten()
+        .map(|text| text.0)
+        .find(|text| !text.is_empty())
+}

@@ -1,0 +1,171 @@
+//! Webhooks of a Sentry integration.
+//!
+//! Which kind a delivery is, a header says that is not signed. So it is decided by the body, which is: one that holds
+//! `data.metric_alert` is a metric alert, one that holds `data.event` and `data.triggered_rule` an issue alert, and one
+//! that holds both is refused. Everything else (issues, comments, installations) is nothing about an alert.
+//!
+//! A metric alert fires as `critical`; `warning` is not answered. It is known by its own id. An issue alert is known by its
+//! issue and the rule; it began with the event that set it off, and its tags are the labels. The slug of the project is the
+//! label `sentry_project` where Sentry sends it: in metric alerts on one project.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::labels::Labels;
+use super::text::{self, Few, Key, Raw, Text, When, Word};
+use super::{Format, Unreadable, alerts, first, ignored, json};
+use crate::alert::{Alert, Delivery, State};
+
+/// Most tags of an event that are read.
+const TAGS: usize = 200;
+
+pub(super) fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
+    let Head { data } = json(Format::Sentry, body)?;
+    let data = data.unwrap_or_default();
+    let issue = data.event.is_some() && data.triggered_rule.is_some();
+    match (data.metric_alert.is_some(), issue) {
+        (true, true) => Err(Unreadable::Field {
+            field: "data".to_owned(),
+            reason: "both an issue alert and a metric alert".to_owned(),
+            remedy: Format::Sentry.remedy(),
+        }),
+        (true, false) => {
+            let alert: MetricBody = json(Format::Sentry, body)?;
+            Ok(alerts(vec![alert.read()]))
+        }
+        (false, true) => {
+            let alert: IssueBody = json(Format::Sentry, body)?;
+            Ok(alerts(vec![alert.read()]))
+        }
+        (false, false) => Ok(Delivery::Nothing(
+            "neither an issue alert nor a metric alert".to_owned(),
+        )),
+    }
+}
+
+#[derive(Deserialize)]
+struct Head {
+    data: Option<Kind>,
+}
+
+#[derive(Default, Deserialize)]
+struct Kind {
+    metric_alert: Option<IgnoredAny>,
+    event: Option<IgnoredAny>,
+    triggered_rule: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct MetricBody {
+    action: Text,
+    data: MetricData,
+}
+
+#[derive(Deserialize)]
+struct MetricData {
+    metric_alert: Metric,
+    description_title: Option<Text>,
+    description_text: Option<Text>,
+    web_url: Option<Raw>,
+}
+
+#[derive(Deserialize)]
+struct Metric {
+    id: Word,
+    date_started: Option<When>,
+    date_detected: Option<When>,
+    alert_rule: Option<Rule>,
+    projects: Option<Few<Text, 2>>,
+}
+
+#[derive(Deserialize)]
+struct Rule {
+    name: Option<Text>,
+    environment: Option<Text>,
+}
+
+impl MetricBody {
+    fn read(self) -> Alert {
+        let metric = self.data.metric_alert;
+        let (rule, environment) = metric
+            .alert_rule
+            .map_or((None, None), |rule| (rule.name, rule.environment));
+        let mut labels = Labels::default();
+        let projects = metric.projects.unwrap_or_default();
+        if let ([Text(project)], 1) = (projects.items.as_slice(), projects.count) {
+            labels.add("sentry_project", project);
+        }
+        labels.add("environment", &environment.unwrap_or_default().0);
+        let name = first([rule, self.data.description_title.clone()])
+            .unwrap_or_else(|| "unnamed metric alert".to_owned());
+        Alert {
+            state: match self.action.0.as_str() {
+                "critical" => State::Firing,
+                "resolved" => State::Resolved,
+                "warning" => ignored("the alert is a warning only"),
+                _other => ignored("its action is neither critical nor resolved"),
+            },
+            id: text::identity(&["metric", &metric.id.0]),
+            summary: first([self.data.description_title, self.data.description_text])
+                .unwrap_or_else(|| name.clone()),
+            name,
+            severity: Some(self.action.0),
+            started_at: metric.date_started.or(metric.date_detected).map(|at| at.0),
+            labels: labels.done(),
+            links: text::links(self.data.web_url),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct IssueBody {
+    action: Text,
+    data: IssueData,
+}
+
+#[derive(Deserialize)]
+struct IssueData {
+    event: Event,
+    triggered_rule: Key,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    issue_id: Key,
+    title: Option<Text>,
+    message: Option<Text>,
+    level: Option<Text>,
+    datetime: When,
+    release: Option<Text>,
+    environment: Option<Text>,
+    web_url: Option<Raw>,
+    tags: Option<Few<(Text, Option<Text>), TAGS>>,
+}
+
+impl IssueBody {
+    fn read(self) -> Alert {
+        let IssueData {
+            event,
+            triggered_rule: Key(rule),
+        } = self.data;
+        let mut labels = Labels::default();
+        for (name, value) in event.tags.unwrap_or_default().items {
+            labels.add(&name.0, &value.unwrap_or_default().0);
+        }
+        labels.add("release", &event.release.unwrap_or_default().0);
+        labels.add("environment", &event.environment.unwrap_or_default().0);
+        Alert {
+            state: match self.action.0.as_str() {
+                "triggered" => State::Firing,
+                _other => ignored("its action is not triggered"),
+            },
+            id: text::identity(&["issue", &event.issue_id.0, &rule]),
+            summary: first([event.title, event.message]).unwrap_or_else(|| rule.clone()),
+            name: rule,
+            severity: first([event.level]),
+            started_at: Some(event.datetime.0),
+            labels: labels.done(),
+            links: text::links(event.web_url),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Amazon SNS, which carries the alarms of `CloudWatch`.
+//!
+//! The envelope holds the alarm as a JSON text. `ALARM` fires, `OK` is resolved, `INSUFFICIENT_DATA` is not answered. The
+//! dimensions of the metric are the labels, of a metric expression those of all its metrics on which they agree; the name
+//! of the alarm is the label `cloudwatch_alarm`. An alarm is known by its ARN and when it changed.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use url::{Host, Url};
+
+use super::labels::Labels;
+use super::text::{self, Few, Key, Raw, Text, When};
+use super::{Format, Unreadable, alerts, first, ignored, json};
+use crate::alert::{Alert, Delivery, State};
+
+/// Most dimensions of a metric that are read; `CloudWatch` has 30.
+const DIMENSIONS: usize = 100;
+
+pub(super) fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
+    let envelope: Envelope = json(Format::Sns, body)?;
+    match envelope.kind.0.as_str() {
+        "Notification" => notification(&envelope),
+        "SubscriptionConfirmation" => confirmation(envelope),
+        "UnsubscribeConfirmation" => Ok(nothing("the subscription has ended")),
+        _other => Err(field(
+            "Type",
+            "neither Notification, SubscriptionConfirmation nor UnsubscribeConfirmation",
+        )),
+    }
+}
+
+fn nothing(why: &str) -> Delivery {
+    Delivery::Nothing(why.to_owned())
+}
+
+fn field(field: &str, reason: &str) -> Unreadable {
+    Unreadable::Field {
+        field: field.to_owned(),
+        reason: reason.to_owned(),
+        remedy: Format::Sns.remedy(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(rename = "Type")]
+    kind: Text,
+    #[serde(rename = "MessageId")]
+    id: Key,
+    #[serde(rename = "TopicArn")]
+    topic: Key,
+    #[serde(rename = "Message")]
+    message: Raw,
+    #[serde(rename = "SubscribeURL")]
+    subscribe: Option<Raw>,
+}
+
+/// The region if this is the host of SNS in one: `sns.<region>.amazonaws.com`, or `.com.cn`, by https at its usual port
+/// and without credentials. Anything else is an address to which somebody wants this program to speak.
+pub(crate) fn region(url: &Url) -> Option<&str> {
+    let plain = url.scheme() == "https"
+        && url.port().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    let Some(Host::Domain(host)) = url.host().filter(|_| plain) else {
+        return None;
+    };
+    let rest = host.strip_prefix("sns.")?;
+    let region = rest
+        .strip_suffix(".amazonaws.com")
+        .or_else(|| rest.strip_suffix(".amazonaws.com.cn"))?;
+    let usual = |char: char| char.is_ascii_alphanumeric() || char == '-';
+    (region.len() >= 3 && region.chars().all(usual)).then_some(region)
+}
+
+/// A confirmation may only ever confirm this topic: nothing else is asked of the host, although it is Amazon's.
+fn confirmation(envelope: Envelope) -> Result<Delivery, Unreadable> {
+    let wrong = |reason| field("SubscribeURL", reason);
+    let Some(Raw(address)) = envelope.subscribe else {
+        return Err(wrong("missing"));
+    };
+    let url = Url::parse(&address).map_err(|_| wrong("not an address"))?;
+    if region(&url).is_none() {
+        return Err(wrong("not an https address of sns.<region>.amazonaws.com"));
+    }
+    let all = |name: &str, value: &str| {
+        let mut values = url.query_pairs().filter(|(key, _)| key == name);
+        values.next().is_some_and(|(_, first)| first == value) && values.next().is_none()
+    };
+    if !all("Action", "ConfirmSubscription") || !all("TopicArn", &envelope.topic.0) {
+        return Err(wrong("not the confirmation of a subscription to TopicArn"));
+    }
+    if url.as_str().len() > Alert::LONGEST {
+        return Err(wrong("longer than the confirmations of SNS are"));
+    }
+    Ok(Delivery::Confirm {
+        topic: envelope.topic.0,
+        url: url.into(),
+    })
+}
+
+fn notification(envelope: &Envelope) -> Result<Delivery, Unreadable> {
+    let message = envelope.message.0.as_bytes();
+    // Other things are published to topics as well: what is no alarm at all is no error.
+    let is_alarm = json::<Head>(Format::Sns, message)
+        .is_ok_and(|head| head.name.is_some() && head.state.is_some());
+    if !is_alarm {
+        return Ok(nothing("the message is not an alarm of CloudWatch"));
+    }
+    let alarm: Alarm = json(Format::Sns, message).map_err(within_message)?;
+    Ok(alerts(vec![alarm.read(&envelope.id)]))
+}
+
+/// Says that the field is one of the alarm, not of the envelope.
+fn within_message(error: Unreadable) -> Unreadable {
+    match error {
+        Unreadable::Field {
+            field,
+            reason,
+            remedy,
+        } => Unreadable::Field {
+            field: format!("Message.{field}"),
+            reason,
+            remedy,
+        },
+        Unreadable::TooLarge { .. }
+        | Unreadable::NotJson { .. }
+        | Unreadable::Version { .. }
+        | Unreadable::TooManyAlerts { .. } => error,
+    }
+}
+
+#[derive(Deserialize)]
+struct Head {
+    #[serde(rename = "AlarmName")]
+    name: Option<IgnoredAny>,
+    #[serde(rename = "NewStateValue")]
+    state: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Alarm {
+    #[serde(rename = "AlarmName")]
+    name: Key,
+    #[serde(rename = "AlarmDescription")]
+    description: Option<Text>,
+    #[serde(rename = "AlarmArn")]
+    arn: Option<Key>,
+    new_state_value: Text,
+    new_state_reason: Option<Text>,
+    state_change_time: When,
+    trigger: Option<Trigger>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Trigger {
+    dimensions: Option<Few<Dimension, DIMENSIONS>>,
+    metrics: Option<Few<Part, DIMENSIONS>>,
+}
+
+/// A metric, or an expression about others.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Part {
+    metric_stat: Option<Stat>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Stat {
+    metric: Option<Metric>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Metric {
+    dimensions: Option<Few<Dimension, DIMENSIONS>>,
+}
+
+#[derive(Deserialize)]
+struct Dimension {
+    name: Text,
+    value: Text,
+}
+
+impl Alarm {
+    fn read(self, message: &Key) -> Alert {
+        let arn = self.arn.as_ref().unwrap_or(message);
+        let name = self.name.0;
+        let mut labels = self.trigger.unwrap_or_default().labels();
+        labels.set("cloudwatch_alarm", &name);
+        Alert {
+            state: match self.new_state_value.0.as_str() {
+                "ALARM" => State::Firing,
+                "OK" => State::Resolved,
+                "INSUFFICIENT_DATA" => ignored("the alarm has too little data"),
+                _other => ignored("its state is neither ALARM nor OK"),
+            },
+            id: text::identity(&[&arn.0, &self.state_change_time.0.to_string()]),
+            summary: first([self.description, self.new_state_reason])
+                .unwrap_or_else(|| name.clone()),
+            name,
+            severity: None,
+            started_at: Some(self.state_change_time.0),
+            labels: labels.done(),
+            links: Vec::new(),
+        }
+    }
+}
+
+impl Trigger {
+    fn labels(self) -> Labels {
+        let of_parts = self.metrics.unwrap_or_default().items.into_iter();
+        let of_parts = of_parts.filter_map(|part| part.metric_stat?.metric?.dimensions);
+        let mut labels = Labels::default();
+        for dimensions in self.dimensions.into_iter().chain(of_parts) {
+            for Dimension { name, value } in dimensions.items {
+                labels.add(&name.0, &value.0);
+            }
+        }
+        labels
+    }
+}
