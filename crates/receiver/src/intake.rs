@@ -181,6 +181,14 @@ pub fn read(format: Format, body: &[u8]) -> Result<Delivery, Unreadable> {
 
 /// The body as a value. Fields that are not asked for are skipped, however deep; the same field twice is an error.
 fn json<T: DeserializeOwned>(format: Format, body: &[u8]) -> Result<T, Unreadable> {
+    // A list would be taken for the fields of an object in their order.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(Unreadable::Field {
+            field: "the body".to_owned(),
+            reason: "a list, not an object".to_owned(),
+            remedy: format.remedy(),
+        });
+    }
     let mut parser = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut parser)
         .map_err(|error| wrong(format, &error.path().to_string(), error.inner()))?;

@@ -48,18 +48,20 @@ pub(super) fn members(
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Head {
     version: Option<Word>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Group {
     alerts: Few<Member, MOST_ALERTS>,
 }
 
 /// One alert of a group.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "an object")]
 pub(super) struct Member {
     status: Text,
     labels: Option<Labels>,
@@ -77,6 +79,7 @@ pub(super) struct Member {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(expecting = "an object")]
 struct Annotations {
     summary: Option<Text>,
     description: Option<Text>,

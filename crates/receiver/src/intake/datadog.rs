@@ -41,6 +41,7 @@ pub(super) fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Body {
     alert_id: Key,
     cycle: Key,
@@ -67,7 +68,7 @@ impl Body {
         let title = title.unwrap_or_else(|| format!("monitor {}", self.alert_id.0));
         Alert {
             state: state(&self.transition.0),
-            id: text::identity(&[&self.cycle.0, &scope]),
+            id: text::identity(&[&self.cycle.0, if scope.is_empty() { "*" } else { &scope }]),
             summary: title.clone(),
             name: title,
             severity: first([self.priority]),

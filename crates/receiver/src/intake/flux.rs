@@ -18,7 +18,7 @@ pub(super) fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "an object")]
 struct Event {
     involved_object: Object,
     severity: Text,
@@ -29,6 +29,7 @@ struct Event {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Object {
     kind: Key,
     namespace: Key,

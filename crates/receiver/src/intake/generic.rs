@@ -31,7 +31,7 @@ pub(super) fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "an object")]
 struct Body {
     id: Key,
     source: Key,

@@ -38,27 +38,32 @@ fn nothing(why: &str) -> Delivery {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Head {
     event: Kind,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Kind {
     event_type: Text,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Body {
     event: Event,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Event {
     occurred_at: When,
     data: Incident,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Incident {
     id: Key,
     #[serde(rename = "incident_key")]
@@ -72,12 +77,14 @@ struct Incident {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Service {
     id: Key,
     summary: Option<Text>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Reference {
     summary: Option<Text>,
 }

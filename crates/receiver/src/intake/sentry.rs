@@ -44,11 +44,13 @@ pub(super) fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Head {
     data: Option<Kind>,
 }
 
 #[derive(Default, Deserialize)]
+#[serde(expecting = "an object")]
 struct Kind {
     metric_alert: Option<IgnoredAny>,
     event: Option<IgnoredAny>,
@@ -56,12 +58,14 @@ struct Kind {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct MetricBody {
     action: Text,
     data: MetricData,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct MetricData {
     metric_alert: Metric,
     description_title: Option<Text>,
@@ -70,6 +74,7 @@ struct MetricData {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Metric {
     id: Word,
     date_started: Option<When>,
@@ -79,6 +84,7 @@ struct Metric {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Rule {
     name: Option<Text>,
     environment: Option<Text>,
@@ -118,18 +124,21 @@ impl MetricBody {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct IssueBody {
     action: Text,
     data: IssueData,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct IssueData {
     event: Event,
     triggered_rule: Key,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Event {
     issue_id: Key,
     title: Option<Text>,

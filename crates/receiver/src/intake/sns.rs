@@ -42,6 +42,7 @@ fn field(field: &str, reason: &str) -> Unreadable {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Envelope {
     #[serde(rename = "Type")]
     kind: Text,
@@ -131,6 +132,7 @@ fn within_message(error: Unreadable) -> Unreadable {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Head {
     #[serde(rename = "AlarmName")]
     name: Option<IgnoredAny>,
@@ -139,7 +141,7 @@ struct Head {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", expecting = "an object")]
 struct Alarm {
     #[serde(rename = "AlarmName")]
     name: Key,
@@ -154,7 +156,7 @@ struct Alarm {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", expecting = "an object")]
 struct Trigger {
     dimensions: Option<Few<Dimension, DIMENSIONS>>,
     metrics: Option<Few<Part, DIMENSIONS>>,
@@ -162,24 +164,25 @@ struct Trigger {
 
 /// A metric, or an expression about others.
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", expecting = "an object")]
 struct Part {
     metric_stat: Option<Stat>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", expecting = "an object")]
 struct Stat {
     metric: Option<Metric>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", expecting = "an object")]
 struct Metric {
     dimensions: Option<Few<Dimension, DIMENSIONS>>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Dimension {
     name: Text,
     value: Text,

@@ -38,7 +38,7 @@ enum Kind {
 
 /// The message as it is written. A field that comes twice is an error, so that what is checked is also what is read.
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", expecting = "an object")]
 struct Envelope {
     #[serde(rename = "Type")]
     kind: Kind,
@@ -72,12 +72,15 @@ pub fn read(body: &[u8]) -> Result<Message, Rejected> {
     if body.len() > intake::LARGEST {
         return Err(wrong("body", "is larger than SNS writes it"));
     }
-    let envelope: Envelope = serde_json::from_slice(body).map_err(|_| {
-        wrong(
-            "body",
-            "is not one that SNS signs: subscribe without raw message delivery",
-        )
-    })?;
+    let unsigned = wrong(
+        "body",
+        "is not one that SNS signs: subscribe without raw message delivery",
+    );
+    // A list would be taken for the fields of an object in their order.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(unsigned);
+    }
+    let envelope: Envelope = serde_json::from_slice(body).map_err(|_| unsigned)?;
     match envelope.signature_version.as_str() {
         "2" => {}
         "1" => {
