@@ -62,9 +62,14 @@ impl Alertmanager {
         Ok(Some(alertmanager))
     }
 
+    /// Where it answers, as `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.port(0))
+    }
+
     /// Where it answers.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.port(0))
+        format!("http://{}", self.address())
     }
 
     /// Gives it alerts, as Prometheus does.

@@ -8,6 +8,7 @@ mod amazon;
 mod delivered;
 mod hostile;
 mod mapped;
+mod recovered;
 mod refused;
 mod repeated;
 mod sources;

@@ -44,7 +44,7 @@ pub struct Size {
 
 /// Measures.
 pub async fn crashes(size: Size, ctrl_c: CtrlC) -> Result<()> {
-    ctrl_c.or(measure(size)).await
+    Box::pin(ctrl_c.or(measure(size))).await
 }
 
 async fn measure(size: Size) -> Result<()> {
