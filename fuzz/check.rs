@@ -75,7 +75,13 @@ pub fn signatures(bytes: &[u8]) {
     if let (Ok(header), Ok(timestamp)) = (str::from_utf8(header), str::from_utf8(timestamp)) {
         let now = Timestamp::UNIX_EPOCH;
         rejected(signature::grafana(SECRET, header, None, body, now));
-        rejected(signature::grafana(SECRET, header, Some(timestamp), body, now));
+        rejected(signature::grafana(
+            SECRET,
+            header,
+            Some(timestamp),
+            body,
+            now,
+        ));
         rejected(signature::pager_duty(&[SECRET], header, body));
         rejected(signature::sentry(SECRET, header, body));
         rejected(signature::flux(SECRET, header, body));
