@@ -116,10 +116,9 @@ pub fn is_of(pod: &Value, replica_set_uid: &str) -> bool {
     controller_uid(pod) == Some(replica_set_uid)
 }
 
-/// Since when the pod is ready, when it is.
-pub fn ready_since(pod: &Value) -> Option<Timestamp> {
-    let (is_ready, since) = ready(pod)?;
-    since.filter(|_| is_ready)
+/// Since when the pod is ready, or is not: for one that never was, since it began.
+pub fn turned_at(pod: &Value) -> Option<Timestamp> {
+    ready(pod)?.1
 }
 
 /// What the pod or its container says about its trouble, in the words of the kubelet or the scheduler.

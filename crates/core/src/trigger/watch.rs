@@ -118,7 +118,7 @@ struct Census {
     old: Vec<Symptom>,
     /// What pods of the new version in trouble say.
     words: Vec<String>,
-    /// When a pod of the new version became ready last.
+    /// When a pod of the new version began, or became ready, last.
     progress: Option<Timestamp>,
     /// Whether a pod of the new version is being taken away, so that another one has to begin anew.
     evicted: bool,
@@ -264,7 +264,7 @@ fn count(look: &Look, live: &ReplicaSet, known: &mut Known) -> Census {
         let symptom = symptom::of(pod, look.now);
         if symptom::is_of(pod, live.uid()) {
             remember_pull(known, symptom);
-            census.progress = census.progress.max(symptom::ready_since(pod));
+            census.progress = census.progress.max(symptom::turned_at(pod));
             if symptom != Symptom::Well && census.words.len() < QUOTED {
                 census.words.push(quote(pod));
             }
