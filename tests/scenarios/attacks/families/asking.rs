@@ -89,7 +89,7 @@ pub fn triggering() -> Family {
             "one of two without from", &[RECEIVER], &[POST], NEW, targets(json!([{"name": "api", "to": {"previous": {}}, "from": from}, {"name": "web", "to": {"previous": {}}}])), open;
             "two hundred without from", &[RECEIVER], &[POST], NEW, two_hundred(), two_hundred_open;
             "from that says nothing", &[RECEIVER], &[POST], NEW, targets(json!([{"name": "api", "to": {"previous": {}}, "from": {}}])), Expect::Schema("exactly one of templateDigest and image");
-            "by itself, as a person", &[REQUESTER], &[POST, POST.dry(), APPLY], NEW, triggered("alertmanager"), by_itself;
+            "by itself, as a person", &[REQUESTER], &[POST, POST.dry()], NEW, triggered("alertmanager"), by_itself;
             "by itself, as the controller's watch", &[RECEIVER], &[POST, POST.dry()], NEW, triggered("controller"), watch;
             "from that is null", &[RECEIVER], &[POST], NEW, targets(json!([{"name": "api", "to": {"previous": {}}, "from": null}])), open;
         },
