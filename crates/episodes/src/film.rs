@@ -28,7 +28,7 @@ impl Film {
     /// Whether enough time has passed for the next frame.
     pub fn wants(&self, now: i64) -> bool {
         let frames = i64::try_from(self.frames.len()).unwrap_or(i64::MAX);
-        now - self.last >= self.pace + self.pace * frames / 6
+        now - self.last >= self.pace + self.pace * frames
     }
 
     /// Takes a frame if anything has changed, or in any case.

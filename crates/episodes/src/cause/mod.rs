@@ -44,7 +44,7 @@ pub struct Needs {
 
 /// Any world will do.
 const ANY: Needs = Needs {
-    replicas: (1, 5),
+    replicas: (1, 3),
     rolling: false,
     first: false,
 };
@@ -89,8 +89,8 @@ const fn quiet(name: &'static str, needs: Needs, inject: fn(&mut World)) -> Caus
 }
 
 /// A relative of another family.
-const fn few(cause: Cause) -> Cause {
-    Cause { seeds: 8, ..cause }
+const fn few(seeds: u64, cause: Cause) -> Cause {
+    Cause { seeds, ..cause }
 }
 
 const fn from(least: i64, most: i64, needs: Needs) -> Needs {
@@ -105,71 +105,85 @@ const FIRST: Needs = Needs { first: true, ..ANY };
 /// All of them.
 pub const ALL: &[Cause] = &[
     fire("crash-at-start", ANY, fire::crash_at_start),
-    few(fire("bad-command", ANY, fire::bad_command)),
+    few(5, fire("bad-command", ANY, fire::bad_command)),
     fire(
         "crash-after-ready",
-        from(1, 5, ANY),
+        from(1, 2, ANY),
         fire::crash_after_ready,
     ),
     fire("init-crash", ANY, fire::init_crash),
-    few(fire("sidecar-crash", from(1, 5, ANY), fire::sidecar_crash)),
+    few(
+        5,
+        fire("sidecar-crash", from(1, 4, ANY), fire::sidecar_crash),
+    ),
     fire("image-missing", ANY, fire::image_missing),
     fire("image-name-invalid", from(1, 20, ANY), fire::image_invalid),
     fire("config-error-new", from(1, 20, ANY), fire::config_error),
     fire("never-ready", from(1, 20, ROLLING), fire::never_ready),
     fire("ready-then-unready", ANY, fire::ready_then_unready),
-    fire("liveness-kills", from(1, 5, ANY), fire::liveness_kills),
-    fire("oom-killed", from(1, 5, ANY), fire::oom_killed),
-    fire("crash-majority", from(3, 5, ROLLING), fire::crash_majority),
+    fire("liveness-kills", from(1, 2, ANY), fire::liveness_kills),
+    fire("oom-killed", from(1, 2, ANY), fire::oom_killed),
+    fire("crash-majority", from(3, 4, ROLLING), fire::crash_majority),
     fire("too-large", from(1, 20, ROLLING), fire::too_large),
     fire("one-of-two-containers", ANY, fire::one_of_two),
-    few(fire(
-        "crash-and-node-outage",
-        from(3, 5, ROLLING),
-        fire::crash_and_node_outage,
-    )),
+    few(
+        5,
+        fire(
+            "crash-and-node-outage",
+            from(3, 4, ROLLING),
+            fire::crash_and_node_outage,
+        ),
+    ),
     quiet("good-release", from(1, 20, ANY), release::good),
     quiet("slow-start", ANY, release::slow_start),
-    quiet("flapping-readiness", from(1, 4, ANY), release::flapping),
+    quiet("flapping-readiness", from(1, 2, ANY), release::flapping),
     quiet("crash-once", ANY, release::crash_once),
     quiet(
         "hpa-during-rollout",
-        from(2, 5, ROLLING),
+        from(2, 3, ROLLING),
         release::hpa_during,
     ),
-    few(quiet("fixed-forward", ANY, release::fixed_forward)),
-    few(quiet(
-        "node-outage-in-rollout",
-        from(3, 5, ROLLING),
-        outage::node_in_rollout,
-    )),
-    few(quiet("node-outage-after", ANY, outage::node_after)),
-    few(quiet(
-        "registry-outage-old-too",
-        from(2, 5, ROLLING),
-        outage::registry_old_too,
-    )),
-    few(quiet(
-        "registry-outage-new-only",
-        ANY,
-        outage::registry_new_only,
-    )),
-    quiet("secret-gone", from(2, 5, ROLLING), outage::secret_gone),
-    quiet("dependency-outage", from(2, 5, ROLLING), outage::dependency),
-    few(quiet("node-drained", from(2, 5, ANY), outage::drained)),
-    few(quiet("pod-evicted", ANY, outage::evicted)),
-    few(quiet("scale-up-by-hand", from(1, 5, ANY), people::scale_up)),
-    few(quiet("scale-up-by-hpa", from(1, 6, ANY), people::hpa)),
+    few(5, quiet("fixed-forward", ANY, release::fixed_forward)),
+    few(
+        8,
+        quiet(
+            "node-outage-in-rollout",
+            from(3, 4, ROLLING),
+            outage::node_in_rollout,
+        ),
+    ),
+    few(8, quiet("node-outage-after", ANY, outage::node_after)),
+    few(
+        8,
+        quiet(
+            "registry-outage-old-too",
+            from(2, 3, ROLLING),
+            outage::registry_old_too,
+        ),
+    ),
+    few(
+        8,
+        quiet("registry-outage-new-only", ANY, outage::registry_new_only),
+    ),
+    quiet("secret-gone", from(2, 3, ROLLING), outage::secret_gone),
+    quiet("dependency-outage", from(2, 4, ROLLING), outage::dependency),
+    few(5, quiet("node-drained", from(2, 4, ANY), outage::drained)),
+    few(5, quiet("pod-evicted", ANY, outage::evicted)),
+    few(
+        8,
+        quiet("scale-up-by-hand", from(1, 3, ANY), people::scale_up),
+    ),
+    few(8, quiet("scale-up-by-hpa", from(1, 3, ANY), people::hpa)),
     quiet("paused", from(1, 20, ANY), people::paused),
     quiet("manual-undo", ANY, people::undo),
     quiet("scale-to-zero", from(1, 20, ANY), people::scale_to_zero),
     quiet("pod-deleted", ANY, people::pod_deleted),
     quiet("first-revision", FIRST, quiet::first_revision),
-    quiet("trouble-next-day", from(1, 5, ANY), quiet::next_day),
+    quiet("trouble-next-day", from(1, 3, ANY), quiet::next_day),
 ];
 
 /// How many pods, by seed.
-const REPLICAS: [i64; 15] = [20, 1, 3, 1, 2, 4, 1, 2, 3, 1, 2, 1, 6, 2, 10];
+const REPLICAS: [i64; 15] = [20, 1, 2, 1, 3, 1, 2, 1, 2, 1, 3, 1, 2, 1, 10];
 const DAY: i64 = 86_400;
 
 impl Cause {
@@ -181,10 +195,10 @@ impl Cause {
         }
         let replicas = world.deployment.replicas;
         world.film(Film::new(match replicas {
-            ..=2 => 6,
-            3..=4 => 12,
-            5..=8 => 20,
-            9.. => 30,
+            ..=2 => 13,
+            3..=4 => 22,
+            5..=8 => 30,
+            9.. => 45,
         }));
         let before = world.random.between(2, 20);
         if !self.needs.first {

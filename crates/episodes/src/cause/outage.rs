@@ -117,6 +117,7 @@ pub(super) fn secret_gone(world: &mut World) {
 }
 
 pub(super) fn dependency(world: &mut World) {
+    keep_old(world);
     release(world, (10, 30));
     world.run_until(200, |it| it.new_pods().any(|pod| pod.ready.0));
     world.faults.dependency = true;

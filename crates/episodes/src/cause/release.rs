@@ -40,7 +40,7 @@ pub(super) fn flapping(world: &mut World) {
     good.app().life.flaps = Some(((60, 150), lasts));
     world.release(good);
     finish(world);
-    world.run(300);
+    world.run(120);
 }
 
 pub(super) fn crash_once(world: &mut World) {

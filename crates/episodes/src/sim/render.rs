@@ -65,12 +65,11 @@ impl World {
             ("availableReplicas", available),
         ]);
         status.insert("replicas".to_owned(), json!(replicas));
-        status.insert("observedGeneration".to_owned(), json!(set.generation));
         json!({
             "apiVersion": "apps/v1", "kind": "ReplicaSet",
             "metadata": {
                 "name": format!("{}-{}", self.name, set.template.hash), "uid": set.uid,
-                "generation": set.generation, "creationTimestamp": stamp(set.created),
+                "creationTimestamp": stamp(set.created),
                 "labels": {"app": self.name, "pod-template-hash": set.template.hash},
                 "annotations": annotations, "ownerReferences": owner,
             },
@@ -150,10 +149,15 @@ fn deployment_status(it: &Deployment) -> Value {
 }
 
 fn show_condition(kind: &str, it: &Condition) -> Value {
-    json!({
+    let mut shown = json!({
         "type": kind, "status": it.status, "reason": it.reason,
-        "lastUpdateTime": stamp(it.updated), "lastTransitionTime": stamp(it.changed),
-    })
+        "lastTransitionTime": stamp(it.changed),
+    });
+    // The other condition is only updated when it turns.
+    if kind == "Progressing" {
+        shown["lastUpdateTime"] = json!(stamp(it.updated));
+    }
+    shown
 }
 
 fn strategy(it: Strategy) -> Value {

@@ -153,11 +153,11 @@ impl Template {
         let ready = random.one_of(&[(2, 6), (5, 12), (10, 25)]);
         let image = format!("r.example/{name}:1");
         let mut containers = Vec::new();
-        if random.chance(25) {
+        if random.chance(12) {
             let life = Life::finishes((2, 8));
             containers.push(Container::new("migrate", &image, Role::Init, life));
         }
-        if random.chance(20) {
+        if random.chance(10) {
             let life = Life::good((1, 3));
             containers.push(Container::new(
                 "mesh",
@@ -169,7 +169,7 @@ impl Template {
         let mut app = Container::new("app", &image, Role::Main, Life::good(ready));
         app.needs = Some("db".to_owned());
         containers.push(app);
-        if random.chance(25) {
+        if random.chance(12) {
             let life = Life::good((1, 4));
             containers.push(Container::new("log", "r.example/log:4", Role::Main, life));
         }
