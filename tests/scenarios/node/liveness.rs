@@ -52,10 +52,11 @@ async fn a_liveness_probe_that_fails() -> Result<()> {
     let Some(scene) = strict_scene("liveness").await? else {
         return Ok(());
     };
+    // Several failures until it is ended: the first of them has to be seen also on a machine that is busy.
     let probe = |path: &str, delay: u32| {
         json!({
             "httpGet": {"path": path, "port": HEALTH_PORT},
-            "periodSeconds": 1, "failureThreshold": 1, "initialDelaySeconds": delay,
+            "periodSeconds": 2, "failureThreshold": 3, "initialDelaySeconds": delay,
         })
     };
     // It is asked whether it is ready only later than it is ended: otherwise it would be ready for a moment.
