@@ -15,6 +15,8 @@ use super::{Error, raw, reading};
 const MAX_LOOKED_AT: u32 = 50;
 /// How many pods that wait for a volume or for a probe are asked about.
 const MAX_WAITING: usize = 5;
+/// How the kubelet begins when it has no log to give, in an answer that says all is well.
+const NO_LOG: &str = "unable to retrieve container logs for ";
 /// Most of a log that is read, in bytes: the policy's lines may be long.
 const MAX_LOG_BYTES: i64 = 64 * 1024;
 
@@ -72,6 +74,8 @@ pub async fn last_log(client: &Client, namespace: &str, end: End, lines: i32) ->
     };
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let (text, forbidden) = match api.logs(&end.pod, &parameters).await {
+        // Of a container that is gone already, the kubelet says so in the place of its log.
+        Ok(text) if text.starts_with(NO_LOG) => (String::new(), false),
         Ok(text) => (text, false),
         Err(kube::Error::Api(status)) => (String::new(), status.is_forbidden()),
         Err(_) => (String::new(), false),
