@@ -1,8 +1,9 @@
-//! The project's own commands: `cargo xtask demo | test | bench | generate`.
+//! The project's own commands: `cargo xtask demo | test | bench | fuzz | generate`.
 
 mod bench;
 mod cargo;
 mod demo;
+mod fuzz;
 mod generate;
 mod node;
 mod session;
@@ -53,6 +54,17 @@ enum Command {
         #[command(subcommand)]
         what: Bench,
     },
+    /// Feed every parser of what strangers send with inputs that a fuzzer makes up.
+    Fuzz {
+        /// Only this target of `fuzz/`.
+        target: Option<String>,
+        /// How many executions of each target.
+        #[arg(long, default_value_t = 100_000)]
+        runs: u64,
+        /// Afterwards, keep the smallest set of inputs that reaches everything reached so far in `fuzz/corpus/`.
+        #[arg(long)]
+        keep: bool,
+    },
     /// Write the generated files (crds/) anew.
     Generate {
         /// Instead, write docs/conformance.md from what the last `cargo xtask test` has seen.
@@ -91,6 +103,7 @@ fn main() -> ExitCode {
         Command::Bench {
             what: Bench::Detect { rounds },
         } => session::run(async |ctrl_c| bench::detect(rounds, ctrl_c).await),
+        Command::Fuzz { target, runs, keep } => fuzz::run(target.as_deref(), runs, keep),
         Command::Generate { conformance: true } => generate::conformance(),
         Command::Generate { conformance: false } => generate::write(),
     };
