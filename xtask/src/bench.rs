@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: measured by the API server's audit log, beside a null client in the same run.
 
+mod crashes;
 mod detect;
 
+pub use crashes::{Size, crashes};
 pub use detect::detect;
 
 use std::collections::HashMap;
@@ -27,7 +29,7 @@ const AT_ONCE: usize = 8;
 /// From the approval to the PATCH of the Deployment, one rollback after the other; after each, a null
 /// client reads a twin of the Deployment and sends it the same patch.
 pub async fn latency(rollbacks: usize, ctrl_c: CtrlC) -> Result<()> {
-    ctrl_c.or(measure(rollbacks)).await
+    Box::pin(ctrl_c.or(measure(rollbacks))).await
 }
 
 async fn measure(rollbacks: usize) -> Result<()> {

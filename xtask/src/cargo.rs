@@ -10,6 +10,8 @@ pub async fn cargo(arguments: &[&str], environment: &[(&str, &std::ffi::OsStr)])
     let status = Command::new(env!("CARGO"))
         .args(arguments)
         .current_dir(testkit::workspace())
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| !is_of_this_package(name)))
         .envs(environment.iter().copied())
         .kill_on_drop(true)
         .status()
@@ -17,6 +19,13 @@ pub async fn cargo(arguments: &[&str], environment: &[(&str, &std::ffi::OsStr)])
         .context("running cargo")?;
     ensure!(status.success(), "cargo {} failed", arguments.join(" "));
     Ok(())
+}
+
+/// What cargo told this program about its own package. Build scripts that look at it would run again each time that cargo is
+/// called from here, and not from a shell.
+fn is_of_this_package(name: &std::ffi::OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
 }
 
 /// Builds the controller and says where it is.

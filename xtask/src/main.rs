@@ -81,12 +81,35 @@ enum Bench {
         #[arg(long, default_value_t = 200)]
         rollbacks: usize,
     },
-    /// From the write that shows why pods do not come up to the status that names it, by the API server's audit log.
+    /// From the write that shows why pods do not come up to the status that names it, and from the one that shows a crash
+    /// to the revert without a person, by the API server's audit log.
     Detect {
-        /// How many times each cause is provoked.
+        /// How many times each cause is provoked; 0 leaves that out.
         #[arg(long, default_value_t = 20)]
         rounds: usize,
+        /// How many versions crash; 0 leaves that out.
+        #[arg(long, default_value_t = 30)]
+        crashes: usize,
+        /// How many other Deployments are idle meanwhile.
+        #[arg(long, default_value_t = 1000)]
+        deployments: usize,
+        /// How many pods these have, all together.
+        #[arg(long, default_value_t = 2000)]
+        pods: usize,
+        /// Seconds for which nothing happens while requests are counted.
+        #[arg(long, default_value_t = 120)]
+        idle_seconds: u64,
     },
+}
+
+fn detect(rounds: usize, size: bench::Size) -> anyhow::Result<()> {
+    if rounds > 0 {
+        session::run(async |ctrl_c| bench::detect(rounds, ctrl_c).await)?;
+    }
+    if size.crashes > 0 {
+        session::run(async |ctrl_c| bench::crashes(size, ctrl_c).await)?;
+    }
+    Ok(())
 }
 
 fn main() -> ExitCode {
@@ -101,8 +124,23 @@ fn main() -> ExitCode {
             what: Bench::Latency { rollbacks },
         } => session::run(async |ctrl_c| bench::latency(rollbacks, ctrl_c).await),
         Command::Bench {
-            what: Bench::Detect { rounds },
-        } => session::run(async |ctrl_c| bench::detect(rounds, ctrl_c).await),
+            what:
+                Bench::Detect {
+                    rounds,
+                    crashes,
+                    deployments,
+                    pods,
+                    idle_seconds,
+                },
+        } => {
+            let size = bench::Size {
+                crashes,
+                deployments,
+                pods,
+                idle_seconds,
+            };
+            detect(rounds, size)
+        }
         Command::Fuzz { target, runs, keep } => fuzz::run(target.as_deref(), runs, keep),
         Command::Generate { conformance: true } => generate::conformance(),
         Command::Generate { conformance: false } => generate::write(),

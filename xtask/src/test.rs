@@ -38,6 +38,20 @@ async fn test(place: &Place, extra: &[String]) -> Result<()> {
         .chain(["--no-run"])
         .collect();
     cargo(&only_build, &[]).await?;
+    // Cargo builds the programs of the packages that are tested; some tests start those of others beside them.
+    cargo(
+        &[
+            "build",
+            "--locked",
+            "--bins",
+            "-p",
+            "rollback-controller",
+            "-p",
+            "rollback-receiver",
+        ],
+        &[],
+    )
+    .await?;
     let cluster = session::cluster(place).await?;
     eprintln!(
         "the cluster is up; its data is in {}",

@@ -26,6 +26,10 @@ pub struct Context {
     pub guard: Arc<GuardWatch>,
     /// Watches of the Deployments that are being rolled back.
     pub watches: Watches,
+    /// The controller's own namespace.
+    pub home: String,
+    /// Held while the policy decides about one request, so that no two are counted as the last one of the hour.
+    pub deciding: tokio::sync::Mutex<()>,
     memory: Mutex<HashMap<String, Memory>>,
 }
 
@@ -59,6 +63,7 @@ impl Context {
         metrics: Arc<Metrics>,
         guard: Arc<GuardWatch>,
         watches: Watches,
+        home: String,
     ) -> Self {
         Self {
             client,
@@ -67,6 +72,8 @@ impl Context {
             metrics,
             guard,
             watches,
+            home,
+            deciding: tokio::sync::Mutex::default(),
             memory: Mutex::default(),
         }
     }

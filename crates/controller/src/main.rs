@@ -17,6 +17,7 @@ mod run;
 mod selftest;
 mod server;
 mod tell;
+mod trial;
 mod watch;
 
 use clap::Parser;

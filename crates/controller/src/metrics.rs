@@ -23,6 +23,7 @@ pub struct Metrics {
     outcomes: Family<End, Counter>,
     recovery: Histogram,
     broken_glasses: Counter,
+    automatic: Family<Decision, Counter>,
     leader: Gauge,
     guard_holes: Family<Policy, Gauge>,
     guard_tested: Gauge,
@@ -47,6 +48,11 @@ struct Stage {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Decision {
+    decision: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct End {
     word: &'static str,
     reason: &'static str,
@@ -67,6 +73,7 @@ impl Default for Metrics {
             outcomes: Family::default(),
             recovery,
             broken_glasses: Counter::default(),
+            automatic: Family::default(),
             leader: Gauge::default(),
             guard_holes: Family::default(),
             guard_tested: Gauge::default(),
@@ -100,6 +107,11 @@ impl Default for Metrics {
             "broken_glasses",
             "Approvals that one person gave alone, past the rules",
             metrics.broken_glasses.clone(),
+        );
+        registry.register(
+            "automatic",
+            "What the policy said to requests that came by themselves: approved, or what held it back",
+            metrics.automatic.clone(),
         );
         registry.register(
             "leader",
@@ -152,6 +164,11 @@ impl Metrics {
     /// Somebody approved alone.
     pub fn broke_glass(&self) {
         self.broken_glasses.inc();
+    }
+
+    /// The policy has decided about a request that came by itself.
+    pub fn decided(&self, decision: &'static str) {
+        self.automatic.get_or_create(&Decision { decision }).inc();
     }
 
     /// Whether this controller leads.

@@ -10,11 +10,13 @@ pub mod evidence;
 mod find;
 pub mod guard;
 mod jobs;
+pub mod pace;
 mod pods;
 mod preflight;
 mod raw;
 mod service;
 mod target;
+pub mod version;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -172,6 +174,7 @@ impl Scope<'_> {
         };
         let mut observed = Observed {
             expedite: self.expedite(&policy).await?,
+            pace: self.pace().await?,
             policy,
             guard,
             targets: vec![SeenTarget::default(); plan.targets.len()],
@@ -359,7 +362,9 @@ impl Scope<'_> {
 
     /// The guard as the watches see it; as it is now when an approval is about to be counted.
     async fn guard(&self) -> Result<Guard, Error> {
-        if approval::is_pending(self.request, &self.status.approvals) {
+        if approval::is_pending(self.request, &self.status.approvals)
+            || pace::is_asked(self.request, self.status)
+        {
             return self.context.guard.confirmed(&self.context.client).await;
         }
         Ok(self.context.guard.seen())

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
-use rollback_api::status::Approval;
+use rollback_api::status::{Approval, Brake};
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::decide::decide;
 use rollback_core::review;
@@ -247,6 +247,12 @@ fn is_over(request: &RollbackRequest) -> bool {
 
 async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Error> {
     let now = Timestamp::now();
+    let status = request.status.clone().unwrap_or_default();
+    let _one_at_a_time = if observe::pace::is_asked(request, &status) {
+        Some(context.deciding.lock().await)
+    } else {
+        None
+    };
     let (observed, read) = observe::observe(context, request, now).await?;
     let Decision {
         status,
@@ -311,6 +317,7 @@ async fn commit(
         .await
         .map_err(Error::Commit)?;
     report_broken_glass(context, request, status);
+    report_automatic(context, request, status);
     report_end(context, request, status);
     Ok(committed)
 }
@@ -336,6 +343,27 @@ fn report_broken_glass(
             "the glass was broken: an approval that one person gave alone is counted"
         );
     }
+}
+
+/// Counts and logs what the policy said, once: with the commit that stores it.
+fn report_automatic(context: &Context, request: &RollbackRequest, status: &RollbackRequestStatus) {
+    let known = request.status.as_ref();
+    let known = known.and_then(|status| status.automatic.as_ref());
+    let Some(said) = status
+        .automatic
+        .as_ref()
+        .filter(|said| Some(*said) != known)
+    else {
+        return;
+    };
+    let decision = said.brake.map_or("Approved", Brake::as_str);
+    context.metrics.decided(decision);
+    tracing::info!(
+        namespace = request.namespace(),
+        request = request.name_any(),
+        decision,
+        "the policy has decided about a request that came by itself"
+    );
 }
 
 /// Counts and logs an end, once: with the commit that brings it.

@@ -23,13 +23,16 @@ use rollback_api::{LIFT, LIFTED_BY, RevisionLedger};
 use rollback_core::evidence::{Lift, Look, Notice};
 use rollback_core::ledger::current;
 use rollback_core::observed::Deployment;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::context::Context;
 use crate::ledger;
 use crate::observe::{self, evidence};
+use crate::trial::Change;
 use desk::{Desk, Job, PAUSE};
-use news::Name;
+pub use news::Name;
+use news::News;
 use queue::End;
 use scope::{Scope, Scopes};
 
@@ -100,20 +103,31 @@ enum Next {
 }
 
 /// Records while this controller leads. Never ends.
-pub async fn run(context: Arc<Context>, watches: Client, namespace: Option<String>) {
+pub async fn run(
+    context: Arc<Context>,
+    watches: Client,
+    namespace: Option<String>,
+    trials: UnboundedSender<Change>,
+) {
     if !context.gate.opened().await {
         std::future::pending::<()>().await;
     }
     loop {
         // A task of its own, so that reading large objects holds up no pass.
-        let recording = follow(context.clone(), watches.clone(), namespace.clone());
+        let (watches, namespace) = (watches.clone(), namespace.clone());
+        let recording = follow(context.clone(), watches, namespace, trials.clone());
         let end = AbortOnDropHandle::new(tokio::spawn(recording)).await;
         tracing::error!(?end, "nothing is recorded for a minute");
         tokio::time::sleep(RESTART).await;
     }
 }
 
-async fn follow(context: Arc<Context>, watches: Client, namespace: Option<String>) {
+async fn follow(
+    context: Arc<Context>,
+    watches: Client,
+    namespace: Option<String>,
+    trials: UnboundedSender<Change>,
+) {
     let recorder = Recorder {
         context,
         scopes: Scopes::default(),
@@ -123,7 +137,13 @@ async fn follow(context: Arc<Context>, watches: Client, namespace: Option<String
     let mut jobs = FuturesUnordered::new();
     loop {
         tokio::select! {
-            Some(news) = news.next() => desk.take(news, &recorder.scopes),
+            Some(news) = news.next() => {
+                // Nobody holds trials any more when the controller stops.
+                if let Some(change) = on_trial(&news) {
+                    let _ = trials.send(change);
+                }
+                desk.take(news, &recorder.scopes);
+            }
             Some((job, notice, result)) = jobs.next() => {
                 recorder.file(&mut desk, &job, notice, result);
             }
@@ -132,6 +152,31 @@ async fn follow(context: Arc<Context>, watches: Client, namespace: Option<String
                 jobs.push(recorder.work(job, notice));
             }
         }
+    }
+}
+
+/// A Deployment that opts in has changed.
+fn on_trial(news: &News) -> Option<Change> {
+    match news {
+        News::Deployment {
+            name,
+            complete,
+            automatic: Some(digest),
+        } => Some(Change {
+            name: name.clone(),
+            digest: digest.clone(),
+            complete: *complete,
+        }),
+        News::Deployment {
+            automatic: None, ..
+        }
+        | News::Listing
+        | News::Listed
+        | News::Lost
+        | News::Gone(_)
+        | News::Ledger { .. }
+        | News::NoLedger(_)
+        | News::Rules(_) => None,
     }
 }
 

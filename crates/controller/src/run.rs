@@ -28,6 +28,7 @@ use crate::reconcile::{error_policy, reconcile};
 use crate::record;
 use crate::selftest;
 use crate::server::{self, Pages};
+use crate::trial::{self, Identity};
 use crate::watch::{WATCH_SECONDS, Watches};
 
 /// How long one read of a pass may take.
@@ -83,16 +84,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let mut leadership =
         Leadership::new(&config, kubeconfig.clone(), metrics.clone()).map_err(Error::Client)?;
     let gate = leadership.gate();
-    let (passes, watches) = clients(kubeconfig, &gate)?;
-    let controller = control(
-        &config,
-        passes,
-        gate,
-        &watches,
-        metrics,
-        ready,
-        stop.clone(),
-    )?;
+    let clients = clients(kubeconfig, &gate, config.lease_namespace.clone())?;
+    let controller = control(&config, clients, gate, metrics, ready, stop.clone())?;
     let everything = async { tokio::join!(server.into_future(), controller).0 };
     let end = tokio::select! {
         end = everything => end,
@@ -117,27 +110,53 @@ async fn overdue(stop: CancellationToken) {
     tokio::time::sleep(DRAIN_LIMIT).await;
 }
 
-/// One client for passes, whose reads end and whose writes need the lease, and one for watches, which
-/// are quiet for long.
-fn clients(mut config: kube::Config, gate: &Gate) -> Result<(Client, Client), Error> {
+/// In which ways the API server is talked to.
+struct Clients {
+    /// For passes: reads end, and writes need the lease.
+    passes: Client,
+    /// For watches, which are quiet for long.
+    watches: Client,
+    /// In whose name the controller's own watch asks.
+    identity: Identity,
+}
+
+fn clients(config: kube::Config, gate: &Gate, home: String) -> Result<Clients, Error> {
+    let passes = for_passes(config.clone());
+    let mut watches = config;
+    watches.default_retry = false;
+    watches.connect_timeout = Some(CONNECT_LIMIT);
+    let identity = Identity::new(passes.clone(), gate.clone(), home);
+    let passes = ClientBuilder::try_from(passes).map_err(Error::Client)?;
+    Ok(Clients {
+        passes: passes.with_layer(&gate.layer()).build(),
+        watches: Client::try_from(watches).map_err(Error::Client)?,
+        identity,
+    })
+}
+
+/// Reads that end, and no retries that nobody sees.
+fn for_passes(mut config: kube::Config) -> kube::Config {
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_LIMIT);
-    let watches = Client::try_from(config.clone()).map_err(Error::Client)?;
     config.read_timeout = Some(READ_LIMIT);
     config.reset_reader_on_write = true;
-    let passes = ClientBuilder::try_from(config).map_err(Error::Client)?;
-    Ok((passes.with_layer(&gate.layer()).build(), watches))
+    config
 }
 
 fn control(
     config: &Config,
-    passes: Client,
+    clients: Clients,
     gate: Gate,
-    watches: &Client,
     metrics: Arc<Metrics>,
     ready: Arc<AtomicBool>,
     stop: CancellationToken,
 ) -> Result<impl Future<Output = ()> + use<>, Error> {
+    let Clients {
+        passes,
+        watches,
+        identity,
+    } = clients;
+    let watches = &watches;
     let probe = rollback_probe::Client::new(
         Networks(config.probe_networks.clone()),
         Externals(config.external_networks.clone()),
@@ -155,6 +174,7 @@ fn control(
         metrics,
         guard,
         deployment_watches,
+        config.lease_namespace.clone(),
     ));
 
     let (reader, writer) = reflector::store();
@@ -185,7 +205,10 @@ fn control(
         .flat_map(move |()| futures::stream::iter(waiting(&by_guard, |_| true)));
     let limits = controller::Config::default().concurrency(config.concurrency);
     let guarded = context.clone();
-    let recorder = record::run(context.clone(), watches.clone(), config.namespace.clone());
+    let (on_trial, trials) = tokio::sync::mpsc::unbounded_channel();
+    let namespace = config.namespace.clone();
+    let recorder = record::run(context.clone(), watches.clone(), namespace, on_trial);
+    let court = trial::run(context.clone(), watches.clone(), identity, trials);
     let tester = selftest::run(
         context.clone(),
         reader.clone(),
@@ -219,6 +242,7 @@ fn control(
             () = async { guarded.guard.ready().await; controller.await } => {}
             () = follow_guard => {}
             () = recorder => {}
+            () = court => {}
             () = tester => {}
         }
     }

@@ -251,6 +251,15 @@ fn stamped_groups(request: &RollbackRequest) -> Vec<String> {
         .collect()
 }
 
+/// Who approved: the name of the person, or that it was the policy.
+pub fn approver(approval: &Approval) -> &str {
+    if approval.automatic {
+        "the RollbackPolicy"
+    } else {
+        &approval.by.username
+    }
+}
+
 /// Whether the policy approved this very plan in the place of people.
 pub fn is_automatic(plan: &Plan, counted: &[Approval]) -> bool {
     let of_this = |approval: &Approval| approval.automatic && approval.plan_digest == plan.digest;

@@ -161,7 +161,13 @@ pub fn project(
         if approval::suffices(plan, &status.approvals) {
             let by = approved_by.as_deref().unwrap_or_default();
             let alone = approval::breaks_glass(plan, &status.approvals);
-            let reason = if alone { "BreakGlass" } else { "Approved" };
+            let reason = if alone {
+                "BreakGlass"
+            } else if approval::is_automatic(plan, &status.approvals) {
+                "ApprovedByPolicy"
+            } else {
+                "Approved"
+            };
             wanted.push((ConditionType::Approved, true, reason, by));
         } else if outcome.is_none() {
             wanted.push((ConditionType::Approved, false, stand.approval, message));
@@ -225,7 +231,7 @@ fn approved_by(status: &RollbackRequestStatus) -> Option<String> {
     let names: Vec<String> = status
         .approvals
         .iter()
-        .map(|approval| plain(&approval.by.username, 200))
+        .map(|approval| plain(approval::approver(approval), 200))
         .collect();
     (!names.is_empty()).then(|| names.join(","))
 }

@@ -10,6 +10,7 @@
 //! only the targets that have not begun are spared. Once a Deployment has been seen with the old template
 //! nothing goes back any more.
 
+pub mod automatic;
 mod ending;
 mod freezing;
 mod jobs;

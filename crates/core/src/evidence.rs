@@ -114,6 +114,7 @@ impl Look<'_> {
             expire(&mut next, self.now);
             self.close(&mut next, &digest);
             again = self.note(&mut next, &template, &digest);
+            self.begin(&before, &mut next);
             keep_whole(&mut next, &template, self.rules);
             bound_images(&mut next);
         }
@@ -172,6 +173,23 @@ impl Look<'_> {
         steady.is_some_and(|steady| steady.as_second() < since.as_second())
             && number.is_some()
             && number == entry.revision
+    }
+
+    /// Notes since when what runs has been live, if it was seen to begin. The end of the look is never too early.
+    fn begin(&self, before: &RevisionLedgerSpec, ledger: &mut RevisionLedgerSpec) {
+        let Some((live, others)) = ledger.templates.split_last_mut() else {
+            return;
+        };
+        for entry in others {
+            entry.live_since = None;
+        }
+        let Some(last) = before.templates.last() else {
+            return;
+        };
+        let renumbered = last.revision.is_some() && live.revision != last.revision;
+        if last.digest != live.digest || renumbered {
+            live.live_since = Some(self.now);
+        }
     }
 
     /// Brings the entry of what runs up to date.

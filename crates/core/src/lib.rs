@@ -37,3 +37,4 @@ pub mod step;
 pub mod template;
 pub mod text;
 pub mod time;
+pub mod trigger;

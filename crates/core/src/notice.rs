@@ -9,7 +9,7 @@ use rollback_api::{Reason, RollbackRequestStatus, Word};
 use serde_json::json;
 
 use crate::text::plain;
-use crate::{conditions, template};
+use crate::{approval, conditions, template};
 
 /// One thing worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,8 +78,9 @@ pub fn notices(status: &RollbackRequestStatus) -> Vec<Notice> {
         );
     }
     for approval in &status.approvals {
-        let (who, digest) = (&approval.by.username, &approval.plan_digest);
+        let (who, digest) = (approval::approver(approval), &approval.plan_digest);
         match &approval.break_glass {
+            None if approval.automatic => {}
             None => {
                 let note = format!("{who} approved plan {digest}");
                 tell(approval.at, false, "Approved", "Approve", note);
@@ -93,6 +94,13 @@ pub fn notices(status: &RollbackRequestStatus) -> Vec<Notice> {
             let note = format!("{who} accepted the risk for the data of plan {digest}: {why}");
             tell(approval.at, true, "DataRiskAccepted", "Approve", note);
         }
+    }
+    if let Some(said) = &status.automatic {
+        let (warning, reason) = match said.brake {
+            None => (false, "ApprovedByPolicy"),
+            Some(_) => (true, "HeldBack"),
+        };
+        tell(said.at, warning, reason, "Approve", said.message.clone());
     }
     if let [only] = status.targets.as_slice() {
         steps_of(only, &mut tell);

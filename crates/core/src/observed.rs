@@ -29,6 +29,8 @@ pub struct Observed {
     pub opted_in: Seen<bool>,
     /// Whether the requester may ask for more urgency than the category has.
     pub expedite: Seen<bool>,
+    /// What the namespace has had of rollbacks without a person; read while the policy has to decide on one.
+    pub pace: Seen<Pace>,
     /// Before the plan: the Deployments that the request finds. Afterwards: those of the plan, in its order.
     pub targets: Vec<SeenTarget>,
     /// Deployments that may be made smaller to make room, by name, when room is wanted or owed.
@@ -50,6 +52,15 @@ impl Observed {
         static NOTHING: LazyLock<SeenTarget> = LazyLock::new(SeenTarget::default);
         self.targets.get(index).unwrap_or(&NOTHING)
     }
+}
+
+/// What a namespace has had of rollbacks without a person, and whether there are to be more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Requests that the policy approved within the last hour.
+    pub recent: usize,
+    /// Whether everything automatic is switched off everywhere; `None` when the controller may not read the switch.
+    pub paused: Option<bool>,
 }
 
 /// What one pass has read about one Deployment.

@@ -4,6 +4,7 @@ mod assess;
 mod choose;
 mod fallback;
 mod selection;
+mod triggered;
 
 use jiff::Timestamp;
 use rollback_api::policy::ApprovalMode;
@@ -72,6 +73,7 @@ pub fn make(
     now: Timestamp,
 ) -> Result<Plan, Outcome> {
     supported(request, observed.policy.found(), now)?;
+    triggered::source_allowed(request, observed.policy.found(), now)?;
     not_too_urgent(request, observed, now)?;
     checks_of_its_own(request, observed, now)?;
     may_write(observed, now)?;
@@ -391,6 +393,7 @@ fn resolve(
     not_done_before(request, seen, deployment, now)?;
     bad_is_live(target, index, &deployment.template(), now)?;
     let policy = observed.policy.found();
+    triggered::is_about(request, policy, deployment, seen, now)?;
     let chosen = choose(target, deployment, seen, policy, now)?;
     assess(target, deployment, seen, policy, chosen, lines, now)
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use rollback_api::Identity;
-use rollback_api::request::{Category, Urgency};
-use rollback_api::status::{Approval, Outcome, Plan, Room, TargetStatus};
+use rollback_api::request::{Category, Trigger, Urgency};
+use rollback_api::status::{Approval, Automatic, Outcome, Plan, Room, TargetStatus};
 use rollback_api::{RollbackRequest, RollbackRequestStatus};
 use serde::Serialize;
 
 use crate::artifact::{self, Artifact, Kind};
+use crate::redact::redact;
 use crate::text::plain;
 use crate::{notice, time};
 
@@ -60,6 +61,12 @@ struct Report<'a> {
     impact: String,
     incident_url: Option<String>,
     requested_by: Option<&'a Identity>,
+    /// What asked by itself; without what looks like a secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trigger: Option<Trigger>,
+    /// What the policy said to that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    automatic: Option<Automatic>,
     approvals: &'a [Approval],
     plan: &'a Plan,
     targets: &'a [TargetStatus],
@@ -128,6 +135,13 @@ pub fn incident(request: &RollbackRequest, status: &RollbackRequestStatus) -> Op
     })
 }
 
+fn redacted(sentences: Vec<String>) -> Vec<String> {
+    let sentences = sentences.into_iter();
+    sentences
+        .map(|it| plain(&redact(&it), LINE_LIMIT))
+        .collect()
+}
+
 fn gather<'a>(
     request: &'a RollbackRequest,
     status: &'a RollbackRequestStatus,
@@ -158,6 +172,14 @@ fn gather<'a>(
         impact: reason.impact.clone(),
         incident_url: reason.incident_url.as_deref().map(|url| plain(url, 2000)),
         requested_by: request.spec.requested_by.as_ref(),
+        trigger: request.spec.trigger.clone().map(|trigger| Trigger {
+            evidence: redacted(trigger.evidence),
+            ..trigger
+        }),
+        automatic: status.automatic.clone().map(|said| Automatic {
+            evidence: redacted(said.evidence),
+            ..said
+        }),
         approvals: &status.approvals,
         plan,
         targets: &status.targets,

@@ -1,8 +1,8 @@
 //! The rules in force for one request: its policy, the decision matrix, and what its claims are worth.
 
-use rollback_api::policy::{ApprovalMode, Approvals, Decision, HttpCheck, JobTemplate};
+use rollback_api::policy::{ApprovalMode, Approvals, Decision, HttpCheck, JobTemplate, Triggers};
 use rollback_api::request::{Category, Urgency};
-use rollback_api::status::{JobRule, JobStage, Rules};
+use rollback_api::status::{AutomaticRules, JobRule, JobStage, Rules};
 use rollback_api::{RollbackPolicySpec, RollbackRequest};
 
 use crate::template;
@@ -21,6 +21,7 @@ pub fn rules(
     let expedited = expedited && makes_a_difference(request, policy);
     let policy = policy.cloned().unwrap_or_default();
     let jobs = jobs(&policy);
+    let mode = approval_mode(request.spec.reason.category, Some(&policy));
     let timeout = request
         .rollout()
         .timeout_seconds
@@ -77,7 +78,24 @@ pub fn rules(
         scale_down: policy.make_room.scale_down,
         fallback_images: policy.remedies.fallback_images,
         log_tail_lines: policy.rollout.log_tail_lines,
+        automatic: request
+            .spec
+            .trigger
+            .is_some()
+            .then(|| automatic(mode, &policy.triggers)),
         review_within_seconds: policy.report.review_within_seconds,
+    }
+}
+
+/// What holds back a request that came by itself.
+fn automatic(mode: ApprovalMode, triggers: &Triggers) -> AutomaticRules {
+    AutomaticRules {
+        approval: mode,
+        approve: triggers.approve,
+        paused: triggers.paused,
+        cool_down_seconds: triggers.cool_down_seconds,
+        most_per_hour: triggers.most_per_hour,
+        blame_seconds: triggers.blame_seconds,
     }
 }
 

@@ -30,7 +30,7 @@ pub struct ControllerProcess {
 
 impl ControllerProcess {
     /// Starts the program `bin` for all requests that the identity of `kubeconfig` may see.
-    /// `namespace` is the one that it looks after. Its checks may reach the fake pods on loopback,
+    /// `namespace` is the one that it looks after; all when it is empty. Its checks may reach the fake pods on loopback,
     /// unless `extra_args` name other `--probe-networks`. It does not take part in an election, unless
     /// they say so: whoever is started again after a crash would have to wait for its own lease.
     pub fn spawn(
@@ -47,11 +47,12 @@ impl ControllerProcess {
             .tempdir()?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let mut args = vec![
-            "--namespace".to_owned(),
-            namespace.to_owned(),
             "--metrics-address".to_owned(),
             format!("127.0.0.1:{}", ports.port(0)),
         ];
+        if !namespace.is_empty() {
+            args.extend(["--namespace".to_owned(), namespace.to_owned()]);
+        }
         if !extra_args.contains(&"--probe-networks") {
             args.extend(["--probe-networks", "127.0.0.0/8"].map(str::to_owned));
         }

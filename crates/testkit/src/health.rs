@@ -123,6 +123,11 @@ impl HealthServer {
         self.address.ip().to_string()
     }
 
+    /// Where it listens, as `host:port`.
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
     /// From now on, say this to everybody.
     pub fn answer(&self, answer: Answer) {
         let mut shared = lock(&self.shared);

@@ -8,9 +8,11 @@
 //!   API server and breaks the connection at a chosen request.
 //! - [`scene`] puts them together: a namespace, a controller, the people and what they do.
 //! - [`prometheus`] starts a real Prometheus, where its package is installed.
+//! - [`receiver`] runs the receiver of alerts; [`alertmanager`] starts a real Alertmanager to send to it.
 //! - [`audit`] reads what the API server says has happened.
 //! - [`conformance`] has the list of cases and the table that the tests fill in.
 
+pub mod alertmanager;
 pub mod audit;
 pub mod build;
 pub mod cluster;
@@ -24,12 +26,14 @@ mod ports;
 mod process;
 pub mod prometheus;
 pub mod proxy;
+pub mod receiver;
 pub mod scene;
 pub mod shop;
 
 pub use cluster::{Cluster, Namespace, User};
 pub use controller::ControllerProcess;
 pub use poll::eventually;
+pub use receiver::ReceiverProcess;
 pub use scene::Scene;
 
 use std::path::{Path, PathBuf};

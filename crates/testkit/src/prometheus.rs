@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use serde_json::{Value, json};
 
 use crate::build;
 use crate::poll::eventually;
@@ -16,7 +17,18 @@ const PROGRAM: &str = "/usr/bin/prometheus";
 /// Set where everything that a test needs has to be there.
 const REAL: &str = "ROLLBACK_TEST_REAL";
 
-/// A running Prometheus that scrapes nothing but itself. Dropping kills it.
+/// What a Prometheus is to do besides scraping itself.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// What else it scrapes, as `host:port`, each second.
+    pub scraped: Vec<String>,
+    /// A file of rules, when it is not empty.
+    pub rules: String,
+    /// Where alerts go, as `host:port`.
+    pub alertmanagers: Vec<String>,
+}
+
+/// A running Prometheus. Dropping kills it.
 #[derive(Debug)]
 pub struct Prometheus {
     process: Process,
@@ -25,8 +37,13 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one, or says loudly that there is none on this machine.
+    /// Starts one that scrapes nothing but itself, or says loudly that there is none on this machine.
     pub async fn start() -> Result<Option<Self>> {
+        Self::start_with(&Setup::default()).await
+    }
+
+    /// The same, with more to do.
+    pub async fn start_with(setup: &Setup) -> Result<Option<Self>> {
         if !Path::new(PROGRAM).exists() {
             if std::env::var_os(REAL).is_some() {
                 bail!("{PROGRAM} is missing; install the package prometheus");
@@ -39,12 +56,9 @@ impl Prometheus {
         let folder = tempfile::Builder::new().prefix("prometheus-").tempdir()?;
         let config = folder.path().join("prometheus.yml");
         let address = format!("127.0.0.1:{}", ports.port(0));
-        std::fs::write(
-            &config,
-            format!(
-                "global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: self, static_configs: [{{targets: ['{address}']}}]}}]\n"
-            ),
-        )?;
+        let rules = folder.path().join("rules.yml");
+        std::fs::write(&rules, &setup.rules)?;
+        std::fs::write(&config, configuration(setup, &address, &rules).to_string())?;
         let launch = Launch {
             name: "prometheus",
             program: Path::new(PROGRAM),
@@ -92,4 +106,21 @@ impl Prometheus {
         });
         result.await?
     }
+}
+
+/// JSON is YAML.
+fn configuration(setup: &Setup, own: &str, rules: &Path) -> Value {
+    let mut scraped = vec![own.to_owned()];
+    scraped.extend(setup.scraped.iter().cloned());
+    let mut configuration = json!({
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "scrape_configs": [{"job_name": "self", "static_configs": [{"targets": scraped}]}],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": setup.alertmanagers}]}]},
+    });
+    // Labels of the shop's own take precedence over those of the scrape.
+    configuration["scrape_configs"][0]["honor_labels"] = json!(true);
+    if !setup.rules.is_empty() {
+        configuration["rule_files"] = json!([rules]);
+    }
+    configuration
 }

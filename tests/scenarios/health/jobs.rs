@@ -75,7 +75,7 @@ async fn opened(scene: &Scene, policy: Value, jobs: Jobs) -> Result<()> {
 }
 
 /// Binds `rollback-run-jobs` to the controller, and waits until the authorizer knows it.
-async fn grant(scene: &Scene) -> Result<()> {
+pub async fn grant(scene: &Scene) -> Result<()> {
     let client = scene.client(User::Admin).await?;
     scene.grant("rollback-run-jobs").await?;
     let reviews: Api<SubjectAccessReview> = Api::all(client);

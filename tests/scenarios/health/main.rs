@@ -4,6 +4,7 @@
 
 mod causes;
 mod checks;
+mod everywhere;
 mod gate;
 mod jobs;
 mod remedies;

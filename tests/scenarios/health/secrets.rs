@@ -1,18 +1,29 @@
-//! Fifty secrets in every place where people leave them, a rollback that fails and one that succeeds: none of them is
-//! in a status, a report, an Event or the controller's log.
+//! Sixty secrets in every place where people leave them, a rollback that fails and one that succeeds: none of them is
+//! in a status, a plan, a report, a ledger, an Event, the metrics or the controller's log.
 //!
-//! Backups keep the Deployment as it was, by design, and are not looked through.
+//! Backups keep the Deployment as it was, by design, and are not looked through. There is no kubelet: how the pods of
+//! Jobs end, and what their containers say last, is written in its place. Logs are planted on the real node.
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::events::v1::Event;
-use kube::Api;
-use kube::api::ListParams;
-use rollback_api::{Reason, Word};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use rollback_api::{Reason, RollbackPolicy, Word};
 use serde_json::{Value, json};
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
-use testkit::{Scene, User, shop};
+use testkit::scene::PATIENCE;
+use testkit::{Scene, User, eventually, shop};
 
-use crate::stage::{ends, scene};
+use crate::everywhere::everything;
+use crate::stage::{ends, scene, target};
+
+/// In the two versions, in the checks of the policy, and in what their pods answer.
+const OF_VERSIONS: usize = 50;
+/// Containers of the Job; each has a secret in its environment and one in its termination message.
+const CONTAINERS: usize = 5;
+/// All of them.
+const ALL: usize = OF_VERSIONS + 2 * CONTAINERS;
 
 /// Words that no rule would take for a secret: that they are not shown is not the merit of the redaction.
 fn secret(number: usize) -> String {
@@ -60,54 +71,99 @@ fn version(
         )
 }
 
-/// What everybody can read of a namespace, by where it stands.
-async fn everything(scene: &Scene, requests: &[&str]) -> Result<Vec<(String, String)>> {
-    let mut texts = Vec::new();
-    for name in requests {
-        let mut status = serde_json::to_value(scene.status(name).await?)?;
-        // The checks of the policy are part of the plan as they are; their queries stand there, and nowhere else.
-        if let Some(rules) = status
-            .pointer_mut("/plan/rules")
-            .and_then(Value::as_object_mut)
-        {
-            rules.remove("http").context("the plan has no checks")?;
+/// A Job before the write, whose containers have these secrets in their environment. It never ends by itself.
+fn dump(secrets: &mut impl Iterator<Item = String>) -> Value {
+    let containers: Vec<Value> = (0..CONTAINERS)
+        .map(|number| {
+            json!({"name": format!("part-{number}"), "image": "job-hang:1",
+                "env": [{"name": "SETTING", "value": secrets.next().unwrap_or_default()}]})
+        })
+        .collect();
+    json!({"name": "dump", "timeoutSeconds": 60, "logTailLines": 5, "onFailure": "Warn",
+        "podSpec": {"containers": containers, "nodeSelector": {"testkit.broxiva.com/node": "fake"},
+            "tolerations": [shop::fake_node_toleration()]}})
+}
+
+/// Ends the Job of a request in the place of a kubelet: its containers fail and say these words. Gives the Job and its
+/// pod as they are then.
+async fn fail_job(scene: &Scene, request: &str, words: &[String]) -> Result<String> {
+    let uid = scene.request(request).await?.uid().context("no UID")?;
+    let labelled =
+        ListParams::default().labels(&format!("{}={uid}", rollback_api::REQUEST_UID_LABEL));
+    let client = scene.client(User::Admin).await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), scene.ns());
+    let pod = eventually("the pod of the Job runs", PATIENCE, async || {
+        let found = pods.list(&labelled).await?.items;
+        let runs = |pod: &Pod| {
+            let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
+            phase == Some("Running")
+        };
+        found.into_iter().find(runs).context("it does not yet")
+    })
+    .await?;
+    let statuses: Vec<Value> = words
+        .iter()
+        .enumerate()
+        .map(|(number, word)| {
+            json!({"name": format!("part-{number}"), "image": "job-hang:1", "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"terminated": {"exitCode": 3, "reason": "Error", "message": word}}})
+        })
+        .collect();
+    let status = json!({"status": {"phase": "Failed", "containerStatuses": statuses}});
+    let ended = pods
+        .patch_status(
+            &pod.name_any(),
+            &PatchParams::default(),
+            &Patch::Merge(status),
+        )
+        .await?;
+    let jobs: Api<Job> = Api::namespaced(client, scene.ns());
+    let jobs = jobs.list(&labelled).await?.items;
+    Ok(serde_json::to_string(&(ended, jobs))?)
+}
+
+/// The controller has seen how the Job of this request ended, by its exit code.
+async fn ensure_job_seen(scene: &Scene, request: &str) -> Result<()> {
+    let jobs = target(scene, request).await?.jobs;
+    let end = jobs.first().and_then(|job| job.end.as_ref());
+    let end = end.context("no Job has ended")?;
+    ensure!(!end.succeeded && end.exit_code == Some(3), "{end:?}");
+    Ok(())
+}
+
+/// What can be read where the secrets were planted: old versions, the policy, and what pods answer.
+async fn planted(scene: &Scene, pods: &[&HealthServer]) -> Result<String> {
+    let mut texts = serde_json::to_string(&scene.replica_sets("api").await?)?;
+    texts += &scene.deployment("api").await?.to_string();
+    let policies: Api<RollbackPolicy> =
+        Api::namespaced(scene.client(User::Admin).await?, scene.ns());
+    texts += &serde_json::to_string(&policies.get("default").await?)?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()?;
+    for pods in pods {
+        for path in ["/", "/a", "/b", "/c"] {
+            let url = format!("http://{}:{HEALTH_PORT}{path}", pods.ip());
+            let answer = client.get(url).send().await?;
+            texts += &format!("{:?}", answer.headers());
+            texts += &answer.text().await?;
         }
-        texts.push((format!("the status of {name}"), status.to_string()));
-        let incidents = scene.artifacts("incident", name).await?;
-        ensure!(
-            incidents.len() == 1,
-            "{name} has {} incidents",
-            incidents.len()
-        );
-        texts.push((
-            format!("the report of {name}"),
-            serde_json::to_string(&incidents)?,
-        ));
     }
-    let events: Api<Event> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
-    let events = events.list(&ListParams::default()).await?.items;
-    let ours = events.iter().filter(|event| {
-        event
-            .reporting_controller
-            .as_deref()
-            .is_some_and(|by| by.starts_with(rollback_api::GROUP))
-    });
-    let ours: Vec<&Event> = ours.collect();
-    ensure!(ours.len() > 5, "only {} Events were told", ours.len());
-    texts.push(("an Event".to_owned(), serde_json::to_string(&ours)?));
-    let controller = scene.controller.as_ref().context("no controller")?;
-    texts.push(("the log".to_owned(), controller.log()));
     Ok(texts)
 }
 
 #[tokio::test]
 async fn fifty_planted_secrets_are_nowhere() -> Result<()> {
     let scene = scene("planted").await?;
-    let mut secrets = (0..50).map(secret);
+    crate::jobs::grant(&scene).await?;
+    let mut secrets = (0..ALL).map(secret);
     let (old, new) = (HealthServer::start().await?, HealthServer::start().await?);
     scene.deploy(version("v1", &old, &mut secrets)).await?;
     scene.deploy(version("v2", &new, &mut secrets)).await?;
 
+    let job = dump(&mut secrets);
+    let words: Vec<String> = secrets.by_ref().take(CONTAINERS).collect();
     let mut take = || secrets.next().unwrap_or_default();
     let paths = ["/a", "/b", "/c", "/d"];
     let checks: Vec<Value> = paths
@@ -118,7 +174,8 @@ async fn fifty_planted_secrets_are_nowhere() -> Result<()> {
         })
         .collect();
     scene
-        .policy(json!({"verification": {"timeoutSeconds": 4, "http": checks}}))
+        .policy(json!({"hooks": {"preRollback": [job]},
+            "verification": {"timeoutSeconds": 4, "http": checks}}))
         .await?;
     // Bodies and headers of answers that are not well, of both versions.
     for pods in [&old, &new] {
@@ -136,8 +193,11 @@ async fn fifty_planted_secrets_are_nowhere() -> Result<()> {
 
     scene.ask("failing", "api", json!({"previous": {}})).await?;
     scene.approve("failing", User::Approver).await?;
+    let mut there = planted(&scene, &[&old, &new]).await?;
+    there += &fail_job(&scene, "failing", &words).await?;
     let (_, end) = scene.wait_for_end("failing").await?;
     ensure!(end.word == Word::Failed, "it ended otherwise: {end:?}");
+    ensure_job_seen(&scene, "failing").await?;
 
     for pods in [&old, &new] {
         for path in ["", "/a", "/b", "/c", "/d"] {
@@ -150,21 +210,27 @@ async fn fifty_planted_secrets_are_nowhere() -> Result<()> {
         }
     }
     // Another bad version with the same secrets, and back from it.
-    let mut again = (0..50).map(secret);
+    let mut again = (0..ALL).map(secret);
     scene.deploy(version("v3", &new, &mut again)).await?;
     scene
         .ask("succeeding", "api", json!({"revision": 3}))
         .await?;
     scene.approve("succeeding", User::Approver).await?;
+    fail_job(&scene, "succeeding", &words).await?;
     ends(&scene, "succeeding", Word::Succeeded, Reason::RolledBack).await?;
+    ensure_job_seen(&scene, "succeeding").await?;
 
-    for (place, text) in everything(&scene, &["failing", "succeeding"]).await? {
-        for number in 0..50 {
-            let secret = secret(number);
+    let everything = everything(&scene, &["failing", "succeeding"]).await?;
+    let mut count = 0;
+    for secret in (0..ALL).map(secret) {
+        ensure!(there.contains(&secret), "{secret} was not planted");
+        for (place, text) in &everything {
             ensure!(!text.contains(&secret), "{secret} is in {place}: {text}");
         }
+        count += 1;
     }
-    // They were really there: a backup keeps the Deployment as it was.
+    ensure!(count >= 50, "only {count} secrets");
+    // A backup keeps the Deployment as it was.
     let backups = serde_json::to_string(&scene.artifacts("backup", "failing").await?)?;
     ensure!(
         backups.contains(&secret(0)) || backups.contains(&secret(20)),

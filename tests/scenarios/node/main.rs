@@ -2,8 +2,14 @@
 //! `cargo xtask test --test node` runs these, as root; see `docs/testing.md`.
 
 mod causes;
+#[path = "../health/everywhere.rs"]
+mod everywhere;
+mod fallback;
 mod healthy;
+mod liveness;
+mod secrets;
 mod service;
+mod smoke;
 mod stage;
 mod unready;
 mod words;

@@ -85,7 +85,8 @@ pub fn ensure_one_patch(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-fn audit(scene: &Scene) -> Result<Vec<Event>> {
+/// What the API server was asked in the namespace.
+pub fn audit(scene: &Scene) -> Result<Vec<Event>> {
     let audit = scene.cluster.audit().context("no audit log")?;
     audit.events(scene.ns())
 }

@@ -110,7 +110,7 @@ fn bad_rest() -> Vec<Case> {
         ),
         (
             "an approval that does not exist yet",
-            json!({"decisionMatrix": [{"category": "Latency", "approval": "Automatic"}]}),
+            json!({"decisionMatrix": [{"category": "Latency", "approval": "Majority"}]}),
             &["spec.decisionMatrix[0].approval"],
         ),
         (

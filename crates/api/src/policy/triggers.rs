@@ -1,4 +1,8 @@
 //! Who may ask for rollbacks besides people, and what holds those requests back.
+#![expect(
+    clippy::struct_field_names,
+    reason = "the unit stands in the name, as everywhere in the policy"
+)]
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
@@ -51,7 +55,7 @@ pub struct Triggers {
     #[schemars(range(min = 0, max = 604_800))]
     pub escalate_seconds: i32,
 
-    /// True: nothing is rolled back without a person, and nothing is asked for by the controller's own watch.
+    /// True: nothing is rolled back without a person. Requests still come, and wait.
     #[serde(default)]
     pub paused: bool,
 }
@@ -76,7 +80,8 @@ impl Default for Triggers {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Grace {
-    /// From the change of the pod template until each replica must be available.
+    /// From the change of the pod template, or from the last moment at which another new pod became ready, until the rollout
+    /// must be over or one more must be ready.
     #[serde(default = "five_minutes")]
     #[schemars(range(min = 1, max = 86_400))]
     pub rollout_seconds: i32,

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::category::Urgency;
 use crate::policy::{
-    ChecklistItem, Environment, FallbackImage, FreezeWindow, HttpCheck, ImageOf, OnJobFailure,
-    OnUnwell, PodCheck, Prometheus, SelfHealing, UnknownSchema,
+    ApprovalMode, ChecklistItem, Environment, FallbackImage, FreezeWindow, HttpCheck, ImageOf,
+    OnJobFailure, OnUnwell, PodCheck, Prometheus, SelfHealing, UnknownSchema,
 };
 use crate::{Reason, Word};
 
@@ -155,9 +155,30 @@ pub struct Rules {
     /// How many lines of the log of a crashing container are quoted.
     #[serde(default, skip_serializing_if = "crate::request::is_zero")]
     pub log_tail_lines: i32,
+    /// What holds back a request that came by itself; absent for every other request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub automatic: Option<AutomaticRules>,
     /// Seconds until the review; 0 in a plan of an older controller.
     #[serde(default, skip_serializing_if = "crate::request::is_zero")]
     pub review_within_seconds: i32,
+}
+
+/// What holds back a request that came by itself.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AutomaticRules {
+    /// Who decides on its category.
+    pub approval: ApprovalMode,
+    /// Whether the policy approves at all.
+    pub approve: bool,
+    /// Whether everything automatic is switched off in this namespace.
+    pub paused: bool,
+    /// Seconds after a rollback in which there is no other without a person.
+    pub cool_down_seconds: i32,
+    /// Rollbacks an hour without a person.
+    pub most_per_hour: i32,
+    /// Seconds after the beginning of its rollout in which a version is rolled back without a person.
+    pub blame_seconds: i32,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -58,8 +58,10 @@ pub async fn access(
         .spec
         .requested_by
         .iter()
-        .map(|who| ask_for(who, namespace, deployment));
-    let approvers = approvals.iter().flat_map(|approval| {
+        .map(|who| ask_for(who, request, namespace, deployment));
+    // Where the policy approved, who asked answers for it.
+    let people = approvals.iter().filter(|approval| !approval.automatic);
+    let approvers = people.flat_map(|approval| {
         let how = if approval.break_glass.is_some() {
             Verb::BreakGlass
         } else {
@@ -192,12 +194,30 @@ fn patch<'a>(who: &'a Identity, namespace: &str, deployment: Option<&str>) -> Qu
     }
 }
 
-/// Who asks may do it by hand, or may trigger rollbacks, as the receiver of alerts.
-fn ask_for<'a>(who: &'a Identity, namespace: &str, deployment: Option<&str>) -> Question<'a> {
+/// Who asks may do it by hand, or may trigger rollbacks, as the receiver of alerts. A request that came by itself needs
+/// the latter, for its source.
+fn ask_for<'a>(
+    who: &'a Identity,
+    request: &RollbackRequest,
+    namespace: &str,
+    deployment: Option<&str>,
+) -> Question<'a> {
+    let trigger = |source: Option<&str>| ResourceAttributes {
+        name: source.map(str::to_owned),
+        ..Verb::Trigger.attributes(namespace, None)
+    };
+    if let Some(asked) = &request.spec.trigger {
+        return Question {
+            who,
+            any_of: vec![trigger(Some(&asked.source))],
+            what: format!(
+                "trigger rollbackrequests/trigger for source {}",
+                asked.source
+            ),
+        };
+    }
     let mut question = patch(who, namespace, deployment);
-    question
-        .any_of
-        .push(Verb::Trigger.attributes(namespace, None));
+    question.any_of.push(trigger(None));
     question
 }
 

@@ -124,7 +124,8 @@ pub async fn leaving_pods(
     Ok(pods)
 }
 
-fn selector(deployment: &Deployment) -> Option<Selector> {
+/// Which objects a Deployment counts as its own.
+pub fn selector(deployment: &Deployment) -> Option<Selector> {
     let selector = deployment.0.pointer("/spec/selector")?.clone();
     serde_json::from_value::<LabelSelector>(selector)
         .ok()?

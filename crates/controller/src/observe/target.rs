@@ -17,7 +17,7 @@ use rollback_core::references::is_subdomain;
 use rollback_core::template::Template;
 
 use super::access::{self, Everywhere};
-use super::{Error, Scope, checks, lifted, pods, preflight, raw, reading, spec_of};
+use super::{Error, Scope, checks, lifted, pace, pods, preflight, raw, reading, spec_of};
 use crate::context::Memory;
 
 /// A target and the ledger to write on.
@@ -60,15 +60,17 @@ impl Scope<'_> {
             self.deployment(&target.name),
             self.planned_replica_set(target)
         )?;
-        let ledger = if runs(&deployment, |digest| digest == target.from_digest) {
-            None
+        let still = runs(&deployment, |digest| digest == target.from_digest);
+        // The policy decides by what was rolled back before; otherwise it only says who changed it.
+        let ledger = if still && !pace::is_asked(self.request, self.status) {
+            Seen::Unknown
         } else {
-            self.ledger(&target.name).await?
+            spec_of(self.ledger(&target.name).await?.as_ref())
         };
         let seen = SeenTarget {
             deployment,
             replica_sets,
-            ledger: spec_of(ledger.as_ref()),
+            ledger,
             ..SeenTarget::default()
         };
         Ok((seen, None))

@@ -80,7 +80,7 @@ impl Desk {
             News::Listing => self.listed = Some(0),
             News::Listed => self.listed = None,
             News::Lost => self.doubt = Some(Instant::now() + DOUBT),
-            News::Deployment { name, complete } => self.deployment(name, complete, scopes),
+            News::Deployment { name, complete, .. } => self.deployment(name, complete, scopes),
             News::Gone(name) => self.queue.forget(&Job::Look(name)),
             News::Ledger { name, lifts } => self.ledger(name, lifts),
             News::NoLedger(name) => {

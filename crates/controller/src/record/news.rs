@@ -13,7 +13,7 @@ use kube::core::{ApiResource, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use rollback_api::{LIFT, RevisionLedger, RollbackPolicy};
+use rollback_api::{AUTOMATIC, LIFT, RevisionLedger, RollbackPolicy};
 use rollback_core::observed::Deployment;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -56,6 +56,8 @@ pub enum News {
         name: Name,
         /// Whether every replica runs its template and is available.
         complete: bool,
+        /// Digest of its template, when it opts in to being rolled back without a person.
+        automatic: Option<String>,
     },
     /// A Deployment is gone.
     Gone(Name),
@@ -140,21 +142,25 @@ fn of_deployments(event: Event<DynamicObject>) -> News {
     match event {
         Event::Init => News::Listing,
         Event::InitDone => News::Listed,
-        Event::InitApply(object) | Event::Apply(object) => News::Deployment {
-            name: Name::of(&object),
-            complete: is_complete(object),
-        },
+        Event::InitApply(object) | Event::Apply(object) => of_deployment(object),
         Event::Delete(object) => News::Gone(Name::of(&object)),
     }
 }
 
-fn is_complete(object: DynamicObject) -> bool {
+fn of_deployment(object: DynamicObject) -> News {
+    let name = Name::of(&object);
+    let opts_in = object.annotations().get(AUTOMATIC).map(String::as_str) == Some("enabled");
     let mut whole = object.data;
     if let Value::Object(fields) = &mut whole {
         let generation = json!({"generation": object.metadata.generation});
         fields.insert("metadata".to_owned(), generation);
     }
-    Deployment(whole).is_complete()
+    let deployment = Deployment(whole);
+    News::Deployment {
+        name,
+        complete: deployment.is_complete(),
+        automatic: opts_in.then(|| deployment.template().digest()),
+    }
 }
 
 fn of_ledgers(event: Event<PartialObjectMeta<RevisionLedger>>) -> Option<News> {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rollback_api::status::Plan;
 use rollback_api::{RollbackRequest, RollbackRequestStatus, Word};
 
+use super::automatic;
 use crate::approval::{self, Mailbox};
 use crate::conditions::{GUARD_MISSING, Stand};
 use crate::observed::Observed;
@@ -48,6 +49,9 @@ fn open(
             ),
         );
     }
+    if let Some(said) = automatic::say(request, observed, plan, status, now) {
+        return said;
+    }
     match approval::read(request, plan, &status.approvals, now) {
         Mailbox::Valid(valid) => {
             // Of one person the last word counts.
@@ -76,12 +80,18 @@ fn open(
             let frozen = open.map_or_else(String::new, |frozen| {
                 format!("{} ", super::freezing::message(plan, &frozen))
             });
+            let said = automatic::held_back(plan, status).unwrap_or_default();
+            let said = if said.is_empty() {
+                String::new()
+            } else {
+                format!("{said} ")
+            };
             Stand::waiting(
                 plan,
                 now,
                 "AwaitingApproval",
                 format!(
-                    "{frozen}{counted} of {} approvals until {}. To approve: {}",
+                    "{said}{frozen}{counted} of {} approvals until {}. To approve: {}",
                     plan.rules.approvals_required,
                     time::stamp(plan.not_after),
                     approval::how_to_approve(request, plan)

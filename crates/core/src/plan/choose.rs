@@ -9,10 +9,11 @@ use rollback_api::{Reason, RollbackPolicySpec, Word};
 use super::fallback;
 use crate::history::{Choice, History, Wish};
 use crate::ledger;
-use crate::observed::{Deployment, ReplicaSet, Seen, SeenTarget};
+use crate::observed::{Deployment, Seen, SeenTarget};
 use crate::outcome::{end, refused};
 use crate::template::Template;
 use crate::text::plain;
+use crate::trigger::known_since;
 
 /// The template that was chosen.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,15 +51,7 @@ pub fn choose(
     let history = History::of(deployment.uid(), &seen.replica_sets, known);
     let running = history.holding(&current);
     let from_revision = running.and_then(|running| running.number);
-    // One that was rolled back to runs since then, and nobody says when that was.
-    let from_since = running
-        .filter(|running| running.former.is_empty())
-        .and_then(|running| {
-            seen.replica_sets
-                .iter()
-                .find(|set| set.uid() == running.uid)
-        })
-        .and_then(ReplicaSet::created_at);
+    let from_since = known_since(deployment, &seen.replica_sets, seen.ledger.found());
     let pick = Pick {
         index: seen.asked,
         deployment,

@@ -10,10 +10,10 @@ use rollback_api::{Reason, Word};
 use super::{
     FULL_TARGETS, LINE_LIMIT, PAGE_LIMIT, Report, SHORT_LIMIT, TEXT_LIMIT, alone, names, well,
 };
-use crate::conditions;
 use crate::phase::result;
 use crate::text::{code, markdown, quote};
 use crate::time::{human, stamp};
+use crate::{approval, conditions};
 
 /// The report as a page.
 pub(super) fn page(report: &Report) -> String {
@@ -102,6 +102,21 @@ fn people(page: &mut String, report: &Report) {
         .requested_by
         .map_or("unknown", |by| by.username.as_str());
     let _ = writeln!(page, "- Asked for by {}", markdown(requester, 200));
+    if let Some(trigger) = &report.trigger {
+        let _ = writeln!(
+            page,
+            "- Because {} reported {}, which began at {}",
+            markdown(&trigger.source, 63),
+            markdown(&trigger.alert, 200),
+            stamp(trigger.started_at)
+        );
+    }
+    if let Some(said) = &report.automatic {
+        let _ = writeln!(page, "- {}", markdown(&said.message, LINE_LIMIT));
+        for sentence in &said.evidence {
+            let _ = writeln!(page, "  - {}", markdown(sentence, LINE_LIMIT));
+        }
+    }
     if report.approvals.is_empty() {
         let _ = writeln!(page, "- Approved by nobody");
     }
@@ -109,7 +124,7 @@ fn people(page: &mut String, report: &Report) {
         let _ = writeln!(
             page,
             "- Approved by {} at {}{}",
-            markdown(&approval.by.username, 200),
+            markdown(approval::approver(approval), 200),
             stamp(approval.at),
             alone(approval)
         );

@@ -33,7 +33,7 @@ pub(super) fn timeline(
             approval.at,
             format!(
                 "approved by {}{}",
-                plain(&approval.by.username, 200),
+                plain(approval::approver(approval), 200),
                 alone(approval)
             ),
         );

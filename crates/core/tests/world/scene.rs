@@ -345,6 +345,13 @@ impl Scene {
         }
     }
 
+    /// Message of a condition.
+    pub fn message(&self, kind: &str) -> String {
+        let conditions = self.status().conditions;
+        let mut found = conditions.into_iter().filter(|it| it.type_ == kind);
+        found.next().map_or_else(String::new, |it| it.message)
+    }
+
     /// Passes until nothing moves any more; when it would look again.
     pub fn settle_all(&mut self) -> Next {
         for _ in 0..200 {

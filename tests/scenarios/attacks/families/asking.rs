@@ -74,6 +74,11 @@ pub fn triggering() -> Family {
     // More names than a message may hold: it is told without them.
     let two_hundred_open = Expect::Guard(POLICY, "must say in each target what is bad");
     let from = json!({"image": "registry.broxiva.example/api:v2"});
+    let by_itself = Expect::Guard(
+        POLICY,
+        "spec.trigger is for requests that come by themselves",
+    );
+    let watch = Expect::Guard(POLICY, "the controller's own watch and nobody else");
     Family {
         name: "trigger",
         attacks: rows! {
@@ -84,13 +89,25 @@ pub fn triggering() -> Family {
             "one of two without from", &[RECEIVER], &[POST], NEW, targets(json!([{"name": "api", "to": {"previous": {}}, "from": from}, {"name": "web", "to": {"previous": {}}}])), open;
             "two hundred without from", &[RECEIVER], &[POST], NEW, two_hundred(), two_hundred_open;
             "from that says nothing", &[RECEIVER], &[POST], NEW, targets(json!([{"name": "api", "to": {"previous": {}}, "from": {}}])), Expect::Schema("exactly one of templateDigest and image");
+            "by itself, as a person", &[REQUESTER], &[POST, POST.dry()], NEW, triggered("alertmanager"), by_itself;
+            "by itself, as the controller's watch", &[RECEIVER], &[POST, POST.dry()], NEW, triggered("controller"), watch;
             "from that is null", &[RECEIVER], &[POST], NEW, targets(json!([{"name": "api", "to": {"previous": {}}, "from": null}])), open;
         },
         twins: twins! {
             "with from", &[RECEIVER, REQUESTER], &[POST], NEW, targets(json!([{"name": "api", "to": {"previous": {}}, "from": from}]));
+            "by itself, as the receiver", &[RECEIVER], &[POST], NEW, triggered("alertmanager");
             "by hand without from", &[REQUESTER], &[POST], NEW, many();
         },
     }
+}
+
+fn triggered(source: &str) -> Value {
+    let mut request = targets(
+        json!([{"name": "api", "to": {"previous": {}}, "from": {"image": "registry.broxiva.example/api:v2"}}]),
+    );
+    request["spec"]["trigger"] =
+        json!({"source": source, "alert": "Down", "id": "1", "startedAt": "2026-11-28T10:00:00Z"});
+    request
 }
 
 fn urgent(category: &str, urgency: &str) -> Value {

@@ -1,0 +1,347 @@
+//! The trial of one version: its Deployment is read when it changes, its pods are watched meanwhile.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DynamicObject, PostParams};
+use kube::core::{ApiResource, Selector};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, ResourceExt};
+use rollback_api::request::{Category, RequestReason, Trigger};
+use rollback_api::{AUTOMATIC, RollbackRequest, WATCH_SOURCE};
+use rollback_core::text::plain;
+use rollback_core::trigger::watch::{self, Fault, Known, Look, Verdict};
+use rollback_core::trigger::{self, live_since};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::Identity;
+use super::identity;
+use crate::context::Context;
+use crate::observe;
+use crate::observe::version::{Live, live, pods, selector};
+use crate::reconcile::chain;
+use crate::record::Name;
+use crate::watch::WATCH_SECONDS;
+
+/// How long further changes are waited for before the next look: a rollout changes many times a second.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long the first list of the pods may take.
+const LIST_LIMIT: Duration = Duration::from_secs(15);
+/// The longest time between two looks.
+const LONGEST: Duration = Duration::from_hours(1);
+/// The longest time after a failure until it is tried again.
+const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
+
+/// Why a look came to nothing. It is tried again.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    /// Something could not be read.
+    #[error("observing failed")]
+    Observe(#[from] observe::Error),
+    /// The pods were not listed in time, or not any more.
+    #[error("the pods are not told of")]
+    Pods,
+    /// There is no identity to ask in.
+    #[error("there is no identity to ask in")]
+    Identity(#[from] identity::Error),
+    /// The request could not be created.
+    #[error("creating the RollbackRequest")]
+    Ask(#[source] kube::Error),
+}
+
+/// What was there when everything was read again.
+enum Confirmed {
+    /// The trial is over; with the digest of the version whose rollback was asked for, if it was.
+    Ended(Option<String>),
+    /// The watches told of something that is not so any more.
+    NotYet,
+}
+
+/// One Deployment whose version is on trial.
+pub struct Version {
+    /// What every pass needs.
+    pub context: Arc<Context>,
+    /// Client of the watches.
+    pub watches: Client,
+    /// In whose name it is asked.
+    pub identity: Arc<Identity>,
+    /// Which Deployment.
+    pub name: Name,
+    /// Tells that the Deployment has changed.
+    pub changed: Arc<Notify>,
+}
+
+impl Version {
+    /// Holds the trial to its end. Gives the digest of the version whose rollback was asked for, if it was.
+    pub async fn try_it(&self, asked_before: Option<&str>) -> Option<String> {
+        let mut known = Known::default();
+        let mut failures = 0_u32;
+        loop {
+            match self.follow(&mut known, asked_before, &mut failures).await {
+                Ok(end) => return end,
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    self.context.metrics.failed("trial");
+                    let (namespace, deployment) = (&self.name.namespace, &self.name.name);
+                    let why = chain(&error);
+                    tracing::warn!(%namespace, %deployment, why, failures, "a version on trial is looked at again later");
+                    tokio::time::sleep(backoff(failures)).await;
+                }
+            }
+        }
+    }
+
+    async fn follow(
+        &self,
+        known: &mut Known,
+        asked_before: Option<&str>,
+        failures: &mut u32,
+    ) -> Result<Option<String>, Error> {
+        let Some(mut live) = self.read().await? else {
+            return Ok(None);
+        };
+        let Some(selector) = selector(&live.deployment) else {
+            return Ok(None);
+        };
+        let mut news = self.pods(&selector);
+        let mut pods = Pods::default();
+        tokio::time::timeout(LIST_LIMIT, pods.fill(&mut news))
+            .await
+            .map_err(|_| Error::Pods)??;
+        loop {
+            if asked_before == Some(live.deployment.template().digest().as_str()) {
+                return Ok(None);
+            }
+            let seen: Vec<Value> = pods.by_name.values().cloned().collect();
+            *failures = 0;
+            match judge(&live, &seen, known) {
+                Verdict::Quiet => return Ok(None),
+                Verdict::Fire(_) => {
+                    if let Confirmed::Ended(asked) = self.confirm(known).await? {
+                        return Ok(asked);
+                    }
+                    pods.drain(&mut news, PAUSE).await?;
+                }
+                Verdict::Watch(until) => {
+                    tokio::select! {
+                        () = self.changed.notified() => {
+                            tokio::time::sleep(PAUSE).await;
+                            let Some(now) = self.read().await? else { return Ok(None) };
+                            live = now;
+                        }
+                        next = news.next() => {
+                            pods.take(next.ok_or(Error::Pods)?);
+                            pods.drain(&mut news, PAUSE).await?;
+                        }
+                        () = tokio::time::sleep(time_until(until)) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is judged, as it is now; `None` when there is nothing to judge, or nobody wants that.
+    async fn read(&self) -> Result<Option<Live>, Error> {
+        let live = live(&self.context.client, &self.name.namespace, &self.name.name).await?;
+        Ok(live.filter(|live| {
+            live.triggers.watch && live.deployment.annotation(AUTOMATIC) == Some("enabled")
+        }))
+    }
+
+    /// Reads everything again before anything is written: what the watches told may be old.
+    async fn confirm(&self, known: &mut Known) -> Result<Confirmed, Error> {
+        let Some(live) = self.read().await? else {
+            return Ok(Confirmed::Ended(None));
+        };
+        let namespace = &self.name.namespace;
+        let pods = pods(&self.context.client, namespace, &live.deployment).await?;
+        match judge(&live, &pods, known) {
+            Verdict::Fire(fault) => {
+                let asked = self.ask(&live, &fault).await?;
+                Ok(Confirmed::Ended(Some(asked)))
+            }
+            Verdict::Quiet => Ok(Confirmed::Ended(None)),
+            Verdict::Watch(_) => Ok(Confirmed::NotYet),
+        }
+    }
+
+    async fn ask(&self, live: &Live, fault: &Fault) -> Result<String, Error> {
+        let digest = live.deployment.template().digest();
+        let request = wanted(&self.name.namespace, live, fault);
+        let name = request.name_any();
+        let client = self.identity.client(&self.context.client).await?;
+        let api: Api<RollbackRequest> = Api::namespaced(client, &self.name.namespace);
+        let asked = match api.create(&PostParams::default(), &request).await {
+            Ok(_) => "asked",
+            // Somebody has asked for the very same.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => "already asked",
+            Err(error) => {
+                let expired = matches!(&error, kube::Error::Api(status) if status.code == 401);
+                if expired {
+                    self.identity.forget().await;
+                }
+                return Err(Error::Ask(error));
+            }
+        };
+        tracing::info!(
+            namespace = %self.name.namespace,
+            deployment = %self.name.name,
+            request = name,
+            trouble = fault.trouble.as_str(),
+            asked,
+            "a new version is to be rolled back"
+        );
+        Ok(digest)
+    }
+
+    fn pods(
+        &self,
+        selector: &Selector,
+    ) -> impl Stream<Item = watcher::Result<Event<DynamicObject>>> + Unpin + use<> {
+        let kind = ApiResource::erase::<Pod>(&());
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.watches.clone(), &self.name.namespace, &kind);
+        let config = watcher::Config::default()
+            .timeout(WATCH_SECONDS)
+            .labels_from(selector);
+        watcher(api, config).default_backoff().boxed()
+    }
+}
+
+fn judge(live: &Live, pods: &[Value], known: &mut Known) -> Verdict {
+    let look = Look {
+        deployment: &live.deployment,
+        replica_sets: &live.replica_sets,
+        pods,
+        ledger: live.ledger.as_ref(),
+        rules: &live.triggers,
+        known,
+        now: Timestamp::now(),
+    };
+    let (verdict, next) = watch::judge(&look);
+    *known = next;
+    verdict
+}
+
+/// The pods of one Deployment, as far as they are judged.
+#[derive(Default)]
+struct Pods {
+    by_name: HashMap<String, Value>,
+    listed: bool,
+}
+
+impl Pods {
+    fn take(&mut self, event: watcher::Result<Event<DynamicObject>>) {
+        match event {
+            Ok(Event::Init) => {
+                self.by_name.clear();
+                self.listed = false;
+            }
+            Ok(Event::InitApply(pod) | Event::Apply(pod)) => {
+                self.by_name.insert(pod.name_any(), slim(pod));
+            }
+            Ok(Event::InitDone) => self.listed = true,
+            Ok(Event::Delete(pod)) => {
+                self.by_name.remove(&pod.name_any());
+            }
+            Err(error) => {
+                tracing::warn!(%error, kind = "Pod", "a watch failed and is made anew");
+            }
+        }
+    }
+
+    /// Until all that are there have been told of.
+    async fn fill(
+        &mut self,
+        news: &mut (impl Stream<Item = watcher::Result<Event<DynamicObject>>> + Unpin),
+    ) -> Result<(), Error> {
+        while !self.listed {
+            self.take(news.next().await.ok_or(Error::Pods)?);
+        }
+        Ok(())
+    }
+
+    /// What comes within this time; a list that began is waited for.
+    async fn drain(
+        &mut self,
+        news: &mut (impl Stream<Item = watcher::Result<Event<DynamicObject>>> + Unpin),
+        time: Duration,
+    ) -> Result<(), Error> {
+        let mut over = std::pin::pin!(tokio::time::sleep(time));
+        loop {
+            tokio::select! {
+                next = news.next() => self.take(next.ok_or(Error::Pods)?),
+                () = &mut over => break,
+            }
+        }
+        tokio::time::timeout(LIST_LIMIT, self.fill(news))
+            .await
+            .map_err(|_| Error::Pods)?
+    }
+}
+
+/// What of a pod is judged.
+fn slim(mut pod: DynamicObject) -> Value {
+    let status = pod.data.get_mut("status").map(Value::take);
+    json!({
+        "metadata": {
+            "name": pod.metadata.name,
+            "deletionTimestamp": pod.metadata.deletion_timestamp,
+            "ownerReferences": pod.metadata.owner_references,
+        },
+        "status": status,
+    })
+}
+
+/// The request for the rollback of this version.
+fn wanted(namespace: &str, live: &Live, fault: &Fault) -> RollbackRequest {
+    let deployment = &live.deployment;
+    let began = live_since(deployment, &live.replica_sets, live.ledger.as_ref());
+    let summary = fault.evidence.first().map_or("", String::as_str);
+    let reason = RequestReason {
+        category: Category::HealthCheck,
+        summary: plain(
+            &format!(
+                "{} of {}: {summary}",
+                fault.trouble.as_str(),
+                deployment.name()
+            ),
+            500,
+        ),
+        root_cause: String::new(),
+        impact: String::new(),
+        incident_url: None,
+    };
+    let digest = deployment.template().digest();
+    let trigger = Trigger {
+        source: WATCH_SOURCE.to_owned(),
+        alert: fault.trouble.as_str().to_owned(),
+        id: format!("{} {digest}", fault.trouble.as_str()),
+        started_at: began.map_or(fault.since, |began| began.max(fault.since)),
+        evidence: fault
+            .evidence
+            .iter()
+            .map(|it| plain(it, 500))
+            .take(10)
+            .collect(),
+    };
+    let to = watch::destination(deployment, live.ledger.as_ref(), Timestamp::now());
+    trigger::request(namespace, deployment, to, reason, trigger)
+}
+
+fn time_until(at: Timestamp) -> Duration {
+    let left = at.duration_since(Timestamp::now());
+    Duration::try_from(left).unwrap_or_default().min(LONGEST)
+}
+
+fn backoff(failures: u32) -> Duration {
+    Duration::from_millis(500)
+        .saturating_mul(1 << failures.saturating_sub(1).min(10))
+        .min(LONGEST_BACKOFF)
+}

@@ -1,0 +1,226 @@
+//! What the policy says to a request that came by itself, in the place of people.
+//!
+//! It is said once for each plan, and stays: what was held back is not let go later by itself, when nobody expects it any
+//! more. A person may approve what the policy has not.
+
+use jiff::Timestamp;
+use rollback_api::policy::ApprovalMode;
+use rollback_api::request::Trigger;
+use rollback_api::status::{Approval, Automatic, AutomaticRules, Brake, Plan, PlannedTarget};
+use rollback_api::{AUTOMATIC, RollbackRequest, RollbackRequestStatus};
+
+use crate::conditions::Stand;
+use crate::observed::{Deployment, Observed, Pace, Seen, SeenTarget};
+use crate::redact::redact;
+use crate::text::plain;
+use crate::{ledger, time};
+
+/// Value of the annotation with which a Deployment opts in.
+const ENABLED: &str = "enabled";
+
+/// Decides, unless that was done for this plan; `None` when there is nothing to decide.
+pub(super) fn say(
+    request: &RollbackRequest,
+    observed: &Observed,
+    plan: &Plan,
+    status: &mut RollbackRequestStatus,
+    now: Timestamp,
+) -> Option<Stand> {
+    let trigger = request.spec.trigger.as_ref()?;
+    let rules = plan.rules.automatic.as_ref()?;
+    if is_said(plan, status) {
+        return None;
+    }
+    let Seen::Found(pace) = observed.pace else {
+        return Some(Stand::recheck(now, "Reading what holds rollbacks back."));
+    };
+    let seen = observed.target(0);
+    if seen.deployment == Seen::Unknown || seen.ledger == Seen::Unknown {
+        return Some(Stand::recheck(now, "Reading the Deployment."));
+    }
+    let brake = brake(plan, rules, seen, pace, now);
+    let message = match &brake {
+        Some((brake, why)) => format!("Not approved by the policy ({}): {why}", brake.as_str()),
+        None => format!(
+            "Approved by the policy, because {} reports {}.",
+            plain(&trigger.source, 63),
+            plain(&trigger.alert, 200)
+        ),
+    };
+    if brake.is_none() {
+        status.approvals.push(Approval {
+            by: request.spec.requested_by.clone().unwrap_or_default(),
+            plan_digest: plan.digest.clone(),
+            at: now,
+            checklist: Vec::new(),
+            automatic: true,
+            break_glass: None,
+            accepts_data_risk: None,
+        });
+    }
+    status.automatic = Some(Automatic {
+        plan_digest: plan.digest.clone(),
+        brake: brake.map(|(brake, _)| brake),
+        message: message.clone(),
+        evidence: evidence(trigger, seen),
+        at: now,
+    });
+    Some(Stand::again(message))
+}
+
+/// Whether the policy has spoken about this very plan.
+pub fn is_said(plan: &Plan, status: &RollbackRequestStatus) -> bool {
+    let said = status.automatic.as_ref();
+    said.is_some_and(|said| said.plan_digest == plan.digest)
+}
+
+/// What the policy said about this very plan when it did not approve it, for those who have to.
+pub(super) fn held_back<'a>(plan: &Plan, status: &'a RollbackRequestStatus) -> Option<&'a str> {
+    let said = status.automatic.as_ref()?;
+    (said.plan_digest == plan.digest && said.brake.is_some()).then_some(said.message.as_str())
+}
+
+/// The first thing that holds it back, and what that means.
+fn brake(
+    plan: &Plan,
+    rules: &AutomaticRules,
+    seen: &SeenTarget,
+    pace: Pace,
+    now: Timestamp,
+) -> Option<(Brake, String)> {
+    by_rule(plan, rules, pace).or_else(|| {
+        let (Some(deployment), [target]) = (seen.deployment.found(), plan.targets.as_slice())
+        else {
+            let why = "it is not about one Deployment that is there. A person has to decide.";
+            return Some((Brake::Many, why.to_owned()));
+        };
+        by_past(rules, deployment, target, seen, now)
+    })
+}
+
+fn by_rule(plan: &Plan, rules: &AutomaticRules, pace: Pace) -> Option<(Brake, String)> {
+    let people = "A person has to decide.";
+    if !rules.approve {
+        let why = format!("triggers.approve of the RollbackPolicy is off. {people}");
+        return Some((Brake::NotAllowed, why));
+    }
+    match rules.approval {
+        ApprovalMode::Automatic => {}
+        ApprovalMode::Manual | ApprovalMode::Refused => {
+            let why = format!("the decision matrix leaves this category to people. {people}");
+            return Some((Brake::Category, why));
+        }
+    }
+    if rules.paused {
+        let why = format!("triggers.paused of the RollbackPolicy is set. {people}");
+        return Some((Brake::Paused, why));
+    }
+    match pace.paused {
+        Some(false) => {}
+        Some(true) => {
+            let why = format!(
+                "everything automatic is switched off by the ConfigMap rollback-automatic of the controller's namespace. {people}"
+            );
+            return Some((Brake::Paused, why));
+        }
+        None => {
+            let why = format!(
+                "the controller may not read the ConfigMap rollback-automatic of its own namespace, which could switch it off. {people}"
+            );
+            return Some((Brake::Unknown, why));
+        }
+    }
+    if plan.data_risk.is_some() {
+        let why = format!("the data may not fit the old version. {people}");
+        return Some((Brake::DataRisk, why));
+    }
+    if plan.targets.len() != 1 || !plan.skipped.is_empty() {
+        let why = format!("it is about more than one Deployment. {people}");
+        return Some((Brake::Many, why));
+    }
+    let most = usize::try_from(rules.most_per_hour).unwrap_or_default();
+    (pace.recent >= most).then(|| {
+        let why = format!(
+            "this namespace has had {} rollbacks without a person in the last hour, and triggers.mostPerHour allows {most}. {people}",
+            pace.recent
+        );
+        (Brake::HourlyLimit, why)
+    })
+}
+
+fn by_past(
+    rules: &AutomaticRules,
+    deployment: &Deployment,
+    target: &PlannedTarget,
+    seen: &SeenTarget,
+    now: Timestamp,
+) -> Option<(Brake, String)> {
+    let people = "A person has to decide.";
+    let name = plain(&target.name, 253);
+    if deployment.annotation(AUTOMATIC) != Some(ENABLED) {
+        let why = format!(
+            "Deployment {name} does not have the annotation {AUTOMATIC}: {ENABLED}. {people}"
+        );
+        return Some((Brake::NotOptedIn, why));
+    }
+    let ledger = ledger::current(seen.ledger.found(), &target.uid);
+    let rollbacks = ledger.map_or(&[][..], |ledger| ledger.rollbacks.as_slice());
+    if let Some(brought) = ledger::brought_by(seen.ledger.found(), &target.uid, &target.from_digest)
+    {
+        let why = format!(
+            "what runs was itself brought by the rollback {}, and a rollback is not rolled back without a person.",
+            plain(&brought.request, 253)
+        );
+        return Some((Brake::RollbackOfRollback, why));
+    }
+    let same = rollbacks
+        .iter()
+        .rev()
+        .find(|rollback| rollback.from_digest == target.from_digest);
+    if let Some(before) = same {
+        let why = format!(
+            "this very version was rolled back before, by {} on {}, and came again. {people}",
+            plain(&before.request, 253),
+            time::stamp(before.at)
+        );
+        return Some((Brake::Once, why));
+    }
+    let cool = i64::from(rules.cool_down_seconds);
+    let last = rollbacks.last();
+    if let Some(last) = last.filter(|last| now < time::after(last.at, cool)) {
+        let why = format!(
+            "Deployment {name} was rolled back on {}, less than triggers.coolDownSeconds ago. {people}",
+            time::stamp(last.at)
+        );
+        return Some((Brake::CoolDown, why));
+    }
+    let Some(since) = target.from_since else {
+        let why = format!("nobody can tell since when this version runs. {people}");
+        return Some((Brake::Unknown, why));
+    };
+    (now >= time::after(since, i64::from(rules.blame_seconds))).then(|| {
+        let why = format!(
+            "this version runs since {}, longer than triggers.blameSeconds, so something else may be wrong. {people}",
+            time::stamp(since)
+        );
+        (Brake::TooLate, why)
+    })
+}
+
+/// What it was said upon: the words of the sender, and what the controller sees itself.
+fn evidence(trigger: &Trigger, seen: &SeenTarget) -> Vec<String> {
+    let mut evidence: Vec<String> = trigger
+        .evidence
+        .iter()
+        .map(|sentence| plain(&redact(sentence), 500))
+        .collect();
+    if let Some(deployment) = seen.deployment.found() {
+        evidence.push(format!(
+            "{} of {} replicas are available, {} of them of the version that runs.",
+            deployment.available(),
+            deployment.desired(),
+            deployment.updated()
+        ));
+    }
+    evidence
+}

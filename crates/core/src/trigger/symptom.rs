@@ -1,0 +1,266 @@
+//! What one pod shows, as far as a trigger has to tell it apart: the fault of what runs in it, or of what it runs on.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::observed::workload::controller_uid;
+use crate::time;
+
+/// What one pod shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Symptom {
+    /// It is ready.
+    Well,
+    /// It is on its way, or was never ready.
+    Coming,
+    /// A container of it crashes over and over.
+    Crash,
+    /// An image of it does not exist, or is not ours to pull.
+    ImagePull,
+    /// An image of it cannot be had, and it was not said here whose fault that is.
+    PullAgain,
+    /// An image of it cannot be had because the registry does not answer as it should.
+    Registry,
+    /// A container of it cannot be made as the template asks.
+    Config,
+    /// It was ready, and is not any more since then.
+    Unready(Timestamp),
+    /// No node takes it.
+    Unscheduled,
+    /// Nothing is heard of it, or its node is lost: its containers were last seen to be well.
+    Lost,
+}
+
+/// How long a container must run after it crashed until it counts as well again.
+const RECOVERED_AFTER_SECONDS: i64 = 30;
+/// From how many restarts on a container crashes even though it is well at the moment.
+const MANY_RESTARTS: i64 = 4;
+/// How long ago the last of them may be: the kubelet forgets about crashes after the same time.
+const FORGOTTEN_AFTER_SECONDS: i64 = 600;
+/// Reasons of a waiting container whose image name is wrong in itself.
+const WRONG_NAME: [&str; 2] = ["InvalidImageName", "ErrImageNeverPull"];
+/// Reasons of a waiting container whose image cannot be had.
+const PULLING: [&str; 4] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ImageInspectError",
+    "RegistryUnavailable",
+];
+/// Reasons of a waiting container that cannot be made.
+const CONFIG: [&str; 2] = ["CreateContainerConfigError", "CreateContainerError"];
+/// What is said when the registry, or the way there, is at fault.
+const UNREACHABLE: [&str; 17] = [
+    "timeout",
+    "timed out",
+    "deadline exceeded",
+    "connection re",
+    "no such host",
+    "server misbehaving",
+    "network is unreachable",
+    "no route to host",
+    "toomanyrequests",
+    "too many requests",
+    "unexpected eof",
+    "tls handshake",
+    "x509",
+    "500 internal",
+    "502 bad",
+    "503 service",
+    "504 gateway",
+];
+/// What is said when the image is at fault.
+const MISSING: [&str; 8] = [
+    "not found",
+    "manifest unknown",
+    "does not exist",
+    "access denied",
+    "unauthorized",
+    "authorization failed",
+    "no match for platform",
+    "invalid reference",
+];
+
+/// What a pod shows at `now`.
+pub fn of(pod: &Value, now: Timestamp) -> Symptom {
+    let containers: Vec<&Value> = statuses(pod).collect();
+    let mut waiting = containers.iter().filter_map(|status| waits(status));
+    if let Some(symptom) = waiting.next() {
+        return symptom;
+    }
+    if containers.iter().any(|status| crashes(status, now)) {
+        return Symptom::Crash;
+    }
+    match ready(pod) {
+        Some((true, _)) => Symptom::Well,
+        Some((false, since)) => not_ready(pod, &containers, since),
+        None if text(pod, "/status/phase") == "Unknown" => Symptom::Lost,
+        None => not_ready(pod, &containers, None),
+    }
+}
+
+/// Whether a pod counts: it is neither on its way out nor over.
+pub fn counts(pod: &Value) -> bool {
+    pod.pointer("/metadata/deletionTimestamp")
+        .is_none_or(Value::is_null)
+        && !["Succeeded", "Failed"].contains(&text(pod, "/status/phase"))
+}
+
+/// Whether a pod is on its way out and still has time for that. One that is overdue hangs on a lost node, and nothing waits
+/// for it.
+pub fn is_leaving(pod: &Value, now: Timestamp) -> bool {
+    moment(pod, "/metadata/deletionTimestamp").is_some_and(|until| now <= until)
+}
+
+/// Whether this `ReplicaSet` made the pod.
+pub fn is_of(pod: &Value, replica_set_uid: &str) -> bool {
+    controller_uid(pod) == Some(replica_set_uid)
+}
+
+/// Since when the pod is ready, or is not: for one that never was, since it began.
+pub fn turned_at(pod: &Value) -> Option<Timestamp> {
+    ready(pod)?.1
+}
+
+/// What the pod or its container says about its trouble, in the words of the kubelet or the scheduler.
+pub fn words(pod: &Value) -> String {
+    let of_container = statuses(pod).find_map(|status| {
+        let name = text(status, "/name");
+        let reason = text(status, "/state/waiting/reason");
+        let message = text(status, "/state/waiting/message");
+        let exit = status.pointer("/lastState/terminated/exitCode");
+        match (reason, exit.and_then(Value::as_i64)) {
+            ("" | "ContainerCreating" | "PodInitializing", None) => None,
+            ("", Some(code)) => Some(format!(
+                "container {name} ended with exit code {code} and was started {} times again",
+                restarts(status)
+            )),
+            (reason, _) => Some(format!("container {name}: {reason} {message}")),
+        }
+    });
+    of_container.unwrap_or_else(|| {
+        let scheduled = condition(pod, "PodScheduled").filter(|it| text(it, "/status") == "False");
+        let unready = condition(pod, "Ready");
+        let told = scheduled.or(unready).map_or("", |it| text(it, "/message"));
+        told.to_owned()
+    })
+}
+
+fn not_ready(pod: &Value, containers: &[&Value], since: Option<Timestamp>) -> Symptom {
+    let scheduled = condition(pod, "PodScheduled");
+    if scheduled.is_some_and(|it| text(it, "/status") == "False") {
+        return Symptom::Unscheduled;
+    }
+    let main: Vec<&Value> = list(pod, "/status/containerStatuses").collect();
+    let is_ready = |status: &&Value| status.get("ready").and_then(Value::as_bool) == Some(true);
+    if !main.is_empty() && main.iter().all(is_ready) {
+        return Symptom::Lost;
+    }
+    let started = containers
+        .iter()
+        .filter_map(|status| moment(status, "/state/running/startedAt"))
+        .max();
+    let all_run = main
+        .iter()
+        .all(|status| status.pointer("/state/running").is_some());
+    match (since, started) {
+        (Some(since), Some(started)) if all_run && !main.is_empty() && since > started => {
+            Symptom::Unready(since)
+        }
+        (Some(_) | None, Some(_) | None) => Symptom::Coming,
+    }
+}
+
+/// What a container waits for, when that is a trouble.
+fn waits(status: &Value) -> Option<Symptom> {
+    let reason = text(status, "/state/waiting/reason");
+    if reason == "CrashLoopBackOff" {
+        return Some(Symptom::Crash);
+    }
+    if CONFIG.contains(&reason) {
+        return Some(Symptom::Config);
+    }
+    if WRONG_NAME.contains(&reason) {
+        return Some(Symptom::ImagePull);
+    }
+    PULLING
+        .contains(&reason)
+        .then(|| pull(text(status, "/state/waiting/message")))
+}
+
+/// Whose fault it is that an image cannot be had.
+fn pull(message: &str) -> Symptom {
+    let message = message.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if says(&UNREACHABLE) {
+        Symptom::Registry
+    } else if says(&MISSING) {
+        Symptom::ImagePull
+    } else {
+        Symptom::PullAgain
+    }
+}
+
+/// Whether a container crashes over and over, also in the moments in which it runs.
+fn crashes(status: &Value, now: Timestamp) -> bool {
+    let restarts = restarts(status);
+    if status.pointer("/state/terminated").is_some() {
+        let ended_well = status.pointer("/state/terminated/exitCode") == Some(&Value::from(0));
+        return restarts >= 1 && !ended_well;
+    }
+    let Some(ended) = moment(status, "/lastState/terminated/finishedAt") else {
+        return false;
+    };
+    if restarts < 2 {
+        return false;
+    }
+    let is_ready = status.get("ready").and_then(Value::as_bool) == Some(true);
+    let limit = match (is_ready, restarts >= MANY_RESTARTS) {
+        (false, _) | (true, true) => FORGOTTEN_AFTER_SECONDS,
+        (true, false) => RECOVERED_AFTER_SECONDS,
+    };
+    let since = moment(status, "/state/running/startedAt").unwrap_or(ended);
+    now < time::after(since, limit)
+}
+
+fn restarts(status: &Value) -> i64 {
+    status
+        .get("restartCount")
+        .and_then(Value::as_i64)
+        .unwrap_or_default()
+}
+
+/// Whether the pod is ready, and since when it is so.
+fn ready(pod: &Value) -> Option<(bool, Option<Timestamp>)> {
+    let condition = condition(pod, "Ready")?;
+    let since = moment(condition, "/lastTransitionTime");
+    match text(condition, "/status") {
+        "True" => Some((true, since)),
+        "False" => Some((false, since)),
+        // The node controller writes Unknown when it hears nothing.
+        _ => None,
+    }
+}
+
+fn statuses(pod: &Value) -> impl Iterator<Item = &Value> {
+    list(pod, "/status/initContainerStatuses").chain(list(pod, "/status/containerStatuses"))
+}
+
+fn condition<'a>(pod: &'a Value, kind: &str) -> Option<&'a Value> {
+    list(pod, "/status/conditions").find(|condition| text(condition, "/type") == kind)
+}
+
+fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    let items = value.pointer(pointer).and_then(Value::as_array);
+    items.into_iter().flatten()
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+fn moment(value: &Value, pointer: &str) -> Option<Timestamp> {
+    text(value, pointer).parse().ok()
+}

@@ -1,0 +1,175 @@
+//! Amazon's signatures, and what has to be fetched for them: from the hosts of SNS only, and only for topics that the
+//! configuration lists.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use reqwest::redirect::Policy;
+use rollback_receiver::signature::sns;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::{Refused, file};
+use crate::config::Sns;
+use crate::limits::Rates;
+
+/// How long one fetch may take.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Largest answer, in bytes.
+const LARGEST: usize = 64 * 1024;
+/// How long a certificate counts without being fetched again.
+const COUNTS_FOR: Duration = Duration::from_hours(1);
+/// How many certificates are kept.
+const MOST: usize = 16;
+/// How many certificates are fetched in a minute: messages that nobody has signed name them.
+const PER_MINUTE: u32 = 30;
+
+/// Why something could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The topic is not listed.
+    #[error("the topic is not among auth.sns.topics of the source")]
+    Topic,
+    /// The roots cannot be read.
+    #[error("reading the certificates that Amazon's lead to: {0}")]
+    Roots(String),
+    /// There is no answer.
+    #[error("asking SNS")]
+    Ask(#[from] reqwest::Error),
+    /// The answer is not what was asked for.
+    #[error("SNS answers {0}")]
+    Answer(reqwest::StatusCode),
+    /// The answer is too large.
+    #[error("the answer of SNS is too large")]
+    TooLarge,
+}
+
+/// Certificates that have signed messages, by the roots that they lead to and their addresses.
+#[derive(Default)]
+pub struct Certificates {
+    kept: Mutex<HashMap<Place, Kept>>,
+    fetches: Rates,
+}
+
+type Place = (Option<PathBuf>, String);
+
+#[derive(Clone)]
+struct Kept {
+    chain: Arc<[u8]>,
+    roots: Arc<[CertificateDer<'static>]>,
+    at: Instant,
+}
+
+impl Certificates {
+    /// Whether Amazon signed this message, for one of the topics.
+    pub async fn check(&self, config: &Sns, body: &[u8]) -> Result<(), Refused> {
+        let message = sns::read(body)?;
+        if !config.topics.iter().any(|topic| topic == message.topic()) {
+            return Err(Refused::Wrong(Fault::Topic.to_string()));
+        }
+        let url = message.certificate_url();
+        let now = Instant::now();
+        let place = (config.roots_file.clone(), url.to_owned());
+        let kept = self.kept(now).get(&place).cloned();
+        let kept = match kept {
+            Some(kept) => kept,
+            None => self.fetched(config, url, now).await?,
+        };
+        message.verify(&kept.chain, &kept.roots, Timestamp::now())?;
+        let mut all = self.kept(now);
+        if all.len() >= MOST && !all.contains_key(&place) {
+            all.clear();
+        }
+        all.insert(place, kept);
+        Ok(())
+    }
+
+    async fn fetched(&self, config: &Sns, url: &str, now: Instant) -> Result<Kept, Refused> {
+        if self.fetches.take("", PER_MINUTE, now).is_err() {
+            let reason = "too many certificates of SNS that nobody knows are asked for";
+            return Err(Refused::Unknowable(reason.to_owned()));
+        }
+        let fault = |fault: Fault| Refused::Unknowable(reason(&fault));
+        let roots = roots(config).await.map_err(fault)?;
+        let chain = fetch(config, url).await.map_err(fault)?;
+        Ok(Kept {
+            chain: chain.into(),
+            roots: roots.into(),
+            at: now,
+        })
+    }
+
+    fn kept(&self, now: Instant) -> MutexGuard<'_, HashMap<Place, Kept>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, kept| now.duration_since(kept.at) < COUNTS_FOR);
+        kept
+    }
+}
+
+/// A fault with what lies behind it.
+pub fn reason(fault: &Fault) -> String {
+    match std::error::Error::source(fault) {
+        Some(source) => format!("{fault}: {source}"),
+        None => fault.to_string(),
+    }
+}
+
+/// What stands at an address, which has been found to be one of SNS.
+pub async fn fetch(config: &Sns, url: &str) -> Result<Vec<u8>, Fault> {
+    let roots = roots(config).await?;
+    let certificates = roots
+        .iter()
+        .filter_map(|root| reqwest::Certificate::from_der(root).ok());
+    let mut builder = reqwest::Client::builder()
+        .tls_certs_only(certificates)
+        .https_only(true)
+        .redirect(Policy::none())
+        .no_proxy()
+        .timeout(LIMIT);
+    if let Some((host, via)) = through(config, url) {
+        builder = builder.resolve(&host, via);
+    }
+    let mut answer = builder.build()?.get(url).send().await?;
+    if answer.status() != reqwest::StatusCode::OK {
+        return Err(Fault::Answer(answer.status()));
+    }
+    let mut body = Vec::new();
+    while let Some(part) = answer.chunk().await? {
+        if body.len() + part.len() > LARGEST {
+            return Err(Fault::TooLarge);
+        }
+        body.extend_from_slice(&part);
+    }
+    Ok(body)
+}
+
+fn through(config: &Sns, url: &str) -> Option<(String, SocketAddr)> {
+    let host = url::Url::parse(url).ok()?.host_str()?.to_owned();
+    Some((host, config.via?))
+}
+
+async fn roots(config: &Sns) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let Some(path) = &config.roots_file else {
+        let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs)
+            .await
+            .map_err(|error| Fault::Roots(error.to_string()))?;
+        if found.certs.is_empty() {
+            let reason = "this system has none; name a file with auth.sns.rootsFile";
+            return Err(Fault::Roots(reason.to_owned()));
+        }
+        return Ok(found.certs);
+    };
+    let pem = file(path)
+        .await
+        .map_err(|error| Fault::Roots(error.to_string()))?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match all {
+        Ok(all) if !all.is_empty() => Ok(all),
+        Ok(_) => Err(Fault::Roots(format!("{} has none", path.display()))),
+        Err(error) => Err(Fault::Roots(format!("{}: {error}", path.display()))),
+    }
+}

@@ -1,0 +1,126 @@
+//! Numbers for Prometheus. Labels are closed vocabularies and the names of sources in the configuration, so that no delivery
+//! can make a series.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::ask::Outcome;
+use crate::config::Source;
+
+/// The numbers.
+pub struct Metrics {
+    registry: Registry,
+    alerts: Family<Answered, Counter>,
+    refused: Family<Refused, Counter>,
+    dropped: Family<Reason, Counter>,
+    connections: Gauge,
+    certificate: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    source: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    source: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+impl Metrics {
+    /// For these sources: each of them has its series from the beginning, so that the first alert is an increase.
+    pub fn new(sources: &[Source]) -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("rollback_receiver"),
+            alerts: Family::default(),
+            refused: Family::default(),
+            dropped: Family::default(),
+            connections: Gauge::default(),
+            certificate: Counter::default(),
+        };
+        for source in sources {
+            for outcome in Outcome::ALL {
+                let answered = Answered {
+                    source: source.name.clone(),
+                    outcome: outcome.as_str(),
+                };
+                metrics.alerts.get_or_create(&answered).inc_by(0);
+            }
+        }
+        let registry = &mut metrics.registry;
+        registry.register(
+            "alerts",
+            "Alerts that were answered, by source and outcome; asked is a request that was made",
+            metrics.alerts.clone(),
+        );
+        registry.register(
+            "refused",
+            "Deliveries that were not taken, by source (empty when there is none of that name) and reason",
+            metrics.refused.clone(),
+        );
+        registry.register(
+            "dropped",
+            "Connections that ended before there was a delivery, by reason",
+            metrics.dropped.clone(),
+        );
+        registry.register(
+            "connections",
+            "Connections that are open",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "certificate_errors",
+            "Times that a new certificate, key or authority could not be used, and the old one stayed",
+            metrics.certificate.clone(),
+        );
+        metrics
+    }
+
+    /// An alert of this source was answered.
+    pub fn answered(&self, source: &str, outcome: Outcome) {
+        let answered = Answered {
+            source: source.to_owned(),
+            outcome: outcome.as_str(),
+        };
+        self.alerts.get_or_create(&answered).inc();
+    }
+
+    /// A delivery was not taken. `source` is one of the configuration, or empty.
+    pub fn refused(&self, source: &str, reason: &'static str) {
+        let refused = Refused {
+            source: source.to_owned(),
+            reason,
+        };
+        self.refused.get_or_create(&refused).inc();
+    }
+
+    /// A connection ended before there was a delivery.
+    pub fn dropped(&self, reason: &'static str) {
+        self.dropped.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A new certificate could not be used.
+    pub fn kept_certificate(&self) {
+        self.certificate.inc();
+    }
+
+    /// Everything, in the text format of `OpenMetrics`.
+    pub fn page(&self, connections: usize) -> String {
+        self.connections
+            .set(i64::try_from(connections).unwrap_or(i64::MAX));
+        let mut page = String::new();
+        // Writing to a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut page, &self.registry);
+        page
+    }
+}

@@ -1,0 +1,6 @@
+//! Requests that come by themselves: from the controller's own watch, and from sources of alerts.
+
+mod alerts;
+mod brakes;
+mod stage;
+mod watched;
