@@ -2,6 +2,10 @@
 //! file of every corpus.
 
 #![allow(dead_code, reason = "each target needs a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a check that fails is meant to stop the program"
+)]
 
 use jiff::Timestamp;
 use rollback_receiver::alert::{Alert, Delivery, State};

@@ -1,8 +1,9 @@
-//! The project's own commands: `cargo xtask demo | test | bench | generate`.
+//! The project's own commands: `cargo xtask demo | test | bench | fuzz | generate`.
 
 mod bench;
 mod cargo;
 mod demo;
+mod fuzz;
 mod generate;
 mod node;
 mod session;
@@ -52,6 +53,17 @@ enum Command {
     Bench {
         #[command(subcommand)]
         what: Bench,
+    },
+    /// Feed every parser of what strangers send with inputs that a fuzzer makes up.
+    Fuzz {
+        /// Only this target of `fuzz/`.
+        target: Option<String>,
+        /// How many executions of each target.
+        #[arg(long, default_value_t = 100_000)]
+        runs: u64,
+        /// Afterwards, keep the smallest set of inputs that reaches everything reached so far in `fuzz/corpus/`.
+        #[arg(long)]
+        keep: bool,
     },
     /// Write the generated files (crds/) anew.
     Generate {
@@ -129,6 +141,7 @@ fn main() -> ExitCode {
             };
             detect(rounds, size)
         }
+        Command::Fuzz { target, runs, keep } => fuzz::run(target.as_deref(), runs, keep),
         Command::Generate { conformance: true } => generate::conformance(),
         Command::Generate { conformance: false } => generate::write(),
     };

@@ -55,7 +55,7 @@ impl Delivery {
             "generic" => {
                 signature::generic(secret, header, timestamp.unwrap_or_default(), body, now)
             }
-            other => panic!("no scheme {other}"),
+            _other => Err(Rejected::NoSecret),
         }
     }
 
