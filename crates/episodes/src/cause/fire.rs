@@ -28,15 +28,15 @@ fn crash_loops(pod: &Pod) -> bool {
     pod.waits_for("CrashLoopBackOff")
 }
 
-fn death(first: (i64, i64), later: (i64, i64), code: i64, reason: &'static str) -> Option<Death> {
-    Some(Death {
+fn death(first: (i64, i64), later: (i64, i64), code: i64, reason: &'static str) -> Death {
+    Death {
         first,
         later,
         times: None,
         code,
         reason,
         message: None,
-    })
+    }
 }
 
 pub(super) fn crash_at_start(world: &mut World) {
@@ -66,7 +66,7 @@ pub(super) fn crash_after_ready(world: &mut World) {
     let first = (first, first + 20);
     let later = world.random.one_of(&[(1, 6), (20, 60), first]);
     bad.app().life.ready = Some((3, 12));
-    bad.app().life.death = death(first, later, 1, "Error");
+    bad.app().life.death = Some(death(first, later, 1, "Error"));
     release(world, bad, CRASH, |pod| pod.restarts() >= 3);
 }
 
@@ -94,7 +94,7 @@ pub(super) fn sidecar_crash(world: &mut World) {
         );
         bad.containers.insert(0, new);
     }
-    bad.container("mesh").image = "r.example/mesh:10".to_owned();
+    "r.example/mesh:10".clone_into(&mut bad.container("mesh").image);
     bad.container("mesh").life = Life::crash((1, 5), 1);
     release(world, bad, CRASH, crash_loops);
 }
@@ -122,7 +122,7 @@ pub(super) fn image_invalid(world: &mut World) {
         "https://r.example/api:2",
     ];
     let container = bad.app();
-    container.image = world.random.one_of(&wrong).to_owned();
+    world.random.one_of(&wrong).clone_into(&mut container.image);
     container.pulls = Pulls::Invalid(words::invalid(&container.image));
     release(world, bad, PULL, |pod| pod.waits_for("InvalidImageName"));
 }
@@ -158,14 +158,14 @@ pub(super) fn liveness_kills(world: &mut World) {
         bad.app().life.ready = None;
     }
     let code = world.random.one_of(&[137, 137, 143]);
-    bad.app().life.death = death(lasts, lasts, code, "Error");
+    bad.app().life.death = Some(death(lasts, lasts, code, "Error"));
     release(world, bad, CRASH, |pod| pod.restarts() >= 3);
 }
 
 pub(super) fn oom_killed(world: &mut World) {
     let mut bad = next(world);
     let lasts = world.random.one_of(&[(1, 5), (10, 30), (30, 80)]);
-    bad.app().life.death = death(lasts, lasts, 137, "OOMKilled");
+    bad.app().life.death = Some(death(lasts, lasts, 137, "OOMKilled"));
     release(world, bad, CRASH, |pod| pod.restarts() >= 3);
 }
 

@@ -55,6 +55,7 @@ const ROLLING: Needs = Needs {
 };
 
 /// Something that is injected.
+#[derive(Clone, Copy)]
 pub struct Cause {
     /// Its name, which is that of its family.
     pub name: &'static str,
