@@ -2,6 +2,8 @@
 //! to a release, to its nodes, to its registry, or to nothing at all. The files are made by a generator that shares no code
 //! with this crate, and by recordings; see `crates/episodes`.
 
+#![allow(clippy::unwrap_used, reason = "what is wrong in a file ends the test")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -146,7 +146,8 @@ async fn planted(scene: &Scene, pods: &[&HealthServer]) -> Result<String> {
         for path in ["/", "/a", "/b", "/c"] {
             let url = format!("http://{}:{HEALTH_PORT}{path}", pods.ip());
             let answer = client.get(url).send().await?;
-            texts += &format!("{:?}", answer.headers());
+            let headers = format!("{:?}", answer.headers());
+            texts.push_str(&headers);
             texts += &answer.text().await?;
         }
     }
