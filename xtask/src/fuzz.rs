@@ -17,6 +17,9 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
 /// Longest input, in bytes: longer ones take longer, and reach nothing else.
 const LONGEST: &str = "-max_len=4096";
 
+/// Most inputs that a run adds to a corpus: it is kept with the code, and read in every test run.
+const MOST_KEPT: usize = 50;
+
 /// Runs every target, or this one, so many times; fails at the first input that breaks something.
 pub fn run(only: Option<&str>, runs: u64, keep: bool) -> Result<()> {
     let folder = testkit::workspace().join("fuzz");
@@ -95,7 +98,7 @@ fn fuzzer(program: &Path, arguments: &[&str], folders: &[&Path]) -> Result<()> {
     Ok(())
 }
 
-/// Puts the fewest inputs that reach what both folders reach in the place of the first.
+/// Adds the smallest of the fewest inputs that reach what both folders reach to the first.
 fn merge(program: &Path, corpus: &Path, found: &Path) -> Result<()> {
     let least = found.with_extension("least");
     if least.exists() {
@@ -107,11 +110,15 @@ fn merge(program: &Path, corpus: &Path, found: &Path) -> Result<()> {
         &["-set_cover_merge=1", LONGEST],
         &[&least, corpus, found],
     )?;
-    fs::remove_dir_all(corpus)?;
-    fs::create_dir_all(corpus)?;
-    for file in fs::read_dir(&least)? {
-        let file = file?;
-        fs::copy(file.path(), corpus.join(file.file_name()))?;
+    let mut files = fs::read_dir(&least)?
+        .map(|file| {
+            let file = file?;
+            Ok((file.metadata()?.len(), file.path(), file.file_name()))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    files.sort();
+    for (_, path, name) in files.into_iter().take(MOST_KEPT) {
+        fs::copy(path, corpus.join(name))?;
     }
     Ok(())
 }

@@ -61,7 +61,7 @@ enum Command {
         /// How many executions of each target.
         #[arg(long, default_value_t = 100_000)]
         runs: u64,
-        /// Afterwards, keep the smallest set of inputs that reaches everything reached so far in `fuzz/corpus/`.
+        /// Afterwards, add the smallest of the inputs that reach something new to `fuzz/corpus/`.
         #[arg(long)]
         keep: bool,
     },

@@ -95,10 +95,12 @@ fn unrendered(text: &str) -> bool {
     variable || text.contains("{{") || text.contains("}}")
 }
 
-/// The identity that these parts make together. Different parts never make the same one, and it stays short.
+/// The identity that these parts make together. Different parts never make the same one, and it stays short: it is their
+/// digest if it would be long, if a part holds the separator, or if a part holds what cannot be seen.
 pub(super) fn identity(parts: &[&str]) -> String {
     let joined = parts.join(" ");
-    if parts.iter().any(|part| part.contains(' ')) || joined.chars().count() > LONGEST_KEY {
+    let plain = |part: &&str| !part.contains(' ') && clean(part) == *part;
+    if !parts.iter().all(plain) || joined.chars().count() > LONGEST_KEY {
         let mut digest = Sha256::new();
         for part in parts {
             digest.update(part.len().to_be_bytes());
