@@ -213,8 +213,7 @@ impl Cause {
         }
         let replicas = world.deployment.replicas;
         world.film(Film::new(match replicas {
-            ..=2 => 150,
-            3..=4 => 150,
+            ..=4 => 150,
             5..=8 => 200,
             9.. => 250,
         }));
