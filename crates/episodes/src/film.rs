@@ -6,6 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::sim::stamp;
 
+/// The least seconds from one frame to the next.
+const GAP: i64 = 20;
 /// An episode in the making.
 pub struct Film {
     pace: i64,
@@ -15,7 +17,7 @@ pub struct Film {
 }
 
 impl Film {
-    /// An empty one, with so many seconds from one frame to the next at least, and more as it gets longer.
+    /// An empty one, with so many seconds from one frame to the next when little happens.
     pub fn new(pace: i64) -> Self {
         Self {
             pace,
@@ -25,10 +27,9 @@ impl Film {
         }
     }
 
-    /// Whether enough time has passed for the next frame.
-    pub fn wants(&self, now: i64) -> bool {
-        let frames = i64::try_from(self.frames.len()).unwrap_or(i64::MAX);
-        now - self.last >= self.pace + self.pace * frames
+    /// Whether it is time for a frame: soon after something that means something, late after anything else.
+    pub fn wants(&self, now: i64, meaning: bool) -> bool {
+        now - self.last >= if meaning { GAP } else { self.pace }
     }
 
     /// Takes a frame if anything has changed, or in any case.

@@ -10,7 +10,10 @@ enum Command {
     /// Write tests/episodes/ anew; what was recorded stays.
     Generate,
     /// Record the episodes of a real control plane anew; this takes minutes.
-    Record,
+    Record {
+        /// Only those of this cause.
+        cause: Option<String>,
+    },
     /// Say what the families are.
     List,
 }
@@ -18,7 +21,9 @@ enum Command {
 fn main() -> Result<()> {
     match Command::parse() {
         Command::Generate => library::write(),
-        Command::Record => tokio::runtime::Runtime::new()?.block_on(record::record()),
+        Command::Record { cause } => {
+            tokio::runtime::Runtime::new()?.block_on(record::record(cause))
+        }
         Command::List => {
             for it in cause::ALL {
                 println!("{:<28}{:<6}{:>3}", it.name, it.expect.as_str(), it.seeds);

@@ -73,7 +73,7 @@ const fn fire(name: &'static str, needs: Needs, inject: fn(&mut World)) -> Cause
     Cause {
         name,
         expect: Expect::Fire,
-        seeds: 15,
+        seeds: SEEDS,
         needs,
         inject,
     }
@@ -83,14 +83,14 @@ const fn quiet(name: &'static str, needs: Needs, inject: fn(&mut World)) -> Caus
     Cause {
         name,
         expect: Expect::Quiet,
-        seeds: 15,
+        seeds: SEEDS,
         needs,
         inject,
     }
 }
 
-/// A relative of another family.
-const fn few(seeds: u64, cause: Cause) -> Cause {
+/// More or fewer episodes than of others: some are small, and some are relatives of another family.
+const fn so_many(seeds: u64, cause: Cause) -> Cause {
     Cause { seeds, ..cause }
 }
 
@@ -106,28 +106,37 @@ const FIRST: Needs = Needs { first: true, ..ANY };
 /// All of them.
 pub const ALL: &[Cause] = &[
     fire("crash-at-start", ANY, fire::crash_at_start),
-    few(5, fire("bad-command", ANY, fire::bad_command)),
+    so_many(5, fire("bad-command", ANY, fire::bad_command)),
     fire(
         "crash-after-ready",
         from(1, 2, ANY),
         fire::crash_after_ready,
     ),
     fire("init-crash", ANY, fire::init_crash),
-    few(
+    so_many(
         5,
         fire("sidecar-crash", from(1, 4, ANY), fire::sidecar_crash),
     ),
-    fire("image-missing", ANY, fire::image_missing),
-    fire("image-name-invalid", from(1, 20, ANY), fire::image_invalid),
-    fire("config-error-new", from(1, 20, ANY), fire::config_error),
-    fire("never-ready", from(1, 20, ROLLING), fire::never_ready),
+    so_many(12, fire("image-missing", ANY, fire::image_missing)),
+    so_many(
+        15,
+        fire("image-name-invalid", from(1, 20, ANY), fire::image_invalid),
+    ),
+    so_many(
+        15,
+        fire("config-error-new", from(1, 20, ANY), fire::config_error),
+    ),
+    so_many(
+        15,
+        fire("never-ready", from(1, 20, ROLLING), fire::never_ready),
+    ),
     fire("ready-then-unready", ANY, fire::ready_then_unready),
     fire("liveness-kills", from(1, 2, ANY), fire::liveness_kills),
     fire("oom-killed", from(1, 2, ANY), fire::oom_killed),
     fire("crash-majority", from(3, 4, ROLLING), fire::crash_majority),
-    fire("too-large", from(1, 20, ROLLING), fire::too_large),
+    so_many(15, fire("too-large", from(1, 20, ROLLING), fire::too_large)),
     fire("one-of-two-containers", ANY, fire::one_of_two),
-    few(
+    so_many(
         5,
         fire(
             "crash-and-node-outage",
@@ -135,17 +144,20 @@ pub const ALL: &[Cause] = &[
             fire::crash_and_node_outage,
         ),
     ),
-    quiet("good-release", from(1, 20, ANY), release::good),
-    quiet("slow-start", ANY, release::slow_start),
+    quiet("good-release", from(1, 6, ANY), release::good),
+    quiet("slow-start", from(1, 2, ANY), release::slow_start),
     quiet("flapping-readiness", from(1, 2, ANY), release::flapping),
-    quiet("crash-once", ANY, release::crash_once),
+    quiet("crash-once", from(1, 2, ANY), release::crash_once),
     quiet(
         "hpa-during-rollout",
-        from(2, 3, ROLLING),
+        from(2, 2, ROLLING),
         release::hpa_during,
     ),
-    few(5, quiet("fixed-forward", ANY, release::fixed_forward)),
-    few(
+    so_many(
+        5,
+        quiet("fixed-forward", from(1, 2, ANY), release::fixed_forward),
+    ),
+    so_many(
         8,
         quiet(
             "node-outage-in-rollout",
@@ -153,8 +165,11 @@ pub const ALL: &[Cause] = &[
             outage::node_in_rollout,
         ),
     ),
-    few(8, quiet("node-outage-after", ANY, outage::node_after)),
-    few(
+    so_many(
+        8,
+        quiet("node-outage-after", from(1, 2, ANY), outage::node_after),
+    ),
+    so_many(
         8,
         quiet(
             "registry-outage-old-too",
@@ -162,29 +177,31 @@ pub const ALL: &[Cause] = &[
             outage::registry_old_too,
         ),
     ),
-    few(
+    so_many(
         8,
         quiet("registry-outage-new-only", ANY, outage::registry_new_only),
     ),
-    quiet("secret-gone", from(2, 3, ROLLING), outage::secret_gone),
-    quiet("dependency-outage", from(2, 4, ROLLING), outage::dependency),
-    few(5, quiet("node-drained", from(2, 4, ANY), outage::drained)),
-    few(5, quiet("pod-evicted", ANY, outage::evicted)),
-    few(
+    quiet("secret-gone", from(2, 2, ROLLING), outage::secret_gone),
+    quiet("dependency-outage", from(2, 3, ROLLING), outage::dependency),
+    so_many(5, quiet("node-drained", from(2, 4, ANY), outage::drained)),
+    so_many(5, quiet("pod-evicted", from(1, 2, ANY), outage::evicted)),
+    so_many(
         8,
-        quiet("scale-up-by-hand", from(1, 3, ANY), people::scale_up),
+        quiet("scale-up-by-hand", from(1, 2, ANY), people::scale_up),
     ),
-    few(8, quiet("scale-up-by-hpa", from(1, 3, ANY), people::hpa)),
-    quiet("paused", from(1, 20, ANY), people::paused),
-    quiet("manual-undo", ANY, people::undo),
-    quiet("scale-to-zero", from(1, 20, ANY), people::scale_to_zero),
-    quiet("pod-deleted", ANY, people::pod_deleted),
-    quiet("first-revision", FIRST, quiet::first_revision),
-    quiet("trouble-next-day", from(1, 3, ANY), quiet::next_day),
+    so_many(8, quiet("scale-up-by-hpa", from(1, 2, ANY), people::hpa)),
+    so_many(12, quiet("paused", from(1, 20, ANY), people::paused)),
+    quiet("manual-undo", from(1, 2, ANY), people::undo),
+    quiet("scale-to-zero", from(1, 6, ANY), people::scale_to_zero),
+    quiet("pod-deleted", from(1, 2, ANY), people::pod_deleted),
+    so_many(12, quiet("first-revision", FIRST, quiet::first_revision)),
+    quiet("trouble-next-day", from(1, 2, ANY), quiet::next_day),
 ];
 
+/// How many episodes of a family, unless said otherwise.
+const SEEDS: u64 = 10;
 /// How many pods, by seed.
-const REPLICAS: [i64; 15] = [20, 1, 2, 1, 3, 1, 2, 1, 2, 1, 3, 1, 2, 1, 10];
+const REPLICAS: [i64; 15] = [3, 1, 2, 1, 3, 20, 2, 1, 2, 10, 3, 1, 2, 1, 2];
 const DAY: i64 = 86_400;
 
 impl Cause {
@@ -196,10 +213,9 @@ impl Cause {
         }
         let replicas = world.deployment.replicas;
         world.film(Film::new(match replicas {
-            ..=2 => 13,
-            3..=4 => 22,
-            5..=8 => 30,
-            9.. => 45,
+            ..=4 => 150,
+            5..=8 => 200,
+            9.. => 250,
         }));
         let before = world.random.between(2, 20);
         if !self.needs.first {

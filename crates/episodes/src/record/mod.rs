@@ -26,7 +26,7 @@ use crate::sim::template::BEGINNING;
 /// How many episodes are recorded at the same time.
 const AT_ONCE: usize = 8;
 /// From one look to the next.
-const PACE: Duration = Duration::from_secs(2);
+const PACE: Duration = Duration::from_secs(4);
 /// The Deployment.
 const NAME: &str = "api";
 
@@ -41,10 +41,11 @@ struct Stage {
     replicas: u32,
 }
 
-/// Records all of them anew.
-pub async fn record() -> Result<()> {
+/// Records all of them anew, or those of one cause.
+pub async fn record(only: Option<String>) -> Result<()> {
     let cluster: &'static Cluster = Box::leak(Box::new(Cluster::start().await?));
     let all = script::ALL.iter().copied().enumerate();
+    let all = all.filter(|(_, script)| only.as_ref().is_none_or(|it| it == script.0));
     let recorded: Vec<Result<()>> = stream::iter(all)
         .map(|(number, script)| one(cluster, number, script))
         .buffer_unordered(AT_ONCE)
@@ -107,8 +108,8 @@ async fn film(
     let mut film = Film::new(1);
     loop {
         let last = *ended.borrow();
-        let now = Timestamp::now().as_second() - BEGINNING;
         let objects = look(&client, &namespace).await?;
+        let now = Timestamp::now().as_second() - BEGINNING;
         if last || !objects.is_empty() {
             film.take(now, objects, last);
         }

@@ -33,18 +33,26 @@ pub(super) const ALL: &[(&str, u32, Play)] = &[
     }),
     ("image-missing", 1, |it| says(it, not_found).boxed_local()),
     ("image-missing", 3, |it| says(it, not_found).boxed_local()),
-    ("image-name-invalid", 1, |it| says(it, invalid_name).boxed_local()),
+    ("image-name-invalid", 1, |it| {
+        says(it, invalid_name).boxed_local()
+    }),
     ("config-error-new", 2, |it| says(it, no_key).boxed_local()),
     ("oom-killed", 2, |it| says(it, oom).boxed_local()),
     ("init-crash", 1, |it| init_crash(it).boxed_local()),
-    ("one-of-two-containers", 2, |it| one_of_two(it).boxed_local()),
+    ("one-of-two-containers", 2, |it| {
+        one_of_two(it).boxed_local()
+    }),
     ("too-large", 1, |it| too_large(it).boxed_local()),
     ("too-large", 3, |it| too_large(it).boxed_local()),
     ("ready-then-unready", 2, |it| {
         later(it, "never-ready").boxed_local()
     }),
-    ("crash-after-ready", 1, |it| later(it, "crash").boxed_local()),
-    ("crash-after-ready", 3, |it| later(it, "crash").boxed_local()),
+    ("crash-after-ready", 1, |it| {
+        later(it, "crash").boxed_local()
+    }),
+    ("crash-after-ready", 3, |it| {
+        later(it, "crash").boxed_local()
+    }),
     ("good-release", 3, |it| good(it, 1).boxed_local()),
     ("good-release", 6, |it| good(it, 2).boxed_local()),
     ("slow-start", 1, |it| good(it, 14).boxed_local()),
@@ -62,7 +70,9 @@ pub(super) const ALL: &[(&str, u32, Play)] = &[
     ("scale-up-by-hand", 1, |it| {
         scale_up(it, 4, "never-ready").boxed_local()
     }),
-    ("scale-up-by-hand", 2, |it| scale_up(it, 3, "crash").boxed_local()),
+    ("scale-up-by-hand", 2, |it| {
+        scale_up(it, 5, "never-ready").boxed_local()
+    }),
     ("scale-to-zero", 3, |it| to_zero(it).boxed_local()),
     ("pod-deleted", 3, |it| pod_deleted(it).boxed_local()),
     ("paused", 2, |it| paused(it).boxed_local()),
@@ -229,7 +239,9 @@ async fn dependency(stage: &Stage) -> Result<()> {
 /// No template changes; what comes is in trouble.
 async fn scale_up(stage: &Stage, replicas: u32, behaviour: &str) -> Result<()> {
     begin(stage).await?;
-    let there: Vec<Value> = stage.pods().await?;
+    stage.apply_and_wait(stage.version("v2")).await?;
+    pause(4).await;
+    let there = stage.pods().await?;
     stage
         .kubectl(&format!("scale deployment {NAME} --replicas={replicas}"))
         .await?;

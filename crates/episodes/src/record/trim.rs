@@ -44,13 +44,24 @@ pub(super) fn trim(object: &Value) -> Value {
     }
     let status = match kind {
         "Pod" => pod_status(&object["status"]),
-        _other => object["status"].clone(),
+        _other => without_words(&object["status"]),
     };
     let mut metadata = metadata(&object["metadata"]);
     if kind != "Deployment" {
         metadata.remove("generation");
     }
     json!({"apiVersion": object["apiVersion"], "kind": kind, "metadata": metadata, "spec": spec, "status": status})
+}
+
+/// The beginning of a UID is enough to tell it from the others.
+fn shorten(uid: &mut Value) {
+    let short = uid
+        .as_str()
+        .and_then(|it| it.get(..8))
+        .map(ToOwned::to_owned);
+    if let Some(short) = short {
+        *uid = json!(short);
+    }
 }
 
 fn keep(value: &Value, names: &[&str]) -> Map<String, Value> {
@@ -67,6 +78,9 @@ fn list(value: &Value, names: &[&str]) -> Vec<Value> {
 
 fn metadata(value: &Value) -> Map<String, Value> {
     let mut kept = keep(value, &METADATA);
+    if let Some(uid) = kept.get_mut("uid") {
+        shorten(uid);
+    }
     let annotations = keep(&value["annotations"], &ANNOTATIONS);
     if !annotations.is_empty() {
         kept.insert("annotations".to_owned(), Value::Object(annotations));
@@ -95,14 +109,40 @@ fn template(value: &Value) -> Value {
     json!({"metadata": metadata(&value["metadata"]), "spec": spec})
 }
 
+/// Conditions without their messages.
+fn without_words(status: &Value) -> Value {
+    let mut status = status.clone();
+    let conditions = status["conditions"].as_array_mut();
+    for condition in conditions.into_iter().flatten() {
+        if let Some(condition) = condition.as_object_mut() {
+            condition.remove("message");
+        }
+    }
+    status
+}
+
+fn ready<'a>(conditions: &'a [Value], kind: &str) -> Option<&'a Value> {
+    let condition = conditions.iter().find(|it| it["type"] == kind);
+    condition.map(|it| &it["status"])
+}
+
 fn pod_status(value: &Value) -> Value {
     let mut kept = keep(value, &POD_STATUS);
     if let Some(conditions) = kept.get_mut("conditions") {
         let names = ["type", "status", "reason", "message", "lastTransitionTime"];
-        *conditions = json!(list(conditions, &names));
+        let mut all = list(conditions, &names);
+        // What goes without saying takes most of the room.
+        let dull = |it: &Value| it["status"] == "True" && it["type"] != "Ready";
+        let differs = ready(&all, "Ready") != ready(&all, "ContainersReady");
+        all.retain(|it| (differs && it["type"] == "ContainersReady") || !dull(it));
+        all.retain(|it| differs || it["type"] != "ContainersReady");
+        *conditions = json!(all);
     }
     for kind in ["containerStatuses", "initContainerStatuses"] {
-        let statuses = list(&value[kind], &CONTAINER_STATUS);
+        let mut statuses = list(&value[kind], &CONTAINER_STATUS);
+        for status in statuses.iter_mut().filter_map(Value::as_object_mut) {
+            status.retain(|_, value| *value != json!({}));
+        }
         if !statuses.is_empty() {
             kept.insert(kind.to_owned(), json!(statuses));
         }

@@ -168,6 +168,22 @@ impl Pod {
         self.containers.iter().map(|it| it.restarts).sum()
     }
 
+    /// How it is, in short; nothing while it starts.
+    pub(super) fn news(&self) -> Option<String> {
+        let trouble = |it: &Running| match it.state {
+            State::Waiting("ErrImagePull" | "ImagePullBackOff", _) => "pull",
+            State::Waiting("ContainerCreating", _) | State::Runs(_) | State::Ended(_) => "",
+            State::Waiting(why, _) => why,
+        };
+        let trouble = self.containers.iter().map(trouble).max().unwrap_or("");
+        let restarts = self.restarts().min(2);
+        let loops = restarts > 1;
+        let trouble = if loops { "loop" } else { trouble };
+        let started = self.started() || !trouble.is_empty() || self.refused.is_some();
+        let ready = self.ready.0 && !loops;
+        started.then(|| format!("{ready} {trouble} {restarts} {}", self.failed))
+    }
+
     /// The node runs out of something and throws the pod away.
     pub fn evict(&mut self, now: i64) {
         self.failed = true;

@@ -57,6 +57,7 @@ pub struct World {
     serial: i64,
     film: Option<Film>,
     filmed: Option<(Deployment, Vec<Set>, Vec<Pod>)>,
+    meaning: Vec<(String, String)>,
 }
 
 /// How many there are.
@@ -81,6 +82,7 @@ impl World {
             serial: 0,
             film: None,
             filmed: None,
+            meaning: Vec::new(),
         }
     }
 
@@ -132,11 +134,13 @@ impl World {
 
     fn show(&mut self, last: bool) {
         if let Some(mut film) = self.film.take() {
+            let meaning = self.meaning();
             let same = |it: &(Deployment, Vec<Set>, Vec<Pod>)| {
                 it.0 == self.deployment && it.1 == self.sets && it.2 == self.pods
             };
             let same = self.filmed.as_ref().is_some_and(same);
-            if last || (film.wants(self.now) && !same) {
+            if last || (!same && film.wants(self.now, self.meaning != meaning)) {
+                self.meaning = meaning;
                 self.filmed = Some((
                     self.deployment.clone(),
                     self.sets.clone(),
@@ -146,6 +150,15 @@ impl World {
             }
             self.film = Some(film);
         }
+    }
+
+    /// What a person would call news: what the user did, and how the pods are.
+    fn meaning(&self) -> Vec<(String, String)> {
+        let own = (String::new(), self.deployment.generation.to_string());
+        let pods = self
+            .living()
+            .filter_map(|pod| Some((pod.uid.clone(), pod.news()?)));
+        std::iter::once(own).chain(pods).collect()
     }
 
     fn uid(&mut self, letter: char) -> String {
