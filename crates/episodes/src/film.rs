@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::sim::stamp;
 
 /// The least seconds from one frame to the next.
-const GAP: i64 = 20;
+const GAP: i64 = 5;
 /// An episode in the making.
 pub struct Film {
     pace: i64,

@@ -25,7 +25,7 @@ const SPEC: [&str; 7] = [
     "selector",
     "nodeName",
 ];
-const CONTAINER: [&str; 3] = ["name", "image", "restartPolicy"];
+const CONTAINER: [&str; 4] = ["name", "image", "restartPolicy", "resources"];
 const CONTAINER_STATUS: [&str; 5] = ["name", "ready", "restartCount", "state", "lastState"];
 const POD_STATUS: [&str; 5] = ["phase", "reason", "message", "startTime", "conditions"];
 
@@ -90,6 +90,9 @@ fn metadata(value: &Value) -> Map<String, Value> {
             owners,
             &["apiVersion", "kind", "name", "uid", "controller"]
         ));
+        for owner in owners.as_array_mut().into_iter().flatten() {
+            shorten(&mut owner["uid"]);
+        }
     }
     kept
 }
