@@ -1,6 +1,7 @@
 //! A real node: real containers crash, cannot be made or answer wrongly, and a real kubelet says so in its own words.
 //! `cargo xtask test --test node` runs these, as root; see `docs/testing.md`.
 
+mod by_itself;
 mod causes;
 #[path = "../health/everywhere.rs"]
 mod everywhere;

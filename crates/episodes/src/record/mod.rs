@@ -86,21 +86,35 @@ async fn one(
     end.send(true)?;
     let frames = camera.await??;
     played.with_context(|| format!("{} ({number})", cause.name))?;
+    let file = format!("embedded-{number:02}");
+    keep(cause.name, "embedded", &file, &grace(), &frames)
+}
+
+/// How long each trouble may last in what is recorded here.
+fn grace() -> Value {
+    json!({"rolloutSeconds": script::ROLLOUT, "unreadySeconds": script::GRACE,
+        "crashSeconds": script::GRACE, "imagePullSeconds": script::GRACE})
+}
+
+/// Writes what was recorded of a cause of the table: where it comes from, and the graces that it was recorded for.
+pub fn keep(cause: &str, from: &str, file: &str, grace: &Value, frames: &[Value]) -> Result<()> {
+    let cause = ALL
+        .iter()
+        .find(|it| it.name == cause)
+        .context("no such cause")?;
     let episode = json!({
-        "cause": cause.name, "expect": cause.expect.as_str(), "from": "embedded",
-        "policy": {"grace": {"rolloutSeconds": script::ROLLOUT, "unreadySeconds": script::GRACE,
-            "crashSeconds": script::GRACE, "imagePullSeconds": script::GRACE}},
+        "cause": cause.name, "expect": cause.expect.as_str(), "from": from,
+        "policy": {"grace": grace},
         "frames": frames,
     });
     let folder = library::folder().join(cause.name);
     fs::create_dir_all(&folder)?;
-    let path = folder.join(format!("embedded-{number:02}.json"));
-    fs::write(path, episode.to_string())?;
+    fs::write(folder.join(format!("{file}.json")), episode.to_string())?;
     Ok(())
 }
 
-/// Looks at everything again and again.
-async fn film(
+/// Looks at everything in a namespace again and again, until `ended` says so; gives the frames.
+pub async fn film(
     client: Client,
     namespace: String,
     mut ended: watch::Receiver<bool>,
