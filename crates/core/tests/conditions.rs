@@ -16,8 +16,9 @@ mod world;
 
 use std::collections::BTreeSet;
 
+use rollback_api::ledger::Rollback;
 use rollback_api::status::Outcome;
-use rollback_api::{Reason, RollbackRequest, Word};
+use rollback_api::{Reason, RevisionLedgerSpec, RollbackRequest, Word};
 use rollback_core::conditions::is_settled;
 use rollback_core::observed::{Access, Deployment, Rejection, Seen};
 use rollback_core::owner::Owner;
@@ -27,8 +28,8 @@ use rollback_core::step::Step;
 use serde_json::{Value, json};
 use world::kstatus::{Kstatus, compute};
 use world::{
-    Move, Scene, annotate, approve, at, claimed_by, condition_map, digest, policy, set_counts,
-    set_progressing, template,
+    DEPLOYMENT, Move, Scene, annotate, approve, at, claimed_by, condition_map, digest, policy,
+    set_counts, set_progressing, template,
 };
 
 /// Every end that a request can come to, by the words of its Ready condition and outcome.
@@ -169,6 +170,18 @@ fn ends() -> Vec<(&'static str, Scene)> {
     let mut scene = Scene::default();
     scene.observed.opted_in = Seen::Found(false);
     add("Refused/NamespaceNotOptedIn", scene);
+    add("Refused/SourceNotAllowed", Scene::new(&alert(-60)));
+    let sources = json!({"triggers": {"sources": ["alerts"]}});
+    // What runs made its last progress ten minutes before.
+    let old = Scene::new(&alert(-1000)).with_policy(sources.clone());
+    add("Refused/AlertOlderThanVersion", old);
+    let mut again = Scene::new(&alert(-60)).with_policy(sources);
+    again.observed.targets[0].ledger = Seen::Found(RevisionLedgerSpec {
+        deployment_uid: DEPLOYMENT.to_owned(),
+        rollbacks: vec![brought_v2()],
+        ..RevisionLedgerSpec::default()
+    });
+    add("Refused/DidNotHelp", again);
     let mut scene = Scene::default().approved();
     scene.observed.targets[0].access = Seen::Found(Access::Denied {
         who: "ann".to_owned(),
@@ -324,6 +337,26 @@ fn every_end_is_reached_and_reads_right() {
             "{name}: {message}"
         );
         fits(&scene.request);
+    }
+}
+
+/// A request of an alert that began so many seconds after the request.
+fn alert(began: i64) -> Value {
+    json!({"trigger": {"source": "alerts", "alert": "Down", "id": "1", "startedAt": at(began)}})
+}
+
+/// The rollback that brought what runs.
+fn brought_v2() -> Rollback {
+    Rollback {
+        request: "before".to_owned(),
+        request_uid: "other".to_owned(),
+        spec_digest: String::new(),
+        from_digest: digest("v3"),
+        to_digest: digest("v2"),
+        at: at(-300),
+        outcome: Word::Succeeded,
+        automatic: false,
+        verified: false,
     }
 }
 
