@@ -46,13 +46,14 @@ impl ControllerProcess {
             .prefix("rollback-controller-")
             .tempdir()?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let mut args = vec![
-            "--metrics-address".to_owned(),
-            format!("127.0.0.1:{}", ports.port(0)),
-        ];
+        let mut args = Vec::new();
         if !namespace.is_empty() {
             args.extend(["--namespace".to_owned(), namespace.to_owned()]);
         }
+        args.extend([
+            "--metrics-address".to_owned(),
+            format!("127.0.0.1:{}", ports.port(0)),
+        ]);
         if !extra_args.contains(&"--probe-networks") {
             args.extend(["--probe-networks", "127.0.0.0/8"].map(str::to_owned));
         }
