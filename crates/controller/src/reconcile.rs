@@ -247,8 +247,9 @@ fn is_over(request: &RollbackRequest) -> bool {
 
 async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Error> {
     let now = Timestamp::now();
-    let status = request.status.clone().unwrap_or_default();
-    let _one_at_a_time = if observe::pace::is_asked(request, &status) {
+    let status = request.status.as_ref();
+    let is_asked = status.is_some_and(|status| observe::pace::is_asked(request, status));
+    let _one_at_a_time = if is_asked {
         Some(context.deciding.lock().await)
     } else {
         None

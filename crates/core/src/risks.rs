@@ -10,6 +10,7 @@ use rollback_api::status::{Risk, RiskKind};
 use serde_json::Value;
 
 use crate::image::Reference;
+use crate::observed::workload::{integer, string};
 use crate::observed::{Deployment, Seen};
 use crate::template::Template;
 use crate::text::plain;
@@ -43,19 +44,8 @@ fn risk(kind: RiskKind, message: &str) -> Risk {
     }
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-}
-
-fn integer(value: &Value, pointer: &str) -> Option<i64> {
-    value.pointer(pointer).and_then(Value::as_i64)
-}
-
 fn name(object: &Value) -> String {
-    plain(text(object, "/metadata/name"), 253)
+    plain(string(object, "/metadata/name"), 253)
 }
 
 /// What was found, or nothing.
@@ -98,21 +88,21 @@ pub fn autoscaler(deployment: &Deployment, autoscalers: &Seen<Vec<Value>>) -> Op
 }
 
 fn scales(autoscaler: &Value, deployment: &Deployment) -> bool {
-    let group = text(autoscaler, "/spec/scaleTargetRef/apiVersion")
+    let group = string(autoscaler, "/spec/scaleTargetRef/apiVersion")
         .split_once('/')
         .map_or("", |(group, _)| group);
     // Old manifests leave the group out, or name the one that Deployments had once.
     ["", "apps", "extensions"].contains(&group)
-        && text(autoscaler, "/spec/scaleTargetRef/kind") == "Deployment"
+        && string(autoscaler, "/spec/scaleTargetRef/kind") == "Deployment"
         && !deployment.name().is_empty()
-        && text(autoscaler, "/spec/scaleTargetRef/name") == deployment.name()
+        && string(autoscaler, "/spec/scaleTargetRef/name") == deployment.name()
         && is_beside(autoscaler, deployment)
 }
 
 /// Whether an object is in the namespace of the Deployment, as far as both say.
 fn is_beside(object: &Value, deployment: &Deployment) -> bool {
-    let theirs = text(object, "/metadata/namespace");
-    let ours = text(&deployment.0, "/metadata/namespace");
+    let theirs = string(object, "/metadata/namespace");
+    let ours = string(&deployment.0, "/metadata/namespace");
     theirs.is_empty() || ours.is_empty() || theirs == ours
 }
 
@@ -154,14 +144,14 @@ fn selects(selector: &Value, labels: Option<&Value>) -> Option<bool> {
     }
     if let Some(expressions) = selector.get("matchExpressions") {
         for expression in expressions.as_array()? {
-            let has = label(text(expression, "/key"));
+            let has = label(string(expression, "/key"));
             let mut values = expression
                 .get("values")
                 .and_then(Value::as_array)
                 .into_iter()
                 .flatten()
                 .filter_map(Value::as_str);
-            selected &= match text(expression, "/operator") {
+            selected &= match string(expression, "/operator") {
                 "In" => has.is_some_and(|has| values.any(|value| value == has)),
                 // A label that is not there is not in the list either.
                 "NotIn" => has.is_none_or(|has| values.all(|value| value != has)),

@@ -130,13 +130,9 @@ fn running<'a>(
     deployment: &Deployment,
     target: &PlannedTarget,
 ) -> Option<&'a ReplicaSet> {
-    let template = deployment.template();
-    seen.replica_sets.iter().find(|set| {
-        set.controller_uid() == Some(deployment.uid())
-            && !set.is_deleting()
-            && set.template() == template
-            && target.is_restored_by(&template.digest())
-    })
+    let digest = deployment.template().digest();
+    let live = deployment.live_set(&seen.replica_sets);
+    live.filter(|_| target.is_restored_by(&digest))
 }
 
 /// Whether pods of the bad version are still on their way out, where that matters and the server tells.

@@ -1,5 +1,6 @@
 //! Requests that come by themselves: how they are named and made, and since when a version is live.
 
+mod census;
 pub mod symptom;
 pub mod watch;
 
@@ -77,7 +78,7 @@ pub fn live_since(
     ledger: Option<&RevisionLedgerSpec>,
 ) -> Option<Timestamp> {
     known_since(deployment, replica_sets, ledger).or_else(|| {
-        live_set(deployment, replica_sets)?;
+        deployment.live_set(replica_sets)?;
         deployment.progressing()?.last_update_time.parse().ok()
     })
 }
@@ -89,7 +90,7 @@ pub fn known_since(
     replica_sets: &[ReplicaSet],
     ledger: Option<&RevisionLedgerSpec>,
 ) -> Option<Timestamp> {
-    let set = live_set(deployment, replica_sets)?;
+    let set = deployment.live_set(replica_sets)?;
     if !had_another_number(set) {
         return set.created_at();
     }
@@ -98,19 +99,6 @@ pub fn known_since(
         .last()
         .filter(|entry: &&Evidence| entry.digest == digest);
     known.and_then(|entry| entry.live_since)
-}
-
-/// The `ReplicaSet` of what is live now.
-pub fn live_set<'a>(
-    deployment: &Deployment,
-    replica_sets: &'a [ReplicaSet],
-) -> Option<&'a ReplicaSet> {
-    let template = deployment.template();
-    replica_sets.iter().find(|set| {
-        set.controller_uid() == Some(deployment.uid())
-            && !set.is_deleting()
-            && set.template() == template
-    })
 }
 
 /// Whether a `ReplicaSet` was live before, under another number.

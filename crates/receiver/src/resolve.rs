@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use kube::Client;
 use rollback_api::RevisionLedgerSpec;
 use rollback_core::observed::{Deployment, ReplicaSet};
-use rollback_core::trigger::{live_set, live_since};
+use rollback_core::trigger::live_since;
 use serde_json::Value;
 
 use about::About;
@@ -152,7 +152,7 @@ impl Live {
         started_at: Timestamp,
         labels: &BTreeMap<String, String>,
     ) -> Option<String> {
-        let set = live_set(&self.deployment, &self.replica_sets);
+        let set = self.deployment.live_set(&self.replica_sets);
         if let Some(blamed) = &self.blamed
             && set.map(ReplicaSet::uid) != Some(blamed)
         {

@@ -39,14 +39,9 @@ pub async fn pods(
     deployment: &Deployment,
 ) -> Result<Vec<Value>, Error> {
     let sets = raw::replica_sets(client, namespace, deployment).await;
-    let template = deployment.template();
-    let running = reading("the ReplicaSets", sets)?.into_iter().find(|set| {
-        set.controller_uid() == Some(deployment.uid())
-            && !set.is_deleting()
-            && set.template() == template
-    });
-    match running {
-        Some(set) => pods::raw_pods(client, namespace, &set).await,
+    let sets = reading("the ReplicaSets", sets)?;
+    match deployment.live_set(&sets) {
+        Some(set) => pods::raw_pods(client, namespace, set).await,
         None => Ok(Vec::new()),
     }
 }

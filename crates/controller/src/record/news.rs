@@ -13,7 +13,7 @@ use kube::core::{ApiResource, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use rollback_api::{AUTOMATIC, LIFT, RevisionLedger, RollbackPolicy};
+use rollback_api::{LIFT, RevisionLedger, RollbackPolicy};
 use rollback_core::observed::Deployment;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -149,13 +149,16 @@ fn of_deployments(event: Event<DynamicObject>) -> News {
 
 fn of_deployment(object: DynamicObject) -> News {
     let name = Name::of(&object);
-    let opts_in = object.annotations().get(AUTOMATIC).map(String::as_str) == Some("enabled");
     let mut whole = object.data;
     if let Value::Object(fields) = &mut whole {
-        let generation = json!({"generation": object.metadata.generation});
-        fields.insert("metadata".to_owned(), generation);
+        let metadata = json!({
+            "generation": object.metadata.generation,
+            "annotations": object.metadata.annotations,
+        });
+        fields.insert("metadata".to_owned(), metadata);
     }
     let deployment = Deployment(whole);
+    let opts_in = deployment.opts_in();
     News::Deployment {
         name,
         complete: deployment.is_complete(),

@@ -13,7 +13,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 use rollback_api::request::{Category, RequestReason, Trigger};
-use rollback_api::{AUTOMATIC, RollbackRequest, WATCH_SOURCE};
+use rollback_api::{RollbackRequest, WATCH_SOURCE};
 use rollback_core::text::plain;
 use rollback_core::trigger::watch::{self, Fault, Known, Look, Verdict};
 use rollback_core::trigger::{self, live_since};
@@ -149,9 +149,7 @@ impl Version {
     /// What is judged, as it is now; `None` when there is nothing to judge, or nobody wants that.
     async fn read(&self) -> Result<Option<Live>, Error> {
         let live = live(&self.context.client, &self.name.namespace, &self.name.name).await?;
-        Ok(live.filter(|live| {
-            live.triggers.watch && live.deployment.annotation(AUTOMATIC) == Some("enabled")
-        }))
+        Ok(live.filter(|live| live.triggers.watch && live.deployment.opts_in()))
     }
 
     /// Reads everything again before anything is written: what the watches told may be old.
@@ -331,7 +329,7 @@ fn wanted(namespace: &str, live: &Live, fault: &Fault) -> RollbackRequest {
             .take(10)
             .collect(),
     };
-    let to = watch::destination(deployment, live.ledger.as_ref(), Timestamp::now());
+    let to = watch::destination(deployment, live.ledger.as_ref());
     trigger::request(namespace, deployment, to, reason, trigger)
 }
 

@@ -15,9 +15,6 @@ use crate::redact::redact;
 use crate::text::plain;
 use crate::{ledger, time};
 
-/// Value of the annotation with which a Deployment opts in.
-const ENABLED: &str = "enabled";
-
 /// Decides, unless that was done for this plan; `None` when there is nothing to decide.
 pub(super) fn say(
     request: &RollbackRequest,
@@ -157,9 +154,9 @@ fn by_past(
 ) -> Option<(Brake, String)> {
     let people = "A person has to decide.";
     let name = plain(&target.name, 253);
-    if deployment.annotation(AUTOMATIC) != Some(ENABLED) {
+    if !deployment.opts_in() {
         let why = format!(
-            "Deployment {name} does not have the annotation {AUTOMATIC}: {ENABLED}. {people}"
+            "Deployment {name} does not have the annotation {AUTOMATIC}: enabled. {people}"
         );
         return Some((Brake::NotOptedIn, why));
     }

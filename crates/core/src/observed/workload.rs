@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rollback_api::status::Progressing;
-use rollback_api::{CHANGE_CAUSE, REVISION};
+use rollback_api::{AUTOMATIC, CHANGE_CAUSE, REVISION};
 use serde_json::Value;
 
 use crate::template::Template;
@@ -15,14 +15,16 @@ pub struct Deployment(pub Value);
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReplicaSet(pub Value);
 
-fn string<'a>(value: &'a Value, pointer: &str) -> &'a str {
+/// The text at a JSON pointer; empty when there is none.
+pub(crate) fn string<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value
         .pointer(pointer)
         .and_then(Value::as_str)
         .unwrap_or_default()
 }
 
-fn integer(value: &Value, pointer: &str) -> Option<i64> {
+/// The number at a JSON pointer.
+pub(crate) fn integer(value: &Value, pointer: &str) -> Option<i64> {
     value.pointer(pointer).and_then(Value::as_i64)
 }
 
@@ -30,7 +32,8 @@ fn annotation<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
     value.pointer("/metadata/annotations")?.get(key)?.as_str()
 }
 
-fn condition<'a>(value: &'a Value, kind: &str) -> Option<&'a Value> {
+/// A condition of the status, by its type.
+pub(crate) fn condition<'a>(value: &'a Value, kind: &str) -> Option<&'a Value> {
     value
         .pointer("/status/conditions")?
         .as_array()?
@@ -146,6 +149,21 @@ impl Deployment {
     /// An annotation.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         annotation(&self.0, key)
+    }
+
+    /// Whether it says that it may be watched, and rolled back without a person.
+    pub fn opts_in(&self) -> bool {
+        self.annotation(AUTOMATIC) == Some("enabled")
+    }
+
+    /// Its `ReplicaSet` of the template that it asks for.
+    pub fn live_set<'a>(&self, replica_sets: &'a [ReplicaSet]) -> Option<&'a ReplicaSet> {
+        let template = self.template();
+        replica_sets.iter().find(|set| {
+            set.controller_uid() == Some(self.uid())
+                && !set.is_deleting()
+                && set.template() == template
+        })
     }
 
     /// Whether the map of annotations exists.

@@ -3,7 +3,8 @@
 use rollback_api::status::{Risk, RiskKind};
 use serde_json::Value;
 
-use super::{all, integer, is_beside, listed, name, quantity, risk};
+use super::{all, is_beside, listed, name, quantity, risk};
+use crate::observed::workload::{integer, string};
 use crate::observed::{Deployment, Seen};
 use crate::template::Template;
 use crate::text::plain;
@@ -65,7 +66,7 @@ pub fn quotas(deployment: &Deployment, to: &Template, quotas: &Seen<Vec<Value>>)
 fn additional(deployment: &Deployment) -> i128 {
     let object = &deployment.0;
     let desired = i128::from(deployment.desired());
-    if desired <= 0 || super::text(object, "/spec/strategy/type") == "Recreate" {
+    if desired <= 0 || string(object, "/spec/strategy/type") == "Recreate" {
         return 0;
     }
     let surge = match object.pointer("/spec/strategy/rollingUpdate/maxSurge") {
@@ -149,7 +150,7 @@ fn amount(to: &Template, kind: &str, resource: &str) -> Option<i128> {
         let one = asked(container.get("resources"), kind, resource)?.unwrap_or_default();
         let beside = running.checked_add(one)?;
         peak = peak.max(beside);
-        if super::text(container, "/restartPolicy") == "Always" {
+        if string(container, "/restartPolicy") == "Always" {
             running = beside;
         }
     }

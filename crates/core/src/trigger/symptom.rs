@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::observed::workload::controller_uid;
+use crate::observed::workload::{condition, controller_uid, string};
 use crate::time;
 
 /// What one pod shows.
@@ -93,7 +93,7 @@ pub fn of(pod: &Value, now: Timestamp) -> Symptom {
     match ready(pod) {
         Some((true, _)) => Symptom::Well,
         Some((false, since)) => not_ready(pod, &containers, since),
-        None if text(pod, "/status/phase") == "Unknown" => Symptom::Lost,
+        None if string(pod, "/status/phase") == "Unknown" => Symptom::Lost,
         None => not_ready(pod, &containers, None),
     }
 }
@@ -102,7 +102,7 @@ pub fn of(pod: &Value, now: Timestamp) -> Symptom {
 pub fn counts(pod: &Value) -> bool {
     pod.pointer("/metadata/deletionTimestamp")
         .is_none_or(Value::is_null)
-        && !["Succeeded", "Failed"].contains(&text(pod, "/status/phase"))
+        && !["Succeeded", "Failed"].contains(&string(pod, "/status/phase"))
 }
 
 /// Whether a pod is on its way out and still has time for that. One that is overdue hangs on a lost node, and nothing waits
@@ -124,9 +124,9 @@ pub fn turned_at(pod: &Value) -> Option<Timestamp> {
 /// What the pod or its container says about its trouble, in the words of the kubelet or the scheduler.
 pub fn words(pod: &Value) -> String {
     let of_container = statuses(pod).find_map(|status| {
-        let name = text(status, "/name");
-        let reason = text(status, "/state/waiting/reason");
-        let message = text(status, "/state/waiting/message");
+        let name = string(status, "/name");
+        let reason = string(status, "/state/waiting/reason");
+        let message = string(status, "/state/waiting/message");
         let exit = status.pointer("/lastState/terminated/exitCode");
         match (reason, exit.and_then(Value::as_i64)) {
             ("" | "ContainerCreating" | "PodInitializing", None) => None,
@@ -138,16 +138,19 @@ pub fn words(pod: &Value) -> String {
         }
     });
     of_container.unwrap_or_else(|| {
-        let scheduled = condition(pod, "PodScheduled").filter(|it| text(it, "/status") == "False");
+        let scheduled =
+            condition(pod, "PodScheduled").filter(|it| string(it, "/status") == "False");
         let unready = condition(pod, "Ready");
-        let told = scheduled.or(unready).map_or("", |it| text(it, "/message"));
+        let told = scheduled
+            .or(unready)
+            .map_or("", |it| string(it, "/message"));
         told.to_owned()
     })
 }
 
 fn not_ready(pod: &Value, containers: &[&Value], since: Option<Timestamp>) -> Symptom {
     let scheduled = condition(pod, "PodScheduled");
-    if scheduled.is_some_and(|it| text(it, "/status") == "False") {
+    if scheduled.is_some_and(|it| string(it, "/status") == "False") {
         return Symptom::Unscheduled;
     }
     let main: Vec<&Value> = list(pod, "/status/containerStatuses").collect();
@@ -172,7 +175,7 @@ fn not_ready(pod: &Value, containers: &[&Value], since: Option<Timestamp>) -> Sy
 
 /// What a container waits for, when that is a trouble.
 fn waits(status: &Value) -> Option<Symptom> {
-    let reason = text(status, "/state/waiting/reason");
+    let reason = string(status, "/state/waiting/reason");
     if reason == "CrashLoopBackOff" {
         return Some(Symptom::Crash);
     }
@@ -184,7 +187,7 @@ fn waits(status: &Value) -> Option<Symptom> {
     }
     PULLING
         .contains(&reason)
-        .then(|| pull(text(status, "/state/waiting/message")))
+        .then(|| pull(string(status, "/state/waiting/message")))
 }
 
 /// Whose fault it is that an image cannot be had.
@@ -233,7 +236,7 @@ fn restarts(status: &Value) -> i64 {
 fn ready(pod: &Value) -> Option<(bool, Option<Timestamp>)> {
     let condition = condition(pod, "Ready")?;
     let since = moment(condition, "/lastTransitionTime");
-    match text(condition, "/status") {
+    match string(condition, "/status") {
         "True" => Some((true, since)),
         "False" => Some((false, since)),
         // The node controller writes Unknown when it hears nothing.
@@ -245,22 +248,11 @@ fn statuses(pod: &Value) -> impl Iterator<Item = &Value> {
     list(pod, "/status/initContainerStatuses").chain(list(pod, "/status/containerStatuses"))
 }
 
-fn condition<'a>(pod: &'a Value, kind: &str) -> Option<&'a Value> {
-    list(pod, "/status/conditions").find(|condition| text(condition, "/type") == kind)
-}
-
 fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
     let items = value.pointer(pointer).and_then(Value::as_array);
     items.into_iter().flatten()
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-}
-
 fn moment(value: &Value, pointer: &str) -> Option<Timestamp> {
-    text(value, pointer).parse().ok()
+    string(value, pointer).parse().ok()
 }
