@@ -3,8 +3,7 @@
 mod crashes;
 mod detect;
 
-pub use crashes::{Size, crashes};
-pub use detect::detect;
+pub use crashes::Size;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use kube::runtime::wait::await_condition;
 use rollback_api::RollbackRequest;
 use serde_json::{Value, json};
 use testkit::audit::Event;
-use testkit::{Scene, User, shop};
+use testkit::{Cluster, Scene, User, shop};
 
 use crate::session::{self, CtrlC};
 use crate::{Place, cargo};
@@ -32,13 +31,34 @@ pub async fn latency(rollbacks: usize, ctrl_c: CtrlC) -> Result<()> {
     Box::pin(ctrl_c.or(measure(rollbacks))).await
 }
 
-async fn measure(rollbacks: usize) -> Result<()> {
+/// From the write that shows a trouble to the status that names it, so many times; then from the one that shows a crash
+/// to the revert without a person.
+pub async fn detect(rounds: usize, size: Size, ctrl_c: CtrlC) -> Result<()> {
+    size.check()?;
+    let measured = async {
+        let cluster = cluster().await?;
+        if rounds > 0 {
+            detect::causes(cluster, rounds).await?;
+        }
+        if size.crashes > 0 {
+            crashes::measure(cluster, size).await?;
+        }
+        Ok(())
+    };
+    Box::pin(ctrl_c.or(measured)).await
+}
+
+/// It must outlive what a Scene borrows from it; the process ends with the measurement.
+async fn cluster() -> Result<&'static Cluster> {
     let place = Place { context: None };
     session::prepare(&place).await?;
+    Ok(Box::leak(Box::new(session::cluster(&place).await?)))
+}
+
+async fn measure(rollbacks: usize) -> Result<()> {
+    let cluster = cluster().await?;
     eprintln!("building the controller, optimised");
     let program = cargo::controller(true).await?;
-    // The cluster must outlive what a Scene borrows from it; the process ends with the measurement.
-    let cluster = Box::leak(Box::new(session::cluster(&place).await?));
     let mut scene = Scene::on(cluster, program, "bench").await?;
     eprintln!("deploying {rollbacks} Deployments and as many twins, twice");
     prepare(&scene, rollbacks).await?;

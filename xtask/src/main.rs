@@ -102,16 +102,6 @@ enum Bench {
     },
 }
 
-fn detect(rounds: usize, size: bench::Size) -> anyhow::Result<()> {
-    if rounds > 0 {
-        session::run(async |ctrl_c| bench::detect(rounds, ctrl_c).await)?;
-    }
-    if size.crashes > 0 {
-        session::run(async |ctrl_c| bench::crashes(size, ctrl_c).await)?;
-    }
-    Ok(())
-}
-
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo { place, keep } => {
@@ -139,7 +129,7 @@ fn main() -> ExitCode {
                 pods,
                 idle_seconds,
             };
-            detect(rounds, size)
+            session::run(async |ctrl_c| bench::detect(rounds, size, ctrl_c).await)
         }
         Command::Fuzz { target, runs, keep } => fuzz::run(target.as_deref(), runs, keep),
         Command::Generate { conformance: true } => generate::conformance(),

@@ -64,7 +64,7 @@ async fn test(place: &Place, extra: &[String]) -> Result<()> {
             ("ROLLBACK_TEST_CLUSTER", cluster.folder().as_os_str()),
             (conformance::FOLDER, seen.folder.as_os_str()),
             // Those that need a real node skip themselves here; they run afterwards.
-            (testkit::node::REQUIRED, OsStr::new("0")),
+            (testkit::node::LATER, OsStr::new("1")),
         ],
     )
     .await?;

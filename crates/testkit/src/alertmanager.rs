@@ -2,20 +2,16 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use crate::build;
-use crate::poll::eventually;
 use crate::ports::Ports;
-use crate::process::{Launch, Process};
+use crate::process::{Launch, Process, is_installed};
 
 /// Where the package puts it.
 const PROGRAM: &str = "/usr/bin/prometheus-alertmanager";
-/// Set where everything that a test needs has to be there.
-const REAL: &str = "ROLLBACK_TEST_REAL";
 
 /// A running Alertmanager, alone and on loopback. Dropping kills it.
 #[derive(Debug)]
@@ -28,11 +24,7 @@ pub struct Alertmanager {
 impl Alertmanager {
     /// Starts one with this configuration, or says loudly that there is none on this machine.
     pub async fn start(configuration: &str) -> Result<Option<Self>> {
-        if !Path::new(PROGRAM).exists() {
-            if std::env::var_os(REAL).is_some() {
-                bail!("{PROGRAM} is missing; install the package prometheus-alertmanager");
-            }
-            eprintln!("SKIPPED: {PROGRAM} is missing; install the package prometheus-alertmanager");
+        if !is_installed(PROGRAM, "prometheus-alertmanager")? {
             return Ok(None);
         }
         let leash = build::ensure_for_existing()?.leash();
@@ -92,21 +84,8 @@ impl Alertmanager {
     }
 
     async fn ready(&self) -> Result<()> {
-        crate::install_crypto_provider();
-        let client = reqwest::Client::builder().no_proxy().build()?;
-        let url = format!("{}/-/ready", self.url());
-        let result = eventually(
-            "Alertmanager is ready",
-            Duration::from_secs(30),
-            async || {
-                if self.process.check().is_err() {
-                    return Ok(self.process.check());
-                }
-                let status = client.get(&url).send().await?.status();
-                ensure!(status == http::StatusCode::OK, "{url} answers {status}");
-                Ok(Ok(()))
-            },
-        );
-        result.await?
+        self.process
+            .answers(&format!("{}/-/ready", self.url()))
+            .await
     }
 }

@@ -10,12 +10,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 pub use crate::process::Killer;
 use crate::{
     build,
-    poll::eventually,
     ports::Ports,
     process::{Launch, Process},
 };
@@ -88,22 +87,9 @@ impl ControllerProcess {
 
     /// Waits until `/readyz` answers 200. Fails at once when the controller has ended.
     pub async fn ready(&self) -> Result<()> {
-        crate::install_crypto_provider();
-        let client = reqwest::Client::builder().no_proxy().build()?;
-        let url = format!("{}/readyz", self.metrics_url());
-        let result = eventually(
-            "the controller is ready",
-            Duration::from_secs(30),
-            async || {
-                if self.process.check().is_err() {
-                    return Ok(self.process.check());
-                }
-                let status = client.get(&url).send().await?.status();
-                ensure!(status == http::StatusCode::OK, "{url} answers {status}");
-                Ok(Ok(()))
-            },
-        );
-        result.await?
+        self.process
+            .answers(&format!("{}/readyz", self.metrics_url()))
+            .await
     }
 
     /// The process id.

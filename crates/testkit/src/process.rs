@@ -13,6 +13,11 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::poll::eventually;
+
+/// How long a process may take until it answers.
+const READY: Duration = Duration::from_secs(30);
+
 type Order = (Command, mpsc::Sender<io::Result<Child>>);
 
 /// The kernel pulls the leash when the *thread* that forked ends, and test threads come and go.
@@ -43,6 +48,18 @@ pub(crate) struct Process {
     name: String,
     log: PathBuf,
     child: Arc<Mutex<Child>>,
+}
+
+/// Whether this program of a package of the distribution is there; says loudly when it is not.
+pub(crate) fn is_installed(program: &str, package: &str) -> Result<bool> {
+    if Path::new(program).exists() {
+        return Ok(true);
+    }
+    if crate::node::is_required() {
+        bail!("{program} is missing; install the package {package}");
+    }
+    eprintln!("SKIPPED: {program} is missing; install the package {package}");
+    Ok(false)
 }
 
 /// What to start, with what.
@@ -100,6 +117,22 @@ impl Process {
             self.name,
             self.log_tail(25)
         )
+    }
+
+    /// Waits until this address answers 200. Fails at once when the process has ended.
+    pub(crate) async fn answers(&self, url: &str) -> Result<()> {
+        crate::install_crypto_provider();
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let what = format!("{} is ready", self.name);
+        let result = eventually(&what, READY, async || {
+            if self.check().is_err() {
+                return Ok(self.check());
+            }
+            let status = client.get(url).send().await?.status();
+            ensure!(status == http::StatusCode::OK, "{url} answers {status}");
+            Ok(Ok(()))
+        });
+        result.await?
     }
 
     pub(crate) fn exited(&self) -> Result<Option<ExitStatus>> {

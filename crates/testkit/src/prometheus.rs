@@ -2,20 +2,16 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::build;
-use crate::poll::eventually;
 use crate::ports::Ports;
-use crate::process::{Launch, Process};
+use crate::process::{Launch, Process, is_installed};
 
 /// Where the package puts it.
 const PROGRAM: &str = "/usr/bin/prometheus";
-/// Set where everything that a test needs has to be there.
-const REAL: &str = "ROLLBACK_TEST_REAL";
 
 /// What a Prometheus is to do besides scraping itself.
 #[derive(Clone, Debug, Default)]
@@ -44,11 +40,7 @@ impl Prometheus {
 
     /// The same, with more to do.
     pub async fn start_with(setup: &Setup) -> Result<Option<Self>> {
-        if !Path::new(PROGRAM).exists() {
-            if std::env::var_os(REAL).is_some() {
-                bail!("{PROGRAM} is missing; install the package prometheus");
-            }
-            eprintln!("SKIPPED: {PROGRAM} is missing; install the package prometheus");
+        if !is_installed(PROGRAM, "prometheus")? {
             return Ok(None);
         }
         let leash = build::ensure_for_existing()?.leash();
@@ -93,18 +85,9 @@ impl Prometheus {
     }
 
     async fn ready(&self) -> Result<()> {
-        crate::install_crypto_provider();
-        let client = reqwest::Client::builder().no_proxy().build()?;
-        let url = format!("{}/-/ready", self.url());
-        let result = eventually("Prometheus is ready", Duration::from_secs(30), async || {
-            if self.process.check().is_err() {
-                return Ok(self.process.check());
-            }
-            let status = client.get(&url).send().await?.status();
-            ensure!(status == http::StatusCode::OK, "{url} answers {status}");
-            Ok(Ok(()))
-        });
-        result.await?
+        self.process
+            .answers(&format!("{}/-/ready", self.url()))
+            .await
     }
 }
 

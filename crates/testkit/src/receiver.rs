@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 use std::{env, fs, thread};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use crate::build;
 use crate::poll::eventually;
@@ -91,22 +91,9 @@ impl ReceiverProcess {
 
     /// Waits until `/readyz` answers 200. Fails at once when the receiver has ended.
     pub async fn ready(&self) -> Result<()> {
-        crate::install_crypto_provider();
-        let client = reqwest::Client::builder().no_proxy().build()?;
-        let url = format!("{}/readyz", self.metrics_url());
-        let result = eventually(
-            "the receiver is ready",
-            Duration::from_secs(30),
-            async || {
-                if self.process.check().is_err() {
-                    return Ok(self.process.check());
-                }
-                let status = client.get(&url).send().await?.status();
-                ensure!(status == http::StatusCode::OK, "{url} answers {status}");
-                Ok(Ok(()))
-            },
-        );
-        result.await?
+        self.process
+            .answers(&format!("{}/readyz", self.metrics_url()))
+            .await
     }
 
     /// Waits until it has ended by itself, for what it cannot start with.

@@ -184,14 +184,12 @@ impl Scene {
 
     /// Binds a `ClusterRole` to the controller in the namespace: one of the powers that a namespace may add.
     pub async fn grant(&self, role: &str) -> Result<()> {
-        let binding: RoleBinding = serde_json::from_value(json!({
-            "metadata": {"name": role},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-            "subjects": [{"kind": "ServiceAccount", "namespace": "rollback-system", "name": "rollback-controller"}],
-        }))?;
-        let api: Api<RoleBinding> = Api::namespaced(self.client(User::Admin).await?, self.ns());
-        api.create(&PostParams::default(), &binding).await?;
-        Ok(())
+        self.grant_to("rollback-controller", role).await
+    }
+
+    /// Binds a `ClusterRole` to a `ServiceAccount` of `rollback-system` in the namespace.
+    pub async fn grant_to(&self, account: &str, role: &str) -> Result<()> {
+        bind(&self.client(User::Admin).await?, self.ns(), account, role).await
     }
 
     /// Asks for a rollback as the requester.
@@ -360,6 +358,18 @@ impl Scene {
         )
         .await
     }
+}
+
+/// Binds a `ClusterRole` to a `ServiceAccount` of `rollback-system` in a namespace.
+pub async fn bind(client: &Client, namespace: &str, account: &str, role: &str) -> Result<()> {
+    let binding: RoleBinding = serde_json::from_value(json!({
+        "metadata": {"name": format!("{account}-{role}")},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "namespace": "rollback-system", "name": account}],
+    }))?;
+    let api: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
+    api.create(&PostParams::default(), &binding).await?;
+    Ok(())
 }
 
 /// A request as a person writes it.

@@ -8,7 +8,6 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
-use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use rollback_api::RollbackRequest;
@@ -93,15 +92,7 @@ impl Stage {
 
     /// Binds a `ClusterRole` to the receiver in the namespace.
     pub async fn grant(&self, role: &str) -> Result<()> {
-        let binding: RoleBinding = serde_json::from_value(json!({
-            "metadata": {"name": format!("receiver-{role}")},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-            "subjects": [{"kind": "ServiceAccount", "namespace": "rollback-system", "name": "rollback-receiver"}],
-        }))?;
-        let client = self.scene.client(User::Admin).await?;
-        let api: Api<RoleBinding> = Api::namespaced(client, self.scene.ns());
-        api.create(&PostParams::default(), &binding).await?;
-        Ok(())
+        self.scene.grant_to("rollback-receiver", role).await
     }
 
     /// A file of the test.

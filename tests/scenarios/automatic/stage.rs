@@ -3,7 +3,6 @@
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use rollback_api::status::{Brake, Outcome};
@@ -28,13 +27,7 @@ pub async fn scene(name: &str, triggers: Value) -> Result<Scene> {
 /// The same where the controller runs already, or does not yet.
 pub async fn prepare(scene: &Scene, triggers: Value) -> Result<()> {
     for account in ["rollback-watch", "rollback-receiver"] {
-        let binding: RoleBinding = serde_json::from_value(json!({
-            "metadata": {"name": account},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "rollback-trigger"},
-            "subjects": [{"kind": "ServiceAccount", "namespace": "rollback-system", "name": account}],
-        }))?;
-        let api: Api<RoleBinding> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
-        api.create(&PostParams::default(), &binding).await?;
+        scene.grant_to(account, "rollback-trigger").await?;
     }
     rules(scene, triggers).await
 }

@@ -7,9 +7,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use rollback_api::{AUTOMATIC, RollbackRequest, Word};
 use serde_json::{Value, json};
 use testkit::health::HEALTH_PORT;
@@ -41,13 +39,7 @@ async fn film(
         return Ok(());
     };
     let client = scene.client(User::Admin).await?;
-    let binding: RoleBinding = serde_json::from_value(json!({
-        "metadata": {"name": "rollback-watch"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "rollback-trigger"},
-        "subjects": [{"kind": "ServiceAccount", "namespace": "rollback-system", "name": "rollback-watch"}],
-    }))?;
-    let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), scene.ns());
-    bindings.create(&PostParams::default(), &binding).await?;
+    scene.grant_to("rollback-watch", "rollback-trigger").await?;
     let triggers = json!({"watch": true, "approve": !is_recording(), "grace": grace()});
     scene.policy(json!({"triggers": triggers})).await?;
     scene

@@ -8,19 +8,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use rollback_api::AUTOMATIC;
 use serde_json::json;
 use testkit::audit::Event;
-use testkit::scene::{CONTROLLER, PATIENCE};
+use testkit::scene::{CONTROLLER, PATIENCE, bind};
 use testkit::shop::{self, Behaviour};
 use testkit::{Cluster, Namespace, Scene, User, eventually};
 
 use super::{each, percentile};
-use crate::session::{self, CtrlC};
-use crate::{Place, cargo};
+use crate::cargo;
 
 /// Seconds that a crash may last before it is answered.
 const GRACE: i64 = 1;
@@ -42,27 +40,26 @@ pub struct Size {
     pub idle_seconds: u64,
 }
 
-/// Measures.
-pub async fn crashes(size: Size, ctrl_c: CtrlC) -> Result<()> {
-    Box::pin(ctrl_c.or(measure(size))).await
+impl Size {
+    /// Fails when it cannot be measured.
+    pub fn check(&self) -> Result<()> {
+        // One namespace has at most a hundred rollbacks an hour without a person.
+        ensure!(
+            (0..=100).contains(&self.crashes),
+            "--crashes has to be 0 to 100"
+        );
+        ensure!(
+            self.deployments > 0 && self.pods >= self.deployments,
+            "each idle Deployment has at least one pod"
+        );
+        Ok(())
+    }
 }
 
-async fn measure(size: Size) -> Result<()> {
-    // One namespace has at most a hundred rollbacks an hour without a person.
-    ensure!(
-        (1..=100).contains(&size.crashes),
-        "--crashes has to be 1 to 100"
-    );
-    ensure!(
-        size.deployments > 0 && size.pods >= size.deployments,
-        "each idle Deployment has at least one pod"
-    );
-    let place = Place { context: None };
-    session::prepare(&place).await?;
+/// Measures on this cluster.
+pub async fn measure(cluster: &'static Cluster, size: Size) -> Result<()> {
     eprintln!("building the controller, optimised");
     let program = cargo::controller(true).await?;
-    // The cluster must outlive what a Scene borrows from it; the process ends with the measurement.
-    let cluster: &'static Cluster = Box::leak(Box::new(session::cluster(&place).await?));
     let idle = idle(cluster, size).await?;
     let mut scene = Scene::on(cluster, program, "crashes").await?;
     prepare(&scene).await?;
@@ -125,13 +122,7 @@ async fn idle(cluster: &'static Cluster, size: Size) -> Result<Namespace> {
 
 /// The rules of a namespace that is watched, without any brake that the bench would run into.
 async fn opt_in(client: &kube::Client, namespace: &str) -> Result<()> {
-    let binding: RoleBinding = serde_json::from_value(json!({
-        "metadata": {"name": "rollback-watch"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "rollback-trigger"},
-        "subjects": [{"kind": "ServiceAccount", "namespace": "rollback-system", "name": "rollback-watch"}],
-    }))?;
-    let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
-    bindings.create(&PostParams::default(), &binding).await?;
+    bind(client, namespace, "rollback-watch", "rollback-trigger").await?;
     let policy = json!({
         "apiVersion": "rollback.broxiva.com/v1alpha1", "kind": "RollbackPolicy", "metadata": {"name": "default"},
         "spec": {"triggers": {"watch": true, "approve": true, "mostPerHour": 100, "coolDownSeconds": 0,

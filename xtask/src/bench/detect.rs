@@ -15,11 +15,10 @@ use serde_json::{Value, json};
 use testkit::audit::Event;
 use testkit::scene::{CONTROLLER, PATIENCE};
 use testkit::shop::{self, Behaviour};
-use testkit::{Scene, User, eventually};
+use testkit::{Cluster, Scene, User, eventually};
 
 use super::{each, percentile};
-use crate::session::{self, CtrlC};
-use crate::{Place, cargo};
+use crate::cargo;
 
 /// What is provoked.
 #[derive(Clone, Copy)]
@@ -83,19 +82,10 @@ const ALL: [Provoked; 7] = [
     },
 ];
 
-/// Provokes each trouble so many times, one after the other.
-pub async fn detect(rounds: usize, ctrl_c: CtrlC) -> Result<()> {
-    ctrl_c.or(measure(rounds)).await
-}
-
-async fn measure(rounds: usize) -> Result<()> {
-    ensure!(rounds > 0, "--rounds has to be 1 or more");
-    let place = Place { context: None };
-    session::prepare(&place).await?;
+/// Provokes each trouble so many times, one after the other, on this cluster.
+pub async fn causes(cluster: &'static Cluster, rounds: usize) -> Result<()> {
     eprintln!("building the controller");
     let program = cargo::controller(false).await?;
-    // The cluster must outlive what a Scene borrows from it; the process ends with the measurement.
-    let cluster = Box::leak(Box::new(session::cluster(&place).await?));
     let mut scene = Scene::on(cluster, program, "detect").await?;
     scene
         .policy(json!({"rollout": {"timeoutSeconds": 300, "graceSeconds": 5}}))
