@@ -2,40 +2,26 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 use testkit::alertmanager::Alertmanager;
 
 use super::stage::Stage;
-use super::tls::{self, Authority};
+use super::tls;
 
 #[tokio::test]
 async fn a_real_alertmanager_delivers() -> Result<()> {
     let mut stage = Stage::new("real").await?;
     let ns = stage.scene.ns().to_owned();
-    let username = format!("system:serviceaccount:{ns}:alertmanager");
-    let bearer = json!({"bearer": {"usernames": [username]}});
-    let source = stage.source("prometheus", "alertmanager", bearer);
-    let authority = Authority::new("cluster")?;
-    tls::start(&mut stage, &authority, &[source]).await?;
-    std::fs::write(stage.file("ca.pem"), authority.pem())?;
-    let token = stage.token("alertmanager", "rollback-receiver").await?;
-    std::fs::write(stage.file("token"), token)?;
+    let webhooks = tls::start_for_alertmanager(&mut stage).await?;
     // As in docs/alerts.md, but sooner.
     let configuration = json!({
         "route": {
             "receiver": "rollback", "group_by": ["namespace", "deployment"],
             "group_wait": "1s", "group_interval": "1s", "repeat_interval": "3s",
         },
-        "receivers": [{"name": "rollback", "webhook_configs": [{
-            "url": stage.receiver()?.url("prometheus"),
-            "send_resolved": true,
-            "http_config": {
-                "authorization": {"type": "Bearer", "credentials_file": stage.file("token")},
-                "tls_config": {"ca_file": stage.file("ca.pem")},
-            },
-        }]}],
+        "receivers": [{"name": "rollback", "webhook_configs": webhooks}],
     });
     let Some(alertmanager) = Alertmanager::start(&configuration.to_string()).await? else {
         return Ok(());
@@ -47,21 +33,11 @@ async fn a_real_alertmanager_delivers() -> Result<()> {
     }]);
     alertmanager.alert(&firing).await?;
     let patience = Duration::from_secs(30);
-    let log = |outcome: &str| -> Result<()> {
-        let log = stage.receiver()?.log();
-        let wanted = json!(outcome);
-        let told = log
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .any(|line| line.pointer("/fields/outcome") == Some(&wanted));
-        ensure!(
-            told,
-            "no {outcome} in {log}\nAlertmanager says {}",
-            alertmanager.log()
-        );
-        Ok(())
+    let told = |outcome: &'static str| {
+        let log = || format!("Alertmanager says {}", alertmanager.log());
+        stage.has_told(outcome).with_context(log)
     };
-    testkit::eventually("it has asked", patience, async || log("asked")).await?;
+    testkit::eventually("it has asked", patience, async || told("asked")).await?;
     let request = stage.only_request().await?;
     ensure!(
         request
@@ -72,12 +48,15 @@ async fn a_real_alertmanager_delivers() -> Result<()> {
         "{:?}",
         request.spec
     );
-    testkit::eventually("it has sent again", patience, async || log("already-asked")).await?;
+    testkit::eventually("it has sent again", patience, async || {
+        told("already-asked")
+    })
+    .await?;
     let ended = json!([{
         "labels": labels, "startsAt": now.to_string(), "endsAt": Timestamp::now().to_string(),
     }]);
     alertmanager.alert(&ended).await?;
-    testkit::eventually("it is over", patience, async || log("resolved")).await?;
+    testkit::eventually("it is over", patience, async || told("resolved")).await?;
     stage.only_request().await?;
     Ok(())
 }

@@ -16,7 +16,7 @@ use testkit::shop::deployment;
 use testkit::{Scene, User, eventually};
 
 use super::stage::Stage;
-use super::tls::{self, Authority};
+use super::tls;
 
 /// How long each part of the way may take.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -96,26 +96,13 @@ async fn a_bad_release_is_gone_without_a_person() -> Result<()> {
     stage.scene.start_controller().await?;
     stage.scene.deploy(version("v1")).await?;
 
-    let username = format!("system:serviceaccount:{}:alertmanager", stage.scene.ns());
-    let bearer = json!({"bearer": {"usernames": [username]}});
-    let source = stage.source("prometheus", "alertmanager", bearer);
-    let authority = Authority::new("cluster")?;
-    tls::start(&mut stage, &authority, &[source]).await?;
-    std::fs::write(stage.file("ca.pem"), authority.pem())?;
-    let token = stage.token("alertmanager", "rollback-receiver").await?;
-    std::fs::write(stage.file("token"), token)?;
+    let webhooks = tls::start_for_alertmanager(&mut stage).await?;
     let configuration = json!({
         "route": {
             "receiver": "rollback", "group_by": ["namespace", "deployment", "alertname"],
             "group_wait": "1s", "group_interval": "2s", "repeat_interval": "5s",
         },
-        "receivers": [{"name": "rollback", "webhook_configs": [{
-            "url": stage.receiver()?.url("prometheus"),
-            "http_config": {
-                "authorization": {"type": "Bearer", "credentials_file": stage.file("token")},
-                "tls_config": {"ca_file": stage.file("ca.pem")},
-            },
-        }]}],
+        "receivers": [{"name": "rollback", "webhook_configs": webhooks}],
     });
     let Some(alertmanager) = Alertmanager::start(&configuration.to_string()).await? else {
         return Ok(());
@@ -156,8 +143,8 @@ async fn automatic(stage: &Stage) -> Result<()> {
     ensure!(outcome.word == Word::Succeeded, "{outcome:?}");
     ensure!(stage.scene.image("api").await?.ends_with(":v1"));
     hops(&stage.scene, &request, deployed)?;
-    // It fires for as long as Prometheus takes to see that it is over, and is sent again meanwhile: nothing more is asked.
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    // It fires for as long as Prometheus takes to see that it is over: nothing more is asked meanwhile.
+    eventually("it is over", PATIENCE, async || stage.has_told("resolved")).await?;
     ensure!(requests_of(stage, "HealthCheckFailing").await?.len() == 1);
     Ok(())
 }

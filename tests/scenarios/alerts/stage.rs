@@ -160,6 +160,18 @@ impl Stage {
         post(&url, &[("authorization", &password())], body.to_string()).await
     }
 
+    /// Fails unless the receiver says in its log that this became of some alert.
+    pub fn has_told(&self, outcome: &str) -> Result<()> {
+        let log = self.receiver()?.log();
+        let wanted = json!(outcome);
+        let told = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .any(|line| line.pointer("/fields/outcome") == Some(&wanted));
+        ensure!(told, "no {outcome} in {log}");
+        Ok(())
+    }
+
     /// The requests of the namespace.
     pub async fn requests(&self) -> Result<Vec<RollbackRequest>> {
         let api = self.scene.requests(User::Admin).await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::stage::{Answered, Stage, answered, group, over, password};
 
@@ -80,16 +80,33 @@ pub fn arguments(stage: &Stage) -> [String; 4] {
 }
 
 /// A receiver with a certificate of this authority.
-pub async fn start(
-    stage: &mut Stage,
-    authority: &Authority,
-    sources: &[serde_json::Value],
-) -> Result<()> {
+pub async fn start(stage: &mut Stage, authority: &Authority, sources: &[Value]) -> Result<()> {
     install(stage, authority, "localhost")?;
     let arguments = arguments(stage);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     stage.receiver = Some(stage.spawn(sources, &arguments).await?);
     Ok(())
+}
+
+/// A receiver with a source `prometheus` that an Alertmanager delivers to by TLS and with a token of the namespace; gives
+/// the `webhook_configs` of that Alertmanager, as in docs/alerts.md.
+pub async fn start_for_alertmanager(stage: &mut Stage) -> Result<Value> {
+    let username = format!("system:serviceaccount:{}:alertmanager", stage.scene.ns());
+    let bearer = json!({"bearer": {"usernames": [username]}});
+    let source = stage.source("prometheus", "alertmanager", bearer);
+    let authority = Authority::new("cluster")?;
+    start(stage, &authority, &[source]).await?;
+    std::fs::write(stage.file("ca.pem"), authority.pem())?;
+    let token = stage.token("alertmanager", "rollback-receiver").await?;
+    std::fs::write(stage.file("token"), token)?;
+    Ok(json!([{
+        "url": stage.receiver()?.url("prometheus"),
+        "send_resolved": true,
+        "http_config": {
+            "authorization": {"type": "Bearer", "credentials_file": stage.file("token")},
+            "tls_config": {"ca_file": stage.file("ca.pem")},
+        },
+    }]))
 }
 
 #[tokio::test]
