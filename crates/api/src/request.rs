@@ -379,6 +379,24 @@ pub struct RequestReason {
     pub incident_url: Option<String>,
 }
 
+impl To {
+    /// Back to the newest revision that differs from what runs now.
+    pub fn previous() -> Self {
+        Self {
+            previous: Some(Previous {}),
+            ..Self::default()
+        }
+    }
+
+    /// Back to the newest revision that is known to have been healthy.
+    pub fn last_known_good() -> Self {
+        Self {
+            last_known_good: Some(LastKnownGood {}),
+            ..Self::default()
+        }
+    }
+}
+
 impl RollbackRequest {
     /// How several Deployments are rolled back together.
     pub fn rollout(&self) -> RolloutSpec {

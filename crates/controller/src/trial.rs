@@ -116,15 +116,15 @@ impl Court {
             identity: self.identity.clone(),
             name: name.clone(),
             changed: changed.clone(),
+            asked_before: self.asked.get(&name).cloned(),
         };
         let seats = self.seats.clone();
-        let asked_before = self.asked.get(&name).cloned();
         let of = name.clone();
         let task = self.tasks.spawn(async move {
             tokio::time::sleep(pause).await;
             // The semaphore is never closed.
             let _seat = seats.acquire_owned().await;
-            let asked = version.try_it(asked_before.as_deref()).await;
+            let asked = version.try_it().await;
             Ended { name: of, asked }
         });
         self.running.insert(name, Running { changed, task });

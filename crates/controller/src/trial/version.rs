@@ -75,15 +75,17 @@ pub struct Version {
     pub name: Name,
     /// Tells that the Deployment has changed.
     pub changed: Arc<Notify>,
+    /// Digest of the version whose rollback was asked for already.
+    pub asked_before: Option<String>,
 }
 
 impl Version {
     /// Holds the trial to its end. Gives the digest of the version whose rollback was asked for, if it was.
-    pub async fn try_it(&self, asked_before: Option<&str>) -> Option<String> {
+    pub async fn try_it(&self) -> Option<String> {
         let mut known = Known::default();
         let mut failures = 0_u32;
         loop {
-            match self.follow(&mut known, asked_before, &mut failures).await {
+            match self.follow(&mut known, &mut failures).await {
                 Ok(end) => return end,
                 Err(error) => {
                     failures = failures.saturating_add(1);
@@ -97,12 +99,7 @@ impl Version {
         }
     }
 
-    async fn follow(
-        &self,
-        known: &mut Known,
-        asked_before: Option<&str>,
-        failures: &mut u32,
-    ) -> Result<Option<String>, Error> {
+    async fn follow(&self, known: &mut Known, failures: &mut u32) -> Result<Option<String>, Error> {
         let Some(mut live) = self.read().await? else {
             return Ok(None);
         };
@@ -115,9 +112,6 @@ impl Version {
             .await
             .map_err(|_| Error::Pods)??;
         loop {
-            if asked_before == Some(live.deployment.template().digest().as_str()) {
-                return Ok(None);
-            }
             let seen: Vec<Value> = pods.by_name.values().cloned().collect();
             *failures = 0;
             match judge(&live, &seen, known) {
@@ -146,10 +140,14 @@ impl Version {
         }
     }
 
-    /// What is judged, as it is now; `None` when there is nothing to judge, or nobody wants that.
+    /// What is judged, as it is now; `None` when there is nothing to judge, nobody wants that, or it was done.
     async fn read(&self) -> Result<Option<Live>, Error> {
         let live = live(&self.context.client, &self.name.namespace, &self.name.name).await?;
-        Ok(live.filter(|live| live.triggers.watch && live.deployment.opts_in()))
+        Ok(live.filter(|live| {
+            let digest = live.deployment.template().digest();
+            let is_wanted = live.triggers.watch && live.deployment.opts_in();
+            is_wanted && self.asked_before.as_ref() != Some(&digest)
+        }))
     }
 
     /// Reads everything again before anything is written: what the watches told may be old.

@@ -11,7 +11,7 @@ use rollback_api::RevisionLedgerSpec;
 use rollback_api::ledger::Evidence;
 use rollback_api::ledger::Verdict::Good;
 use rollback_api::policy::Triggers;
-use rollback_api::request::{LastKnownGood, Previous, To};
+use rollback_api::request::To;
 use serde_json::Value;
 
 use super::census::{Census, count};
@@ -154,15 +154,9 @@ pub fn destination(deployment: &Deployment, ledger: Option<&RevisionLedgerSpec>)
         .iter()
         .any(is_good);
     if good {
-        To {
-            last_known_good: Some(LastKnownGood {}),
-            ..To::default()
-        }
+        To::last_known_good()
     } else {
-        To {
-            previous: Some(Previous {}),
-            ..To::default()
-        }
+        To::previous()
     }
 }
 

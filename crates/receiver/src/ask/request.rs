@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use rollback_api::RollbackRequest;
-use rollback_api::request::{LastKnownGood, Previous, RequestReason, To, Trigger};
+use rollback_api::request::{RequestReason, To, Trigger};
 use rollback_core::redact::redact;
 use rollback_core::text::plain;
 use rollback_core::trigger;
@@ -29,14 +29,8 @@ pub fn request(
     started_at: Timestamp,
 ) -> RollbackRequest {
     let to = match source.to {
-        Where::LastKnownGood => To {
-            last_known_good: Some(LastKnownGood {}),
-            ..To::default()
-        },
-        Where::Previous => To {
-            previous: Some(Previous {}),
-            ..To::default()
-        },
+        Where::LastKnownGood => To::last_known_good(),
+        Where::Previous => To::previous(),
     };
     let name = said(&alert.name, 200).unwrap_or_else(|| "unnamed".to_owned());
     let reason = RequestReason {
