@@ -48,6 +48,12 @@ pub struct RollbackRequestStatus {
     #[schemars(length(max = 200))]
     pub targets: Vec<TargetStatus>,
 
+    /// The plans upon which a Deployment was begun, in that order. What was begun upon one is carried out as that one
+    /// says, whatever the plan says now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub begun_upon: Vec<BegunUpon>,
+
     /// Deployments that were made smaller to make room, and what has to be given back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
@@ -80,6 +86,7 @@ impl Default for RollbackRequestStatus {
             approvals: Vec::new(),
             automatic: None,
             targets: Vec::new(),
+            begun_upon: Vec::new(),
             room: Vec::new(),
             stopped: None,
             outcome: None,
@@ -225,6 +232,10 @@ pub struct TargetStatus {
     /// The saved Deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Artifact>,
+    /// That the Deployment was begun, upon approvals that sufficed at that moment. It is stored together with the first
+    /// intent and never taken away. What has the old template without it was not rolled back by this request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<Begun>,
     /// The intent to revert, stored before the Deployment is touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revert: Option<Revert>,
@@ -258,6 +269,44 @@ pub struct TargetStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub warnings: Vec<String>,
+}
+
+/// That a Deployment was begun.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Begun {
+    /// When, for the first time.
+    pub at: Timestamp,
+    /// Generation of the Deployment then: whatever of ours it has is in a later one.
+    pub generation: i64,
+    /// Digest of the approved plan. When that became void before anything was written, it is that of the plan upon
+    /// which the Deployment was begun again.
+    pub plan_digest: String,
+    /// Whose approvals of that plan counted then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("items" = {"type": "string", "maxLength": 200}))]
+    pub approved_by: Vec<String>,
+    /// True: nobody approved but the policy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub automatic: bool,
+}
+
+/// A plan upon which a Deployment was begun.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BegunUpon {
+    /// Its digest.
+    pub plan_digest: String,
+    /// The approvals that counted when a Deployment was begun upon it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 15))]
+    pub approvals: Vec<Approval>,
+    /// Its rules, once another plan has taken its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Rules>,
+    /// True: the rules or the guard changed since, so what was not written by then is begun upon new approvals only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub void: bool,
 }
 
 /// How the fallback is going.

@@ -30,7 +30,7 @@ use rollback_api::{
 use rollback_core::decide::room;
 use rollback_core::observed::{Deployment, Guard, Observed, Seen, SeenTarget};
 use rollback_core::phase::{FEW, Phase, TargetPhase, due, result};
-use rollback_core::{approval, artifact, rules};
+use rollback_core::{approval, artifact, consent, rules};
 
 pub use jobs::not_granted;
 
@@ -166,6 +166,13 @@ impl Scope<'_> {
             let progress = self.status.targets.get(index);
             progress.is_some_and(|progress| !TargetPhase::of(self.status, progress).is_written())
         };
+        // What has begun goes on, whoever has approved what has not.
+        let waiting = |index: usize| {
+            let progress = self.status.targets.get(index);
+            progress.is_some_and(|progress| {
+                TargetPhase::of(self.status, progress) == TargetPhase::Waiting
+            })
+        };
         // Once everything is written, no rule can change anything any more.
         let (policy, guard) = if (0..plan.targets.len()).any(unwritten) {
             futures::try_join!(self.policy(), self.guard())?
@@ -192,7 +199,7 @@ impl Scope<'_> {
             );
         } else if awaiting {
             self.waiting(plan, &mut observed).await?;
-            indices.retain(|index| !unwritten(*index));
+            indices.retain(|index| !waiting(*index));
         }
         let writing = indices.iter().filter(|index| unwritten(**index)).count();
         let everywhere = if awaiting || writing <= 1 {
@@ -281,7 +288,13 @@ impl Scope<'_> {
 
     /// The Deployments whose fields are to be given up, when the rules ask for that.
     async fn disowned(&self, plan: &Plan) -> Result<Vec<Seen<Deployment>>, Error> {
-        if !plan.rules.release_ownership {
+        let wanted = self
+            .status
+            .targets
+            .iter()
+            .filter_map(|progress| consent::rules(self.status, progress))
+            .any(|rules| rules.release_ownership);
+        if !wanted {
             return Ok(Vec::new());
         }
         if plan.targets.len() > FEW {
@@ -313,7 +326,7 @@ impl Scope<'_> {
             .map(|room| room.deployment.as_str())
             .collect();
         if !ended {
-            names.extend(room::candidates(plan));
+            names.extend(room::candidates(plan, self.status));
         }
         let reads: Vec<_> = names.iter().map(|name| self.deployment(name)).collect();
         let found = all_of(reads).await?;

@@ -20,7 +20,7 @@ use rollback_api::status::Source;
 use rollback_api::{POD_TEMPLATE_HASH, RevisionLedger, RollbackRequest, RollbackRequestStatus};
 use rollback_core::decide::second;
 use rollback_core::phase::{FEW, TargetPhase, due};
-use rollback_core::{approval, job};
+use rollback_core::{approval, consent, job};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
@@ -101,10 +101,13 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
     let turn = due(plan, status, request.rollout().parallelism);
     let ledgers = turn
         .into_iter()
-        .filter(|_| approval::suffices(plan, &status.approvals))
         .filter_map(|index| Some((plan.targets.get(index)?, status.targets.get(index)?)))
-        .filter(|(_, progress)| !TargetPhase::of(status, progress).is_written())
+        .filter(|(_, progress)| match TargetPhase::of(status, progress) {
+            TargetPhase::Waiting => approval::suffices(plan, &status.approvals),
+            phase => !phase.is_written(),
+        })
         .map(|(target, _)| Watched::Ledger(target.name.clone()));
+    let upon = consent::Plans::of(plan, status);
     let jobs = plan
         .targets
         .iter()
@@ -114,7 +117,7 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
         })
         .filter_map(|(target, progress)| {
             let target = second::target(target, progress);
-            let (_, running) = job::open(request, plan, &target, progress)?;
+            let (_, running) = job::open(request, upon.plan_for(progress), &target, progress)?;
             Some(Watched::Job(running.job.clone()))
         });
     deployments

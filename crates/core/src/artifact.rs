@@ -8,6 +8,7 @@ use rollback_api::{
 };
 use serde_json::{Value, json};
 
+use crate::consent;
 use crate::observed::Deployment;
 use crate::template::{self, Template};
 
@@ -61,11 +62,11 @@ impl Artifact {
             "immutable": true,
             "data": self.data,
         });
-        let approvals = request.status.iter().flat_map(|status| &status.approvals);
-        if approvals
-            .into_iter()
-            .any(|approval| approval.break_glass.is_some())
-        {
+        let alone = request.status.as_ref().is_some_and(|status| {
+            let approvals = consent::approvals(status);
+            approvals.iter().any(|one| one.break_glass.is_some())
+        });
+        if alone {
             config_map["metadata"]["labels"][BREAK_GLASS_LABEL] = json!("true");
         }
         config_map

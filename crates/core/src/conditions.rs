@@ -6,11 +6,10 @@ use rollback_api::request::{Target, To};
 use rollback_api::status::{Outcome, Plan, PlannedTarget, Source, Summary};
 use rollback_api::{ConditionType, Reason, RollbackRequest, RollbackRequestStatus, Word};
 
-use crate::approval;
-use crate::phase::{Phase, result};
+use crate::phase::{Phase, result, waits};
 use crate::step::{Next, Step};
 use crate::text::plain;
-use crate::time;
+use crate::{approval, consent, time};
 
 /// Longest message of a condition (the API server's own limit is 32768).
 const MESSAGE_LIMIT: usize = 4000;
@@ -158,12 +157,14 @@ pub fn project(
     }
     let approved_by = approved_by(status);
     if let Some(plan) = &status.plan {
-        if approval::suffices(plan, &status.approvals) {
+        // With nothing left to begin, those approvals count that were begun upon.
+        let begun = !waits(status) && status.targets.iter().any(consent::is_begun);
+        if begun || approval::suffices(plan, &status.approvals) {
             let by = approved_by.as_deref().unwrap_or_default();
-            let alone = approval::breaks_glass(plan, &status.approvals);
-            let reason = if alone {
+            let all = consent::approvals(status);
+            let reason = if all.iter().any(|approval| approval.break_glass.is_some()) {
                 "BreakGlass"
-            } else if approval::is_automatic(plan, &status.approvals) {
+            } else if all.iter().any(|approval| approval.automatic) {
                 "ApprovedByPolicy"
             } else {
                 "Approved"
@@ -226,13 +227,15 @@ fn condition(
     }
 }
 
-/// Who approved, for the column.
+/// Who approved, for the column: also those upon whose approvals something was begun, and who count no more.
 fn approved_by(status: &RollbackRequestStatus) -> Option<String> {
-    let names: Vec<String> = status
-        .approvals
-        .iter()
-        .map(|approval| plain(approval::approver(approval), 200))
-        .collect();
+    let mut names: Vec<String> = Vec::new();
+    for approval in consent::approvals(status) {
+        let name = plain(approval::approver(approval), 200);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     (!names.is_empty()).then(|| names.join(","))
 }
 

@@ -5,10 +5,9 @@
 //!                   ^---------- rules or guard changed ---------'             |
 //!                                                     one failed -> Restoring -> end
 //! ```
-//! Each target goes this way by itself, some at the same time, one wave after the other. Before the first
-//! intent to revert is stored, a person may still withdraw and the request may still expire; after that
-//! only the targets that have not begun are spared. Once a Deployment has been seen with the old template
-//! nothing goes back any more.
+//! Each target goes this way by itself, some at the same time, one wave after the other. Until its intent to
+//! revert is stored, a person may still withdraw and the request may still expire; those that have begun by then are
+//! carried out. Once a Deployment has been seen with the old template nothing goes back any more.
 
 pub mod automatic;
 mod ending;
@@ -32,12 +31,12 @@ use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
 
 use crate::approval;
 use crate::conditions::{self, Stand};
-use crate::health;
 use crate::observed::{Observed, Seen, SeenTarget};
 use crate::outcome::end;
-use crate::phase::{Phase, has_begun};
+use crate::phase::{Phase, has_begun, waits};
 use crate::plan::{self, uid};
 use crate::step::{Decision, Next, Step};
+use crate::{consent, health};
 use ending::winding_up;
 use together::working;
 
@@ -47,10 +46,30 @@ use together::working;
 /// Total and deterministic. No [`Step::Revert`] to the old template without sufficient approvals of exactly the
 /// plan whose digest can be recomputed from `observed`, without the claim, or for a Deployment that is not
 /// in the state that was approved. A request that has ended stays as it ended.
+///
+/// Nothing but our own records (plan, claim, backup, report, status), release and dropping the finalizer is asked for
+/// before approvals suffice. When a Deployment is begun they suffice, are young enough and not taken back, the guard is
+/// whole, no freeze is open and the request has been neither denied nor cancelled, nor has it expired. That is stored
+/// with the first intent and outlives everything (`begun`); nothing that stands on an object, such as an
+/// annotation, takes its place. What was begun is finished, restored and given back as the plan says that was
+/// approved; a fallback, a Job, a deletion by force, room or a further Deployment that it did not name is not.
 pub fn decide(request: &RollbackRequest, observed: &Observed, now: Timestamp) -> Decision {
     let mut status = request.status.clone().unwrap_or_default();
     status.observed_generation = request.metadata.generation.unwrap_or_default();
-    let stand = advance(request, observed, &mut status, now);
+    let mut stand = advance(request, observed, &mut status, now);
+    let asked = stand.steps.len();
+    stand.steps.retain(|step| consent::covers(&status, step));
+    if stand.steps.len() < asked {
+        // Nothing asks for that. If it ever does, it is not done, and somebody gets to know.
+        let what = "Something was to be done that no approval covers, so it is not: report this as a fault of the controller.";
+        stand = Stand {
+            next: Next::Wait {
+                until: Some(crate::time::after(now, 60)),
+            },
+            message: what.to_owned(),
+            ..stand
+        };
+    }
     conditions::project(request, &mut status, &stand, now);
     Decision {
         status,
@@ -78,15 +97,21 @@ fn advance(
     }
     if let Some(outcome) = ended_early(request, status, now) {
         if !has_begun(status) {
+            let touched = status.targets.iter().any(consent::is_begun);
+            let outcome = if touched {
+                together::in_the_middle(outcome)
+            } else {
+                outcome
+            };
             return finish(status, outcome);
         }
-        if together::may_be_spared(status) {
+        if waits(status) {
             status
                 .stopped
                 .get_or_insert(together::in_the_middle(outcome));
         }
     }
-    if !has_begun(status) {
+    if waits(status) {
         lapse::lapse(request, status, now);
     }
     let stand = match phase {
@@ -100,7 +125,7 @@ fn advance(
         Phase::Ended => winding_up(request, observed, status, now),
     };
     // What becomes too old meanwhile is void at that moment, and not when somebody looks again for another reason.
-    let is_open = status.outcome.is_none() && !has_begun(status);
+    let is_open = status.outcome.is_none() && waits(status);
     match lapse::next_lapse(status).filter(|lapse| is_open && *lapse > now) {
         Some(lapse) if matches!(stand.next, Next::Wait { .. }) => Stand {
             next: stand.next.or(Next::Wait { until: Some(lapse) }),
@@ -110,7 +135,7 @@ fn advance(
     }
 }
 
-/// What ends a request before anything is written, and spares what has not begun afterwards.
+/// What ends a request before anything is begun, and spares what has not begun afterwards.
 fn ended_early(
     request: &RollbackRequest,
     status: &RollbackRequestStatus,
@@ -146,8 +171,7 @@ fn ended_early(
         ));
     }
     let plan = status.plan.as_ref().filter(|plan| plan.not_after <= now)?;
-    let waits = !has_begun(status) || !approval::suffices(plan, &status.approvals);
-    waits.then(|| plan::expired(plan, &status.approvals, now))
+    Some(plan::expired(plan, &status.approvals, now))
 }
 
 fn planning(

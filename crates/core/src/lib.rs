@@ -7,6 +7,7 @@
 pub mod approval;
 pub mod artifact;
 pub mod conditions;
+pub mod consent;
 pub mod decide;
 pub mod diagnose;
 pub mod diff;

@@ -9,7 +9,7 @@ use rollback_api::{Reason, RollbackRequestStatus, Word};
 use serde_json::json;
 
 use crate::text::plain;
-use crate::{approval, conditions, template};
+use crate::{approval, conditions, consent, template};
 
 /// One thing worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub fn notices(status: &RollbackRequestStatus) -> Vec<Notice> {
             format!("Plan {}: {}", plan.digest, targets.join("; ")),
         );
     }
-    for approval in &status.approvals {
+    for approval in consent::approvals(status) {
         let (who, digest) = (approval::approver(approval), &approval.plan_digest);
         match &approval.break_glass {
             None if approval.automatic => {}

@@ -123,9 +123,11 @@ impl Phase {
             .collect();
         let any = |wanted: TargetPhase| open.contains(&wanted);
         let unwritten = open.iter().any(|phase| !phase.is_written());
+        // What has begun is finished upon the approvals that it was begun upon.
+        let waiting = any(TargetPhase::Waiting);
         if any(TargetPhase::Restoring) {
             Self::Restoring
-        } else if unwritten
+        } else if waiting
             && status.stopped.is_none()
             && !approval::suffices(plan, &status.approvals)
         {
@@ -148,6 +150,13 @@ impl Phase {
             Self::BackingUp
         }
     }
+}
+
+/// Whether there are targets that have not begun.
+pub fn waits(status: &RollbackRequestStatus) -> bool {
+    let waiting =
+        |progress: &TargetStatus| TargetPhase::of(status, progress) == TargetPhase::Waiting;
+    status.targets.iter().any(waiting)
 }
 
 /// Whether an intent to write was ever stored: from then on nobody may say that nothing was changed.

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::artifact::{self, Artifact, Kind};
 use crate::redact::redact;
 use crate::text::plain;
-use crate::{notice, time};
+use crate::{consent, notice, time};
 
 mod data;
 mod page;
@@ -67,7 +67,7 @@ struct Report<'a> {
     /// What the policy said to that.
     #[serde(skip_serializing_if = "Option::is_none")]
     automatic: Option<Automatic>,
-    approvals: &'a [Approval],
+    approvals: Vec<&'a Approval>,
     plan: &'a Plan,
     targets: &'a [TargetStatus],
     timeline: Vec<Moment>,
@@ -180,12 +180,12 @@ fn gather<'a>(
             evidence: redacted(said.evidence),
             ..said
         }),
-        approvals: &status.approvals,
+        approvals: consent::approvals(status),
         plan,
         targets: &status.targets,
         timeline,
         seconds_from_request_to_end: outcome.at.duration_since(started).as_secs(),
-        follow_up_actions: story::follow_ups(outcome, plan, &status.approvals),
+        follow_up_actions: story::follow_ups(outcome, plan, &consent::approvals(status)),
         seconds_from_request_to_recovery: since(Some(started)),
         seconds_from_bad_version_to_recovery: since(begun),
         phases: time_of::phases(started, status, plan, outcome),

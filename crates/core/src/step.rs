@@ -134,8 +134,8 @@ pub struct Revert {
     pub patch: Value,
 }
 
-/// The change-cause of a write: what it was for, and whose it was. The request's UID in it makes the
-/// write recognisable for ever.
+/// The change-cause of a write: what it was for, and whose it was, for people. Anybody can write the same, so it shows
+/// nothing by itself.
 pub fn cause(request: &RollbackRequest, revision: Option<i64>, source: Option<&str>) -> String {
     let to = match (revision, source) {
         (Some(revision), _) => format!("revision {revision}"),

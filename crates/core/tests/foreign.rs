@@ -24,7 +24,7 @@ fn somebody_else_was_faster() {
     for mut scene in [Scene::default(), Scene::default().approved()] {
         scene.until(scene.phase().max(Phase::AwaitingApproval));
         scene.deploy(&template("v1"));
-        let outcome = scene.ends(Word::Succeeded, Reason::NoOp);
+        let outcome = scene.ends(Word::Superseded, Reason::NotLive);
         assert!(outcome.message.contains("somebody else was faster"));
         assert_eq!(scene.status().targets[0].reverted_at, None);
         assert!(
@@ -34,8 +34,11 @@ fn somebody_else_was_faster() {
                 .is_none_or(|ledger| ledger.rollbacks.is_empty())
         );
     }
-    // With our change-cause on it, it was us, even when the intent was taken back meanwhile.
-    let mut scene = Scene::default().approved();
+    // With our change-cause on it, it was us, when it was begun: even when the intent was taken back meanwhile.
+    let mut scene = Scene::default().intended();
+    scene.observed.guard.holes = vec!["a policy is gone".to_owned()];
+    scene.pass();
+    assert_eq!(scene.status().targets[0].revert, None);
     scene.deploy(&template("v1"));
     scene.edit(|d| d["metadata"]["annotations"]["kubernetes.io/change-cause"] = json!(CAUSE));
     scene.pass();

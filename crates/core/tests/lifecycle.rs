@@ -195,7 +195,7 @@ fn crashes_do_not_change_the_end() {
         &stories,
         |(mut setting, crashes, places)| {
             // Whether a freeze or the age of an approval comes in between depends on the time that crashes cost.
-            setting.policy %= 5;
+            setting.policy = [0, 1, 2, 3, 4, 6][usize::from(setting.policy) % 6];
             let (crashed, quiet) = (
                 run(&setting, &places, &crashes),
                 run(&setting, &places, &[]),
@@ -214,7 +214,7 @@ fn poison_in_one_deployment_keeps_no_other_from_its_end() {
         &(setting(1..=3), 0_usize..4),
         |(mut setting, poisoned)| {
             // Without a freeze.
-            setting.policy %= 5;
+            setting.policy = [0, 1, 2, 3, 4, 6][usize::from(setting.policy) % 6];
             for ask in &mut setting.asks {
                 ask.waves = vec![0];
                 ask.parallelism = 50;
@@ -311,6 +311,7 @@ fn the_stories_come_to_every_end() {
         "Superseded/RolledBackByAnother",
         "Superseded/TemplateChanged",
         "Revert",
+        "Second",
         "Restore",
     ] {
         assert!(reached.contains_key(end), "{end}: {reached:#?}");

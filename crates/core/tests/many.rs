@@ -450,7 +450,7 @@ fn how_several_end_well() {
         scene.words(),
         [
             "api Succeeded/Unverified",
-            "web Succeeded/NoOp",
+            "web Superseded/NotLive",
             "worker Superseded/NotLive"
         ]
     );
@@ -460,7 +460,7 @@ fn how_several_end_well() {
     for name in ["api", "web", "worker"] {
         scene.deploy_to(name, &template_in(name, "v3"));
     }
-    let outcome = scene.ends(Word::Succeeded, Reason::NoOp);
+    let outcome = scene.ends(Word::Superseded, Reason::NotLive);
     assert!(
         outcome
             .message

@@ -131,8 +131,12 @@ async fn nothing_is_done_when_there_is_nothing_to_do() -> Result<()> {
     scene.plan("late").await?;
     let undo = ["rollout", "undo", "deployment/api", "-n", scene.ns()];
     scene.cluster.kubectl_ok(User::Admin, &undo, "").await?;
-    End::well(Reason::NoOp)
-        .saying(&["somebody else (field manager kubectl) was faster"])
+    End::badly(Word::Superseded, Reason::NotLive)
+        .settled()
+        .saying(&[
+            "somebody else (field manager kubectl) was faster",
+            "Nothing was changed",
+        ])
         .check(&scene, "late")
         .await?;
     Ok(())

@@ -147,7 +147,14 @@ async fn who_wanted_the_same_has_it() -> Result<()> {
     waits_for(&scene, SECOND, FIRST).await?;
     held.release();
     wins(&scene, FIRST, ":v1").await?;
-    let (_, outcome) = ends(&scene, SECOND, Word::Succeeded, Reason::NoOp).await?;
+    let end = ends(
+        &scene,
+        SECOND,
+        Word::Superseded,
+        Reason::RolledBackByAnother,
+    )
+    .await;
+    let (_, outcome) = end?;
     says_all(
         &outcome.message,
         &["RollbackRequest first was faster", "Nothing was changed"],

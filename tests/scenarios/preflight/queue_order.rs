@@ -101,7 +101,7 @@ async fn of_five_at_once_one_writes() -> Result<()> {
         let (_, outcome) = scene.wait_for_end(name).await?;
         match outcome.reason {
             Reason::Unverified => winners.push(name),
-            Reason::NoOp | Reason::RolledBackByAnother => losers.push(outcome.message),
+            Reason::RolledBackByAnother => losers.push(outcome.message),
             _ => anyhow::bail!("{name} ended as {outcome:?}"),
         }
     }

@@ -12,6 +12,7 @@ mod deputy_later;
 mod expiry;
 mod freeze;
 mod glass;
+mod ownership;
 mod poison;
 mod poison_check;
 mod poison_input;

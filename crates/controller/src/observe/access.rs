@@ -7,7 +7,9 @@ use k8s_openapi::api::authorization::v1::{
 use kube::api::PostParams;
 use kube::{Api, Client};
 use rollback_api::Identity;
+use rollback_api::status::Approval;
 use rollback_api::{GROUP, RollbackRequest};
+use rollback_core::consent;
 use rollback_core::observed::Access;
 
 use super::{Error, reading};
@@ -36,24 +38,24 @@ pub async fn everywhere(
     request: &RollbackRequest,
     namespace: &str,
 ) -> Result<Everywhere, Error> {
-    Ok(match access(client, request, namespace, None).await? {
-        Access::Allowed => Everywhere::Allowed,
-        Access::Denied { .. } => Everywhere::NotAll,
-    })
+    let status = request.status.as_ref();
+    let approvals = status.map(consent::approvals).unwrap_or_default();
+    Ok(
+        match access(client, request, &approvals, namespace, None).await? {
+            Access::Allowed => Everywhere::Allowed,
+            Access::Denied { .. } => Everywhere::NotAll,
+        },
+    )
 }
 
-/// Asks for the requester and each approver; about all Deployments without a name.
+/// Asks for the requester and each of those who approved; about all Deployments without a name.
 pub async fn access(
     client: &Client,
     request: &RollbackRequest,
+    approvals: &[&Approval],
     namespace: &str,
     deployment: Option<&str>,
 ) -> Result<Access, Error> {
-    let approvals = request
-        .status
-        .as_ref()
-        .map(|status| status.approvals.as_slice())
-        .unwrap_or_default();
     let requester = request
         .spec
         .requested_by

@@ -7,6 +7,7 @@ use kube::{Api, ResourceExt};
 use rollback_api::status::{Plan, PlannedTarget, Source, TargetStatus};
 use rollback_api::{ARTIFACT_LABEL, REQUEST_UID_LABEL, RevisionLedger, RollbackRequest};
 use rollback_core::artifact::{self, backed_up};
+use rollback_core::consent;
 use rollback_core::decide::second;
 use rollback_core::diagnose;
 use rollback_core::health;
@@ -39,6 +40,8 @@ impl Scope<'_> {
         };
         // What is tried now, if the version to go back to did not do.
         let target = &second::target(target, progress);
+        let upon = consent::Plans::of(plan, self.status);
+        let plan = upon.plan_for(progress);
         let (mut seen, ledger) = match TargetPhase::of(self.status, progress) {
             TargetPhase::Waiting if awaiting => self.waiting_one(target).await?,
             TargetPhase::Waiting | TargetPhase::Reverting => {
@@ -46,7 +49,7 @@ impl Scope<'_> {
             }
             TargetPhase::RollingOut => self.rolling_out(plan, target, progress).await?,
             TargetPhase::Verifying => (self.verifying(plan, target, progress).await?, None),
-            TargetPhase::Retrying => (self.retrying(target, everywhere).await?, None),
+            TargetPhase::Retrying => (self.retrying(target, progress, everywhere).await?, None),
             TargetPhase::Restoring => (self.restoring(target, progress).await?, None),
             TargetPhase::Ended => Looked::default(),
         };
@@ -86,11 +89,8 @@ impl Scope<'_> {
         let uid = self.request.uid().unwrap_or_default();
         let deployment = self.deployment(&target.name).await?;
         let done = runs(&deployment, |digest| target.is_restored_by(digest));
-        if done
-            && deployment
-                .found()
-                .is_some_and(|it| it.was_reverted_by(&uid))
-        {
+        let signed = |it: &Deployment| it.was_reverted_by(&uid);
+        if done && consent::is_begun(progress) && deployment.found().is_some_and(signed) {
             // The write is done; nothing else matters any more.
             let seen = SeenTarget {
                 deployment,
@@ -105,7 +105,7 @@ impl Scope<'_> {
             let mut seen = SeenTarget {
                 ledger: spec_of(ledger.as_ref()),
                 deployment,
-                access: Seen::Found(self.access(target, everywhere).await?),
+                access: Seen::Found(self.access(target, progress, everywhere).await?),
                 ..SeenTarget::default()
             };
             seen.rival = self.rival(target, &seen).await?;
@@ -113,7 +113,7 @@ impl Scope<'_> {
         }
         let (replica_sets, access, backup, kept) = futures::try_join!(
             self.planned_replica_set(target),
-            self.access(target, everywhere),
+            self.access(target, progress, everywhere),
             self.artifact(artifact::backup_name(self.request, &target.name)),
             self.source_backup(target),
         )?;
@@ -139,13 +139,16 @@ impl Scope<'_> {
     async fn access(
         &self,
         target: &PlannedTarget,
+        progress: &TargetStatus,
         everywhere: &Everywhere,
     ) -> Result<Access, Error> {
         match everywhere {
             Everywhere::Allowed => Ok(Access::Allowed),
             Everywhere::Unasked | Everywhere::NotAll => {
                 let name = Some(target.name.as_str());
-                access::access(&self.context.client, self.request, self.namespace, name).await
+                let approvals = consent::approvals_of(self.status, progress);
+                let (client, request) = (&self.context.client, self.request);
+                access::access(client, request, &approvals, self.namespace, name).await
             }
         }
     }
@@ -290,12 +293,13 @@ impl Scope<'_> {
     async fn retrying(
         &self,
         target: &PlannedTarget,
+        progress: &TargetStatus,
         everywhere: &Everywhere,
     ) -> Result<SeenTarget, Error> {
         let (deployment, ledger, access) = futures::try_join!(
             self.deployment(&target.name),
             self.ledger(&target.name),
-            self.access(target, everywhere),
+            self.access(target, progress, everywhere),
         )?;
         let replica_sets = match deployment.found() {
             Some(deployment) => self.history(deployment).await?,
@@ -323,18 +327,8 @@ impl Scope<'_> {
             .filter(|_| !runs(&deployment, |digest| digest == target.from_digest))
             .map_or("", |backup| &backup.config_map);
         let kept = self.backup(backup).await?;
-        // Only the ReplicaSets remember a way back that somebody undid.
-        let intended = progress
-            .restore
-            .as_ref()
-            .is_some_and(|restore| restore.intent.is_some());
-        let replica_sets = match deployment.found().filter(|_| intended) {
-            Some(deployment) => self.history(deployment).await?,
-            None => Vec::new(),
-        };
         Ok(SeenTarget {
             deployment,
-            replica_sets,
             kept,
             rejection: self.rejection(&target.name),
             ..SeenTarget::default()

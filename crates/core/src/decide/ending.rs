@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rollback_api::ledger::Rollback;
-use rollback_api::status::{Artifact as ArtifactStatus, Plan, PlannedTarget, TargetStatus};
+use rollback_api::status::{Artifact as ArtifactStatus, PlannedTarget, Rules, TargetStatus};
 use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, RollbackRequestStatus, Word};
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use crate::observed::{Observed, Seen, SeenTarget};
 use crate::phase::result;
 use crate::plan::uid;
 use crate::step::{Next, Revert, Step};
-use crate::{approval, ledger, report};
+use crate::{consent, ledger, report};
 
 /// What is owed after the end: the report, the ownership of fields, the claims, the finalizer, in this order.
 pub(super) fn winding_up(
@@ -47,15 +47,14 @@ pub(super) fn winding_up(
     let Some(plan) = status.plan.as_ref() else {
         return last(request, message);
     };
-    let automatic = approval::is_automatic(plan, &status.approvals);
     let steps: Option<Vec<Vec<Step>>> = plan
         .targets
         .iter()
         .zip(&status.targets)
         .enumerate()
         .map(|(index, (target, progress))| {
-            let seen = observed.target(index);
-            owed(request, plan, target, progress, seen, automatic)
+            let rules = consent::rules(status, progress).unwrap_or(&plan.rules);
+            owed(request, rules, target, progress, observed.target(index))
         })
         .collect();
     // A claim that we may still hold must not be forgotten.
@@ -85,34 +84,32 @@ fn last(request: &RollbackRequest, message: String) -> Stand {
 /// What is owed to one target; `None` when that is not known.
 fn owed(
     request: &RollbackRequest,
-    plan: &Plan,
+    rules: &Rules,
     target: &PlannedTarget,
     progress: &TargetStatus,
     seen: &SeenTarget,
-    automatic: bool,
 ) -> Option<Vec<Step>> {
-    if let Some(disown) = disown(plan, target, progress, seen) {
+    if let Some(disown) = disown(rules, target, progress, seen) {
         return Some(vec![disown]);
     }
     if seen.ledger == Seen::Unknown {
         return None;
     }
     Some(
-        release(request, plan, target, progress, seen, automatic)
+        release(request, rules, target, progress, seen)
             .into_iter()
             .collect(),
     )
 }
 
-/// Gives the claim back, if we hold it, and remembers the rollback, if there was one. The claim may have been taken
+/// Gives the claim back, if we hold it, and remembers the rollback, if one was begun. The claim may have been taken
 /// over at the last moment; what was done has to be remembered all the same.
 fn release(
     request: &RollbackRequest,
-    plan: &Plan,
+    rules: &Rules,
     target: &PlannedTarget,
     progress: &TargetStatus,
     seen: &SeenTarget,
-    automatic: bool,
 ) -> Option<Step> {
     // What was tried last is what the rollback went to.
     let meant = second::target(target, progress);
@@ -132,11 +129,12 @@ fn release(
             .iter()
             .any(|rollback| rollback.request_uid == uid(request))
     });
+    let begun = progress.begun.as_ref();
     let rollback = progress
         .reverted_at
         .or(perhaps)
         .zip(outcome)
-        .filter(|_| !known)
+        .filter(|_| begun.is_some() && !known)
         // Of a ledger that is gone, or of another Deployment, nothing is owed.
         .filter(|_| ours || ledger::current(held, &target.uid).is_some())
         .map(|(at, outcome)| Rollback {
@@ -147,7 +145,7 @@ fn release(
             to_digest: meant.restored_digest().to_owned(),
             at,
             outcome: outcome.word,
-            automatic,
+            automatic: begun.is_some_and(|begun| begun.automatic),
             verified: outcome.reason == Reason::RolledBack,
         });
     if !ours && rollback.is_none() {
@@ -161,7 +159,7 @@ fn release(
             uid(request),
             rollback,
             &unwell(target, &meant, progress),
-            plan.rules.quarantine_seconds,
+            rules.quarantine_seconds,
         ),
     })
 }
@@ -190,12 +188,12 @@ fn unwell(target: &PlannedTarget, meant: &PlannedTarget, progress: &TargetStatus
 /// Gives up the ownership of the fields that the revert wrote, so that a later server-side apply of their owner meets
 /// no conflict. The last entry is left: without any, the API server would make one up.
 fn disown(
-    plan: &Plan,
+    rules: &Rules,
     target: &PlannedTarget,
     progress: &TargetStatus,
     seen: &SeenTarget,
 ) -> Option<Step> {
-    let wanted = plan.rules.release_ownership
+    let wanted = rules.release_ownership
         && result(progress).is_some_and(|outcome| outcome.word == Word::Succeeded)
         && progress.reverted_at.is_some();
     let deployment = seen.deployment.found().filter(|_| wanted)?;

@@ -2,17 +2,16 @@
 
 use jiff::Timestamp;
 use rollback_api::request::Urgency;
-use rollback_api::status::Plan;
+use rollback_api::status::{Plan, TargetStatus};
 use rollback_api::{RollbackRequestStatus, Word};
 
 use crate::conditions::Stand;
 use crate::freeze::{Frozen, frozen};
-use crate::observed::{Deployment, Observed, SeenTarget};
-use crate::phase::has_begun;
+use crate::observed::{Deployment, Observed};
+use crate::phase::TargetPhase;
 use crate::{approval, time};
 
-/// The window that holds this request back. None once something was written: half a rollback is worse than a
-/// whole one.
+/// The window that holds back what has not begun. What has begun goes on to its end.
 pub(super) fn holds(
     plan: &Plan,
     observed: &Observed,
@@ -21,19 +20,24 @@ pub(super) fn holds(
 ) -> Option<Frozen> {
     let emergency = approval::breaks_glass(plan, &status.approvals)
         || (plan.rules.expedited && plan.rules.urgency >= Urgency::Critical)
-        || is_down(observed);
-    if emergency || has_begun(status) {
+        || is_down(observed, status);
+    if emergency {
         return None;
     }
     frozen(&plan.rules.freeze_windows, now)
 }
 
-/// Whether every Deployment that was read is down, as its own controller says: nobody has to be believed.
-fn is_down(observed: &Observed) -> bool {
-    let mut read = observed
+/// Whether every Deployment that was read and has not begun is down, as its own controller says: nobody has to be
+/// believed.
+fn is_down(observed: &Observed, status: &RollbackRequestStatus) -> bool {
+    let waiting =
+        |progress: &TargetStatus| TargetPhase::of(status, progress) == TargetPhase::Waiting;
+    let mut read = status
         .targets
         .iter()
-        .filter_map(|seen: &SeenTarget| seen.deployment.found())
+        .enumerate()
+        .filter(|(_, progress)| waiting(progress))
+        .filter_map(|(index, _)| observed.target(index).deployment.found())
         .peekable();
     read.peek().is_some() && read.all(Deployment::is_down)
 }

@@ -1,4 +1,4 @@
-//! Approvals that end before anything is written: taken back, or too old.
+//! Approvals that end before everything is begun: taken back, or too old. What was begun upon them goes on.
 
 use jiff::Timestamp;
 use rollback_api::status::Approval;
@@ -6,9 +6,9 @@ use rollback_api::{RollbackRequest, RollbackRequestStatus};
 
 use crate::approval::withdrawn_by;
 use crate::plan::next_round;
-use crate::time;
+use crate::{consent, time};
 
-/// Takes out what does not count any more, before anything is written: the approval of somebody who takes it
+/// Takes out what does not count any more for what has not begun: the approval of somebody who takes it
 /// back; and all of them when one has become too old, because then the plan gets another digest, so that what still
 /// stands in the mailbox is not counted anew.
 pub(super) fn lapse(request: &RollbackRequest, status: &mut RollbackRequestStatus, now: Timestamp) {
@@ -20,8 +20,8 @@ pub(super) fn lapse(request: &RollbackRequest, status: &mut RollbackRequestStatu
     let valid_for = i64::from(plan.rules.approval_valid_seconds);
     let too_old = |approval: &Approval| time::after(approval.at, valid_for) <= now;
     if status.approvals.iter().any(too_old) {
-        status.plan = Some(next_round(plan, request));
-        status.approvals.clear();
+        let next = next_round(plan, request);
+        consent::replace(status, next);
     }
 }
 

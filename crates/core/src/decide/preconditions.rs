@@ -9,9 +9,10 @@ use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, RollbackRequestStatus
 use super::recovery::reverted;
 use super::{Scope, Turn};
 use crate::conditions::Stand;
+use crate::consent;
 use crate::history::History;
 use crate::ledger::{self, Holder};
-use crate::observed::{Access, Deployment, Observed, Seen, SeenTarget};
+use crate::observed::{Access, Deployment, Observed, ReplicaSet, Seen, SeenTarget};
 use crate::outcome::end;
 use crate::phase::{TargetPhase, due};
 use crate::plan;
@@ -26,7 +27,7 @@ enum Before<'a> {
     Unknown,
     /// As planned.
     AsPlanned,
-    /// It has the old template already.
+    /// It has the old template already, whoever wrote it.
     Reverted(&'a Deployment),
     /// Our write is in its past, and somebody has written another template since.
     WrittenAndChanged(&'a Deployment),
@@ -34,7 +35,10 @@ enum Before<'a> {
     Over(Outcome),
 }
 
-fn before_revert<'a>(scope: Scope<'a>, intent: Option<&Intent>) -> Before<'a> {
+/// What stands on the Deployment or on a `ReplicaSet` tells which write of ours it was, once it is known that there may
+/// be one; it never shows that there was any.
+fn before_revert<'a>(scope: Scope<'a>, progress: &TargetStatus) -> Before<'a> {
+    let intent = progress.revert.as_ref();
     let Scope {
         request,
         target,
@@ -42,7 +46,7 @@ fn before_revert<'a>(scope: Scope<'a>, intent: Option<&Intent>) -> Before<'a> {
         now,
         ..
     } = scope;
-    let effect = if intent.is_some() {
+    let effect = if consent::is_begun(progress) {
         "The old template may have been written just before that."
     } else {
         "Nothing was changed."
@@ -66,15 +70,15 @@ fn before_revert<'a>(scope: Scope<'a>, intent: Option<&Intent>) -> Before<'a> {
     if target.is_restored_by(&digest) {
         return Before::Reverted(deployment);
     }
-    let ours = deployment.was_reverted_by(uid(request));
+    let possible = consent::may_have_written(progress, deployment);
+    let ours = possible && deployment.was_reverted_by(uid(request));
     if ours && intent.is_some_and(|intent| deployment.generation() == intent.generation + 1) {
         return Before::Over(mutated(target, now));
     }
-    let witness = seen
-        .replica_sets
-        .iter()
-        .any(|set| set.controller_uid() == Some(&target.uid) && set.was_restored_by(uid(request)));
-    if ours || witness {
+    let witness = |set: &ReplicaSet| {
+        set.controller_uid() == Some(&target.uid) && set.was_restored_by(uid(request))
+    };
+    if ours || (possible && seen.replica_sets.iter().any(witness)) {
         Before::WrittenAndChanged(deployment)
     } else if digest != target.from_digest {
         Before::Over(overtaken(scope, &digest, intent.is_some(), effect))
@@ -92,7 +96,7 @@ fn mutated(target: &PlannedTarget, now: Timestamp) -> Outcome {
         Word::Failed,
         Reason::TemplateMutated,
         format!(
-            "The old template was written to Deployment {}, but an admission plugin or webhook altered it on its way in a manner that the plan did not know. What runs now is neither the bad version nor the one that was approved: look at it, and at kubectl get mutatingwebhookconfigurations.",
+            "The old template was written to Deployment {}, but an admission plugin or webhook altered it on its way in a manner that the plan did not know, unless somebody wrote in the name of this request. What runs now is neither the bad version nor the one that was approved: look at it, and at kubectl get mutatingwebhookconfigurations.",
             target.name
         ),
         now,
@@ -142,21 +146,23 @@ fn overtaken(scope: Scope, digest: &str, intended: bool, effect: &str) -> Outcom
     )
 }
 
-/// The request that brought this template, or that works on the Deployment now.
+/// The request that brought this template, or that works on the Deployment now: as the ledger says, which nobody else
+/// can write.
 fn winner(scope: Scope, digest: &str) -> Option<String> {
     let held = scope.seen.ledger.found();
-    let name = match ledger::holder(held, &scope.target.uid, scope.uid()) {
-        Holder::Other(claim) => claim.request.as_str(),
-        Holder::Nobody | Holder::Us => ledger::brought_by(held, &scope.target.uid, digest)
-            .map(|rollback| rollback.request.as_str())
-            .or_else(|| scope.seen.deployment.found()?.written_by())?,
+    let name = match ledger::brought_by(held, &scope.target.uid, digest) {
+        Some(rollback) => &rollback.request,
+        None => match ledger::holder(held, &scope.target.uid, scope.uid()) {
+            Holder::Other(claim) => &claim.request,
+            Holder::Nobody | Holder::Us => return None,
+        },
     };
     Some(plain(name, 253))
 }
 
 /// Looks at every target that was not written yet: some may have ended meanwhile, some may have been
 /// written by a pass that did not live to say so.
-pub(super) fn begin(
+pub(super) fn look_at_unwritten(
     request: &RollbackRequest,
     observed: &Observed,
     plan: &Plan,
@@ -179,7 +185,7 @@ pub(super) fn begin(
             seen: observed.target(index),
             now,
         };
-        let before = before_revert(scope, progress.revert.as_ref());
+        let before = before_revert(scope, progress);
         let progress = &mut status.targets[index];
         match before {
             Before::Unknown if needed.contains(&index) => {
@@ -217,8 +223,7 @@ pub(super) fn revalidate(
         return Err(Stand::again("The plan is missing."));
     };
     if let Some(renewed) = plan::renewed(plan, request, observed, now) {
-        status.plan = Some(renewed);
-        void_approvals(observed, status);
+        void_approvals(observed, status, Some(renewed));
         return Err(Stand::again(
             "The policy or the admission policies changed, so the plan has a new digest and earlier approvals are void.",
         ));
@@ -234,51 +239,75 @@ pub(super) fn guarded(
     if observed.guard.holes.is_empty() {
         return Ok(());
     }
-    void_approvals(observed, status);
+    void_approvals(observed, status, None);
     Err(Stand::again(
         "The admission policies are not all in force, so earlier approvals are void.",
     ))
 }
 
-/// Back to waiting for people, who may also let the request expire.
-pub(super) fn void_approvals(observed: &Observed, status: &mut RollbackRequestStatus) {
-    status.approvals.clear();
+/// Back to waiting for people, who may also let the request expire; `next` takes the place of the plan.
+pub(super) fn void_approvals(
+    observed: &Observed,
+    status: &mut RollbackRequestStatus,
+    next: Option<Plan>,
+) {
+    if let Some(next) = next {
+        consent::replace(status, next);
+    }
+    consent::revoke(status);
     forget_intents(observed, status);
 }
 
-/// Without approvals, what was written stays so, and an intent that was not carried out is forgotten once the
+/// When approvals were void, what was written stays so, and an intent that was not carried out is forgotten once the
 /// Deployment has been read: one that cannot be read may have been written.
 pub(super) fn forget_intents(observed: &Observed, status: &mut RollbackRequestStatus) {
-    for (index, progress) in status.targets.iter_mut().enumerate() {
+    let stand: Vec<bool> = status
+        .targets
+        .iter()
+        .map(|progress| consent::stands(status, progress))
+        .collect();
+    for (index, (progress, stands)) in status.targets.iter_mut().zip(stand).enumerate() {
         let is_read = observed.target(index).deployment != Seen::Unknown;
-        if is_read && progress.reverted_at.is_none() {
+        if is_read && !stands && progress.reverted_at.is_none() {
             progress.revert = None;
         }
     }
 }
 
-/// The Deployment has the old template. Either a pass of ours wrote it and did not live to say so, or
-/// somebody was faster.
+/// The Deployment has the old template. Either a pass of ours wrote it and did not live to say so, or somebody was
+/// faster: then the request has rolled back nothing, and says who has, as far as the object tells.
 fn already_reverted(scope: Scope, deployment: &Deployment, progress: &mut TargetStatus) -> Turn {
-    if progress.revert.is_some() || deployment.was_reverted_by(scope.uid()) {
+    let signed = deployment.was_reverted_by(scope.uid());
+    if consent::is_begun(progress) && (progress.revert.is_some() || signed) {
         return reverted(scope, deployment, progress);
     }
-    let who = winner(scope, scope.target.restored_digest()).map_or_else(
+    let winner = winner(scope, scope.target.restored_digest());
+    let reason = if winner.is_some() {
+        Reason::RolledBackByAnother
+    } else {
+        Reason::NotLive
+    };
+    let who = winner.map_or_else(
         || {
-            deployment.template_manager(FIELD_MANAGER).map_or_else(
+            deployment.template_manager("").map_or_else(
                 || "somebody else".to_owned(),
                 |manager| format!("somebody else (field manager {})", plain(&manager, 100)),
             )
         },
         |winner| format!("RollbackRequest {winner}"),
     );
+    let forged = if signed {
+        " The annotation kubernetes.io/change-cause names this request, which did not write it: anybody can write that."
+    } else {
+        ""
+    };
     Turn::end(
         progress,
         end(
-            Word::Succeeded,
-            Reason::NoOp,
+            Word::Superseded,
+            reason,
             format!(
-                "Deployment {} already has the template that was asked for; {who} was faster. Nothing was changed.",
+                "Deployment {} already has the template that was asked for; {who} was faster. Nothing was changed by this request.{forged}",
                 deployment.name()
             ),
             scope.now,

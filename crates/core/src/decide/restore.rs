@@ -1,7 +1,7 @@
 //! Bringing back what a Deployment had before the rollback, when the request asks for that upon a failure.
 
 use rollback_api::status::{Outcome, Restore, Revert as Intent, TargetStatus};
-use rollback_api::{CHANGE_CAUSE, Reason, Word};
+use rollback_api::{CHANGE_CAUSE, FIELD_MANAGER, Reason, Word};
 
 use super::preconditions::{intend, is_in_doubt, refusal};
 use super::{Scope, Turn, second};
@@ -34,7 +34,11 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
         }
     };
     let digest = deployment.template().digest();
-    if digest == target.from_digest {
+    let intended = progress
+        .restore
+        .as_ref()
+        .is_some_and(|restore| restore.intent.is_some());
+    if digest == target.from_digest && intended {
         return back(scope, deployment, progress);
     }
     if let Some(outcome) = not_ours_any_more(scope, deployment, progress, &digest) {
@@ -84,7 +88,8 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
     )
 }
 
-/// Why nothing is brought back any more: what runs is not what we wrote, or the way back was already gone.
+/// Why nothing is brought back any more: what runs is not what we wrote, or the way back may have been gone already.
+/// That it was gone and undone shows in the generation, which nobody can write; a change-cause shows nothing.
 fn not_ours_any_more(
     scope: Scope,
     deployment: &Deployment,
@@ -114,8 +119,18 @@ fn not_ours_any_more(
         .is_some_and(|outcome| outcome.reason == Reason::TemplateMutated);
     let as_left =
         target.is_restored_by(digest) || (mutated && is_right_after(progress.revert.as_ref()));
-    let undone = intent.is_some() && (is_written_back || was_brought_back(scope));
-    if !as_left || undone {
+    if digest == scope.target.from_digest {
+        let who = deployment.template_manager(FIELD_MANAGER).map_or_else(
+            || "Somebody".to_owned(),
+            |manager| format!("Field manager {}", plain(&manager, 100)),
+        );
+        let message = format!(
+            "{who} has brought back the template that Deployment {} had before the rollback, so there is nothing left to bring back.",
+            target.name
+        );
+        return Some(end(Word::Superseded, Reason::TemplateChanged, message, now));
+    }
+    if !as_left {
         let message = format!(
             "Somebody deployed another version of {} meanwhile. Their change stands, and the template before the rollback is not brought back.",
             target.name
@@ -134,15 +149,6 @@ fn not_ours_any_more(
 /// Whether a change-cause is the one of our way back.
 fn is_ours(scope: Scope, cause: Option<&str>) -> bool {
     cause.is_some_and(|cause| is_restore_cause(cause) && cause.contains(scope.uid()))
-}
-
-/// Whether our write of the template before is in the past of the Deployment: its controller has copied the
-/// change-cause to the `ReplicaSet`.
-fn was_brought_back(scope: Scope) -> bool {
-    scope.seen.replica_sets.iter().any(|set| {
-        set.controller_uid() == Some(&scope.target.uid)
-            && is_ours(scope, set.annotation(CHANGE_CAUSE))
-    })
 }
 
 /// The template is back. That it comes up is not waited for: it is the one that was bad.

@@ -6,10 +6,11 @@
 
 use jiff::Timestamp;
 use rollback_api::RollbackRequestStatus;
-use rollback_api::status::{Cause, CauseKind, Plan, Room};
+use rollback_api::status::{Cause, CauseKind, Plan, Room, TargetStatus};
 
 use super::{Turn, remedies};
 use crate::conditions::Stand;
+use crate::consent;
 use crate::observed::{Observed, Seen};
 use crate::phase::TargetPhase;
 use crate::step::{Scale, Step};
@@ -21,36 +22,39 @@ const PATIENCE_SECONDS: i64 = 10;
 
 /// Whether something is to be read because room is wanted or owed.
 pub fn is_wanted(plan: &Plan, status: &RollbackRequestStatus) -> bool {
-    status.room.iter().any(is_owed) || (!plan.rules.scale_down.is_empty() && is_missing(status))
+    status.room.iter().any(is_owed) || !candidates(plan, status).is_empty()
 }
 
-/// The Deployments that may be made smaller: those that the policy names and the request does not roll back.
-pub fn candidates(plan: &Plan) -> impl Iterator<Item = &str> {
-    let is_target = |name: &&str| plan.targets.iter().any(|target| target.name == **name);
-    plan.rules
-        .scale_down
-        .iter()
-        .map(String::as_str)
-        .filter(move |name| !is_target(name))
+/// The Deployments that may be made smaller now: those that the rules name by which a Deployment without room is
+/// carried out, and that the request does not roll back.
+pub fn candidates<'a>(plan: &Plan, status: &'a RollbackRequestStatus) -> Vec<&'a str> {
+    let mut names: Vec<&str> = Vec::new();
+    let rules = without_room(status).filter_map(|progress| consent::rules(status, progress));
+    for name in rules.flat_map(|rules| &rules.scale_down) {
+        let is_target = plan.targets.iter().any(|target| target.name == *name);
+        if !is_target && !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 fn is_owed(room: &Room) -> bool {
     room.given_back_at.is_none()
 }
 
-/// Whether the pods of a target have no room now.
-fn is_missing(status: &RollbackRequestStatus) -> bool {
+/// The targets whose pods have no room now.
+fn without_room(status: &RollbackRequestStatus) -> impl Iterator<Item = &TargetStatus> {
+    let cause = |progress: &TargetStatus| {
+        let second = progress.second.as_ref();
+        let rollout = second.map_or(progress.rollout.as_ref(), |second| second.rollout.as_ref());
+        rollout?.cause.clone()
+    };
     status
         .targets
         .iter()
         .filter(|progress| TargetPhase::of(status, progress) == TargetPhase::RollingOut)
-        .filter_map(|progress| {
-            let second = progress.second.as_ref();
-            let rollout =
-                second.map_or(progress.rollout.as_ref(), |second| second.rollout.as_ref());
-            rollout?.cause.as_ref()
-        })
-        .any(lacks_room)
+        .filter(move |progress| cause(progress).is_some_and(|cause| lacks_room(&cause)))
 }
 
 /// No node takes the pods, or a quota does not let them be made.
@@ -80,7 +84,7 @@ pub(super) fn make(
     {
         return Some(follow(observed, status, index, now));
     }
-    if !is_missing(status) {
+    if without_room(status).next().is_none() {
         return None;
     }
     let last = status.room.iter().filter_map(|room| room.scaled_at).max();
@@ -89,7 +93,8 @@ pub(super) fn make(
         return Some(Turn::wait(Some(next), "Room was made for the old version."));
     }
     let known = |name: &str| status.room.iter().any(|room| room.deployment == name);
-    let (name, deployment) = candidates(plan)
+    let (name, deployment) = candidates(plan, status)
+        .into_iter()
         .filter(|name| !known(name))
         .filter_map(|name| Some((name, observed.room(name).found()?)))
         .find(|(_, deployment)| deployment.desired() > 0 && !deployment.is_deleting())?;
@@ -98,8 +103,9 @@ pub(super) fn make(
         "Making room: Deployment {} is to be made smaller.",
         plain(name, 253)
     );
+    let name = name.to_owned();
     status.room.push(Room {
-        deployment: name.to_owned(),
+        deployment: name,
         uid: deployment.uid().to_owned(),
         from,
         intended_at: now,

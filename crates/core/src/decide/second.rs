@@ -158,7 +158,8 @@ fn towards_the_write(scope: Scope, first: &PlannedTarget, progress: &mut TargetS
         }
     };
     let digest = deployment.template().digest();
-    if target.is_restored_by(&digest) {
+    // Without an intent somebody else wrote it, and it is theirs.
+    if target.is_restored_by(&digest) && progress.revert.is_some() {
         return reverted(scope, deployment, progress);
     }
     if let Some(outcome) = overtaken(scope, first, deployment, progress.revert.as_ref(), &digest) {
@@ -209,7 +210,7 @@ fn overtaken(
             && intent.is_some_and(|intent| deployment.generation() == intent.generation + 1);
         if ours {
             let message = format!(
-                "The fallback was written to Deployment {}, but an admission plugin or webhook altered it on its way: look at what runs, and at kubectl get mutatingwebhookconfigurations.",
+                "The fallback was written to Deployment {}, but an admission plugin or webhook altered it on its way, unless somebody wrote in the name of this request: look at what runs, and at kubectl get mutatingwebhookconfigurations.",
                 target.name
             );
             return Some(end(Word::Failed, Reason::TemplateMutated, message, now));

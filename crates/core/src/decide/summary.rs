@@ -97,12 +97,17 @@ fn restored(status: &RollbackRequestStatus) -> Option<Verdict> {
 
 /// None of them failed.
 fn succeeded(results: &[&Outcome]) -> Verdict {
-    let untouched =
-        |outcome: &&Outcome| outcome.reason == Reason::NoOp || outcome.word == Word::Superseded;
-    if results.iter().all(untouched) {
+    let superseded = |outcome: &&Outcome| outcome.word == Word::Superseded;
+    if results.iter().all(superseded) {
+        let by_another = |outcome: &&Outcome| outcome.reason == Reason::RolledBackByAnother;
+        let reason = if results.iter().all(by_another) {
+            Reason::RolledBackByAnother
+        } else {
+            Reason::NotLive
+        };
         (
-            Word::Succeeded,
-            Reason::NoOp,
+            Word::Superseded,
+            reason,
             "There was nothing left to roll back.",
         )
     } else if results

@@ -7,7 +7,7 @@ use rollback_api::request::OnFailure;
 use rollback_api::status::{Outcome, Plan, TargetStatus};
 use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
 
-use super::preconditions::{begin, forget_intents, revalidate, void_approvals};
+use super::preconditions::{forget_intents, look_at_unwritten, revalidate, void_approvals};
 use super::recovery::{rolling_out, verifying};
 use super::restore::restoring;
 use super::revert::writing;
@@ -16,9 +16,10 @@ use super::summary::{is_failure, summary, tally};
 use super::{Scope, Turn, finish, freezing, jobs, mailbox, room};
 use crate::approval;
 use crate::conditions::Stand;
+use crate::consent::{self, Plans};
 use crate::observed::{Observed, Seen};
 use crate::outcome::end;
-use crate::phase::{TargetPhase, due, result};
+use crate::phase::{TargetPhase, due, result, waits};
 use crate::step::Next;
 use crate::text::plain;
 
@@ -39,8 +40,11 @@ pub(super) fn working(
     let mut stand = None;
     if open(status, |phase| !phase.is_written()) {
         match go_on(request, observed, &plan, status, now) {
-            Ok(more) => turns.extend(more),
-            // What the others are doing goes on meanwhile.
+            Ok((more, waiting)) => {
+                turns.extend(more);
+                // What the others are doing goes on meanwhile.
+                stand = waiting;
+            }
             Err(waiting) => stand = Some(waiting),
         }
         // A target may just have failed before its write.
@@ -60,12 +64,7 @@ fn open(status: &RollbackRequestStatus, which: impl Fn(TargetPhase) -> bool) -> 
     })
 }
 
-/// Whether there are targets that have not begun.
-pub(super) fn may_be_spared(status: &RollbackRequestStatus) -> bool {
-    open(status, |phase| phase == TargetPhase::Waiting)
-}
-
-/// Those that were written.
+/// Those that were written: each as the plan says upon which it was begun.
 fn under_way(
     request: &RollbackRequest,
     observed: &Observed,
@@ -74,6 +73,7 @@ fn under_way(
     now: Timestamp,
 ) -> Vec<Turn> {
     let chosen = due(plan, status, request.rollout().parallelism);
+    let plans = Plans::of(plan, status);
     let mut turns = Vec::new();
     for index in chosen {
         let (Some(target), Some(progress)) = (plan.targets.get(index), status.targets.get(index))
@@ -82,7 +82,7 @@ fn under_way(
         };
         let scope = Scope {
             request,
-            plan,
+            plan: plans.plan_for(progress),
             target,
             seen: observed.target(index),
             now,
@@ -102,54 +102,57 @@ fn under_way(
 }
 
 /// Those that have not been written: whether the plan still holds, whether enough people have
-/// approved it, and the way to the write.
+/// approved it, and the way to the write. Those that have begun go on meanwhile.
 fn go_on(
     request: &RollbackRequest,
     observed: &Observed,
     plan: &Plan,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
-) -> Result<Vec<Turn>, Stand> {
-    let mut turns = begin(request, observed, plan, status, now);
+) -> Result<(Vec<Turn>, Option<Stand>), Stand> {
+    let mut turns = look_at_unwritten(request, observed, plan, status, now);
     if !open(status, |phase| !phase.is_written()) {
-        return Ok(turns);
+        return Ok((turns, None));
     }
     let parallelism = request.rollout().parallelism;
     let is_unread = |index: &usize| observed.target(*index).deployment == Seen::Unknown;
     if due(plan, status, parallelism).iter().all(is_unread) {
-        return Ok(turns);
+        return Ok((turns, None));
     }
     revalidate(request, observed, status, now)?;
     if let Some(at_risk) = jobs::found_risk(request, status) {
-        status.plan = Some(at_risk);
-        void_approvals(observed, status);
+        void_approvals(observed, status, Some(at_risk));
         return Err(Stand::again(
             "A Job says that the old version may not be able to live with the data, so the plan has a new digest and earlier approvals are void.",
         ));
     }
-    if !approval::suffices(plan, &status.approvals) {
-        forget_intents(observed, status);
-        if status.stopped.is_some() {
-            return Ok(turns);
-        }
-        return Err(mailbox::read(request, observed, plan, status, now));
+    forget_intents(observed, status);
+    let begun = status.targets.iter().enumerate().any(|(index, progress)| {
+        TargetPhase::of(status, progress) == TargetPhase::Reverting && !is_unread(&index)
+    });
+    if begun || approval::suffices(plan, &status.approvals) {
+        super::preconditions::guarded(observed, status)?;
     }
-    super::preconditions::guarded(observed, status)?;
-    if let Some(open) = freezing::holds(plan, observed, status, now) {
-        return Err(freezing::stand(plan, &open, now));
-    }
+    let held = held_back(request, observed, plan, status, now);
     for index in due(plan, status, parallelism) {
         // One that cannot be read delays nobody but itself.
         let Some(target) = plan.targets.get(index).filter(|_| !is_unread(&index)) else {
             continue;
         };
-        match TargetPhase::of(status, &status.targets[index]) {
+        let phase = TargetPhase::of(status, &status.targets[index]);
+        match phase {
+            TargetPhase::Waiting if held.is_some() => continue,
             TargetPhase::Waiting | TargetPhase::Reverting => {}
             TargetPhase::RollingOut
             | TargetPhase::Verifying
             | TargetPhase::Retrying
             | TargetPhase::Restoring
             | TargetPhase::Ended => continue,
+        }
+        if phase == TargetPhase::Waiting && !consent::has_place(plan, status) {
+            let why = "It waits until something that was begun upon an earlier plan has ended.";
+            turns.push(Turn::recheck(now, why));
+            continue;
         }
         let scope = Scope {
             request,
@@ -159,8 +162,30 @@ fn go_on(
             now,
         };
         turns.push(writing(scope, &mut status.targets[index]));
+        let progress = &status.targets[index];
+        if phase == TargetPhase::Waiting && progress.revert.is_some() {
+            consent::begin(plan, status, index, now);
+        }
     }
-    Ok(turns)
+    Ok((turns, held))
+}
+
+/// What keeps a Deployment from being begun: approvals that do not suffice, or a freeze.
+fn held_back(
+    request: &RollbackRequest,
+    observed: &Observed,
+    plan: &Plan,
+    status: &mut RollbackRequestStatus,
+    now: Timestamp,
+) -> Option<Stand> {
+    if status.stopped.is_some() || !waits(status) {
+        return None;
+    }
+    if !approval::suffices(plan, &status.approvals) {
+        return Some(mailbox::read(request, observed, plan, status, now));
+    }
+    let open = freezing::holds(plan, observed, status, now)?;
+    Some(freezing::stand(plan, &open, now))
 }
 
 /// The first target that failed, or ended otherwise than it should.
@@ -190,7 +215,7 @@ fn stop_after_failure(
     let word = match request.rollout().on_failure {
         OnFailure::Continue => return,
         OnFailure::Restore => Word::Restored,
-        OnFailure::Stop if puts_back(plan, outcome) => Word::Restored,
+        OnFailure::Stop if puts_back(status, progress, outcome) => Word::Restored,
         OnFailure::Stop if plan.targets.len() == 1 => return,
         OnFailure::Stop => Word::Failed,
     };
@@ -204,8 +229,10 @@ fn stop_after_failure(
 
 /// Whether the policy brings back what was there before, because a check says that the old version is not well. That
 /// nobody could tell is no reason.
-fn puts_back(plan: &Plan, outcome: &Outcome) -> bool {
-    plan.rules.on_unwell == OnUnwell::Restore && outcome.reason == Reason::ChecksFailed
+fn puts_back(status: &RollbackRequestStatus, progress: &TargetStatus, outcome: &Outcome) -> bool {
+    let rules = consent::rules(status, progress);
+    rules.is_some_and(|rules| rules.on_unwell == OnUnwell::Restore)
+        && outcome.reason == Reason::ChecksFailed
 }
 
 /// An end before anything was begun, when something was: its words must not say that nothing was changed.
@@ -229,10 +256,13 @@ fn spare(status: &mut RollbackRequestStatus, now: Timestamp) {
         .collect();
     for (progress, is_waiting) in status.targets.iter_mut().zip(waiting) {
         if is_waiting {
-            let message = format!(
-                "Not begun, and nothing was changed: {}",
-                plain(&why.message, 300)
-            );
+            let what = if consent::is_begun(progress) {
+                // Its intent was forgotten, but a write may have been on its way.
+                "Not carried out"
+            } else {
+                "Not begun, and nothing was changed"
+            };
+            let message = format!("{what}: {}", plain(&why.message, 300));
             progress.outcome = Some(end(Word::Cancelled, Reason::NotBegun, message, now));
         }
     }

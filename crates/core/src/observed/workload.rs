@@ -171,17 +171,10 @@ impl Deployment {
         self.0.pointer("/metadata/annotations").is_some()
     }
 
-    /// Whether this request wrote the current template.
+    /// Whether the change-cause names this request. Anybody may write that: it tells which write of ours it was, once it
+    /// is known that there was one (`status.targets[].begun`), and never that there was any.
     pub fn was_reverted_by(&self, request_uid: &str) -> bool {
         is_caused_by(&self.0, request_uid)
-    }
-
-    /// The request that the change-cause names. Anybody may write that, so it is good for a message only.
-    pub fn written_by(&self) -> Option<&str> {
-        let (_, signature) = self
-            .annotation(CHANGE_CAUSE)?
-            .split_once(" by RollbackRequest ")?;
-        Some(signature.split_once(" (")?.0)
     }
 
     /// The state of the `Progressing` condition.
@@ -255,8 +248,8 @@ impl ReplicaSet {
         annotation(&self.0, key)
     }
 
-    /// Whether this request wrote its template to the Deployment: the Deployment controller copies the
-    /// change-cause, and it stays here when somebody changes the Deployment again.
+    /// Whether the change-cause names this request: the Deployment controller copies it, and it stays here when somebody
+    /// changes the Deployment again. Anybody may write it, so it counts as little as that of the Deployment.
     pub fn was_restored_by(&self, request_uid: &str) -> bool {
         is_caused_by(&self.0, request_uid)
     }

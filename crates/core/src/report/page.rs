@@ -120,7 +120,7 @@ fn people(page: &mut String, report: &Report) {
     if report.approvals.is_empty() {
         let _ = writeln!(page, "- Approved by nobody");
     }
-    for approval in report.approvals {
+    for approval in &report.approvals {
         let _ = writeln!(
             page,
             "- Approved by {} at {}{}",

@@ -5,8 +5,8 @@ use rollback_api::status::{Approval, Outcome, Plan, TargetStatus};
 use rollback_api::{RollbackRequest, RollbackRequestStatus, Word};
 
 use super::{Moment, alone, names};
-use crate::approval;
 use crate::text::plain;
+use crate::{approval, consent};
 
 pub(super) fn timeline(
     request: &RollbackRequest,
@@ -28,7 +28,7 @@ pub(super) fn timeline(
         );
     }
     add(plan.planned_at, "plan published".to_owned());
-    for approval in &status.approvals {
+    for approval in consent::approvals(status) {
         add(
             approval.at,
             format!(
@@ -96,7 +96,7 @@ pub(super) fn timeline(
     moments
 }
 
-pub(super) fn follow_ups(outcome: &Outcome, plan: &Plan, approvals: &[Approval]) -> Vec<String> {
+pub(super) fn follow_ups(outcome: &Outcome, plan: &Plan, approvals: &[&Approval]) -> Vec<String> {
     let targets = names(plan);
     let mut actions = match outcome.word {
         Word::Succeeded => vec![
@@ -126,7 +126,10 @@ pub(super) fn follow_ups(outcome: &Outcome, plan: &Plan, approvals: &[Approval])
         | Word::Verifying
         | Word::Restoring => Vec::new(),
     };
-    if approval::breaks_glass(plan, approvals) {
+    if approvals
+        .iter()
+        .any(|approval| approval.break_glass.is_some())
+    {
         actions.insert(0, "Escalate: the glass was broken. Whoever is responsible for this namespace reads why, and says whether it was right.".to_owned());
     }
     actions

@@ -5,6 +5,7 @@ use rollback_api::status::{Outcome, Plan, TargetStatus};
 use rollback_api::{RollbackRequestStatus, Word};
 
 use super::Phase;
+use crate::consent;
 
 /// When every check of every Deployment had passed, if this request brought production back.
 pub(super) fn recovery(status: &RollbackRequestStatus, outcome: &Outcome) -> Option<Timestamp> {
@@ -47,8 +48,13 @@ pub(super) fn phases(
     let last =
         |moment: fn(&TargetStatus) -> Option<Timestamp>| targets.iter().filter_map(moment).max();
     let intents = targets.iter().filter_map(|target| target.revert.as_ref());
-    let approved = status.approvals.iter().map(|approval| approval.at).max();
     let intended = intents.map(|revert| revert.intended_at).min();
+    // What was approved after that was for those that had not begun by then.
+    let approved = consent::approvals(status)
+        .iter()
+        .map(|approval| approval.at)
+        .filter(|at| intended.is_none_or(|intended| *at <= intended))
+        .max();
     let verified = last(verified);
     let soaked = verified.filter(|_| plan.rules.soak_seconds > 0);
     let mut begun = started;

@@ -6,15 +6,16 @@ use std::rc::Rc;
 use rollback_api::{FINALIZER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::approval::MAILBOX;
 use rollback_core::artifact::{self, backup_name, incident_name};
-use rollback_core::decide::decide;
+use rollback_core::consent::{self, Plans};
+use rollback_core::decide::{decide, second};
 use rollback_core::ledger::{Holder, holder};
 use rollback_core::observed::{
-    Access, Answer, Deployment, Found, Heard, Observed, Reading, Rehearsal, Rejection, ReplicaSet,
-    Rival, Seen, SeenTarget,
+    Access, Answer, Deployment, Found, Heard, JobState, Observed, Reading, Rehearsal, Rejection,
+    ReplicaSet, Rival, Seen, SeenJob, SeenTarget,
 };
 use rollback_core::phase::{Phase, TargetPhase};
 use rollback_core::step::{Decision, Next, Step};
-use rollback_core::{health, plan};
+use rollback_core::{health, job, plan};
 use serde_json::{Value, json};
 
 use super::{Cluster, Crash, Event, Memory, Place, Seeing, View};
@@ -151,11 +152,14 @@ impl Cluster {
             target.and_then(|target| target.source_name.clone())
         };
         let kept = kept.and_then(|kept| self.config_maps.get(&kept)?.1.clone());
-        let readings = progress
-            .and_then(|progress| progress.verification.as_ref())
-            .zip(status.plan.as_ref())
-            .map_or_else(Vec::new, |(verification, plan)| {
-                health::due(&plan.rules, verification, self.now())
+        let verification = progress.and_then(|progress| match &progress.second {
+            Some(second) => second.verification.as_ref(),
+            None => progress.verification.as_ref(),
+        });
+        let readings = verification
+            .zip(progress.and_then(|progress| consent::rules(&status, progress)))
+            .map_or_else(Vec::new, |(verification, rules)| {
+                health::due(rules, verification, self.now())
                     .map(|check| Reading {
                         kind: check.kind(),
                         check: check.name().to_owned(),
@@ -188,6 +192,7 @@ impl Cluster {
             access: Seen::Found(access),
             backup: self.there(&backup_name(request, name)),
             kept: kept.map_or(Seen::Absent, Seen::Found),
+            job: self.job(request, &status, planned),
             rejection: self.controllers[controller]
                 .rejections
                 .get(&(case, name.to_owned()))
@@ -195,6 +200,37 @@ impl Cluster {
             readings,
             ..SeenTarget::default()
         }
+    }
+
+    /// The Job of a target that was begun and has not been seen to end.
+    fn job(
+        &self,
+        request: &RollbackRequest,
+        status: &RollbackRequestStatus,
+        planned: Option<usize>,
+    ) -> Seen<SeenJob> {
+        let open = planned.zip(status.plan.as_ref()).and_then(|(index, plan)| {
+            let (target, progress) = (plan.targets.get(index)?, status.targets.get(index)?);
+            let plans = Plans::of(plan, status);
+            let target = second::target(target, progress);
+            let (_, open) = job::open(request, plans.plan_for(progress), &target, progress)?;
+            Some(open.job.clone())
+        });
+        let Some(name) = open else {
+            return Seen::Unknown;
+        };
+        if !self.jobs.contains(&name) {
+            return Seen::Absent;
+        }
+        Seen::Found(SeenJob {
+            name,
+            state: JobState::Ended {
+                succeeded: true,
+                exit_code: Some(0),
+                message: "it succeeded".to_owned(),
+                log: Vec::new(),
+            },
+        })
     }
 
     /// The request that holds the claim.
@@ -398,8 +434,9 @@ impl Cluster {
                         .insert(key, rejection);
                 }
             }
-            // The policies of the stories name no Jobs.
-            Step::RunJob { .. } => panic!("a Job that no policy names"),
+            Step::RunJob { job, .. } => {
+                self.jobs.insert(job.clone());
+            }
             Step::Disown(_) | Step::ForceDelete { .. } | Step::Scale(_) => {}
             Step::EmptyMailbox => {
                 let current = self.cases[case].request.as_ref();

@@ -136,9 +136,11 @@ impl Place {
             self.meddled = true;
             self.admit(&mut object);
         }
-        if before != object {
+        if before["spec"] != object["spec"] {
             let generation = object["metadata"]["generation"].as_i64().unwrap();
             object["metadata"]["generation"] = json!(generation + 1);
+        }
+        if before != object {
             object["metadata"]["resourceVersion"] = json!(version.to_string());
         }
         self.object = Some(object);
@@ -168,9 +170,30 @@ impl Place {
 }
 
 impl Cluster {
+    /// A change-cause that anybody may write: none, that of a request in whatever words, or another one.
+    fn any_cause(&self, which: u8) -> Option<String> {
+        let case = usize::from(which / 5) % self.cases.len();
+        let (name, uid) = (format!("request-{case}"), &self.cases[case].uid);
+        match which % 5 {
+            0 => None,
+            1 => Some(format!("anything {uid}")),
+            2 => Some(format!(
+                "rollback to revision 1 by RollbackRequest {name} ({uid})"
+            )),
+            3 => Some(format!(
+                "restore of backup b by RollbackRequest {name} ({uid})"
+            )),
+            _ => Some("deploy v3".to_owned()),
+        }
+    }
+
     /// What others do to a Deployment.
     pub(super) fn happen_at(&mut self, index: usize, event: &Event) {
         let (version, now) = (self.next_version(), self.now);
+        let forged = match event {
+            Event::Hand(_, _, cause) | Event::Mark(_, _, cause) => self.any_cause(*cause),
+            _ => None,
+        };
         let place = &mut self.places[index];
         let name = place.name;
         match event {
@@ -243,6 +266,29 @@ impl Cluster {
                 place.webhook = *on;
             }
             Event::Blind(_, blind) => place.blind = *blind,
+            Event::Hand(_, which, _) => {
+                let template = match which % 8 {
+                    0 => None,
+                    1 | 2 => Some(template_in(name, "v1")),
+                    3 => Some(template_in(name, "v0")),
+                    4 => Some(template_in(name, "v2")),
+                    5 => Some(template_in(name, "v9")),
+                    6 => Some(restarted_in(name, "v1", "2026-11-22T00:00:00Z")),
+                    _ => Some(template_in(name, "v3")),
+                };
+                place.edit(version, |object| {
+                    if let Some(template) = template {
+                        object["spec"]["template"] = template;
+                    }
+                    mark(object, forged);
+                });
+            }
+            Event::Mark(_, which, _) => {
+                let count = place.sets.len().max(1);
+                if let Some(set) = place.sets.get_mut(usize::from(*which) % count) {
+                    mark(set, forged);
+                }
+            }
             _ => unreachable!("{event:?}"),
         }
     }
@@ -355,6 +401,15 @@ impl Cluster {
             json!(newest.to_string());
         place.object = Some(object);
     }
+}
+
+/// Writes a change-cause, or takes it away.
+fn mark(object: &mut Value, cause: Option<String>) {
+    let annotations = object["metadata"]["annotations"].as_object_mut().unwrap();
+    match cause {
+        Some(cause) => annotations.insert("kubernetes.io/change-cause".to_owned(), json!(cause)),
+        None => annotations.remove("kubernetes.io/change-cause"),
+    };
 }
 
 fn restarted_in(name: &str, version: &str, when: &str) -> Value {

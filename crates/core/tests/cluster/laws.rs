@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 
 use rollback_api::request::{OnFailure, Urgency};
 use rollback_api::status::{Plan, PlannedTarget, TargetStatus};
-use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
+use rollback_api::{
+    CANCELLED_BY, DENIED_BY, Reason, RollbackRequest, RollbackRequestStatus, WITHDRAWN_BY, Word,
+};
 use rollback_core::ledger::bad_templates;
 use rollback_core::observed::{Access, Observed, Seen};
 use rollback_core::phase::{TargetPhase, has_begun, result};
 use rollback_core::plan;
-use rollback_core::step::{Decision, Next, Step};
+use rollback_core::step::{Decision, Next, Scale, Step};
 use rollback_core::template::Template;
 use serde_json::{Value, json};
 
@@ -38,10 +40,15 @@ impl Cluster {
         let old = request.status.clone().unwrap_or_default();
         let next = &decision.status;
         let mut touched = BTreeSet::new();
+        for progress in &next.targets {
+            if begins(&old, progress) {
+                self.judge_beginning(request, next, progress, observed);
+            }
+        }
         for step in &decision.steps {
             let deployment = match step {
                 Step::Revert(revert) => {
-                    self.judge_intent(case, &old, next, &revert.deployment, observed);
+                    self.judge_intent(case, next, &revert.deployment, observed);
                     revert.deployment.as_str()
                 }
                 Step::Claim { deployment, .. } => {
@@ -60,7 +67,13 @@ impl Cluster {
                 "two writes to {deployment} in one pass"
             );
         }
+        for step in &decision.steps {
+            self.judge_consent(case, next, step);
+        }
         judge_facts(&old, next);
+        for progress in &next.targets {
+            judge_ours(progress);
+        }
         if old.outcome.is_some() {
             judge_ended(&old, next);
         }
@@ -78,6 +91,114 @@ impl Cluster {
         }
     }
 
+    /// What has to be so whenever a Deployment is begun, the first one and every other.
+    fn judge_beginning(
+        &self,
+        request: &RollbackRequest,
+        next: &RollbackRequestStatus,
+        progress: &TargetStatus,
+        observed: &Observed,
+    ) {
+        let plan = next.plan.as_ref().unwrap();
+        let begun = progress.begun.as_ref().unwrap();
+        let name = &progress.name;
+        assert_eq!(begun.plan_digest, plan.digest, "{name}: another plan");
+        assert!(progress.revert.is_some(), "{name} is begun without intent");
+        assert!(plan.not_after > self.now(), "{name} is begun too late");
+        assert!(observed.guard.holes.is_empty(), "{name}: without the guard");
+        assert!(next.outcome.is_none() && next.stopped.is_none(), "{name}");
+        let said = request.metadata.annotations.clone().unwrap_or_default();
+        let unwanted = [DENIED_BY, CANCELLED_BY].map(|key| said.contains_key(key));
+        assert_eq!(unwanted, [false; 2], "{name} is begun against a person");
+        let is_deleted = request.metadata.deletion_timestamp.is_some();
+        assert!(!is_deleted, "{name} is begun for a request that goes");
+        let counted = next
+            .approvals
+            .iter()
+            .filter(|approval| approval.plan_digest == plan.digest);
+        let people: BTreeSet<&str> = counted
+            .map(|approval| approval.by.username.as_str())
+            .collect();
+        let required = usize::try_from(plan.rules.approvals_required).unwrap();
+        assert!(people.len() >= required, "{name} is begun on {people:?}");
+        if let Some(withdrawn) = said.get(WITHDRAWN_BY) {
+            assert!(
+                !people.contains(withdrawn.as_str()),
+                "{name} is begun on an approval that was taken back"
+            );
+        }
+        self.judge_moment(next, plan);
+    }
+
+    /// Nothing but records is written for a Deployment that was not begun, and nothing that its plan does not name.
+    fn judge_consent(&self, case: usize, next: &RollbackRequestStatus, step: &Step) {
+        let plan = next.plan.as_ref();
+        // Begun before, or by this very decision, which has been judged.
+        let upon = |deployment: &str| {
+            let progress = progress_of(next, deployment)?;
+            let begun = progress.begun.as_ref()?;
+            let key = (deployment.to_owned(), begun.plan_digest.clone());
+            let case = &self.cases[case];
+            let before = case.begun.contains(&key);
+            let now = case
+                .last
+                .targets
+                .iter()
+                .all(|last| last.name != deployment || last.begun.as_ref() != Some(begun));
+            assert!(before || now, "{deployment} was never begun upon that plan");
+            Some(begun.plan_digest.clone())
+        };
+        match step {
+            Step::Claim { .. }
+            | Step::BackUp(_)
+            | Step::Publish(_)
+            | Step::EmptyMailbox
+            | Step::DropFinalizer => {}
+            Step::Release { deployment, ledger } => {
+                let uid = &self.cases[case].uid;
+                let ours = ledger.rollbacks.iter().any(|one| one.request_uid == *uid);
+                assert!(
+                    !ours || upon(deployment).is_some(),
+                    "a rollback of {deployment} is remembered that was not begun"
+                );
+            }
+            Step::Revert(write) | Step::Disown(write) => {
+                let begun = upon(&write.deployment).is_some();
+                assert!(begun, "{} is written and not begun", write.deployment);
+            }
+            Step::ForceDelete { deployment, .. } | Step::Scale(Scale { deployment, .. }) => {
+                panic!("{deployment}: no policy of the stories allows that")
+            }
+            Step::RunJob {
+                deployment, rule, ..
+            } => {
+                let progress = progress_of(next, deployment).unwrap();
+                let written = progress.revert.is_some() || progress.reverted_at.is_some();
+                let digest = if written {
+                    upon(deployment).expect("a Job for a Deployment that was not begun")
+                } else {
+                    let plan = plan.unwrap();
+                    let people: BTreeSet<&str> = next
+                        .approvals
+                        .iter()
+                        .filter(|approval| approval.plan_digest == plan.digest)
+                        .map(|approval| approval.by.username.as_str())
+                        .collect();
+                    let required = usize::try_from(plan.rules.approvals_required).unwrap();
+                    assert!(people.len() >= required, "a Job without approvals");
+                    self.judge_moment(next, plan);
+                    plan.digest.clone()
+                };
+                let named = self.cases[case].named.get(&digest);
+                assert!(
+                    named.is_some_and(|jobs| jobs.contains(&rule.name)),
+                    "Job {} is not in the plan {digest} that was approved",
+                    rule.name
+                );
+            }
+        }
+    }
+
     /// Nothing is begun on approvals that are too old, nor in a freeze without an emergency.
     fn judge_moment(&self, next: &RollbackRequestStatus, plan: &Plan) {
         for approval in &next.approvals {
@@ -91,12 +212,11 @@ impl Cluster {
         assert!(emergency || !frozen, "a write in a freeze");
     }
 
-    /// A write that is decided: for the revert approvals, rules, guard, access, claim, intent and backup; for the way
-    /// back a failure, and its own intent.
+    /// A write that is decided: for the revert rules, guard, access, claim, intent and backup; for the fallback its own
+    /// intent and a first try; for the way back a failure, and its own intent.
     fn judge_intent(
         &self,
         case: usize,
-        old: &RollbackRequestStatus,
         next: &RollbackRequestStatus,
         deployment: &str,
         observed: &Observed,
@@ -118,21 +238,12 @@ impl Cluster {
             );
             return;
         }
-        let people: BTreeSet<&str> = self.cases[case]
-            .approvals
-            .iter()
-            .filter(|(who, digest)| {
-                *digest == plan.digest && !(plan.rules.four_eyes && who == REQUESTER)
-            })
-            .map(|(who, _)| who.as_str())
-            .collect();
-        let required = usize::try_from(plan.rules.approvals_required).unwrap();
-        assert!(
-            people.len() >= required,
-            "a write without approvals: {people:?}"
-        );
-        if !has_begun(old) {
-            self.judge_moment(next, plan);
+        if let Some(second) = &progress.second {
+            assert!(
+                second.intent.is_some() && progress.reverted_at.is_some(),
+                "a fallback without intent, or without a first try"
+            );
+            return;
         }
         let request = self.cases[case].request.as_ref().unwrap();
         let rules = rollback_core::rules::rules(
@@ -199,7 +310,8 @@ impl Cluster {
     pub(super) fn judge_claim(&self, case: usize, deployment: &str) {
         let status = self.status(case);
         let progress = progress_of(&status, deployment).unwrap();
-        if TargetPhase::of(&status, progress) == TargetPhase::Restoring {
+        if TargetPhase::of(&status, progress) == TargetPhase::Restoring || progress.second.is_some()
+        {
             return;
         }
         let ledger = self
@@ -218,6 +330,30 @@ impl Cluster {
         let old = self.status(case);
         let case = &mut self.cases[case];
         let Some(plan) = &next.plan else { return };
+        let jobs = plan.rules.jobs.iter().map(|job| job.name.clone()).collect();
+        case.named.entry(plan.digest.clone()).or_insert(jobs);
+        for progress in next
+            .targets
+            .iter()
+            .filter(|progress| begins(&old, progress))
+        {
+            let people: BTreeSet<&str> = case
+                .approvals
+                .iter()
+                .filter(|(who, digest)| {
+                    *digest == plan.digest && !(plan.rules.four_eyes && who == REQUESTER)
+                })
+                .map(|(who, _)| who.as_str())
+                .collect();
+            let required = usize::try_from(plan.rules.approvals_required).unwrap();
+            assert!(
+                people.len() >= required,
+                "{} is begun without approvals: {people:?}",
+                progress.name
+            );
+            let begun = (progress.name.clone(), plan.digest.clone());
+            case.begun.insert(begun);
+        }
         let targets = serde_json::to_value(&plan.targets).unwrap();
         let pinned = case.pinned.get_or_insert(targets.clone());
         assert_eq!(*pinned, targets, "resolved twice");
@@ -232,6 +368,7 @@ impl Cluster {
             new.revert.is_some() && old.is_none_or(|old| old.revert.is_none())
         };
         // Said here without asking the engine what it holds for a failure.
+        let goes_on = request.rollout().on_failure == OnFailure::Continue;
         let harmless = [
             Reason::NotLive,
             Reason::RolledBackByAnother,
@@ -242,7 +379,6 @@ impl Cluster {
                 outcome.word != Word::Succeeded && !harmless.contains(&outcome.reason)
             })
         });
-        let goes_on = request.rollout().on_failure == OnFailure::Continue;
         for (index, progress) in next.targets.iter().enumerate() {
             let before = old.targets.get(index);
             if begun(before, progress) {
@@ -269,6 +405,7 @@ impl Cluster {
                     .targets
                     .iter()
                     .filter(|progress| progress.revert.is_some() && progress.outcome.is_none())
+                    .filter(|progress| progress.second.is_none())
                     .count();
                 assert!(
                     under_way <= most,
@@ -299,12 +436,19 @@ impl Cluster {
         let uid = self.cases[case].uid.clone();
         let status = self.cases[case].last.clone();
         let target = target_of(&status, deployment).unwrap();
+        let begun = &self.cases[case].begun;
+        assert!(
+            begun.iter().any(|(name, _)| name == deployment),
+            "{deployment} is written, and was never begun"
+        );
         let digest = |object: &Value| Template::of(&object["spec"]["template"]).digest();
         let reason = after["metadata"]["annotations"]["kubernetes.io/change-cause"].as_str();
         let reason = reason.unwrap();
         assert!(reason.contains(&uid));
         let kind = if reason.starts_with("restore of backup ") {
             Kind::Restore
+        } else if reason.starts_with("second try: ") {
+            Kind::Second
         } else {
             Kind::Revert
         };
@@ -318,6 +462,14 @@ impl Cluster {
                 );
                 assert_eq!(digest(after), target.to_digest);
             }
+            Kind::Second => {
+                assert!(
+                    target.is_restored_by(&digest(before)),
+                    "a foreign edit is overwritten by the fallback"
+                );
+                let named = target.fallbacks.iter().map(|one| &one.to_digest);
+                assert!(named.into_iter().any(|known| *known == digest(after)));
+            }
             Kind::Restore => {
                 // As a webhook left it, when nobody wrote since.
                 let as_left = self.cases[case]
@@ -325,7 +477,9 @@ impl Cluster {
                     .get(deployment)
                     .is_some_and(|left| *left == generation);
                 assert!(
-                    digest(before) == target.restored_digest() || as_left,
+                    digest(before) == target.restored_digest()
+                        || (target.fallbacks.iter()).any(|one| one.to_digest == digest(before))
+                        || as_left,
                     "a foreign edit is overwritten by the way back"
                 );
                 assert_eq!(digest(after), target.from_digest);
@@ -492,6 +646,50 @@ impl Cluster {
     }
 }
 
+/// Whether a target is begun now, for the first time or upon another plan.
+fn begins(old: &RollbackRequestStatus, progress: &TargetStatus) -> bool {
+    let before = progress_of(old, &progress.name).and_then(|old| old.begun.as_ref());
+    progress
+        .begun
+        .as_ref()
+        .is_some_and(|begun| before.is_none_or(|before| before.plan_digest != begun.plan_digest))
+}
+
+/// Nothing is ours that was not begun.
+fn judge_ours(progress: &TargetStatus) {
+    let second = progress.second.as_ref();
+    let ours = progress.revert.is_some()
+        || progress.reverted_at.is_some()
+        || progress.rollout.is_some()
+        || progress.verification.is_some()
+        || progress.restore.is_some()
+        || second.is_some();
+    assert!(
+        !ours || progress.begun.is_some(),
+        "{} is taken for ours and was never begun: {progress:?}",
+        progress.name
+    );
+    if let Some(second) = second {
+        assert!(
+            second.reverted_at.is_none() || second.intent.is_some(),
+            "{}: the fallback of somebody else is taken for ours",
+            progress.name
+        );
+    }
+    let restored = progress.restore.as_ref();
+    let back = restored.filter(|restore| restore.restored_at.is_some());
+    assert!(
+        back.is_none_or(|restore| restore.intent.is_some()),
+        "{}: the way back of somebody else is taken for ours",
+        progress.name
+    );
+    if let Some(Reason::RolledBack | Reason::Unverified | Reason::TemplateMutated) =
+        progress.outcome.as_ref().map(|outcome| outcome.reason)
+    {
+        assert!(progress.begun.is_some(), "{}", progress.name);
+    }
+}
+
 /// What was stored once is never stored again.
 fn judge_facts(old: &RollbackRequestStatus, next: &RollbackRequestStatus) {
     if old.stopped.is_some() {
@@ -501,6 +699,10 @@ fn judge_facts(old: &RollbackRequestStatus, next: &RollbackRequestStatus) {
         let Some(after) = progress_of(next, &before.name) else {
             panic!("{} is forgotten", before.name);
         };
+        if let Some(begun) = &before.begun {
+            let after = after.begun.as_ref().expect("what was begun is forgotten");
+            assert_eq!((begun.at, begun.generation), (after.at, after.generation));
+        }
         if before.reverted_at.is_some() {
             assert_eq!(before.reverted_at, after.reverted_at, "a fact twice");
             let deadline =

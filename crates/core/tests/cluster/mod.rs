@@ -128,6 +128,10 @@ pub enum Event {
     Webhook(usize, bool),
     /// Whether the Deployment can be read.
     Blind(usize, bool),
+    /// A hostile hand writes a template that is known, or none, and any change-cause: also those that a request writes.
+    Hand(usize, u8, u8),
+    /// The same hand writes any change-cause on a `ReplicaSet`.
+    Mark(usize, u8, u8),
 }
 
 /// Approvals that must not count.
@@ -154,6 +158,8 @@ pub enum Forgery {
 pub enum Kind {
     /// The old template.
     Revert,
+    /// The fallback.
+    Second,
     /// The template from before.
     Restore,
 }
@@ -198,6 +204,10 @@ pub struct Case {
     pub last: RollbackRequestStatus,
     /// Who approved which digest so that it counts.
     approvals: BTreeSet<(String, String)>,
+    /// Which Deployments were begun upon which plan, while enough people had approved that.
+    begun: BTreeSet<(String, String)>,
+    /// The Jobs of each plan that was published.
+    named: BTreeMap<String, BTreeSet<String>>,
     pinned: Option<Value>,
     /// The successful writes to Deployments.
     pub writes: Vec<(String, Kind)>,
@@ -234,6 +244,8 @@ pub struct Cluster {
     /// The requests.
     pub cases: Vec<Case>,
     config_maps: BTreeMap<String, (i64, Option<Deployment>)>,
+    /// The Jobs that were started. Each succeeds.
+    jobs: BTreeSet<String>,
     policy: Option<RollbackPolicySpec>,
     guard: Guard,
     controllers: [Memory; 2],
@@ -254,6 +266,8 @@ impl Cluster {
                 request: Some(request),
                 last: RollbackRequestStatus::default(),
                 approvals: BTreeSet::new(),
+                begun: BTreeSet::new(),
+                named: BTreeMap::new(),
                 pinned: None,
                 writes: Vec::new(),
                 left_at: BTreeMap::new(),
@@ -271,6 +285,7 @@ impl Cluster {
                 .collect(),
             cases: cases.collect(),
             config_maps: BTreeMap::new(),
+            jobs: BTreeSet::new(),
             policy,
             guard: Guard {
                 present: vec![guard_policy("approvals", 1), guard_policy("spec", 1)],
@@ -353,7 +368,7 @@ impl Cluster {
             Event::Deny(case) => self.say(case % cases, people::deny),
             Event::Cancel(case) => self.say(case % cases, people::cancel),
             Event::Delete(case) => self.delete(case % cases),
-            Event::Policy(which) => self.policy.clone_from(&policies()[usize::from(*which) % 6]),
+            Event::Policy(which) => self.policy.clone_from(&policies()[usize::from(*which) % 7]),
             Event::Guard(which) => self.touch_guard(*which),
             Event::Deploy(place, ..)
             | Event::Restart(place)
@@ -372,6 +387,8 @@ impl Cluster {
             | Event::Healthy(place, _)
             | Event::Takes(place, _)
             | Event::Webhook(place, _)
+            | Event::Hand(place, ..)
+            | Event::Mark(place, ..)
             | Event::Blind(place, _) => self.happen_at(place % places, event),
         }
     }
@@ -388,7 +405,13 @@ impl Case {
 }
 
 /// The policies of the simulation; the first is none.
-pub fn policies() -> [Option<RollbackPolicySpec>; 6] {
+pub fn policies() -> [Option<RollbackPolicySpec>; 7] {
+    let job = |name: &str| {
+        json!({
+            "name": name, "timeoutSeconds": 60,
+            "podSpec": {"containers": [{"name": "main", "image": "registry.broxiva.com/tools:1"}]},
+        })
+    };
     let checks = json!({"timeoutSeconds": 60, "http": [{"name": "live", "port": 1, "path": "/"}]});
     let soaking = json!({"timeoutSeconds": 60, "soakSeconds": 90, "http": [{"name": "live", "port": 1, "path": "/"}]});
     [
@@ -408,6 +431,15 @@ pub fn policies() -> [Option<RollbackPolicySpec>; 6] {
         Some(world::policy(json!({
             "approvals": {"required": 2, "byUrgency": [{"urgency": "Critical", "required": 1}], "validForSeconds": 60},
             "freezeWindows": [{"name": "halves", "schedule": "0 * * * *", "durationMinutes": 30}],
+        }))),
+        // Everything that may be done besides the write: Jobs and a fallback.
+        Some(world::policy(json!({
+            "environment": "staging",
+            "hooks": {"preRollback": [job("drain")], "postRollback": [job("tell")]},
+            "verification": {
+                "timeoutSeconds": 60, "onFailure": "TryOlder", "jobs": [job("smoke")],
+                "http": [{"name": "live", "port": 1, "path": "/"}],
+            },
         }))),
     ]
 }

@@ -6,7 +6,7 @@ use rollback_api::{
     DENIED_BY, PLAN, RollbackRequest, WITHDRAWN_BY,
 };
 
-use rollback_core::phase::has_begun;
+use rollback_core::phase::{has_begun, waits};
 
 use super::{Cluster, Forgery};
 use crate::world::{REQUESTER, annotate, guard_policy};
@@ -96,14 +96,15 @@ impl Cluster {
         });
     }
 
-    /// As the guard lets it pass: by somebody who was counted, and before anything was begun.
+    /// As the guard lets it pass: by somebody who was counted, and before everything was begun.
     pub(super) fn withdraw(&mut self, case: usize, who: &str) {
         let status = self.status(case);
         let is_counted = status
             .approvals
             .iter()
             .any(|approval| approval.by.username == who);
-        if !is_counted || has_begun(&status) || status.outcome.is_some() {
+        let too_late = has_begun(&status) && !waits(&status);
+        if !is_counted || too_late || status.outcome.is_some() {
             return;
         }
         self.cases[case].approvals.retain(|(name, _)| name != who);

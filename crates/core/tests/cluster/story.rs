@@ -103,7 +103,7 @@ impl Setting {
     }
 
     fn policy(&self) -> Option<RollbackPolicySpec> {
-        policies()[usize::from(self.policy) % 6].clone()
+        policies()[usize::from(self.policy) % 7].clone()
     }
 }
 
@@ -151,7 +151,7 @@ pub fn setting(requests: std::ops::RangeInclusive<usize>) -> impl Strategy<Value
     (
         prop::collection::vec(history(), 1..=4),
         prop::collection::vec(ask(), requests),
-        0_u8..6,
+        0_u8..7,
     )
         .prop_map(|(histories, asks, policy)| Setting {
             histories,
@@ -189,7 +189,7 @@ fn people() -> impl Strategy<Value = Event> {
         1 => case().prop_map(Event::Deny),
         1 => case().prop_map(Event::Cancel),
         1 => case().prop_map(Event::Delete),
-        1 => (0_u8..6).prop_map(Event::Policy),
+        1 => (0_u8..7).prop_map(Event::Policy),
         1 => (0_u8..4).prop_map(Event::Guard),
     ]
 }
@@ -219,6 +219,10 @@ fn deployments() -> impl Strategy<Value = Event> {
         2 => (place(), any::<bool>()).prop_map(|(place, on)| Event::Takes(place, on)),
         1 => (place(), any::<bool>()).prop_map(|(place, on)| Event::Webhook(place, on)),
         1 => (place(), any::<bool>()).prop_map(|(place, on)| Event::Blind(place, on)),
+        6 => (place(), any::<u8>(), any::<u8>())
+            .prop_map(|(place, template, cause)| Event::Hand(place, template, cause)),
+        2 => (place(), any::<u8>(), any::<u8>())
+            .prop_map(|(place, set, cause)| Event::Mark(place, set, cause)),
         8 => place().prop_map(Event::Sync),
     ]
 }
