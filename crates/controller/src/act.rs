@@ -200,7 +200,7 @@ async fn publish(
 }
 
 /// The one write to a Deployment. A refusal is remembered, so that the next pass can tell a refusal
-/// that is final from a race that was lost.
+/// that is final from a race that was lost; so is what the API server made of it.
 async fn revert(context: &Context, request: &RollbackRequest, write: &Revert) -> Result<(), Error> {
     let patch: json_patch::Patch = serde_json::from_value(write.patch.clone())?;
     let failed = |source| Error::Revert {
@@ -214,7 +214,16 @@ async fn revert(context: &Context, request: &RollbackRequest, write: &Revert) ->
         .map_err(|error| failed(kube::Error::BuildRequest(error)))?;
     let uid = request.uid().unwrap_or_default();
     match context.client.request::<Value>(http).await {
-        Ok(_) => Ok(()),
+        Ok(stored) => {
+            let generation = stored.pointer("/metadata/generation");
+            if let Some(generation) = generation.and_then(Value::as_i64) {
+                let deployment = write.deployment.clone();
+                context.remember(&uid, |memory| {
+                    memory.accepted.insert(deployment, generation)
+                });
+            }
+            Ok(())
+        }
         // Looking again tells: a precondition that no longer holds makes another patch, or none.
         Err(kube::Error::Api(status)) if is_refusal(status.code) => {
             let rejection = Rejection {

@@ -42,6 +42,8 @@ pub struct Memory {
     pub partial_failures: u32,
     /// The API server's last word on the write to each Deployment.
     pub rejections: HashMap<String, Rejection>,
+    /// Generations that the API server answered to writes, by the name of the Deployment.
+    pub accepted: HashMap<String, i64>,
     /// Why a Job cannot be run, by its name.
     pub refused_jobs: HashMap<String, String>,
     /// Whether the API server refused to let a pod be deleted by force.

@@ -88,6 +88,9 @@ pub struct SeenTarget {
     pub kept: Seen<Deployment>,
     /// The API server's last word on the write, if it refused it.
     pub rejection: Option<Rejection>,
+    /// Generation of the Deployment that the API server answered to the last template that this process wrote to it:
+    /// the only proof that a template that nobody knows is ours, and gone when the process is.
+    pub accepted: Option<i64>,
     /// What the checks found in this pass.
     pub readings: Vec<Reading>,
     /// The Job that was begun and whose end is not known.

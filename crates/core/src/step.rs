@@ -154,17 +154,9 @@ pub fn second_cause(
     format!("second try: {}", cause(request, revision, source))
 }
 
-/// How the change-cause of a write that brings back what was there before begins.
-const RESTORE: &str = "restore of backup ";
-
 /// The change-cause of a write that brings back what was there before the rollback.
 pub fn restore_cause(request: &RollbackRequest, backup: &str) -> String {
-    signed(request, &format!("{RESTORE}{backup}"))
-}
-
-/// Whether a change-cause is that of a write that brings back what was there before.
-pub fn is_restore_cause(cause: &str) -> bool {
-    cause.starts_with(RESTORE)
+    signed(request, &format!("restore of backup {backup}"))
 }
 
 fn signed(request: &RollbackRequest, what: &str) -> String {

@@ -141,6 +141,8 @@ pub enum Moment {
     Approved,
     /// The Deployment is about to be written.
     Begun,
+    /// The same, and another one has not begun.
+    HalfBegun,
     /// The approver has taken the approval back, and that is not seen yet.
     Withdrawn,
     /// The second approver has denied, and that is not seen yet.
@@ -154,7 +156,7 @@ pub enum Moment {
 }
 
 /// Every moment.
-pub const MOMENTS: [Moment; 17] = [
+pub const MOMENTS: [Moment; 18] = [
     Moment::Planless,
     Moment::Awaiting,
     Moment::Own,
@@ -167,6 +169,7 @@ pub const MOMENTS: [Moment; 17] = [
     Moment::Half,
     Moment::Approved,
     Moment::Begun,
+    Moment::HalfBegun,
     Moment::Withdrawn,
     Moment::Denied,
     Moment::Cancelled,
@@ -236,6 +239,8 @@ pub const HALF: Thing = Thing::Request(Moment::Half);
 pub const APPROVED: Thing = Thing::Request(Moment::Approved);
 /// About to be written.
 pub const BEGUN: Thing = Thing::Request(Moment::Begun);
+/// About to be written, while another Deployment waits.
+pub const HALF_BEGUN: Thing = Thing::Request(Moment::HalfBegun);
 /// With an approval that is taken back.
 pub const WITHDRAWN: Thing = Thing::Request(Moment::Withdrawn);
 /// Denied by the second approver.

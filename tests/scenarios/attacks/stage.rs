@@ -243,6 +243,7 @@ impl Stage {
             Moment::Half,
             Moment::Approved,
             Moment::Begun,
+            Moment::HalfBegun,
             Moment::Withdrawn,
         ] {
             self.must(APPROVER, MERGE, Thing::Request(moment), whole_approval())
@@ -319,7 +320,7 @@ impl Stage {
         let counted = json!({"status": {"approvals": counted}});
         self.must(CONTROLLER, status, Thing::Request(Moment::Full), counted)
             .await?;
-        for moment in [Moment::Approved, Moment::Begun] {
+        for moment in [Moment::Approved, Moment::Begun, Moment::HalfBegun] {
             let request = self.look(Thing::Request(moment), &json!({})).await?;
             let mut approvals = request["status"]["approvals"].clone();
             let mut another = approvals[0].clone();
@@ -328,10 +329,14 @@ impl Stage {
                 list.push(another);
             }
             let mut change = json!({"status": {"approvals": approvals}});
-            if moment == Moment::Begun {
+            if moment != Moment::Approved {
                 let mut targets = request["status"]["targets"].clone();
                 targets[0]["revert"] =
                     json!({"intendedAt": "2026-06-01T14:05:00Z", "generation": 2});
+                let others = targets.as_array_mut();
+                if let (Moment::HalfBegun, Some(others)) = (moment, others) {
+                    others.push(json!({"name": "web"}));
+                }
                 change["status"]["targets"] = targets;
             }
             self.must(CONTROLLER, status, Thing::Request(moment), change)

@@ -18,6 +18,8 @@ pub struct Ending {
     /// Type, status, reason.
     conditions: BTreeSet<(String, String, String)>,
     approvals: usize,
+    /// Upon whose approvals the Deployment was begun.
+    begun: Vec<String>,
     finalizers: usize,
     /// The tag of the image that the Deployment asks for.
     version: String,
@@ -57,6 +59,7 @@ impl Ending {
                 .map(|(kind, reason)| (kind.to_owned(), "True".to_owned(), reason.to_owned()))
                 .into(),
             approvals: 1,
+            begun: vec![anna.to_owned()],
             finalizers: 0,
             version: "v1".to_owned(),
             generation: Some(3),
@@ -74,6 +77,8 @@ impl Ending {
         let uid = request.uid();
         let finalizers = request.finalizers().len();
         let status = request.status.unwrap_or_default();
+        let target = status.targets.first();
+        let begun = target.and_then(|target| target.begun.clone());
         let deployment = scene.deployment(DEPLOYMENT).await?;
         let image = scene.image(DEPLOYMENT).await?;
         let ledger = ledger(scene, DEPLOYMENT).await?;
@@ -98,6 +103,7 @@ impl Ending {
                 .map(|condition| (condition.type_, condition.status, condition.reason))
                 .collect(),
             approvals: status.approvals.len(),
+            begun: begun.map_or_else(Vec::new, |begun| begun.approved_by),
             finalizers,
             version: image
                 .rsplit_once(':')

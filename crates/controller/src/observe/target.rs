@@ -126,6 +126,7 @@ impl Scope<'_> {
             backup,
             kept,
             rejection: self.rejection(&target.name),
+            accepted: self.accepted(&target.name),
             ..SeenTarget::default()
         };
         seen.references = self.references(target, progress, &seen).await?;
@@ -174,6 +175,13 @@ impl Scope<'_> {
         let uid = self.request.uid()?;
         self.context
             .remember(&uid, |memory| memory.rejections.get(name).cloned())
+    }
+
+    /// What the API server answered to our last write to this Deployment.
+    fn accepted(&self, name: &str) -> Option<i64> {
+        let uid = self.request.uid()?;
+        self.context
+            .remember(&uid, |memory| memory.accepted.get(name).copied())
     }
 
     /// The `ReplicaSet` of the plan is nearly always the one that runs; the whole history is read only
@@ -311,6 +319,7 @@ impl Scope<'_> {
             replica_sets,
             access: Seen::Found(access),
             rejection: self.rejection(&target.name),
+            accepted: self.accepted(&target.name),
             ..SeenTarget::default()
         })
     }
@@ -331,6 +340,7 @@ impl Scope<'_> {
             deployment,
             kept,
             rejection: self.rejection(&target.name),
+            accepted: self.accepted(&target.name),
             ..SeenTarget::default()
         })
     }

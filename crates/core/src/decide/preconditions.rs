@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rollback_api::status::{
     ImageChange, Outcome, Plan, PlannedTarget, Revert as Intent, Source, TargetStatus,
 };
-use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, RollbackRequestStatus, Word};
+use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
 
 use super::recovery::reverted;
 use super::{Scope, Turn};
@@ -70,11 +70,13 @@ fn before_revert<'a>(scope: Scope<'a>, progress: &TargetStatus) -> Before<'a> {
     if target.is_restored_by(&digest) {
         return Before::Reverted(deployment);
     }
-    let possible = consent::may_have_written(progress, deployment);
-    let ours = possible && deployment.was_reverted_by(uid(request));
-    if ours && intent.is_some_and(|intent| deployment.generation() == intent.generation + 1) {
+    if is_as_altered(scope, deployment, intent) {
         return Before::Over(mutated(target, now));
     }
+    // Once more after our write, if there was one: an intent says that it can only have been the next one.
+    let possible = consent::may_have_written(progress, deployment)
+        && intent.is_none_or(|intent| deployment.generation() > intent.generation + 1);
+    let ours = possible && deployment.was_reverted_by(uid(request));
     let witness = |set: &ReplicaSet| {
         set.controller_uid() == Some(&target.uid) && set.was_restored_by(uid(request))
     };
@@ -89,6 +91,18 @@ fn before_revert<'a>(scope: Scope<'a>, progress: &TargetStatus) -> Before<'a> {
     }
 }
 
+/// Whether the Deployment is as the API server answered to the write that was intended. Only the process that wrote
+/// knows; whoever comes after it takes an unknown template for that of somebody else.
+pub(super) fn is_as_altered(
+    scope: Scope,
+    deployment: &Deployment,
+    intent: Option<&Intent>,
+) -> bool {
+    let generation = deployment.generation();
+    scope.seen.accepted == Some(generation)
+        && intent.is_some_and(|intent| generation == intent.generation + 1)
+}
+
 /// The write came through, but what is stored is not what was written: exactly one write lies
 /// between, and it was ours.
 fn mutated(target: &PlannedTarget, now: Timestamp) -> Outcome {
@@ -96,7 +110,7 @@ fn mutated(target: &PlannedTarget, now: Timestamp) -> Outcome {
         Word::Failed,
         Reason::TemplateMutated,
         format!(
-            "The old template was written to Deployment {}, but an admission plugin or webhook altered it on its way in a manner that the plan did not know, unless somebody wrote in the name of this request. What runs now is neither the bad version nor the one that was approved: look at it, and at kubectl get mutatingwebhookconfigurations.",
+            "The old template was written to Deployment {}, but an admission plugin or webhook altered it on its way in a manner that the plan did not know. What runs now is neither the bad version nor the one that was approved: look at it, and at kubectl get mutatingwebhookconfigurations.",
             target.name
         ),
         now,

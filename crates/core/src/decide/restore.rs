@@ -1,13 +1,13 @@
 //! Bringing back what a Deployment had before the rollback, when the request asks for that upon a failure.
 
 use rollback_api::status::{Outcome, Restore, Revert as Intent, TargetStatus};
-use rollback_api::{CHANGE_CAUSE, FIELD_MANAGER, Reason, Word};
+use rollback_api::{FIELD_MANAGER, Reason, Word};
 
-use super::preconditions::{intend, is_in_doubt, refusal};
+use super::preconditions::{intend, is_as_altered, is_in_doubt, refusal};
 use super::{Scope, Turn, second};
 use crate::observed::{Deployment, Seen};
 use crate::outcome::end;
-use crate::step::{Revert, Step, is_restore_cause, restore_cause, template_patch};
+use crate::step::{Revert, Step, restore_cause, template_patch};
 use crate::text::plain;
 
 /// One pass of the way back: intent, patch, seen.
@@ -101,12 +101,11 @@ fn not_ours_any_more(
     let is_right_after = |intent: Option<&Intent>| {
         intent.is_some_and(|intent| deployment.generation() == intent.generation + 1)
     };
-    let is_written_back = is_ours(scope, deployment.annotation(CHANGE_CAUSE));
     let intent = progress
         .restore
         .as_ref()
         .and_then(|restore| restore.intent.as_ref());
-    if !target.is_restored_by(digest) && is_written_back && is_right_after(intent) {
+    if is_as_altered(scope, deployment, intent) {
         let message = format!(
             "The template that Deployment {} had before was written back, but an admission plugin or webhook altered it on its way: look at what runs, and at kubectl get mutatingwebhookconfigurations.",
             target.name
@@ -144,11 +143,6 @@ fn not_ours_any_more(
         );
         end(Word::Superseded, Reason::TemplateChanged, message, now)
     })
-}
-
-/// Whether a change-cause is the one of our way back.
-fn is_ours(scope: Scope, cause: Option<&str>) -> bool {
-    cause.is_some_and(|cause| is_restore_cause(cause) && cause.contains(scope.uid()))
 }
 
 /// The template is back. That it comes up is not waited for: it is the one that was bad.

@@ -11,7 +11,7 @@ use rollback_api::status::{
 };
 use rollback_api::{Reason, RollbackRequest, Word};
 
-use super::preconditions::{intend, is_in_doubt, kept_template, refusal};
+use super::preconditions::{intend, is_as_altered, is_in_doubt, kept_template, refusal};
 use super::recovery::{changed, reverted};
 use super::{Scope, Turn};
 use crate::observed::{Access, Deployment, Seen};
@@ -206,11 +206,9 @@ fn overtaken(
 ) -> Option<Outcome> {
     let Scope { target, now, .. } = scope;
     if !first.is_restored_by(digest) {
-        let ours = deployment.was_reverted_by(scope.uid())
-            && intent.is_some_and(|intent| deployment.generation() == intent.generation + 1);
-        if ours {
+        if is_as_altered(scope, deployment, intent) {
             let message = format!(
-                "The fallback was written to Deployment {}, but an admission plugin or webhook altered it on its way, unless somebody wrote in the name of this request: look at what runs, and at kubectl get mutatingwebhookconfigurations.",
+                "The fallback was written to Deployment {}, but an admission plugin or webhook altered it on its way: look at what runs, and at kubectl get mutatingwebhookconfigurations.",
                 target.name
             );
             return Some(end(Word::Failed, Reason::TemplateMutated, message, now));

@@ -197,6 +197,10 @@ impl Cluster {
                 .rejections
                 .get(&(case, name.to_owned()))
                 .cloned(),
+            accepted: self.controllers[controller]
+                .accepted
+                .get(&(case, name.to_owned()))
+                .copied(),
             readings,
             ..SeenTarget::default()
         }
@@ -314,7 +318,10 @@ impl Cluster {
             assert_eq!(decide(request, observed, now), decision, "not a function");
         }
         self.judge(case, request, &decision, observed);
-        let dead = |memory: &mut Memory| memory.rejections.retain(|(other, _), _| *other != case);
+        let dead = |memory: &mut Memory| {
+            memory.rejections.retain(|(other, _), _| *other != case);
+            memory.accepted.retain(|(other, _), _| *other != case);
+        };
         if crash == Crash::BeforeCommit {
             dead(&mut self.controllers[controller]);
             return Some(decision);
@@ -426,12 +433,15 @@ impl Cluster {
                     .or_insert((now, None));
             }
             Step::Revert(revert) => {
+                let writes = self.cases[case].writes.len();
                 let refused = self.write(case, &revert.deployment, &revert.patch);
+                let key = (case, revert.deployment.clone());
+                let memory = &mut self.controllers[controller];
                 if let Some(rejection) = refused {
-                    let key = (case, revert.deployment.clone());
-                    self.controllers[controller]
-                        .rejections
-                        .insert(key, rejection);
+                    memory.rejections.insert(key, rejection);
+                } else if self.cases[case].writes.len() > writes {
+                    let stored = self.cases[case].left_at[&revert.deployment];
+                    memory.accepted.insert(key, stored);
                 }
             }
             Step::RunJob { job, .. } => {

@@ -224,6 +224,7 @@ pub struct Case {
 #[derive(Clone, Default)]
 struct Memory {
     rejections: BTreeMap<(usize, String), Rejection>,
+    accepted: BTreeMap<(usize, String), i64>,
     views: BTreeMap<usize, Rc<Seeing>>,
 }
 

@@ -335,6 +335,7 @@ impl Scene {
                 if matches!(step, Step::Revert(_)) || before != object["spec"] {
                     let generation = object["metadata"]["generation"].as_i64().unwrap();
                     object["metadata"]["generation"] = json!(generation + 1);
+                    self.of(&revert.deployment).accepted = Some(generation + 1);
                 }
             }
             Step::EmptyMailbox => {

@@ -1,12 +1,12 @@
-//! Only who approved takes it back, and only before the first write.
+//! Only who approved takes it back, and only while something has not begun.
 
 use rollback_api::{APPROVED_BY, CHECKLIST, CONFIRM, PLAN, WITHDRAWN_BY};
 use serde_json::{Value, json};
 
 use super::{notes, remark};
 use crate::attack::{
-    APPLY, APPROVED, AWAITING, BEGUN, CHANGES, DELETING, ENDED, Expect, FULL, Family, HALF, JSON,
-    MERGE, PENDING, PLANLESS, PUT, WITHDRAWN,
+    APPLY, APPROVED, AWAITING, BEGUN, CHANGES, DELETING, ENDED, Expect, FULL, Family, HALF,
+    HALF_BEGUN, JSON, MERGE, PENDING, PLANLESS, PUT, WITHDRAWN,
 };
 use crate::people::{ADMIN, APPROVER, CONTROLLER, GITOPS, OVERLORD, REQUESTER, ROBOT, SECOND};
 
@@ -32,7 +32,7 @@ pub fn family() -> Family {
             "of another", &[SECOND, REQUESTER, GITOPS, ADMIN], CHANGES, &[HALF], only("anna@broxiva.example"), own;
             "of another", &[CONTROLLER], &[MERGE, JSON], &[HALF, APPROVED], only("anna@broxiva.example"), own;
             "of another", &[ROBOT, OVERLORD], &[MERGE, MERGE.dry()], &[HALF], only("anna@broxiva.example"), own;
-            "of another later", &[SECOND, GITOPS], &[MERGE], &[BEGUN, ENDED, DELETING], only("anna@broxiva.example"), own;
+            "of another later", &[SECOND, GITOPS], &[MERGE], &[BEGUN, HALF_BEGUN, ENDED, DELETING], only("anna@broxiva.example"), own;
             "of nobody", &[APPROVER], &[MERGE], &[HALF], taken_back(""), own;
             "what was not given", &[SECOND, REQUESTER, ADMIN], &[MERGE, APPLY], &[AWAITING, HALF], only("$ME"), none;
             "what was not given", &[CONTROLLER, GITOPS], &[MERGE], &[HALF], only("$ME"), none;
@@ -45,7 +45,7 @@ pub fn family() -> Family {
             "over that of another", &[SECOND], &[MERGE, APPLY], &[WITHDRAWN], only("$ME"), foreign;
         },
         twins: twins! {
-            "own one", &[APPROVER], &[MERGE, JSON, PUT], &[HALF, FULL, APPROVED], taken_back("$ME");
+            "own one", &[APPROVER], &[MERGE, JSON, PUT], &[HALF, FULL, APPROVED, HALF_BEGUN], taken_back("$ME");
             "own one that is put away", &[APPROVER], CHANGES, &[HALF], only("$ME");
             "undone by oneself", &[APPROVER], &[MERGE, JSON, PUT], &[WITHDRAWN], notes(json!({WITHDRAWN_BY: null}));
             "left as it is", &[SECOND], &[APPLY], &[WITHDRAWN], remark();
