@@ -49,7 +49,7 @@ use together::working;
 ///
 /// Nothing but our own records (plan, claim, backup, report, status), release and dropping the finalizer is asked for
 /// before approvals suffice. When a Deployment is begun they suffice, are young enough and not taken back, the guard is
-/// whole, no freeze is open and the request has been neither denied nor cancelled, nor has it expired. That is stored
+/// whole, no freeze is open and the request has been neither denied nor cancelled, and was approved in time. That is stored
 /// with the first intent and outlives everything (`begun`); nothing that stands on an object, such as an
 /// annotation, takes its place. What was begun is finished, restored and given back as the plan says that was
 /// approved; a fallback, a Job, a deletion by force, room or a further Deployment that it did not name is not.
@@ -171,7 +171,9 @@ fn ended_early(
         ));
     }
     let plan = status.plan.as_ref().filter(|plan| plan.not_after <= now)?;
-    Some(plan::expired(plan, &status.approvals, now))
+    // Approved in time, the others may take longer: their approvals must be young enough all the same.
+    let expires = !has_begun(status) || !approval::suffices(plan, &status.approvals);
+    expires.then(|| plan::expired(plan, &status.approvals, now))
 }
 
 fn planning(

@@ -229,7 +229,7 @@ pub fn expired(plan: &Plan, approvals: &[Approval], now: Timestamp) -> Outcome {
     let until = time::stamp(plan.not_after);
     let what = if approval::suffices(plan, approvals) {
         format!(
-            "It was approved, but its turn did not come before {until}, because another request worked on the same Deployment, because of a freeze window, or because the Deployments before it took so long."
+            "It was approved, but its turn did not come before {until}, because another request worked on the same Deployment or because of a freeze window."
         )
     } else {
         format!("Nobody approved before {until}.")

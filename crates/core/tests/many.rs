@@ -757,8 +757,10 @@ fn withdrawn_in_the_middle_spares_what_has_not_begun() {
 
 #[test]
 fn the_time_to_approve_is_not_the_time_to_roll_back() {
-    // Approved in time, it goes on after the expiry.
-    let mut scene = three(&json!({})).reverted();
+    // Approved in time, it goes on after the expiry, as long as the approval is young enough.
+    let mut scene = three(&json!({}))
+        .with_policy(json!({"approvals": {"validForSeconds": 7200}}))
+        .reverted();
     scene.now = at(3700);
     scene.roll_out_of("api");
     rolls_out(&mut scene, &["api", "web", "worker"]);
