@@ -108,7 +108,8 @@ impl Cluster {
         let in_time = plan.not_after > self.now() || has_begun(&before);
         assert!(in_time, "{name} is begun too late");
         assert!(observed.guard.holes.is_empty(), "{name}: without the guard");
-        assert!(next.outcome.is_none() && next.stopped.is_none(), "{name}");
+        let open = before.stopped.is_none() && next.outcome.is_none();
+        assert!(open, "{name} is begun after a stop");
         let said = request.metadata.annotations.clone().unwrap_or_default();
         let unwanted = [DENIED_BY, CANCELLED_BY].map(|key| said.contains_key(key));
         assert_eq!(unwanted, [false; 2], "{name} is begun against a person");
