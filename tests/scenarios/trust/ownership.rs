@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use rollback_api::{CANCELLED_BY, DENIED_BY, Reason, RevisionLedger, Word};
+use rollback_api::{CANCELLED_BY, DENIED_BY, DENIED_REASON, Reason, RevisionLedger, Word};
 use serde_json::{Value, json};
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::scene::{CONTROLLER, PATIENCE, condition, request};
@@ -264,21 +264,23 @@ async fn in_a_freeze() -> Result<()> {
 
 #[tokio::test]
 async fn after_a_denial_and_after_a_cancellation() -> Result<()> {
-    for (name, user, key, word) in [
-        ("own-denied", User::Approver, DENIED_BY, Word::Denied),
+    let why = json!("it comes from the payment provider");
+    let (anna, rita) = (User::Approver, User::Requester);
+    for (name, user, key, reason, word) in [
+        ("own-denied", anna, DENIED_BY, why, Word::Denied),
         (
             "own-cancelled",
-            User::Requester,
+            rita,
             CANCELLED_BY,
+            json!(null),
             Word::Cancelled,
         ),
     ] {
         let scene = scene(name).await?;
         two_at_rest(&scene).await?;
         first_is_hers(&scene).await?;
-        scene
-            .annotate(NAME, user, json!({key: user.as_str()}))
-            .await?;
+        let no = json!({key: user.as_str(), DENIED_REASON: reason});
+        scene.annotate(NAME, user, no).await?;
         let (_, outcome) = scene.wait_for_end(NAME).await?;
         ensure!(outcome.word == word, "{outcome:?}");
         let cause = our_name(&scene, NAME).await?;
@@ -405,7 +407,7 @@ async fn the_second_of_two_is_not_begun_upon_an_approval_that_is_too_old() -> Re
     settle(&scene, "later").await?;
     ensure_writes(&scene, 1)?;
     let user = User::Approver;
-    let no = json!({DENIED_BY: user.as_str()});
+    let no = json!({DENIED_BY: user.as_str(), DENIED_REASON: "once is enough"});
     scene.annotate(NAME, user, no).await?;
     let (_, outcome) = scene.wait_for_end(NAME).await?;
     ensure!(outcome.word == Word::Denied, "{outcome:?}");
