@@ -269,10 +269,7 @@ fn ends() -> Vec<(&'static str, Scene)> {
     add("Restored/RestoredFromBackup", scene);
     let mut scene = Scene::default().approved();
     scene.deploy(&template("v0"));
-    scene.edit(|d| {
-        d["metadata"]["annotations"]["kubernetes.io/change-cause"] =
-            json!("rollback to revision 7 by RollbackRequest other (another uid)");
-    });
+    scene.seen().ledger = Seen::Found(claimed_by("other", "another uid"));
     add("Superseded/RolledBackByAnother", scene);
     let mut scene = Scene::default();
     scene.request.metadata.deletion_timestamp =

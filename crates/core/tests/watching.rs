@@ -194,6 +194,13 @@ fn case_39_what_a_webhook_makes_of_it_unforeseen_is_a_failure() {
     let mut foreign = Scene::default().intended();
     foreign.deploy(&template("v3"));
     foreign.ends(Word::Superseded, Reason::TemplateChanged);
+    // Nor with it: anybody can write that.
+    let mut forged = Scene::default().intended();
+    forged.deploy(&template("v3"));
+    forged.edit(|d| {
+        d["metadata"]["annotations"]["kubernetes.io/change-cause"] = json!(world::CAUSE);
+    });
+    forged.ends(Word::Superseded, Reason::TemplateChanged);
     // A prediction that does not come true is no better.
     let predicted = Scene {
         webhook: Some(sidecar),

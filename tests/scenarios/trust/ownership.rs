@@ -57,12 +57,11 @@ async fn hand(scene: &Scene, deployment: &str, tag: &str, cause: &str) -> Result
         "apps/v1",
         "Deployment",
     );
-    let patch = json!({
+    let mut patch = json!({
         "metadata": {"annotations": {"kubernetes.io/change-cause": cause}},
         // What the newer version has and the older has not would stay in a merge.
         "spec": {"template": {"$patch": "replace"}},
     });
-    let mut patch = patch;
     for (key, value) in template.as_object().context("no template")? {
         patch["spec"]["template"][key] = value.clone();
     }
@@ -448,7 +447,7 @@ async fn a_fallback_is_not_written_after_a_forged_write() -> Result<()> {
     Ok(())
 }
 
-/// The Job of the policy would run the image that she deployed, under a ServiceAccount of the namespace.
+/// The Job of the policy would run the image that she deployed, under a `ServiceAccount` of the namespace.
 #[tokio::test]
 async fn a_job_is_not_run_after_a_forged_write() -> Result<()> {
     let scene = scene("own-job").await?;

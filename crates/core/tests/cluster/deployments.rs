@@ -280,13 +280,13 @@ impl Cluster {
                     if let Some(template) = template {
                         object["spec"]["template"] = template;
                     }
-                    mark(object, forged);
+                    mark(object, forged.as_deref());
                 });
             }
             Event::Mark(_, which, _) => {
                 let count = place.sets.len().max(1);
                 if let Some(set) = place.sets.get_mut(usize::from(*which) % count) {
-                    mark(set, forged);
+                    mark(set, forged.as_deref());
                 }
             }
             _ => unreachable!("{event:?}"),
@@ -404,7 +404,7 @@ impl Cluster {
 }
 
 /// Writes a change-cause, or takes it away.
-fn mark(object: &mut Value, cause: Option<String>) {
+fn mark(object: &mut Value, cause: Option<&str>) {
     let annotations = object["metadata"]["annotations"].as_object_mut().unwrap();
     match cause {
         Some(cause) => annotations.insert("kubernetes.io/change-cause".to_owned(), json!(cause)),
