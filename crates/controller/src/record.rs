@@ -262,7 +262,8 @@ impl Recorder {
         let asked = Timestamp::now();
         let client = &self.context.client;
         let budget = Budget::of(MEMORY);
-        let (deployment, ledger) = evidence::pair(client, &name.namespace, &name.name, &budget).await?;
+        let (deployment, ledger) =
+            evidence::pair(client, &name.namespace, &name.name, &budget).await?;
         let Some(deployment) = deployment.filter(|deployment| !deployment.is_deleting()) else {
             return Ok(Next::Change);
         };

@@ -152,7 +152,9 @@ mod tests {
     fn small_ones_wait_for_nobody() {
         let turns = Turns::default();
         let now = Instant::now();
-        let all: Vec<_> = (0..100).map(|_| turns.take(Size::Small, "a", now)).collect();
+        let all: Vec<_> = (0..100)
+            .map(|_| turns.take(Size::Small, "a", now))
+            .collect();
         assert!(all.iter().all(Option::is_some));
         let medium = [0, 1].map(|_| turns.take(Size::Medium, "a", now));
         assert!(medium.iter().all(Option::is_some));

@@ -418,7 +418,10 @@ mod tests {
         for targets in [1, FEW, FEW + 1, 200] {
             let (request, status) = many(0, targets);
             let wanted = wanted(&request, &status).len();
-            assert!(wanted > 0 && wanted <= MOST_OF_REQUEST, "{targets}: {wanted}");
+            assert!(
+                wanted > 0 && wanted <= MOST_OF_REQUEST,
+                "{targets}: {wanted}"
+            );
         }
         let kept: Vec<bool> = (0..200)
             .map(|number| {

@@ -223,7 +223,11 @@ impl History {
             .take(TOLD)
             .map(|unread| unread.replica_set.as_str())
             .collect();
-        let more = if self.unread.len() > TOLD { ", ..." } else { "" };
+        let more = if self.unread.len() > TOLD {
+            ", ..."
+        } else {
+            ""
+        };
         Choice::None(
             Reason::TooLarge,
             format!(

@@ -106,8 +106,17 @@ fn the_refusal_says_the_limit_and_what_to_do() {
         (outcome.word, outcome.reason),
         (Word::Refused, Reason::TooManyOpenRequests)
     );
-    for part in ["106 requests", "7 of them", "at most 100", "kubectl get rbr"] {
-        assert!(outcome.message.contains(part), "{part}: {}", outcome.message);
+    for part in [
+        "106 requests",
+        "7 of them",
+        "at most 100",
+        "kubectl get rbr",
+    ] {
+        assert!(
+            outcome.message.contains(part),
+            "{part}: {}",
+            outcome.message
+        );
     }
     assert!(status.plan.is_none());
 }

@@ -660,21 +660,44 @@ fn what_was_not_read_matters_when_it_may_be_what_is_meant() {
         unread("v7", "7"),
         unread("v6", "6"),
     ]);
-    let name = |version: &str| replica_set(version, "1")["metadata"]["name"].as_str().unwrap().to_owned();
+    let name = |version: &str| {
+        replica_set(version, "1")["metadata"]["name"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
     // Everything that is newer was read.
     assert_eq!(choose(&previous(), &current, &newest_read, &[]), name("v8"));
-    assert_eq!(choose(&revision(8), &current, &newest_read, &[]), name("v8"));
+    assert_eq!(
+        choose(&revision(8), &current, &newest_read, &[]),
+        name("v8")
+    );
     // The one before is in quarantine, and what is older is not known.
-    assert_eq!(choose(&previous(), &current, &newest_read, &["v8"]), "TooLarge");
-    assert_eq!(choose(&revision(7), &current, &newest_read, &[]), "TooLarge");
+    assert_eq!(
+        choose(&previous(), &current, &newest_read, &["v8"]),
+        "TooLarge"
+    );
+    assert_eq!(
+        choose(&revision(7), &current, &newest_read, &[]),
+        "TooLarge"
+    );
     // What is not there at all is not there.
-    assert_eq!(choose(&revision(5), &current, &newest_read, &[]), "RevisionNotFound");
+    assert_eq!(
+        choose(&revision(5), &current, &newest_read, &[]),
+        "RevisionNotFound"
+    );
     let version = |version: &str| To {
         version: Some(version.to_owned()),
         ..To::default()
     };
-    assert_eq!(choose(&version("v8"), &current, &newest_read, &[]), name("v8"));
-    assert_eq!(choose(&version("v6"), &current, &newest_read, &[]), "TooLarge");
+    assert_eq!(
+        choose(&version("v8"), &current, &newest_read, &[]),
+        name("v8")
+    );
+    assert_eq!(
+        choose(&version("v6"), &current, &newest_read, &[]),
+        "TooLarge"
+    );
     // A newer one that was too large to be read may be the one before.
     let hole = sets([
         replica_set("v9", "9"),

@@ -46,11 +46,7 @@ impl Answer {
 }
 
 /// Reads at most so many bytes.
-pub async fn read(
-    client: &Client,
-    request: Request<Vec<u8>>,
-    most: usize,
-) -> kube::Result<Answer> {
+pub async fn read(client: &Client, request: Request<Vec<u8>>, most: usize) -> kube::Result<Answer> {
     let most = most.min(LARGEST);
     let mut body = std::pin::pin!(client.request_stream(request).await?);
     let mut bytes = Vec::new();

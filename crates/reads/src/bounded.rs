@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn an_object_is_whole_or_nothing_but_its_metadata() {
-        let spec = json!({"template": {"spec": {"containers": [{"name": "app", "args": [1, "x"]}]}}});
+        let spec =
+            json!({"template": {"spec": {"containers": [{"name": "app", "args": [1, "x"]}]}}});
         let small = event(&spec);
         assert_eq!(small.fields.unwrap()["spec"], spec);
         assert_eq!(small.metadata.name.as_deref(), Some("api"));

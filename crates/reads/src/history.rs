@@ -157,7 +157,11 @@ pub async fn head(
     let only = ListParams::default().fields(&format!("metadata.name={name}"));
     let mut found = None;
     let mut parts = Parts::new(|head: Head| {
-        if let Some(owner) = head.metadata.controller().filter(|_| head.metadata.name == name) {
+        if let Some(owner) = head
+            .metadata
+            .controller()
+            .filter(|_| head.metadata.name == name)
+        {
             found = Some(head.metadata.known(owner));
         }
     });
@@ -362,7 +366,9 @@ mod tests {
 
     #[test]
     fn the_live_one_comes_first_and_then_what_is_asked_for_and_then_the_newest() {
-        let deployment = Deployment(json!({"metadata": {"annotations": {"deployment.kubernetes.io/revision": "7"}}}));
+        let deployment = Deployment(
+            json!({"metadata": {"annotations": {"deployment.kubernetes.io/revision": "7"}}}),
+        );
         let mut sets = vec![
             set("a", "1", ""),
             set("b", "9", ""),

@@ -54,5 +54,7 @@ where
 
 fn is_watch<B>(request: &Request<B>) -> bool {
     let query = request.uri().query().unwrap_or_default();
-    query.split('&').any(|it| it == "watch=true" || it == "watch=1")
+    query
+        .split('&')
+        .any(|it| it == "watch=true" || it == "watch=1")
 }

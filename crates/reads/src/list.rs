@@ -201,7 +201,15 @@ pub async fn first(
             found.push(object);
             true
         });
-        let page = page(client, url, What::Whole, &parameters, answer::LARGEST, &mut items).await;
+        let page = page(
+            client,
+            url,
+            What::Whole,
+            &parameters,
+            answer::LARGEST,
+            &mut items,
+        )
+        .await;
         match page {
             Ok(_) => return Ok(found),
             Err(error) if is_too_long(&error) && parameters.limit != Some(1) => {

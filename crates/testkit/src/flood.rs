@@ -76,7 +76,8 @@ fn replica_set(deployment: &str, place: usize, number: Option<usize>, owner: &Va
         set["metadata"]["ownerReferences"] = owner.clone();
     }
     if let Some(number) = number {
-        set["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = json!(number.to_string());
+        set["metadata"]["annotations"]["deployment.kubernetes.io/revision"] =
+            json!(number.to_string());
     }
     set
 }

@@ -69,7 +69,11 @@ impl Limit {
 impl Group {
     fn make(pid: u32, bytes: u64) -> Result<Self> {
         let (root, limit, peak) = if Path::new(VERSION_1).join("memory.limit_in_bytes").exists() {
-            (VERSION_1, "memory.limit_in_bytes", "memory.max_usage_in_bytes")
+            (
+                VERSION_1,
+                "memory.limit_in_bytes",
+                "memory.max_usage_in_bytes",
+            )
         } else {
             drop(fs::write(
                 Path::new(VERSION_2).join("cgroup.subtree_control"),

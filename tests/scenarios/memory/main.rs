@@ -70,7 +70,9 @@ async fn a_tenant_with_a_large_history_takes_no_memory_of_others() -> Result<()>
     flood::replica_sets(&client, bad.ns(), "api", SETS, Some(100)).await?;
     let adopted = async || {
         let sets = shop::api(&client, bad.ns(), "apps/v1", "ReplicaSet");
-        let all = sets.list_metadata(&kube::api::ListParams::default()).await?;
+        let all = sets
+            .list_metadata(&kube::api::ListParams::default())
+            .await?;
         let owned = all
             .items
             .iter()
@@ -167,7 +169,11 @@ async fn a_namespace_has_so_many_open_requests_and_the_oldest_keep_their_place()
     }
     for number in 0..3 {
         let request = scene.request(&format!("first-{number}")).await?;
-        ensure!(ready(&request).0 == "AwaitingApproval", "{:?}", ready(&request));
+        ensure!(
+            ready(&request).0 == "AwaitingApproval",
+            "{:?}",
+            ready(&request)
+        );
     }
     // Another namespace has its own places, and one that was given back is free.
     other.ask("there", "api", to.clone()).await?;

@@ -265,12 +265,13 @@ async fn owner_objects(
                 "/apis/{}/{}{path}/{}",
                 lookup.group, lookup.version, lookup.plural
             );
-            let object = match raw::get_or_status(&scope.client(), url, &lookup.name, scope.budget).await {
-                Ok(object) => Seen::Found(object),
-                // A kind that this cluster does not serve says nothing: the owner may live in another cluster.
-                Err(kube::Error::Api(status)) if raw::names_an_object(&status) => Seen::Absent,
-                Err(_) => Seen::Unknown,
-            };
+            let object =
+                match raw::get_or_status(&scope.client(), url, &lookup.name, scope.budget).await {
+                    Ok(object) => Seen::Found(object),
+                    // A kind that this cluster does not serve says nothing: the owner may live in another cluster.
+                    Err(kube::Error::Api(status)) if raw::names_an_object(&status) => Seen::Absent,
+                    Err(_) => Seen::Unknown,
+                };
             Ok((owner, object))
         })
         .collect();

@@ -59,7 +59,10 @@ pub async fn live(client: &Client, namespace: &str, name: &str) -> Result<Option
 
 /// Only the templates that are judged: of what is live, and of the version before it.
 fn judged(deployment: &Deployment, sets: Vec<ReplicaSet>) -> Vec<ReplicaSet> {
-    let number = |set: &ReplicaSet| set.annotation(REVISION).and_then(|it| it.parse::<i64>().ok());
+    let number = |set: &ReplicaSet| {
+        set.annotation(REVISION)
+            .and_then(|it| it.parse::<i64>().ok())
+    };
     let live = deployment.live_set(&sets).map(|set| set.uid().to_owned());
     let mut sets = sets;
     sets.sort_by_key(|set| std::cmp::Reverse(number(set)));

@@ -14,8 +14,8 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use rollback_api::{LIFT, RevisionLedger, RollbackPolicy};
 use rollback_core::observed::Deployment;
-use serde::de::DeserializeOwned;
 use rollback_reads::bounded::Bounded;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::watch::WATCH_SECONDS;

@@ -208,8 +208,7 @@ impl Version {
         &self,
         selector: &Selector,
     ) -> impl Stream<Item = watcher::Result<Event<Bounded<Pod>>>> + Unpin + use<> {
-        let api: Api<Bounded<Pod>> =
-            Api::namespaced(self.watches.clone(), &self.name.namespace);
+        let api: Api<Bounded<Pod>> = Api::namespaced(self.watches.clone(), &self.name.namespace);
         let config = watcher::Config::default()
             .timeout(WATCH_SECONDS)
             .streaming_lists()

@@ -55,7 +55,11 @@ pub async fn live_set(
         all_or_nothing: false,
     };
     let found = history::live(client, namespace, deployment, wish, room).await?;
-    Ok(deployment.live_set(&found.sets).cloned().into_iter().collect())
+    Ok(deployment
+        .live_set(&found.sets)
+        .cloned()
+        .into_iter()
+        .collect())
 }
 
 /// The metadata of one `ReplicaSet`, or `None`; `list` is all that is granted.
