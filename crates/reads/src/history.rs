@@ -29,6 +29,8 @@ const PAGE: u32 = 250;
 const MOST_KNOWN: usize = 2_000;
 /// How many templates are read at the same time.
 const AT_ONCE: usize = 4;
+/// How many templates that are too large are tried, one after the other.
+const MOST_TRIED: usize = 8;
 
 /// Which templates are wanted.
 #[derive(Clone, Copy, Debug)]
@@ -220,6 +222,7 @@ pub async fn templates(
         .map(|name| named(client, namespace, name, budget))
         .collect();
     let mut reads = stream::iter(reads).buffered(AT_ONCE);
+    let mut tried = 0;
     while let Some(read) = reads.next().await {
         if before.saturating_sub(budget.left()) > wish.memory {
             break;
@@ -233,7 +236,12 @@ pub async fn templates(
             }
             Ok(None) => {}
             // This one is too large, which says nothing about the next.
-            Err(error) if is_too_large(&error) => {}
+            Err(error) if is_too_large(&error) => {
+                tried += 1;
+                if tried >= MOST_TRIED {
+                    break;
+                }
+            }
             Err(error) => return Err(error),
         }
     }

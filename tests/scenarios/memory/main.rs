@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use kube::Api;
 use kube::api::PostParams;
+use rollback_api::status::Outcome;
 use rollback_api::{Reason, RollbackRequest, Word};
 use serde_json::{Value, json};
 use testkit::memory::Limit;
@@ -21,7 +22,9 @@ const LIMIT: u64 = 256 << 20;
 /// How many `ReplicaSets` of 1.15 MB the Deployment has.
 const SETS: usize = 60;
 /// How many large requests wait in the namespace.
-const REQUESTS: usize = 20;
+const REQUESTS: usize = 8;
+/// How long what has much to read may wait for its turn.
+const LONG: Duration = Duration::from_mins(4);
 
 static ONE_BY_ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
@@ -53,6 +56,15 @@ fn large(number: usize) -> Value {
     request["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] =
         json!("w".repeat(200_000));
     request
+}
+
+/// How a request ends that may have to wait for its turn.
+async fn end(scene: &Scene, name: &str) -> Result<Outcome> {
+    eventually(&format!("{name} has ended"), LONG, async || {
+        let status = scene.status(name).await?;
+        status.outcome.context("it has not")
+    })
+    .await
 }
 
 #[tokio::test]
@@ -110,7 +122,7 @@ async fn a_tenant_with_a_large_history_takes_no_memory_of_others() -> Result<()>
         .await?;
     ensure!(outcome.word == Word::Succeeded, "{outcome:?}");
 
-    let (_, outcome) = bad.wait_for_end("by-image").await?;
+    let outcome = end(&bad, "by-image").await?;
     ensure!(
         (outcome.word, outcome.reason) == (Word::Refused, Reason::TooLarge),
         "{outcome:?}"
@@ -121,10 +133,14 @@ async fn a_tenant_with_a_large_history_takes_no_memory_of_others() -> Result<()>
         outcome.message
     );
     // What is known by its number is found, whatever else there is.
-    let plan = bad.plan("by-number").await?;
-    ensure!(plan.targets[0].to_revision == Some(1), "{plan:?}");
+    let plan = eventually("there is a plan", LONG, async || {
+        let status = bad.status("by-number").await?;
+        status.plan.with_context(|| format!("{:?}", status.outcome))
+    });
+    let revision = plan.await?.targets[0].to_revision;
+    ensure!(revision == Some(1), "{revision:?}");
     for number in 0..REQUESTS {
-        bad.wait_for_end(&format!("large-{number:03}")).await?;
+        end(&bad, &format!("large-{number:03}")).await?;
     }
     limit.check("the controller")?;
     ensure!(

@@ -130,6 +130,9 @@ async fn listed(scope: &Scope<'_>) -> Result<(Vec<SeenTarget>, Read), Error> {
     Ok((targets, read))
 }
 
+/// How much memory the history of one Deployment may take when there are too many of them.
+const MOST_OF_ONE: usize = 12 << 20;
+
 /// The `ReplicaSets` of these Deployments: all of them if there is room for that, else the newest of each.
 async fn sets_of(
     scope: &Scope<'_>,
@@ -156,7 +159,7 @@ async fn sets_of(
         let named = |target: &&Target| target.name.as_deref() == Some(deployment.name());
         let wish = history::Wish {
             templates: MOST_TEMPLATES,
-            memory: scope.budget.left() / (deployments.len() - place).max(1),
+            memory: (scope.budget.left() / (deployments.len() - place).max(1)).min(MOST_OF_ONE),
             revision: scope
                 .request
                 .spec

@@ -7,7 +7,7 @@ use kube::api::ListParams;
 use kube::core::Status;
 use kube::{Client, Resource};
 use rollback_core::observed::{Deployment, ReplicaSet};
-use rollback_reads::answer::TooLarge;
+use rollback_reads::answer::{LARGEST, TooLarge};
 use rollback_reads::budget::Budget;
 pub use rollback_reads::history::selector;
 use rollback_reads::list::{self, End, Objects, What};
@@ -117,13 +117,16 @@ pub async fn replica_sets_of(
         }
         wanted
     });
-    let all = ListParams::default().limit(PAGE);
-    let end = list::pages(client, &url, What::Whole, all, &mut items).await;
-    match end.and_then(whole) {
-        Ok(()) => Ok(found),
-        Err(error) => {
-            items.give_back();
-            Err(error)
+    let mut page = ListParams::default().limit(PAGE);
+    loop {
+        // A page that is too long is not asked for in smaller ones: then metadata come first.
+        match list::page(client, &url, What::Whole, &page, LARGEST, &mut items).await {
+            Ok((None, _)) => return Ok(found),
+            Ok((Some(next), _)) => page = page.continue_token(&next),
+            Err(error) => {
+                items.give_back();
+                return Err(error);
+            }
         }
     }
 }

@@ -398,7 +398,7 @@ impl Scope<'_> {
         let wish = history::Wish {
             templates: MOST_TEMPLATES,
             // A request names few Deployments, or their histories are listed together.
-            memory: self.budget.left() / 2,
+            memory: self.budget.left() / 3,
             revision,
             // Where a part is all that there is room for, it is read only after there is room for as much as may be.
             all_or_nothing: self.size.larger().is_some(),

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{Error, raw, reading};
 
 /// How much memory one version on trial may take, and its pods as much again.
-pub const MEMORY: usize = 4 << 20;
+pub const MEMORY: usize = 8 << 20;
 
 /// A Deployment, what it has run, and the rules for it, as they are now.
 pub struct Live {
