@@ -181,7 +181,7 @@ pub enum Reason {
     TooMany,
     /// Refused: no Deployment has the labels or the name prefix that the request asks for.
     NothingFound,
-    /// Refused: the Deployment, or the plan, is too large to be saved.
+    /// Refused: the Deployment or the plan is too large to be saved, or the history to be read.
     TooLarge,
     /// Refused: no version is known to have been good.
     NoKnownGood,
@@ -219,6 +219,8 @@ pub enum Reason {
     AlertOlderThanVersion,
     /// Refused: the Deployment was rolled back a short time ago, and the alert came again: a person has to look.
     DidNotHelp,
+    /// Refused: too many requests of the namespace are open.
+    TooManyOpenRequests,
 }
 
 impl Reason {
@@ -281,6 +283,7 @@ impl Reason {
             Self::SourceNotAllowed => "SourceNotAllowed",
             Self::AlertOlderThanVersion => "AlertOlderThanVersion",
             Self::DidNotHelp => "DidNotHelp",
+            Self::TooManyOpenRequests => "TooManyOpenRequests",
         }
     }
 }

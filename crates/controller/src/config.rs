@@ -38,6 +38,16 @@ pub struct Config {
     #[arg(long, default_value_t = 16, env = "ROLLBACK_CONCURRENCY")]
     pub concurrency: u16,
 
+    /// How many requests of one namespace may be open at the same time. Those that came by themselves, from alerts or
+    /// from the controller's own watch, have half of the places.
+    #[arg(
+        long,
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=10_000),
+        env = "ROLLBACK_MAX_OPEN_REQUESTS"
+    )]
+    pub max_open_requests: u32,
+
     /// Take part in the election of one controller among several. Without it nothing keeps a second
     /// one away.
     #[arg(

@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::Client;
+use kube::runtime::reflector::Store;
+use rollback_api::RollbackRequest;
+use rollback_core::decide::crowd::Crowd;
 use rollback_core::observed::{LastLog, Rejection};
 
 use crate::lease::gate::Gate;
 use crate::metrics::Metrics;
 use crate::observe::guard::GuardWatch;
+use crate::turns::{Size, Turns};
 use crate::watch::Watches;
 
 /// What every pass needs.
@@ -30,6 +34,10 @@ pub struct Context {
     pub home: String,
     /// Held while the policy decides about one request, so that no two are counted as the last one of the hour.
     pub deciding: tokio::sync::Mutex<()>,
+    /// The cached requests of all namespaces, and how many of one namespace may be open.
+    pub open: Option<(Store<RollbackRequest>, usize)>,
+    /// Room in memory for passes that read much.
+    pub turns: Turns,
     memory: Mutex<HashMap<String, Memory>>,
 }
 
@@ -54,6 +62,8 @@ pub struct Memory {
     pub refused_room: BTreeMap<String, String>,
     /// Names of the Events that were sent.
     pub told: HashSet<String>,
+    /// How much its passes read.
+    pub size: Size,
 }
 
 impl Context {
@@ -76,8 +86,17 @@ impl Context {
             watches,
             home,
             deciding: tokio::sync::Mutex::default(),
+            open: None,
+            turns: Turns::default(),
             memory: Mutex::default(),
         }
+    }
+
+    /// The open requests that came before this one, as far as the cache knows.
+    pub fn crowd(&self, request: &RollbackRequest) -> Option<Crowd> {
+        let (requests, most) = self.open.as_ref()?;
+        let all = requests.state();
+        Some(Crowd::before(request, all.iter().map(AsRef::as_ref), *most))
     }
 
     /// Reads or changes what is remembered of the request with this UID.

@@ -18,6 +18,7 @@ mod selftest;
 mod server;
 mod tell;
 mod trial;
+mod turns;
 mod watch;
 
 use clap::Parser;

@@ -21,23 +21,31 @@ pub mod version;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use kube::{Api, Client, ResourceExt};
+use kube::api::ListParams;
+use kube::{Api, Client, Resource, ResourceExt};
 use rollback_api::status::{Plan, PlannedTarget};
 use rollback_api::{
     LIFT, POLICY_NAME, RevisionLedger, RollbackPolicy, RollbackPolicySpec, RollbackRequest,
     RollbackRequestStatus,
 };
+use rollback_core::decide::crowd::no_place;
 use rollback_core::decide::room;
 use rollback_core::observed::{Deployment, Guard, Observed, Seen, SeenTarget};
 use rollback_core::phase::{FEW, Phase, TargetPhase, due, result};
 use rollback_core::{approval, artifact, consent, rules};
+use rollback_reads::budget::Budget;
+use rollback_reads::is_too_large;
+use rollback_reads::list::{self, Parts, What};
 
 pub use jobs::not_granted;
 
 use crate::context::Context;
+use crate::turns::Size;
 
 /// How many Deployments are read at the same time.
 const AT_ONCE: usize = 10;
+/// How many ledgers one page of a list has.
+const LEDGERS: u32 = 100;
 
 /// A read that failed. Nothing is known then.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +53,17 @@ pub enum Error {
     /// The API server did not answer a read.
     #[error("reading {what}")]
     Read {
+        /// What was read.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: kube::Error,
+    },
+    /// There is more than one request may read.
+    #[error(
+        "reading {what}: it is more than one request may read; see Memory in docs/operating.md"
+    )]
+    TooMuch {
         /// What was read.
         what: &'static str,
         /// Why not.
@@ -60,7 +79,12 @@ pub enum Error {
 
 /// Names what was being read when an error came.
 fn reading<T>(what: &'static str, result: kube::Result<T>) -> Result<T, Error> {
-    result.map_err(|source| Error::Read { what, source })
+    result.map_err(|source| {
+        if is_too_large(&source) {
+            return Error::TooMuch { what, source };
+        }
+        Error::Read { what, source }
+    })
 }
 
 /// Objects as they were read, for the write that may follow.
@@ -87,8 +111,10 @@ pub async fn request(
 pub async fn observe(
     context: &Context,
     request: &RollbackRequest,
+    size: Size,
     now: Timestamp,
 ) -> Result<(Observed, Read), Error> {
+    let budget = Budget::of(size.memory());
     let namespace = request.namespace().unwrap_or_default();
     let status = request.status.clone().unwrap_or_default();
     let scope = Scope {
@@ -96,6 +122,8 @@ pub async fn observe(
         request,
         status: &status,
         namespace: &namespace,
+        budget: &budget,
+        size,
         now,
     };
     match (Phase::of(&status), &status.plan) {
@@ -120,6 +148,9 @@ struct Scope<'a> {
     request: &'a RollbackRequest,
     status: &'a RollbackRequestStatus,
     namespace: &'a str,
+    /// What is left of the memory that the reads of this pass may take.
+    budget: &'a Budget,
+    size: Size,
     now: Timestamp,
 }
 
@@ -133,6 +164,15 @@ impl Scope<'_> {
             // It ended before there was a plan: nothing is owed to any Deployment.
             return Ok((Observed::default(), Read::default()));
         }
+        let crowd = self.context.crowd(self.request);
+        if crowd.is_some_and(|crowd| no_place(self.request, crowd, self.now).is_some()) {
+            // Nothing is read for it.
+            let observed = Observed {
+                crowd,
+                ..Observed::default()
+            };
+            return Ok((observed, Read::default()));
+        }
         let (opted_in, policy, (targets, read)) = futures::try_join!(
             access::opted_in(&self.context.client, self.namespace),
             self.policy(),
@@ -142,6 +182,7 @@ impl Scope<'_> {
             opted_in: Seen::Found(opted_in),
             policy,
             guard: self.context.guard.seen(),
+            crowd,
             targets,
             ..Observed::default()
         };
@@ -229,7 +270,7 @@ impl Scope<'_> {
 
     /// Many Deployments that wait for people: one list tells which of them still run what is bad.
     async fn waiting(&self, plan: &Plan, observed: &mut Observed) -> Result<(), Error> {
-        let mut by_name = self.by_name().await?;
+        let mut by_name = self.by_name(plan).await?;
         for (seen, target) in observed.targets.iter_mut().zip(&plan.targets) {
             seen.name.clone_from(&target.name);
             seen.deployment = seen_or_absent(by_name.remove(&target.name));
@@ -298,7 +339,7 @@ impl Scope<'_> {
             return Ok(Vec::new());
         }
         if plan.targets.len() > FEW {
-            let mut by_name = self.by_name().await?;
+            let mut by_name = self.by_name(plan).await?;
             let seen = |target: &PlannedTarget| by_name.remove(&target.name);
             return Ok(plan.targets.iter().map(seen).map(seen_or_absent).collect());
         }
@@ -338,9 +379,11 @@ impl Scope<'_> {
         Ok(())
     }
 
-    /// The Deployments of the namespace.
-    async fn by_name(&self) -> Result<BTreeMap<String, Deployment>, Error> {
-        let listed = raw::deployments(&self.client(), self.namespace).await;
+    /// The Deployments of the plan, out of all in the namespace.
+    async fn by_name(&self, plan: &Plan) -> Result<BTreeMap<String, Deployment>, Error> {
+        let names: BTreeSet<&str> = plan.targets.iter().map(|it| it.name.as_str()).collect();
+        let is_meant = |deployment: &Deployment| names.contains(deployment.name());
+        let listed = raw::deployments(&self.client(), self.namespace, self.budget, is_meant).await;
         Ok(reading("the Deployments", listed)?
             .into_iter()
             .map(|deployment| (deployment.name().to_owned(), deployment))
@@ -350,7 +393,8 @@ impl Scope<'_> {
     /// The ledgers of the plan.
     async fn ledgers(&self, plan: &Plan) -> Result<BTreeMap<String, RevisionLedger>, Error> {
         if plan.targets.len() > FEW {
-            return self.all_ledgers().await;
+            let names: BTreeSet<&str> = plan.targets.iter().map(|it| it.name.as_str()).collect();
+            return self.all_ledgers(|name| names.contains(name)).await;
         }
         let reads: Vec<_> = plan
             .targets
@@ -361,16 +405,24 @@ impl Scope<'_> {
         Ok(found.map(|ledger| (ledger.name_any(), ledger)).collect())
     }
 
-    async fn all_ledgers(&self) -> Result<BTreeMap<String, RevisionLedger>, Error> {
-        let api: Api<RevisionLedger> = Api::namespaced(self.client(), self.namespace);
-        let listed = reading(
-            "the RevisionLedgers",
-            api.list(&kube::api::ListParams::default()).await,
-        )?;
-        Ok(listed
-            .into_iter()
-            .map(|ledger| (ledger.name_any(), ledger))
-            .collect())
+    /// The ledgers of the namespace that are wanted, page by page: each keeps whole templates.
+    async fn all_ledgers(
+        &self,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<BTreeMap<String, RevisionLedger>, Error> {
+        let mut found = BTreeMap::new();
+        let mut ledgers = Parts::new(|ledger: RevisionLedger| {
+            let name = ledger.name_any();
+            if is_wanted(&name) {
+                found.insert(name, ledger);
+            }
+        });
+        let url = RevisionLedger::url_path(&(), Some(self.namespace));
+        let pages = ListParams::default().limit(LEDGERS);
+        let client = self.client();
+        let end = list::pages(&client, &url, What::Whole, pages, &mut ledgers).await;
+        reading("the RevisionLedgers", end.and_then(raw::whole))?;
+        Ok(found)
     }
 
     /// The guard as the watches see it; as it is now when an approval is about to be counted.
@@ -405,7 +457,7 @@ impl Scope<'_> {
     }
 
     async fn deployment(&self, name: &str) -> Result<Seen<Deployment>, Error> {
-        let found = raw::deployment(&self.client(), self.namespace, name).await;
+        let found = raw::deployment(&self.client(), self.namespace, name, self.budget).await;
         Ok(reading("the Deployment", found)?.map_or(Seen::Absent, Seen::Found))
     }
 }
@@ -430,7 +482,7 @@ async fn separately<T>(
         .await;
     let came_through = |result: &Result<T, Error>| match result {
         Ok(_) | Err(Error::Squatted(_)) => true,
-        Err(Error::Read { .. }) => false,
+        Err(Error::Read { .. } | Error::TooMuch { .. }) => false,
     };
     if results.is_empty() || results.iter().any(came_through) {
         return Ok(results);

@@ -10,6 +10,7 @@ use kube::{Api, ResourceExt};
 use rollback_api::status::{Approval, Brake};
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::decide::decide;
+use rollback_core::observed::Observed;
 use rollback_core::review;
 use rollback_core::step::{self, Decision, Step};
 use rollback_core::text::plain;
@@ -26,7 +27,8 @@ const PASSES_IN_A_ROW: u32 = 16;
 const FAILURES_UNTOLD: u32 = 2;
 /// Longest time between two tries of a pass that fails.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
-
+/// How often is looked at what is not watched, in seconds.
+const UNWATCHED_SECONDS: i64 = 30;
 /// Longest time that a timer runs; then it is set again.
 const LONGEST_TIMER: Duration = Duration::from_hours(24);
 
@@ -245,6 +247,19 @@ fn is_over(request: &RollbackRequest) -> bool {
     ended && !request.holds_finalizer()
 }
 
+/// Whether there was more to read than a pass of its size may.
+fn is_too_much(observed: &Result<(Observed, observe::Read), observe::Error>) -> bool {
+    let error = match observed {
+        Ok((_, read)) => read.failed.as_ref(),
+        Err(error) => Some(error),
+    };
+    matches!(error, Some(observe::Error::TooMuch { .. }))
+}
+
+fn uid(request: &RollbackRequest) -> String {
+    request.uid().unwrap_or_default()
+}
+
 async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Error> {
     let now = Timestamp::now();
     let status = request.status.as_ref();
@@ -254,15 +269,28 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
     } else {
         None
     };
-    let (observed, read) = observe::observe(context, request, now).await?;
+    let size = context.remember(&uid(request), |memory| memory.size);
+    let namespace = request.namespace().unwrap_or_default();
+    let Some(_turn) = context.turns.take(size, &namespace, Instant::now()) else {
+        return Ok(Next::At(time::after(now, 1)));
+    };
+    let observed = observe::observe(context, request, size, now).await;
+    if let Some(larger) = size.larger().filter(|_| is_too_much(&observed)) {
+        // From the beginning, when there is room for more.
+        context.remember(&uid(request), |memory| memory.size = larger);
+        return Ok(Next::Pass(Box::new(request.clone())));
+    }
+    let (observed, read) = observed?;
     let Decision {
         status,
         steps,
         next,
     } = decide(request, &observed, now);
     let committed = commit(context, request, &status).await?;
-    if matches!(next, step::Next::Wait { .. }) {
-        context.watches.keep(request, &status);
+    let mut next = next;
+    if matches!(next, step::Next::Wait { .. }) && !context.watches.keep(request, &status) {
+        let until = Some(time::after(now, UNWATCHED_SECONDS));
+        next = next.or(step::Next::Wait { until });
     }
     // Nobody looks at a request again that has been let go, so it is told about before.
     let last = steps.contains(&Step::DropFinalizer);

@@ -23,6 +23,7 @@ use rollback_api::{LIFT, LIFTED_BY, RevisionLedger};
 use rollback_core::evidence::{Lift, Look, Notice};
 use rollback_core::ledger::current;
 use rollback_core::observed::Deployment;
+use rollback_reads::budget::Budget;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -38,6 +39,8 @@ use scope::{Scope, Scopes};
 
 /// How many looks are under way at the same time.
 const AT_ONCE: usize = 8;
+/// How much memory what one look reads may take.
+const MEMORY: usize = 4 << 20;
 /// How long after a permission may have changed it is asked about for the last time.
 const LATER: Duration = Duration::from_secs(10);
 /// How long a look may take, whatever hangs.
@@ -258,14 +261,17 @@ impl Recorder {
     async fn visit(&self, name: &Name, rules: &Ledger, notice: Notice) -> Result<Next, Error> {
         let asked = Timestamp::now();
         let client = &self.context.client;
-        let (deployment, ledger) = evidence::pair(client, &name.namespace, &name.name).await?;
+        let budget = Budget::of(MEMORY);
+        let (deployment, ledger) =
+            evidence::pair(client, &name.namespace, &name.name, &budget).await?;
         let Some(deployment) = deployment.filter(|deployment| !deployment.is_deleting()) else {
             return Ok(Next::Change);
         };
         if self.is_claimed(name, &deployment, ledger.as_ref()).await? {
             return Ok(Next::Release);
         }
-        self.record(name, &deployment, ledger.as_ref(), rules, notice, asked)
+        let ledger = ledger.as_ref();
+        self.record(name, &deployment, ledger, rules, notice, asked, &budget)
             .await
     }
 
@@ -285,6 +291,7 @@ impl Recorder {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what one look knows")]
     async fn record(
         &self,
         name: &Name,
@@ -293,6 +300,7 @@ impl Recorder {
         rules: &Ledger,
         notice: Notice,
         asked: Timestamp,
+        budget: &Budget,
     ) -> Result<Next, Error> {
         let client = &self.context.client;
         let mut look = Look {
@@ -307,7 +315,7 @@ impl Recorder {
         };
         let pods;
         if look.wants_pods() {
-            pods = evidence::pods(client, &name.namespace, deployment).await?;
+            pods = evidence::pods(client, &name.namespace, deployment, budget).await?;
             look.pods = &pods;
         }
         let record = look.record();

@@ -15,6 +15,7 @@ use kube::runtime::{
 use kube::{Api, Client, ResourceExt};
 use rollback_api::{RollbackPolicy, RollbackRequest};
 use rollback_probe::networks::{Externals, Networks};
+use rollback_reads::layer::Shorten;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -31,6 +32,8 @@ use crate::server::{self, Pages};
 use crate::trial::{self, Identity};
 use crate::watch::{WATCH_SECONDS, Watches};
 
+/// The whole request once more, as kubectl applied it.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// How long one read of a pass may take.
 const READ_LIMIT: Duration = Duration::from_secs(15);
 /// How long passes under way may take after the signal to stop.
@@ -128,8 +131,14 @@ fn clients(config: kube::Config, gate: &Gate, home: String) -> Result<Clients, E
     let identity = Identity::new(passes.clone(), gate.clone(), home);
     let passes = ClientBuilder::try_from(passes).map_err(Error::Client)?;
     Ok(Clients {
-        passes: passes.with_layer(&gate.layer()).build(),
-        watches: Client::try_from(watches).map_err(Error::Client)?,
+        passes: passes
+            .with_layer(&gate.layer())
+            .with_layer(&Shorten)
+            .build(),
+        watches: ClientBuilder::try_from(watches)
+            .map_err(Error::Client)?
+            .with_layer(&Shorten)
+            .build(),
         identity,
     })
 }
@@ -167,7 +176,8 @@ fn control(
     });
     let deployment_watches = Watches::new(watches.clone(), sender);
     let (guard, follow_guard) = GuardWatch::new(watches, metrics.clone())?;
-    let context = Arc::new(Context::new(
+    let (reader, writer) = reflector::store();
+    let mut context = Context::new(
         passes,
         gate,
         probe,
@@ -175,16 +185,17 @@ fn control(
         guard,
         deployment_watches,
         config.lease_namespace.clone(),
-    ));
+    );
+    context.open = Some((reader.clone(), config.max_open_requests as usize));
+    let context = Arc::new(context);
 
-    let (reader, writer) = reflector::store();
     let requests = watcher(
         scoped::<DeserializeGuard<RollbackRequest>>(config, watches),
         watching(),
     )
     .default_backoff()
     .filter_map(|event| std::future::ready(legible(event)))
-    .modify(|request| request.metadata.managed_fields = None)
+    .modify(slim)
     .inspect_ok(move |event| {
         if matches!(event, watcher::Event::InitDone) {
             ready.store(true, Ordering::Relaxed);
@@ -250,7 +261,40 @@ fn control(
 }
 
 fn watching() -> watcher::Config {
-    watcher::Config::default().timeout(WATCH_SECONDS)
+    // Without pages: what is there is told of one by one.
+    watcher::Config::default()
+        .timeout(WATCH_SECONDS)
+        .streaming_lists()
+}
+
+/// Without what nobody reads of a request in the cache: a pass reads the request itself.
+fn slim(request: &mut RollbackRequest) {
+    request.metadata.managed_fields = None;
+    if let Some(annotations) = &mut request.metadata.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+    let ended = request.status.as_mut();
+    if let Some(status) = ended.filter(|status| status.outcome.is_some()) {
+        // What is left to do is to remind somebody of the review.
+        status.targets.clear();
+        status.approvals.clear();
+        if let Some(plan) = &mut status.plan {
+            plan.targets.clear();
+            plan.skipped.clear();
+        }
+        request.spec.targets.clear();
+        request.spec.verification = None;
+        if let Some(trigger) = &mut request.spec.trigger {
+            trigger.evidence.clear();
+        }
+        for text in [
+            &mut request.spec.reason.summary,
+            &mut request.spec.reason.root_cause,
+            &mut request.spec.reason.impact,
+        ] {
+            text.clear();
+        }
+    }
 }
 
 /// Without the requests that cannot be read: one of them must not end the list of all others.

@@ -34,6 +34,11 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The same for a request with many Deployments, of which some change all the time.
 const PAUSE_OF_MANY: Duration = Duration::from_secs(1);
 
+/// Most watches of one request. Each is a connection.
+const MOST_OF_REQUEST: usize = 25;
+/// Most watches of the requests of one namespace, all together: what is beyond is looked at now and then.
+const MOST_OF_NAMESPACE: usize = 100;
+
 /// Events that tell of trouble of a pod.
 const WARNINGS: &str = "involvedObject.kind=Pod,type=Warning";
 
@@ -50,6 +55,8 @@ enum Watched {
     Warnings(String),
     /// The ledger of a Deployment that another request may hold.
     Ledger(String),
+    /// The ledgers of these Deployments, out of all in the namespace.
+    Ledgers(BTreeSet<String>),
     /// A Job of the policy.
     Job(String),
 }
@@ -99,14 +106,23 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
         })
         .flatten();
     let turn = due(plan, status, request.rollout().parallelism);
-    let ledgers = turn
+    let claiming: BTreeSet<&str> = turn
         .into_iter()
         .filter_map(|index| Some((plan.targets.get(index)?, status.targets.get(index)?)))
         .filter(|(_, progress)| match TargetPhase::of(status, progress) {
             TargetPhase::Waiting => approval::suffices(plan, &status.approvals),
             phase => !phase.is_written(),
         })
-        .map(|(target, _)| Watched::Ledger(target.name.clone()));
+        .map(|(target, _)| target.name.as_str())
+        .collect();
+    let ledgers: Vec<Watched> = if plan.targets.len() <= FEW {
+        let each = claiming.into_iter();
+        each.map(|name| Watched::Ledger(name.to_owned())).collect()
+    } else {
+        let all = plan.targets.iter().map(|target| target.name.clone());
+        let any = (!claiming.is_empty()).then(|| Watched::Ledgers(all.collect()));
+        any.into_iter().collect()
+    };
     let upon = consent::Plans::of(plan, status);
     let jobs = plan
         .targets
@@ -125,6 +141,7 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
         .chain(pods)
         .chain(ledgers)
         .chain(jobs)
+        .take(MOST_OF_REQUEST)
         .collect()
 }
 
@@ -184,11 +201,18 @@ async fn news_during(
     }
 }
 
+/// The running watches of one request.
+#[derive(Default)]
+struct Running {
+    namespace: String,
+    tasks: HashMap<Watched, AbortHandle>,
+}
+
 /// The running watches, by UID of the request.
 pub struct Watches {
     client: Client,
     changed: UnboundedSender<ObjectRef<RollbackRequest>>,
-    running: Mutex<HashMap<String, HashMap<Watched, AbortHandle>>>,
+    running: Mutex<HashMap<String, Running>>,
 }
 
 impl Watches {
@@ -202,9 +226,12 @@ impl Watches {
     }
 
     /// Looks after what a request with this status waits for, and no longer after what it does not wait for any
-    /// more.
-    pub fn keep(&self, request: &RollbackRequest, status: &RollbackRequestStatus) {
-        let Some(uid) = request.uid() else { return };
+    /// more. False when the namespace has too many watches already, so that it has to look by itself now and then.
+    pub fn keep(&self, request: &RollbackRequest, status: &RollbackRequestStatus) -> bool {
+        let Some(uid) = request.uid() else {
+            return true;
+        };
+        let namespace = request.namespace().unwrap_or_default();
         let wanted = wanted(request, status);
         let pause = if status.targets.len() > FEW {
             PAUSE_OF_MANY
@@ -212,7 +239,14 @@ impl Watches {
             PAUSE
         };
         let mut all = self.locked();
+        let others = all
+            .iter()
+            .filter(|(other, it)| **other != uid && it.namespace == namespace)
+            .map(|(_, it)| it.tasks.len());
+        let room = MOST_OF_NAMESPACE.saturating_sub(others.sum());
         let running = all.entry(uid).or_default();
+        running.namespace = namespace;
+        let running = &mut running.tasks;
         running.retain(|watched, task| {
             let keep = wanted.contains(watched);
             if !keep {
@@ -220,11 +254,17 @@ impl Watches {
             }
             keep
         });
+        let mut all_are_kept = true;
         for watched in wanted {
+            if running.len() >= room && !running.contains_key(&watched) {
+                all_are_kept = false;
+                continue;
+            }
             running
                 .entry(watched)
                 .or_insert_with_key(|watched| self.start(request, watched, pause));
         }
+        all_are_kept
     }
 
     fn start(&self, request: &RollbackRequest, watched: &Watched, pause: Duration) -> AbortHandle {
@@ -242,6 +282,11 @@ impl Watches {
             }
             Watched::Ledger(name) => {
                 self.follow::<RevisionLedger>(reference, &namespace, only(name), Meant::All, pause)
+            }
+            Watched::Ledgers(names) => {
+                let all = watcher::Config::default();
+                let these = Meant::These(names.clone());
+                self.follow::<RevisionLedger>(reference, &namespace, all, these, pause)
             }
             Watched::Job(name) => {
                 self.follow::<Job>(reference, &namespace, only(name), Meant::All, pause)
@@ -278,7 +323,9 @@ impl Watches {
         let api: Api<PartialObjectMeta<K>> = Api::namespaced(self.client.clone(), namespace);
         let changed = self.changed.clone();
         let task = tokio::spawn(async move {
-            let mut news = watcher(api, config.timeout(WATCH_SECONDS))
+            // One object at a time, and its metadata only.
+            let config = config.timeout(WATCH_SECONDS).streaming_lists();
+            let mut news = watcher(api, config)
                 .default_backoff()
                 .map(|event| is_news(&event, &meant))
                 .boxed();
@@ -309,13 +356,96 @@ impl Watches {
             .locked()
             .remove(uid)
             .into_iter()
-            .flat_map(HashMap::into_values)
+            .flat_map(|running| running.tasks.into_values())
         {
             task.abort();
         }
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashMap<String, HashMap<Watched, AbortHandle>>> {
+    fn locked(&self) -> MutexGuard<'_, HashMap<String, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::client::Body;
+    use rollback_api::request::To;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A client of a server that never answers.
+    fn client() -> Client {
+        let server = tower::service_fn(|_: http::Request<Body>| {
+            std::future::pending::<Result<http::Response<Body>, tower::BoxError>>()
+        });
+        Client::new(server, "default")
+    }
+
+    /// A request for so many Deployments, approved, whose claims are to be made.
+    fn many(number: usize, targets: usize) -> (RollbackRequest, RollbackRequestStatus) {
+        let names: Vec<String> = (0..targets).map(|target| format!("d-{target}")).collect();
+        let mut request: RollbackRequest = serde_json::from_value(json!({
+            "apiVersion": "rollback.broxiva.com/v1alpha1", "kind": "RollbackRequest",
+            "metadata": {"name": format!("r-{number}"), "namespace": "flood", "uid": format!("u-{number}")},
+            "spec": {
+                "targets": names.iter().map(|name| json!({"name": name, "to": To::previous()})).collect::<Vec<_>>(),
+                "reason": {"category": "ErrorRate", "summary": "x"},
+                "rollout": {"parallelism": 50},
+            },
+        }))
+        .unwrap();
+        request.status = None;
+        let target = |name: &String| {
+            json!({
+                "name": name, "uid": "u", "fromDigest": "sha256:a", "toDigest": "sha256:b", "source": "ReplicaSet",
+                "sourceName": format!("{name}-abc"), "sourceUid": "s", "replicas": 1,
+            })
+        };
+        let status = json!({
+            "observedGeneration": 1,
+            "plan": {
+                "digest": "sha256:p", "plannedAt": "2026-11-30T00:00:00Z", "notAfter": "2026-11-30T09:00:00Z",
+                "rules": {"approvals": 0}, "targets": names.iter().map(target).collect::<Vec<_>>(),
+            },
+            "targets": names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>(),
+        });
+        (request, serde_json::from_value(status).unwrap())
+    }
+
+    #[tokio::test]
+    async fn watches_are_bounded_by_request_and_by_namespace() {
+        let (changed, _news) = tokio::sync::mpsc::unbounded_channel();
+        let watches = Watches::new(client(), changed);
+        for targets in [1, FEW, FEW + 1, 200] {
+            let (request, status) = many(0, targets);
+            let wanted = wanted(&request, &status).len();
+            assert!(
+                wanted > 0 && wanted <= MOST_OF_REQUEST,
+                "{targets}: {wanted}"
+            );
+        }
+        let kept: Vec<bool> = (0..200)
+            .map(|number| {
+                let (request, status) = many(number, FEW);
+                watches.keep(&request, &status)
+            })
+            .collect();
+        assert!(kept[0] && !kept[199]);
+        let count = |watches: &Watches| -> usize {
+            let all = watches.locked();
+            all.values().map(|running| running.tasks.len()).sum()
+        };
+        assert_eq!(count(&watches), MOST_OF_NAMESPACE);
+        // Another namespace has its own.
+        let (mut request, status) = many(1000, FEW);
+        request.metadata.namespace = Some("good".to_owned());
+        assert!(watches.keep(&request, &status));
+        // A place that is given back is taken by who looks next.
+        watches.stop("u-0");
+        let (request, status) = many(199, FEW);
+        watches.keep(&request, &status);
+        assert!(count(&watches) > MOST_OF_NAMESPACE);
     }
 }

@@ -10,6 +10,7 @@
 //! carried out. Once a Deployment has been seen with the old template nothing goes back any more.
 
 pub mod automatic;
+pub mod crowd;
 mod ending;
 mod freezing;
 mod jobs;
@@ -182,6 +183,12 @@ fn planning(
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) -> Stand {
+    let no_place = observed
+        .crowd
+        .and_then(|crowd| crowd::no_place(request, crowd, now));
+    if let Some(outcome) = no_place {
+        return finish(status, outcome);
+    }
     let unread = |seen: &SeenTarget| {
         seen.deployment == Seen::Unknown
             || (seen.ledger == Seen::Unknown && seen.deployment != Seen::Absent)

@@ -34,6 +34,19 @@ pub struct History {
     pub revisions: Vec<Revision>,
     /// `ReplicaSets` whose number is not a number.
     pub unreadable: Vec<String>,
+    /// `ReplicaSets` whose template was not read, because they are too many or too large.
+    pub unread: Vec<Unread>,
+}
+
+/// A `ReplicaSet` of which only the metadata are known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unread {
+    /// Its number now.
+    pub number: Option<i64>,
+    /// Numbers that it had before.
+    pub former: Vec<i64>,
+    /// Its name.
+    pub replica_set: String,
 }
 
 /// What a choice looks at besides the revisions.
@@ -80,6 +93,14 @@ impl History {
             .iter()
             .filter(|set| set.controller_uid() == Some(deployment_uid) && !set.is_deleting());
         for set in owned {
+            if !set.is_read() {
+                history.unread.push(Unread {
+                    number: set.annotation(REVISION).and_then(|it| it.parse().ok()),
+                    former: former_numbers(set),
+                    replica_set: set.name().to_owned(),
+                });
+                continue;
+            }
             match set.annotation(REVISION).map(str::parse::<i64>).transpose() {
                 Ok(number) => history.revisions.push(Revision {
                     number: number.filter(|number| *number > 0),
@@ -149,21 +170,72 @@ impl History {
             return self.numbered(*number, wish.current);
         }
         if let Some(version) = version {
-            return self.with_version(version, wish.current, wish.bad);
+            let choice = self.with_version(version, wish.current, wish.bad);
+            return self.unless_unread("version", choice);
         }
         if let Some(image) = image {
-            return self.with_image(image, wish.current, wish.bad);
+            let choice = self.with_image(image, wish.current, wish.bad);
+            return self.unless_unread("image", choice);
         }
         if last_known_good.is_some() {
             return self.last_known_good(wish);
         }
         if previous.is_some() {
-            return self.previous(wish);
+            return self.unless_unread("previous", self.previous(wish));
         }
         Choice::None(
             Reason::Unsupported,
             "to: this names no version. Say previous, or a number from kubectl rollout history."
                 .to_owned(),
+        )
+    }
+
+    /// The choice, unless it would be another one if all templates had been read. They are read from the newest to the
+    /// oldest, so what was not read matters only when nothing was found that is newer.
+    fn unless_unread<'a>(&self, asked: &str, choice: Choice<'a>) -> Choice<'a> {
+        let matters = match &choice {
+            Choice::Revision { revision, .. } => self
+                .unread
+                .iter()
+                .any(|unread| unread.number >= revision.number),
+            Choice::None(
+                Reason::NoHistory
+                | Reason::HistoryPruned
+                | Reason::ImageNotInHistory
+                | Reason::VersionNotInHistory,
+                _,
+            ) => !self.unread.is_empty(),
+            Choice::None(..) | Choice::Current(_) | Choice::Equivalent(_) => false,
+        };
+        if matters {
+            self.not_read(asked)
+        } else {
+            choice
+        }
+    }
+
+    /// Nobody can tell, because not everything was read.
+    fn not_read(&self, asked: &str) -> Choice<'static> {
+        const TOLD: usize = 5;
+        let names: Vec<&str> = self
+            .unread
+            .iter()
+            .take(TOLD)
+            .map(|unread| unread.replica_set.as_str())
+            .collect();
+        let more = if self.unread.len() > TOLD {
+            ", ..."
+        } else {
+            ""
+        };
+        Choice::None(
+            Reason::TooLarge,
+            format!(
+                "to.{asked}: the templates of {} ReplicaSets of the Deployment were not read, because they are too many or too large ({}{more}), and what is asked for may be one of them. \
+                 Ask for a revision by its number (kubectl rollout history), or delete ReplicaSets that nobody goes back to, lower spec.revisionHistoryLimit of the Deployment, and create a new request.",
+                self.unread.len(),
+                names.join(", ")
+            ),
         )
     }
 
@@ -182,6 +254,7 @@ impl History {
                     return Choice::Revision { revision, notes };
                 }
                 None if *digest == wish.current.digest() => {}
+                None if !self.unread.is_empty() => return self.not_read("lastKnownGood"),
                 None => lost += 1,
             }
         }
@@ -266,6 +339,12 @@ impl History {
             .iter()
             .filter(|r| r.number == Some(number))
             .collect();
+        let is_hidden = self.unread.iter().any(|unread| {
+            unread.number == Some(number) || (now.is_empty() && unread.former.contains(&number))
+        });
+        if is_hidden {
+            return self.not_read("revision");
+        }
         let before: Vec<&Revision> = self
             .revisions
             .iter()

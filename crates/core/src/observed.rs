@@ -14,6 +14,7 @@ use serde_json::Value;
 pub use seen::Seen;
 pub use workload::{Deployment, ReplicaSet};
 
+use crate::decide::crowd::Crowd;
 use crate::diagnose::End;
 use crate::owner::Owner;
 use crate::references::{Presence, Reference};
@@ -29,6 +30,8 @@ pub struct Observed {
     pub opted_in: Seen<bool>,
     /// Whether the requester may ask for more urgency than the category has.
     pub expedite: Seen<bool>,
+    /// The open requests that came before this one; only before the plan.
+    pub crowd: Option<Crowd>,
     /// What the namespace has had of rollbacks without a person; read while the policy has to decide on one.
     pub pace: Seen<Pace>,
     /// Before the plan: the Deployments that the request finds. Afterwards: those of the plan, in its order.
@@ -74,6 +77,8 @@ pub struct SeenTarget {
     pub deployment: Seen<Deployment>,
     /// The `ReplicaSets` that the Deployment controls.
     pub replica_sets: Vec<ReplicaSet>,
+    /// Whether it has more of them than are known, because there are too many to read.
+    pub history_cut: bool,
     /// The ledger of the Deployment.
     pub ledger: Seen<RevisionLedgerSpec>,
     /// Digest of a template whose quarantine somebody lifted.

@@ -20,6 +20,7 @@ use rollback_api::ledger::Rollback;
 use rollback_api::status::Outcome;
 use rollback_api::{Reason, RevisionLedgerSpec, RollbackRequest, Word};
 use rollback_core::conditions::is_settled;
+use rollback_core::decide::crowd::Crowd;
 use rollback_core::observed::{Access, Deployment, Rejection, Seen};
 use rollback_core::owner::Owner;
 use rollback_core::phase::Phase;
@@ -182,6 +183,13 @@ fn ends() -> Vec<(&'static str, Scene)> {
         ..RevisionLedgerSpec::default()
     });
     add("Refused/DidNotHelp", again);
+    let mut scene = Scene::default();
+    scene.observed.crowd = Some(Crowd {
+        most: 2,
+        by_people: 2,
+        by_themselves: 0,
+    });
+    add("Refused/TooManyOpenRequests", scene);
     let mut scene = Scene::default().approved();
     scene.observed.targets[0].access = Seen::Found(Access::Denied {
         who: "ann".to_owned(),

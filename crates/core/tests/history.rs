@@ -643,3 +643,92 @@ fn case_26_a_version_is_that_of_the_pod_template() {
         "Ambiguous"
     );
 }
+
+/// A `ReplicaSet` of which only the metadata were read.
+fn unread(version: &str, number: &str) -> Value {
+    let mut set = replica_set(version, number);
+    set.as_object_mut().unwrap().remove("spec");
+    set
+}
+
+#[test]
+fn what_was_not_read_matters_when_it_may_be_what_is_meant() {
+    let current = template("v9");
+    let newest_read = sets([
+        replica_set("v9", "9"),
+        replica_set("v8", "8"),
+        unread("v7", "7"),
+        unread("v6", "6"),
+    ]);
+    let name = |version: &str| {
+        replica_set(version, "1")["metadata"]["name"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    // Everything that is newer was read.
+    assert_eq!(choose(&previous(), &current, &newest_read, &[]), name("v8"));
+    assert_eq!(
+        choose(&revision(8), &current, &newest_read, &[]),
+        name("v8")
+    );
+    // The one before is in quarantine, and what is older is not known.
+    assert_eq!(
+        choose(&previous(), &current, &newest_read, &["v8"]),
+        "TooLarge"
+    );
+    assert_eq!(
+        choose(&revision(7), &current, &newest_read, &[]),
+        "TooLarge"
+    );
+    // What is not there at all is not there.
+    assert_eq!(
+        choose(&revision(5), &current, &newest_read, &[]),
+        "RevisionNotFound"
+    );
+    let version = |version: &str| To {
+        version: Some(version.to_owned()),
+        ..To::default()
+    };
+    assert_eq!(
+        choose(&version("v8"), &current, &newest_read, &[]),
+        name("v8")
+    );
+    assert_eq!(
+        choose(&version("v6"), &current, &newest_read, &[]),
+        "TooLarge"
+    );
+    // A newer one that was too large to be read may be the one before.
+    let hole = sets([
+        replica_set("v9", "9"),
+        unread("v8", "8"),
+        replica_set("v7", "7"),
+    ]);
+    assert_eq!(choose(&previous(), &current, &hole, &[]), "TooLarge");
+    assert_eq!(choose(&revision(7), &current, &hole, &[]), name("v7"));
+    let said = message(&previous(), &current, &hole);
+    for part in ["1 ReplicaSets", &name("v8"), "by its number"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
+fn a_good_version_that_was_not_read_is_not_passed_over() {
+    let owned = sets([
+        replica_set("v9", "9"),
+        unread("v8", "8"),
+        replica_set("v7", "7"),
+    ]);
+    let good = [digest("v8"), digest("v7")];
+    let to = To::last_known_good();
+    let current = Template::of(&template("v9"));
+    let wish = Wish {
+        good: &good,
+        ..wish(&to, &current, &[])
+    };
+    let history = History::of(DEPLOYMENT, &owned, &[]);
+    let Choice::None(reason, _) = history.choose(wish) else {
+        panic!("an older one was chosen");
+    };
+    assert_eq!(reason, Reason::TooLarge);
+}

@@ -8,13 +8,16 @@ pub mod names;
 mod read;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::Client;
 use rollback_api::RevisionLedgerSpec;
 use rollback_core::observed::{Deployment, ReplicaSet};
 use rollback_core::trigger::live_since;
+use rollback_reads::budget::Budget;
 use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use about::About;
 
@@ -24,7 +27,12 @@ pub const BAD_IMAGE: &str = "rollback_bad_image";
 /// image or its tag.
 pub const BAD_REVISION: &str = "bad_revision";
 
-/// A Deployment as it is now.
+/// How many Deployments are in memory at the same time, whoever delivers. Each takes at most [`read::ROOM`].
+const AT_ONCE: usize = 6;
+
+static PLACES: Semaphore = Semaphore::const_new(AT_ONCE);
+
+/// A Deployment as it is now, as long as it keeps its place in memory.
 #[derive(Clone, Debug)]
 pub struct Live {
     /// Where it is.
@@ -35,6 +43,7 @@ pub struct Live {
     ledger: Option<RevisionLedgerSpec>,
     /// UID of the `ReplicaSet` of the pod that the alert is about.
     blamed: Option<String>,
+    _place: Option<Arc<SemaphorePermit<'static>>>,
 }
 
 /// Why there is nothing to ask for.
@@ -53,10 +62,19 @@ pub enum Unresolved {
 
 /// Reads the Deployment that an alert is about.
 pub async fn live(client: &Client, about: &About) -> Result<Live, Unresolved> {
-    match about {
-        About::Deployment { namespace, name } => of_deployment(client, namespace, name, None).await,
-        About::Pod { namespace, name } => of_pod(client, namespace, name).await,
-    }
+    // Who has to wait too long is told to send it again. It is never closed.
+    let place = PLACES.acquire().await.ok().map(Arc::new);
+    let room = Budget::of(read::ROOM);
+    let live = match about {
+        About::Deployment { namespace, name } => {
+            of_deployment(client, namespace, name, None, &room).await
+        }
+        About::Pod { namespace, name } => of_pod(client, namespace, name, &room).await,
+    }?;
+    Ok(Live {
+        _place: place,
+        ..live
+    })
 }
 
 async fn of_deployment(
@@ -64,9 +82,10 @@ async fn of_deployment(
     namespace: &str,
     name: &str,
     blamed: Option<String>,
+    room: &Budget,
 ) -> Result<Live, Unresolved> {
     let (deployment, ledger) = futures::try_join!(
-        read::deployment(client, namespace, name),
+        read::deployment(client, namespace, name, room),
         read::ledger(client, namespace, name)
     )
     .map_err(|error| failed(namespace, &error))?;
@@ -75,7 +94,7 @@ async fn of_deployment(
             "there is no Deployment {namespace}/{name}"
         )));
     };
-    let replica_sets = read::replica_sets(client, namespace, &deployment)
+    let replica_sets = read::live_set(client, namespace, &deployment, room)
         .await
         .map_err(|error| failed(namespace, &error))?;
     Ok(Live {
@@ -84,12 +103,18 @@ async fn of_deployment(
         replica_sets,
         ledger,
         blamed,
+        _place: None,
     })
 }
 
 /// Pods that crash come and go: of one that is gone its name still says which `ReplicaSet` made it.
-async fn of_pod(client: &Client, namespace: &str, name: &str) -> Result<Live, Unresolved> {
-    let pod = read::pod(client, namespace, name)
+async fn of_pod(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    room: &Budget,
+) -> Result<Live, Unresolved> {
+    let pod = read::pod(client, namespace, name, room)
         .await
         .map_err(|error| failed(namespace, &error))?;
     let of_pod = match &pod {
@@ -112,7 +137,8 @@ async fn of_pod(client: &Client, namespace: &str, name: &str) -> Result<Live, Un
             "the pod {namespace}/{name} belongs to no Deployment that there is"
         )));
     };
-    of_deployment(client, namespace, deployment, Some(set.uid().to_owned())).await
+    let blamed = Some(set.uid().to_owned());
+    of_deployment(client, namespace, deployment, blamed, room).await
 }
 
 /// Name of the controller of an object, if it is of this kind.
@@ -135,6 +161,11 @@ fn failed(namespace: &str, error: &kube::Error) -> Unresolved {
         kube::Error::Api(status) if status.is_forbidden() => Unresolved::NotAllowed(format!(
             "namespace {namespace} does not let the receiver look: bind the ClusterRoles rollback-receiver-reader and \
              rollback-trigger to ServiceAccount rollback-system/rollback-receiver there"
+        )),
+        // Sending it again would not help.
+        other if read::is_too_much(other) => Unresolved::NotMapped(format!(
+            "what it is about in namespace {namespace} is larger than the receiver reads: {}",
+            short(other)
         )),
         other => Unresolved::Unavailable(short(other)),
     }

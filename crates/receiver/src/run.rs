@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
+use kube::client::ClientBuilder;
+use rollback_reads::layer::Shorten;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -129,7 +131,8 @@ async fn client() -> Result<kube::Client, Error> {
     config.connect_timeout = Some(CONNECT_LIMIT);
     config.read_timeout = Some(READ_LIMIT);
     config.reset_reader_on_write = true;
-    Ok(kube::Client::try_from(config)?)
+    let client = ClientBuilder::try_from(config)?;
+    Ok(client.with_layer(&Shorten).build())
 }
 
 async fn bind(address: std::net::SocketAddr) -> Result<TcpListener, Error> {

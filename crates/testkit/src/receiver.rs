@@ -84,6 +84,11 @@ impl ReceiverProcess {
         self.ports.port(0)
     }
 
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Where it answers `/metrics`, `/healthz` and `/readyz`.
     pub fn metrics_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.port(1))

@@ -7,6 +7,7 @@ mod allowed;
 mod amazon;
 mod delivered;
 mod hostile;
+mod large;
 mod mapped;
 mod recovered;
 mod refused;

@@ -27,6 +27,10 @@ use super::{Error, Scope, reading};
 
 /// How many pods one round of one check asks at most.
 const MAX_PODS: usize = 10;
+/// How many pods one page of a list has.
+const PAGE: u32 = 200;
+/// How many pods of one version are looked at.
+const MOST_PODS: usize = 5000;
 /// How many answers one check waits for at the same time.
 const AT_ONCE: usize = 10;
 /// Longest time for one answer, whatever the check says: a pass has a minute.
@@ -260,8 +264,9 @@ async fn pods(
         return Ok(Vec::new());
     };
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let labelled = ListParams::default().labels(&format!("{POD_TEMPLATE_HASH}={hash}"));
-    let pods = reading("the pods", api.list(&labelled).await)?;
+    let mut page = ListParams::default()
+        .labels(&format!("{POD_TEMPLATE_HASH}={hash}"))
+        .limit(PAGE);
     let is_meant = |pod: &Pod| {
         let owners = pod.owner_references();
         pod.metadata.deletion_timestamp.is_none()
@@ -269,7 +274,15 @@ async fn pods(
                 .iter()
                 .any(|owner| owner.controller == Some(true) && owner.uid == replica_set.uid())
     };
-    Ok(pods.items.into_iter().filter(is_meant).collect())
+    let mut pods = Vec::new();
+    loop {
+        let list = reading("the pods", api.list(&page).await)?;
+        pods.extend(list.items.into_iter().filter(is_meant));
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) if pods.len() < MOST_PODS => page = page.continue_token(&token),
+            Some(_) | None => return Ok(pods),
+        }
+    }
 }
 
 fn is_ready(pod: &Pod) -> bool {

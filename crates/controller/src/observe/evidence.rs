@@ -8,6 +8,8 @@ use rollback_api::ledger::Claim;
 use rollback_api::policy::Ledger;
 use rollback_api::{POLICY_NAME, RevisionLedger, RollbackPolicy, RollbackRequest};
 use rollback_core::observed::Deployment;
+use rollback_reads::budget::Budget;
+use rollback_reads::history;
 use serde_json::Value;
 
 use super::{Error, access, pods, raw, reading};
@@ -20,10 +22,11 @@ pub async fn pair(
     client: &Client,
     namespace: &str,
     name: &str,
+    budget: &Budget,
 ) -> Result<(Option<Deployment>, Option<RevisionLedger>), Error> {
     let ledgers: Api<RevisionLedger> = Api::namespaced(client.clone(), namespace);
     let (deployment, ledger) = futures::join!(
-        raw::deployment(client, namespace, name),
+        raw::deployment(client, namespace, name, budget),
         ledgers.get_opt(name)
     );
     Ok((
@@ -37,11 +40,13 @@ pub async fn pods(
     client: &Client,
     namespace: &str,
     deployment: &Deployment,
+    budget: &Budget,
 ) -> Result<Vec<Value>, Error> {
-    let sets = raw::replica_sets(client, namespace, deployment).await;
-    let sets = reading("the ReplicaSets", sets)?;
+    let wish = raw::newest(budget);
+    let sets = history::history(client, namespace, deployment, wish, budget).await;
+    let sets = reading("the ReplicaSets", sets)?.sets;
     match deployment.live_set(&sets) {
-        Some(set) => pods::raw_pods(client, namespace, set).await,
+        Some(set) => pods::raw_pods(client, namespace, set, budget).await,
         None => Ok(Vec::new()),
     }
 }

@@ -1,13 +1,17 @@
 //! The Deployments that a request finds, before there is a plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 use rollback_api::RevisionLedger;
 use rollback_api::request::Target;
 use rollback_core::observed::{Deployment, ReplicaSet, Seen, SeenTarget};
+use rollback_reads::history::{self, Found as History};
+use rollback_reads::is_too_large;
 
+use super::target::MOST_TEMPLATES;
 use super::{Error, FEW, Read, Scope, all_of, lifted, raw, reading, spec_of};
+use crate::turns::Size;
 
 /// Finds them: few that are named by reading each, all others by reading what the namespace has.
 pub async fn targets(scope: &Scope<'_>) -> Result<(Vec<SeenTarget>, Read), Error> {
@@ -40,12 +44,16 @@ async fn by_name(
     name: &str,
 ) -> Result<(SeenTarget, Option<RevisionLedger>), Error> {
     let (deployment, ledger) = futures::try_join!(scope.deployment(name), scope.ledger(name))?;
-    let replica_sets = match deployment.found() {
-        Some(deployment) => scope.history(deployment).await?,
-        None => Vec::new(),
+    let history = match deployment.found() {
+        Some(deployment) => {
+            let target = scope.request.spec.targets.get(asked);
+            let wanted = target.and_then(|target| target.to.revision);
+            scope.history_with(deployment, wanted).await?
+        }
+        None => History::default(),
     };
     Ok((
-        seen(name, asked, deployment, replica_sets, ledger.as_ref()),
+        seen(name, asked, deployment, history, ledger.as_ref()),
         ledger,
     ))
 }
@@ -54,14 +62,15 @@ fn seen(
     name: &str,
     asked: usize,
     deployment: Seen<Deployment>,
-    replica_sets: Vec<ReplicaSet>,
+    history: History,
     ledger: Option<&RevisionLedger>,
 ) -> SeenTarget {
     SeenTarget {
         name: name.to_owned(),
         asked,
         deployment,
-        replica_sets,
+        replica_sets: history.sets,
+        history_cut: history.cut,
         ledger: spec_of(ledger),
         lifted: lifted(ledger),
         ..SeenTarget::default()
@@ -70,20 +79,15 @@ fn seen(
 
 async fn listed(scope: &Scope<'_>) -> Result<(Vec<SeenTarget>, Read), Error> {
     let client = scope.client();
-    let (deployments, sets, ledgers) = futures::try_join!(
-        async {
-            reading(
-                "the Deployments",
-                raw::deployments(&client, scope.namespace).await,
-            )
-        },
-        async {
-            reading(
-                "the ReplicaSets",
-                raw::all_replica_sets(&client, scope.namespace).await,
-            )
-        },
-        scope.all_ledgers(),
+    let asked = &scope.request.spec.targets;
+    let is_asked = |deployment: &Deployment| asked.iter().any(|it| is_meant(it, deployment));
+    let deployments = raw::deployments(&client, scope.namespace, scope.budget, is_asked).await;
+    let deployments = reading("the Deployments", deployments)?;
+    let uids: BTreeSet<&str> = deployments.iter().map(Deployment::uid).collect();
+    let names: BTreeSet<&str> = deployments.iter().map(Deployment::name).collect();
+    let ((sets, cut), ledgers) = futures::try_join!(
+        sets_of(scope, &deployments, &uids),
+        scope.all_ledgers(|name| names.contains(name)),
     )?;
     let mut by_owner: BTreeMap<String, Vec<ReplicaSet>> = BTreeMap::new();
     for set in sets {
@@ -98,17 +102,20 @@ async fn listed(scope: &Scope<'_>) -> Result<(Vec<SeenTarget>, Read), Error> {
         let before = targets.len();
         targets.extend(found.map(|deployment| {
             let name = deployment.name();
-            let sets = by_owner.get(deployment.uid()).cloned().unwrap_or_default();
+            // A Deployment that several entries find is refused, whatever its history.
+            let sets = by_owner.remove(deployment.uid()).unwrap_or_default();
+            let found = History { sets, cut };
             seen(
                 name,
                 asked,
                 Seen::Found(deployment.clone()),
-                sets,
+                found,
                 ledgers.get(name),
             )
         }));
         if let (true, Some(name)) = (targets.len() == before, &target.name) {
-            targets.push(seen(name, asked, Seen::Absent, Vec::new(), None));
+            let nothing = History::default();
+            targets.push(seen(name, asked, Seen::Absent, nothing, None));
         }
     }
     let names: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
@@ -121,6 +128,58 @@ async fn listed(scope: &Scope<'_>) -> Result<(Vec<SeenTarget>, Read), Error> {
         ..Read::default()
     };
     Ok((targets, read))
+}
+
+/// How much memory the history of one Deployment may take when there are too many of them.
+const MOST_OF_ONE: usize = 12 << 20;
+
+/// The `ReplicaSets` of these Deployments: all of them if there is room for that, else the newest of each.
+async fn sets_of(
+    scope: &Scope<'_>,
+    deployments: &[Deployment],
+    uids: &BTreeSet<&str>,
+) -> Result<(Vec<ReplicaSet>, bool), Error> {
+    let client = scope.client();
+    let is_its = |owner: &str| uids.contains(owner);
+    let whole = raw::replica_sets_of(&client, scope.namespace, scope.budget, is_its).await;
+    match whole {
+        Err(error) if scope.size == Size::Large && is_too_large(&error) => {}
+        whole => return Ok((reading("the ReplicaSets", whole)?, false)),
+    }
+    let heads = history::heads(&client, scope.namespace, None, is_its).await;
+    let (heads, cut) = reading("the ReplicaSets", heads)?;
+    let mut by_owner: BTreeMap<String, Vec<ReplicaSet>> = BTreeMap::new();
+    for set in heads {
+        let owner = set.controller_uid().unwrap_or_default().to_owned();
+        by_owner.entry(owner).or_default().push(set);
+    }
+    let mut sets = Vec::new();
+    for (place, deployment) in deployments.iter().enumerate() {
+        let heads = by_owner.remove(deployment.uid()).unwrap_or_default();
+        let named = |target: &&Target| target.name.as_deref() == Some(deployment.name());
+        let wish = history::Wish {
+            templates: MOST_TEMPLATES,
+            memory: (scope.budget.left() / (deployments.len() - place).max(1)).min(MOST_OF_ONE),
+            revision: scope
+                .request
+                .spec
+                .targets
+                .iter()
+                .find(named)
+                .and_then(|target| target.to.revision),
+            all_or_nothing: false,
+        };
+        let read = history::templates(
+            &client,
+            scope.namespace,
+            deployment,
+            heads,
+            wish,
+            scope.budget,
+        );
+        sets.extend(reading("the ReplicaSets", read.await)?);
+    }
+    Ok((sets, cut))
 }
 
 /// Whether an entry of the spec means this Deployment.

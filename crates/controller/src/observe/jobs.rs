@@ -51,7 +51,7 @@ impl Scope<'_> {
 
     async fn state_of(&self, rule: &JobRule, name: &str) -> Result<Option<JobState>, Error> {
         let url = Job::url_path(&(), Some(self.namespace));
-        let object = match raw::get(&self.client(), url, name).await {
+        let object = match raw::get(&self.client(), url, name, self.budget).await {
             Err(kube::Error::Api(status)) if status.is_forbidden() => {
                 return Ok(Some(JobState::Refused(not_granted(self.namespace))));
             }
@@ -85,7 +85,7 @@ impl Scope<'_> {
         let url = Pod::url_path(&(), Some(self.namespace));
         reading(
             "the pods of a Job",
-            raw::list(&self.client(), url, &labelled).await,
+            raw::list(&self.client(), url, &labelled, self.budget).await,
         )
     }
 

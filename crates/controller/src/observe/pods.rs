@@ -6,7 +6,7 @@ use kube::{Api, Client, Resource};
 use rollback_api::POD_TEMPLATE_HASH;
 use rollback_core::diagnose::{End, speaks_in_events};
 use rollback_core::observed::{LastLog, ReplicaSet};
-
+use rollback_reads::budget::Budget;
 use serde_json::Value;
 
 use super::{Error, raw, reading};
@@ -25,6 +25,7 @@ pub async fn raw_pods(
     client: &Client,
     namespace: &str,
     replica_set: &ReplicaSet,
+    budget: &Budget,
 ) -> Result<Vec<Value>, Error> {
     let Some(hash) = hash_of(replica_set) else {
         return Ok(Vec::new());
@@ -34,12 +35,17 @@ pub async fn raw_pods(
         .limit(MAX_LOOKED_AT)
         .match_any();
     let url = Pod::url_path(&(), Some(namespace));
-    reading("the pods", raw::list(client, url, &labelled).await)
+    reading("the pods", raw::list(client, url, &labelled, budget).await)
 }
 
 /// Events about pods that are not ready: what is wrong with a volume or a probe is said nowhere else. That they cannot
 /// be read is no reason to stop.
-pub async fn events(client: &Client, namespace: &str, pods: &[Value]) -> Result<Vec<Value>, Error> {
+pub async fn events(
+    client: &Client,
+    namespace: &str,
+    pods: &[Value],
+    budget: &Budget,
+) -> Result<Vec<Value>, Error> {
     let mut events = Vec::new();
     for pod in pods
         .iter()
@@ -53,7 +59,7 @@ pub async fn events(client: &Client, namespace: &str, pods: &[Value]) -> Result<
             .fields(&format!("involvedObject.uid={uid}"))
             .limit(MAX_LOOKED_AT);
         let url = Event::url_path(&(), Some(namespace));
-        match raw::list(client, url, &about).await {
+        match raw::list(client, url, &about, budget).await {
             Ok(found) => events.extend(found),
             Err(kube::Error::Api(status)) if status.is_forbidden() => break,
             Err(source) => return reading("the Events", Err(source)),

@@ -20,9 +20,10 @@ use rollback_core::owner::{self, Owner};
 use rollback_core::plan::{Prospect, prospect};
 use rollback_core::references::{Presence, Reference, ReferenceKind};
 use rollback_core::template::Template;
+use rollback_reads::get;
 use serde_json::Value;
 
-use super::{Error, Scope, all_of, raw};
+use super::{Error, Scope, all_of, raw, reading};
 
 /// A reference, and whether what it names is there.
 pub type Checked = (Reference, Presence);
@@ -142,9 +143,9 @@ async fn look(scope: &Scope<'_>, kind: ReferenceKind, name: &str, keys: bool) ->
     };
     let client = scope.client();
     let found = if keys {
-        raw::get(&client, url, name).await
+        raw::get(&client, url, name, scope.budget).await
     } else {
-        raw::get_metadata(&client, url, name).await
+        raw::get_metadata(&client, url, name, scope.budget).await
     };
     match found {
         Ok(Some(object)) => Known::Keys(keys_of(&object)),
@@ -202,7 +203,7 @@ async fn rehearse(scope: &Scope<'_>, name: &str, patch: &Value) -> Result<Rehear
         Ok(request) => request,
         Err(error) => return unsaid(error.to_string()),
     };
-    match scope.context.client.request::<Value>(request).await {
+    match get::send(&scope.context.client, request, scope.budget).await {
         Ok(stored) => Ok(Rehearsal::Stored(Deployment(stored))),
         // A webhook with side effects takes no dry runs; it may well take the write itself.
         Err(kube::Error::Api(status)) if takes_no_dry_run(&status) => {
@@ -215,10 +216,7 @@ async fn rehearse(scope: &Scope<'_>, name: &str, patch: &Value) -> Result<Rehear
         Err(kube::Error::Api(status)) => {
             unsaid(format!("HTTP {}: {}", status.code, status.message))
         }
-        Err(source) => Err(Error::Read {
-            what: "what the API server would make of the write",
-            source,
-        }),
+        Err(error) => reading("what the API server would make of the write", Err(error)),
     }
 }
 
@@ -237,7 +235,7 @@ async fn surroundings(scope: &Scope<'_>) -> Result<Lists, Error> {
     let read = |url: String| {
         let client = client.clone();
         async move {
-            raw::list(&client, url, &ListParams::default())
+            raw::list(&client, url, &ListParams::default(), scope.budget)
                 .await
                 .map_or(Seen::Unknown, Seen::Found)
         }
@@ -267,12 +265,13 @@ async fn owner_objects(
                 "/apis/{}/{}{path}/{}",
                 lookup.group, lookup.version, lookup.plural
             );
-            let object = match raw::get_or_status(&scope.client(), url, &lookup.name).await {
-                Ok(object) => Seen::Found(object),
-                // A kind that this cluster does not serve says nothing: the owner may live in another cluster.
-                Err(kube::Error::Api(status)) if raw::names_an_object(&status) => Seen::Absent,
-                Err(_) => Seen::Unknown,
-            };
+            let object =
+                match raw::get_or_status(&scope.client(), url, &lookup.name, scope.budget).await {
+                    Ok(object) => Seen::Found(object),
+                    // A kind that this cluster does not serve says nothing: the owner may live in another cluster.
+                    Err(kube::Error::Api(status)) if raw::names_an_object(&status) => Seen::Absent,
+                    Err(_) => Seen::Unknown,
+                };
             Ok((owner, object))
         })
         .collect();

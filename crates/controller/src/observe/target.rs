@@ -16,10 +16,14 @@ use rollback_core::observed::{Access, Deployment, LastLog, ReplicaSet, Rival, Se
 use rollback_core::phase::TargetPhase;
 use rollback_core::references::is_subdomain;
 use rollback_core::template::Template;
+use rollback_reads::history;
 
 use super::access::{self, Everywhere};
 use super::{Error, Scope, checks, lifted, pace, pods, preflight, raw, reading, spec_of};
 use crate::context::Memory;
+
+/// How many templates of one history are read when there are too many.
+pub(super) const MOST_TEMPLATES: usize = 100;
 
 /// A target and the ledger to write on.
 type Looked = (SeenTarget, Option<RevisionLedger>);
@@ -218,8 +222,9 @@ impl Scope<'_> {
         let Some(set) = running(target, &seen).cloned() else {
             return Ok((seen, None));
         };
-        seen.pods = pods::raw_pods(&self.context.client, self.namespace, &set).await?;
-        seen.events = pods::events(&self.context.client, self.namespace, &seen.pods).await?;
+        let client = &self.context.client;
+        seen.pods = pods::raw_pods(client, self.namespace, &set, self.budget).await?;
+        seen.events = pods::events(client, self.namespace, &seen.pods, self.budget).await?;
         seen.last_log = self.last_log(plan, progress, &set, &seen).await;
         if plan.rules.force_delete_after_seconds.is_some() {
             self.leaving(&mut seen).await?;
@@ -236,10 +241,17 @@ impl Scope<'_> {
             return Ok(());
         };
         let client = self.client();
-        let (sets, pods) = futures::try_join!(self.history(deployment), async {
-            let pods = raw::leaving_pods(&client, self.namespace, deployment).await;
-            reading("the pods", pods)
-        })?;
+        let (sets, pods) = futures::try_join!(
+            async {
+                let sets = raw::owners(&client, self.namespace, deployment).await;
+                reading("the ReplicaSets", sets)
+            },
+            async {
+                let pods =
+                    raw::leaving_pods(&client, self.namespace, deployment, self.budget).await;
+                reading("the pods", pods)
+            }
+        )?;
         let uid = self.request.uid().unwrap_or_default();
         seen.may_not_delete = self.context.remember(&uid, |memory| memory.may_not_delete);
         (seen.leaving_from, seen.leaving) = (sets, pods);
@@ -310,7 +322,10 @@ impl Scope<'_> {
             self.access(target, progress, everywhere),
         )?;
         let replica_sets = match deployment.found() {
-            Some(deployment) => self.history(deployment).await?,
+            Some(deployment) => {
+                let found = self.history_with(deployment, target.to_revision);
+                found.await?.sets
+            }
             None => Vec::new(),
         };
         Ok(SeenTarget {
@@ -373,10 +388,28 @@ impl Scope<'_> {
         Ok(backed_up(&data).map_or(Seen::Absent, Seen::Found))
     }
 
-    /// The `ReplicaSets` that the Deployment's selector finds.
+    /// The `ReplicaSets` that the Deployment controls.
     pub(super) async fn history(&self, deployment: &Deployment) -> Result<Vec<ReplicaSet>, Error> {
-        let sets = raw::replica_sets(&self.client(), self.namespace, deployment).await;
-        reading("the ReplicaSets", sets)
+        Ok(self.history_with(deployment, None).await?.sets)
+    }
+
+    /// The same, with the template of this revision whatever its age, and whether there are more than are known.
+    pub(super) async fn history_with(
+        &self,
+        deployment: &Deployment,
+        revision: Option<i64>,
+    ) -> Result<history::Found, Error> {
+        let wish = history::Wish {
+            templates: MOST_TEMPLATES,
+            // A request names few Deployments, or their histories are listed together.
+            memory: self.budget.left() / 3,
+            revision,
+            // Where a part is all that there is room for, it is read only after there is room for as much as may be.
+            all_or_nothing: self.size.larger().is_some(),
+        };
+        let client = self.client();
+        let found = history::history(&client, self.namespace, deployment, wish, self.budget);
+        reading("the ReplicaSets", found.await)
     }
 
     /// The `ReplicaSet` of the plan, if it has one and it is still there.
@@ -384,7 +417,7 @@ impl Scope<'_> {
         let (Source::ReplicaSet, Some(name)) = (target.source, &target.source_name) else {
             return Ok(Vec::new());
         };
-        let set = raw::replica_set(&self.client(), self.namespace, name).await;
+        let set = raw::replica_set(&self.client(), self.namespace, name, self.budget).await;
         Ok(reading("the ReplicaSet of the plan", set)?
             .into_iter()
             .collect())

@@ -5,11 +5,16 @@ use kube::api::ListParams;
 use kube::core::Selector;
 use kube::{Api, Client, Resource};
 use rollback_api::policy::Triggers;
-use rollback_api::{POLICY_NAME, RevisionLedger, RevisionLedgerSpec, RollbackPolicy};
+use rollback_api::{POLICY_NAME, REVISION, RevisionLedger, RevisionLedgerSpec, RollbackPolicy};
 use rollback_core::observed::{Deployment, ReplicaSet};
+use rollback_reads::budget::Budget;
+use rollback_reads::history;
 use serde_json::Value;
 
 use super::{Error, raw, reading};
+
+/// How much memory one version on trial may take, and its pods as much again.
+pub const MEMORY: usize = 8 << 20;
 
 /// A Deployment, what it has run, and the rules for it, as they are now.
 pub struct Live {
@@ -21,15 +26,18 @@ pub struct Live {
     pub ledger: Option<RevisionLedgerSpec>,
     /// The rules of the namespace.
     pub triggers: Triggers,
+    /// How much memory this takes.
+    pub memory: usize,
 }
 
 /// `None` when the Deployment is gone, or there is no policy: then nothing comes by itself.
 pub async fn live(client: &Client, namespace: &str, name: &str) -> Result<Option<Live>, Error> {
+    let budget = Budget::of(MEMORY);
     let policies: Api<RollbackPolicy> = Api::namespaced(client.clone(), namespace);
     let ledgers: Api<RevisionLedger> = Api::namespaced(client.clone(), namespace);
     let (policy, deployment, ledger) = futures::join!(
         policies.get_opt(POLICY_NAME),
-        raw::deployment(client, namespace, name),
+        raw::deployment(client, namespace, name, &budget),
         ledgers.get_opt(name),
     );
     let policy = reading("the RollbackPolicy", policy)?;
@@ -38,13 +46,34 @@ pub async fn live(client: &Client, namespace: &str, name: &str) -> Result<Option
     let (Some(policy), Some(deployment)) = (policy, deployment) else {
         return Ok(None);
     };
-    let sets = raw::replica_sets(client, namespace, &deployment).await;
+    let wish = raw::newest(&budget);
+    let sets = history::history(client, namespace, &deployment, wish, &budget).await;
     Ok(Some(Live {
-        replica_sets: reading("the ReplicaSets", sets)?,
+        replica_sets: judged(&deployment, reading("the ReplicaSets", sets)?.sets),
         deployment,
+        memory: budget.taken(),
         ledger: ledger.map(|ledger| ledger.spec),
         triggers: policy.spec.triggers,
     }))
+}
+
+/// Only the templates that are judged: of what is live, and of the version before it.
+fn judged(deployment: &Deployment, sets: Vec<ReplicaSet>) -> Vec<ReplicaSet> {
+    let number = |set: &ReplicaSet| {
+        set.annotation(REVISION)
+            .and_then(|it| it.parse::<i64>().ok())
+    };
+    let live = deployment.live_set(&sets).map(|set| set.uid().to_owned());
+    let mut sets = sets;
+    sets.sort_by_key(|set| std::cmp::Reverse(number(set)));
+    for set in sets.iter_mut().skip(2) {
+        if live.as_deref() != Some(set.uid())
+            && let Some(fields) = set.0.as_object_mut()
+        {
+            fields.remove("spec");
+        }
+    }
+    sets
 }
 
 /// The pods of a Deployment, of all its versions, as they are now.
@@ -58,7 +87,8 @@ pub async fn pods(
     };
     let url = Pod::url_path(&(), Some(namespace));
     let labelled = ListParams::default().labels_from(&selector);
-    reading("the pods", raw::list(client, url, &labelled).await)
+    let budget = Budget::of(MEMORY);
+    reading("the pods", raw::all(client, url, &labelled, &budget).await)
 }
 
 /// Which pods are those of a Deployment.

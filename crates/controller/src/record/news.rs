@@ -8,20 +8,17 @@ use futures::stream::{BoxStream, SelectAll, select_all};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1;
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::DynamicObject;
-use kube::core::{ApiResource, PartialObjectMeta};
+use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use rollback_api::{LIFT, RevisionLedger, RollbackPolicy};
 use rollback_core::observed::Deployment;
+use rollback_reads::bounded::Bounded;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::watch::WATCH_SECONDS;
-
-/// How many Deployments are in memory at the same time while all are listed.
-const PAGE: u32 = 50;
 
 /// A Deployment and the ledger of its name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -85,16 +82,18 @@ pub fn watch(client: &Client, namespace: Option<&str>) -> SelectAll<BoxStream<'s
 }
 
 fn watching() -> watcher::Config {
-    watcher::Config::default().timeout(WATCH_SECONDS)
+    // Without pages: what is there is told of one by one, so that one object at a time is in memory.
+    watcher::Config::default()
+        .timeout(WATCH_SECONDS)
+        .streaming_lists()
 }
 
 fn deployments(client: &Client, namespace: Option<&str>) -> BoxStream<'static, News> {
-    let kind = ApiResource::erase::<v1::Deployment>(&());
-    let api: Api<DynamicObject> = match namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind),
-        None => Api::all_with(client.clone(), &kind),
+    let api: Api<Bounded<v1::Deployment>> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
     };
-    watcher(api, watching().page_size(PAGE))
+    watcher(api, watching())
         .default_backoff()
         .map(|event| match event {
             Ok(event) => of_deployments(event),
@@ -138,7 +137,7 @@ where
         .boxed()
 }
 
-fn of_deployments(event: Event<DynamicObject>) -> News {
+fn of_deployments(event: Event<Bounded<v1::Deployment>>) -> News {
     match event {
         Event::Init => News::Listing,
         Event::InitDone => News::Listed,
@@ -147,17 +146,14 @@ fn of_deployments(event: Event<DynamicObject>) -> News {
     }
 }
 
-fn of_deployment(object: DynamicObject) -> News {
+fn of_deployment(object: Bounded<v1::Deployment>) -> News {
     let name = Name::of(&object);
-    let mut whole = object.data;
-    if let Value::Object(fields) = &mut whole {
-        let metadata = json!({
-            "generation": object.metadata.generation,
-            "annotations": object.metadata.annotations,
-        });
-        fields.insert("metadata".to_owned(), metadata);
-    }
-    let deployment = Deployment(whole);
+    // One that is too large to be read is not complete, and is not put on trial.
+    let mut fields = object.fields.unwrap_or_default();
+    let annotations = object.metadata.annotations.filter(|_| !fields.is_empty());
+    let metadata = json!({"generation": object.metadata.generation, "annotations": annotations});
+    fields.insert("metadata".to_owned(), metadata);
+    let deployment = Deployment(Value::Object(fields));
     let opts_in = deployment.opts_in();
     News::Deployment {
         name,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DynamicObject, PostParams};
-use kube::core::{ApiResource, Selector};
+use kube::api::PostParams;
+use kube::core::Selector;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -17,6 +17,9 @@ use rollback_api::{RollbackRequest, WATCH_SOURCE};
 use rollback_core::text::plain;
 use rollback_core::trigger::watch::{self, Fault, Known, Look, Verdict};
 use rollback_core::trigger::{self, live_since};
+use rollback_reads::bounded::Bounded;
+use rollback_reads::budget::Budget;
+use rollback_reads::value::weight;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -24,7 +27,7 @@ use super::Identity;
 use super::identity;
 use crate::context::Context;
 use crate::observe;
-use crate::observe::version::{Live, live, pods, selector};
+use crate::observe::version::{Live, MEMORY, live, pods, selector};
 use crate::reconcile::chain;
 use crate::record::Name;
 use crate::watch::WATCH_SECONDS;
@@ -47,6 +50,9 @@ enum Error {
     /// The pods were not listed in time, or not any more.
     #[error("the pods are not told of")]
     Pods,
+    /// There is no room in memory for what is judged.
+    #[error("there is no room for its Deployment, its history and its pods")]
+    Room,
     /// There is no identity to ask in.
     #[error("there is no identity to ask in")]
     Identity(#[from] identity::Error),
@@ -111,7 +117,9 @@ impl Version {
         tokio::time::timeout(LIST_LIMIT, pods.fill(&mut news))
             .await
             .map_err(|_| Error::Pods)??;
+        let mut place = Place::default();
         loop {
+            place.hold(live.memory + pods.memory)?;
             let seen: Vec<Value> = pods.by_name.values().cloned().collect();
             *failures = 0;
             match judge(&live, &seen, known) {
@@ -130,7 +138,7 @@ impl Version {
                             live = now;
                         }
                         next = news.next() => {
-                            pods.take(next.ok_or(Error::Pods)?);
+                            pods.take(next.ok_or(Error::Pods)?)?;
                             pods.drain(&mut news, PAUSE).await?;
                         }
                         () = tokio::time::sleep(time_until(until)) => {}
@@ -199,12 +207,11 @@ impl Version {
     fn pods(
         &self,
         selector: &Selector,
-    ) -> impl Stream<Item = watcher::Result<Event<DynamicObject>>> + Unpin + use<> {
-        let kind = ApiResource::erase::<Pod>(&());
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.watches.clone(), &self.name.namespace, &kind);
+    ) -> impl Stream<Item = watcher::Result<Event<Bounded<Pod>>>> + Unpin + use<> {
+        let api: Api<Bounded<Pod>> = Api::namespaced(self.watches.clone(), &self.name.namespace);
         let config = watcher::Config::default()
             .timeout(WATCH_SECONDS)
+            .streaming_lists()
             .labels_from(selector);
         watcher(api, config).default_backoff().boxed()
     }
@@ -225,40 +232,81 @@ fn judge(live: &Live, pods: &[Value], known: &mut Known) -> Verdict {
     verdict
 }
 
+/// How much memory all trials may take.
+const ALL: usize = 48 << 20;
+
+static ROOM: Budget = Budget::of(ALL);
+
+/// Room in memory, until it is dropped.
+#[derive(Default)]
+struct Place(usize);
+
+impl Place {
+    /// Holds so much from now on.
+    fn hold(&mut self, memory: usize) -> Result<(), Error> {
+        ROOM.give(std::mem::take(&mut self.0));
+        if !ROOM.take(memory) {
+            return Err(Error::Room);
+        }
+        self.0 = memory;
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        ROOM.give(self.0);
+    }
+}
+
 /// The pods of one Deployment, as far as they are judged.
 #[derive(Default)]
 struct Pods {
     by_name: HashMap<String, Value>,
+    memory: usize,
     listed: bool,
 }
 
 impl Pods {
-    fn take(&mut self, event: watcher::Result<Event<DynamicObject>>) {
+    /// Fails when there are more than are judged.
+    fn take(&mut self, event: watcher::Result<Event<Bounded<Pod>>>) -> Result<(), Error> {
         match event {
             Ok(Event::Init) => {
                 self.by_name.clear();
+                self.memory = 0;
                 self.listed = false;
             }
             Ok(Event::InitApply(pod) | Event::Apply(pod)) => {
-                self.by_name.insert(pod.name_any(), slim(pod));
+                let name = pod.name_any();
+                let pod = slim(pod);
+                self.memory += weight(&pod);
+                if let Some(before) = self.by_name.insert(name, pod) {
+                    self.memory = self.memory.saturating_sub(weight(&before));
+                }
             }
             Ok(Event::InitDone) => self.listed = true,
             Ok(Event::Delete(pod)) => {
-                self.by_name.remove(&pod.name_any());
+                if let Some(before) = self.by_name.remove(&pod.name_any()) {
+                    self.memory = self.memory.saturating_sub(weight(&before));
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, kind = "Pod", "a watch failed and is made anew");
             }
         }
+        if self.memory > MEMORY {
+            return Err(Error::Room);
+        }
+        Ok(())
     }
 
     /// Until all that are there have been told of.
     async fn fill(
         &mut self,
-        news: &mut (impl Stream<Item = watcher::Result<Event<DynamicObject>>> + Unpin),
+        news: &mut (impl Stream<Item = watcher::Result<Event<Bounded<Pod>>>> + Unpin),
     ) -> Result<(), Error> {
         while !self.listed {
-            self.take(news.next().await.ok_or(Error::Pods)?);
+            self.take(news.next().await.ok_or(Error::Pods)?)?;
         }
         Ok(())
     }
@@ -266,13 +314,13 @@ impl Pods {
     /// What comes within this time; a list that began is waited for.
     async fn drain(
         &mut self,
-        news: &mut (impl Stream<Item = watcher::Result<Event<DynamicObject>>> + Unpin),
+        news: &mut (impl Stream<Item = watcher::Result<Event<Bounded<Pod>>>> + Unpin),
         time: Duration,
     ) -> Result<(), Error> {
         let mut over = std::pin::pin!(tokio::time::sleep(time));
         loop {
             tokio::select! {
-                next = news.next() => self.take(next.ok_or(Error::Pods)?),
+                next = news.next() => self.take(next.ok_or(Error::Pods)?)?,
                 () = &mut over => break,
             }
         }
@@ -283,8 +331,9 @@ impl Pods {
 }
 
 /// What of a pod is judged.
-fn slim(mut pod: DynamicObject) -> Value {
-    let status = pod.data.get_mut("status").map(Value::take);
+fn slim(pod: Bounded<Pod>) -> Value {
+    // One that is too large shows no symptom: nobody is blamed for what was not read.
+    let status = pod.fields.and_then(|mut fields| fields.remove("status"));
     json!({
         "metadata": {
             "name": pod.metadata.name,

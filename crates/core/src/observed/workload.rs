@@ -233,6 +233,11 @@ impl ReplicaSet {
         controller_uid(&self.0)
     }
 
+    /// Whether its template was read. Of too many, or too large ones, only the metadata are.
+    pub fn is_read(&self) -> bool {
+        self.0.get("spec").is_some()
+    }
+
     /// Whether it is being deleted.
     pub fn is_deleting(&self) -> bool {
         self.0.pointer("/metadata/deletionTimestamp").is_some()

@@ -63,6 +63,13 @@ pub fn choose(
     if let Some(backup) = &target.to.backup {
         return pick.backed_up(backup, &seen.kept);
     }
+    if seen.history_cut {
+        return pick.refused(
+            Reason::TooLarge,
+            "to: the Deployment has more ReplicaSets than can be read, so nobody can tell which one is meant. \
+             Delete those that nobody goes back to, lower spec.revisionHistoryLimit of the Deployment, and create a new request.",
+        );
+    }
     let bad = ledger::bad_templates(
         seen.ledger.found(),
         deployment.uid(),

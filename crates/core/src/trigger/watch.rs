@@ -213,6 +213,8 @@ fn previous(look: &Look, live: &Template) -> Option<Template> {
                 && set.template() != *live
         })
         .max_by_key(|set| number(set))
+        // One that is too large to be read is compared with nothing.
+        .filter(|set| set.is_read())
         .map(ReplicaSet::template)
 }
 

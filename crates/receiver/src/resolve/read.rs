@@ -1,59 +1,74 @@
 //! Reads of Deployments, `ReplicaSets` and pods as the API server serves them: typed structs would drop the fields that are
-//! newer than they are, and the digest of a template is over all of them.
+//! newer than they are, and the digest of a template is over all of them. Whoever may make such objects decides how many
+//! and how large they are, so each read ends where its room does.
 
 use k8s_openapi::api::apps::v1;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::api::{GetParams, ListParams};
-use kube::core::{Request, Selector};
 use kube::{Api, Client, Resource};
 use rollback_api::{RevisionLedger, RevisionLedgerSpec};
 use rollback_core::observed::{Deployment, ReplicaSet};
+use rollback_reads::budget::Budget;
+use rollback_reads::history::{self, Wish};
+use rollback_reads::{get, is_too_large};
 use serde_json::Value;
+
+/// How much memory what is read about one Deployment may take.
+pub const ROOM: usize = 6 << 20;
+/// Of how many `ReplicaSets` the template is read to find the one that is live: what has the number of the Deployment,
+/// and what was made just now.
+const TEMPLATES: usize = 3;
 
 /// The Deployment, or `None`.
 pub async fn deployment(
     client: &Client,
     namespace: &str,
     name: &str,
+    room: &Budget,
 ) -> kube::Result<Option<Deployment>> {
     let url = v1::Deployment::url_path(&(), Some(namespace));
-    Ok(get(client, url, name).await?.map(Deployment))
+    let found = get::found(get::whole(client, &url, name, room).await)?;
+    Ok(found.map(Deployment))
 }
 
-/// The pod, or `None`.
-pub async fn pod(client: &Client, namespace: &str, name: &str) -> kube::Result<Option<Value>> {
-    get(client, Pod::url_path(&(), Some(namespace)), name).await
+/// The metadata of the pod, or `None`.
+pub async fn pod(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    room: &Budget,
+) -> kube::Result<Option<Value>> {
+    let url = Pod::url_path(&(), Some(namespace));
+    get::found(get::metadata(client, &url, name, room).await)
 }
 
-/// The `ReplicaSets` that the Deployment's selector finds, whoever controls them.
-pub async fn replica_sets(
+/// The `ReplicaSet` of what is live, if it is known.
+pub async fn live_set(
     client: &Client,
     namespace: &str,
     deployment: &Deployment,
+    room: &Budget,
 ) -> kube::Result<Vec<ReplicaSet>> {
-    let selector = deployment.0.pointer("/spec/selector").cloned();
-    let selector = selector.and_then(|it| serde_json::from_value::<LabelSelector>(it).ok());
-    let Some(selector) = selector.and_then(|it| Selector::try_from(it).ok()) else {
-        return Ok(Vec::new());
+    let wish = Wish {
+        templates: TEMPLATES,
+        memory: room.left(),
+        revision: None,
+        all_or_nothing: false,
     };
-    list_sets(
-        client,
-        namespace,
-        &ListParams::default().labels_from(&selector),
-    )
-    .await
+    let found = history::live(client, namespace, deployment, wish, room).await?;
+    Ok(deployment
+        .live_set(&found.sets)
+        .cloned()
+        .into_iter()
+        .collect())
 }
 
-/// One `ReplicaSet` by its name, or `None`; `list` is all that is granted.
+/// The metadata of one `ReplicaSet`, or `None`; `list` is all that is granted.
 pub async fn replica_set(
     client: &Client,
     namespace: &str,
     name: &str,
 ) -> kube::Result<Option<ReplicaSet>> {
-    let named = ListParams::default().fields(&format!("metadata.name={name}"));
-    let found = list_sets(client, namespace, &named).await?;
-    Ok(found.into_iter().find(|set| set.name() == name))
+    history::head(client, namespace, name).await
 }
 
 /// What the controller remembers of the Deployment.
@@ -66,29 +81,7 @@ pub async fn ledger(
     Ok(ledgers.get_opt(name).await?.map(|ledger| ledger.spec))
 }
 
-async fn list_sets(
-    client: &Client,
-    namespace: &str,
-    parameters: &ListParams,
-) -> kube::Result<Vec<ReplicaSet>> {
-    let url = v1::ReplicaSet::url_path(&(), Some(namespace));
-    let request = Request::new(url)
-        .list(parameters)
-        .map_err(kube::Error::BuildRequest)?;
-    let mut list = client.request::<Value>(request).await?;
-    Ok(match list.get_mut("items").map(Value::take) {
-        Some(Value::Array(items)) => items.into_iter().map(ReplicaSet).collect(),
-        Some(_) | None => Vec::new(),
-    })
-}
-
-async fn get(client: &Client, url: String, name: &str) -> kube::Result<Option<Value>> {
-    let request = Request::new(url)
-        .get(name, &GetParams::default())
-        .map_err(kube::Error::BuildRequest)?;
-    match client.request::<Value>(request).await {
-        Ok(found) => Ok(Some(found)),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
-        Err(error) => Err(error),
-    }
+/// Whether there is more than may be read.
+pub fn is_too_much(error: &kube::Error) -> bool {
+    is_too_large(error)
 }

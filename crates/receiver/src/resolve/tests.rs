@@ -137,6 +137,7 @@ fn stage() -> Live {
         ],
         ledger: None,
         blamed: None,
+        _place: None,
     }
 }
 

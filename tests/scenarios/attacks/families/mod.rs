@@ -42,6 +42,7 @@ pub mod limits;
 mod policy;
 mod powers;
 mod risk;
+mod size;
 mod spec;
 mod withdrawal;
 
@@ -61,6 +62,7 @@ pub fn all() -> Vec<Family> {
         asking::urgency(),
         spec::family(),
         spec::owners(),
+        size::family(),
         approval::robots(),
         approval::permission(),
         approval::name(),

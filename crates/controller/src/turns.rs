@@ -1,0 +1,165 @@
+//! Room in memory for passes. One with an ordinary request takes little, and any number of those run; one that has more to
+//! read than that waits until there is room for it, and gives its place to others meanwhile. Namespaces take turns.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// For how long a namespace that waits keeps its place without asking again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How much a pass may read. The numbers are estimates of what values take in memory; rather too high than too low.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Size {
+    /// As much as ordinary requests need.
+    #[default]
+    Small,
+    /// Many Deployments, or a long history.
+    Medium,
+    /// As much as one request may have.
+    Large,
+}
+
+impl Size {
+    /// How much memory what is read may take.
+    pub fn memory(self) -> usize {
+        match self {
+            Self::Small => 2 << 20,
+            Self::Medium => 16 << 20,
+            Self::Large => 40 << 20,
+        }
+    }
+
+    /// The next larger one.
+    pub fn larger(self) -> Option<Self> {
+        match self {
+            Self::Small => Some(Self::Medium),
+            Self::Medium => Some(Self::Large),
+            Self::Large => None,
+        }
+    }
+
+    /// How many of them there may be at the same time; `None` for any number.
+    fn at_once(self) -> Option<usize> {
+        match self {
+            Self::Small => None,
+            Self::Medium => Some(2),
+            Self::Large => Some(1),
+        }
+    }
+}
+
+/// Who has a turn, and who waits for one.
+#[derive(Debug, Default)]
+pub struct Turns(Arc<Mutex<Queues>>);
+
+#[derive(Debug, Default)]
+struct Queues {
+    medium: Queue,
+    large: Queue,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    taken: usize,
+    /// Namespaces, who came first at the beginning, and when each asked last.
+    waiting: Vec<(String, Instant)>,
+}
+
+/// A turn, until it is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    queues: Arc<Mutex<Queues>>,
+    size: Size,
+}
+
+impl Turns {
+    /// A turn for a pass in this namespace; `None` when others are first. Ask again soon, or lose the place.
+    pub fn take(&self, size: Size, namespace: &str, now: Instant) -> Option<Turn> {
+        let mut queues = locked(&self.0);
+        if let (Some(queue), Some(most)) = (queues.of(size), size.at_once()) {
+            queue
+                .waiting
+                .retain(|(_, asked)| now.duration_since(*asked) < PATIENCE);
+            let place = queue.waiting.iter().position(|(it, _)| it == namespace);
+            let is_first = place.unwrap_or(queue.waiting.len()) + queue.taken < most;
+            if !is_first {
+                match place {
+                    Some(place) => queue.waiting[place].1 = now,
+                    None => queue.waiting.push((namespace.to_owned(), now)),
+                }
+                return None;
+            }
+            if let Some(place) = place {
+                queue.waiting.remove(place);
+            }
+            queue.taken += 1;
+        }
+        Some(Turn {
+            queues: self.0.clone(),
+            size,
+        })
+    }
+}
+
+impl Queues {
+    fn of(&mut self, size: Size) -> Option<&mut Queue> {
+        match size {
+            Size::Small => None,
+            Size::Medium => Some(&mut self.medium),
+            Size::Large => Some(&mut self.large),
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(queue) = locked(&self.queues).of(self.size) {
+            queue.taken = queue.taken.saturating_sub(1);
+        }
+    }
+}
+
+fn locked(queues: &Mutex<Queues>) -> MutexGuard<'_, Queues> {
+    queues.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_take_turns() {
+        let turns = Turns::default();
+        let now = Instant::now();
+        let take = |namespace: &str, now: Instant| turns.take(Size::Large, namespace, now);
+        let first = take("flood", now).unwrap();
+        assert!(take("flood", now).is_none());
+        assert!(take("good", now).is_none());
+        assert!(take("flood", now).is_none());
+        drop(first);
+        // The flood waited first, and has one place however often it asks.
+        let second = take("flood", now).unwrap();
+        assert!(take("flood", now).is_none());
+        drop(second);
+        assert!(take("flood", now).is_none());
+        let good = take("good", now).unwrap();
+        drop(good);
+        // Who does not ask any more keeps nobody waiting.
+        assert!(take("good", now + PATIENCE).is_some());
+    }
+
+    #[test]
+    fn small_ones_wait_for_nobody() {
+        let turns = Turns::default();
+        let now = Instant::now();
+        let all: Vec<_> = (0..100)
+            .map(|_| turns.take(Size::Small, "a", now))
+            .collect();
+        assert!(all.iter().all(Option::is_some));
+        let medium = [0, 1].map(|_| turns.take(Size::Medium, "a", now));
+        assert!(medium.iter().all(Option::is_some));
+        assert!(turns.take(Size::Medium, "a", now).is_none());
+        drop(medium);
+        assert!(turns.take(Size::Medium, "a", now).is_some());
+    }
+}
