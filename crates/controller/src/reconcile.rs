@@ -16,7 +16,7 @@ use rollback_core::text::plain;
 use rollback_core::time;
 
 use crate::context::Context;
-use crate::{act, observe, tell};
+use crate::{act, observe, selftest, tell};
 
 /// How long one pass may take, whatever hangs.
 const PASS_LIMIT: Duration = Duration::from_mins(1);
@@ -84,6 +84,9 @@ pub async fn reconcile(
     cached: Arc<RollbackRequest>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
+    if selftest::is_its_own(&cached) {
+        return Ok(Action::await_change());
+    }
     let uid = cached.uid().unwrap_or_default();
     if is_over(&cached) {
         let next = remind(&cached, &context).await;

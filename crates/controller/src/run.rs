@@ -209,11 +209,7 @@ fn control(
     let namespace = config.namespace.clone();
     let recorder = record::run(context.clone(), watches.clone(), namespace, on_trial);
     let court = trial::run(context.clone(), watches.clone(), identity, trials);
-    let tester = selftest::run(
-        context.clone(),
-        reader.clone(),
-        config.lease_namespace.clone(),
-    );
+    let tester = selftest::run(context.clone());
     let controller = Controller::for_stream(requests, reader)
         .with_config(limits)
         .watches(

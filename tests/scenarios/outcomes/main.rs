@@ -17,3 +17,4 @@ mod policies;
 mod reapply;
 mod refused;
 mod running;
+mod selftest;
