@@ -10,6 +10,7 @@ use rollback_core::observed::{LastLog, Rejection};
 use crate::lease::gate::Gate;
 use crate::metrics::Metrics;
 use crate::observe::guard::GuardWatch;
+use crate::shares::Shares;
 use crate::watch::Watches;
 
 /// What every pass needs.
@@ -28,8 +29,9 @@ pub struct Context {
     pub watches: Watches,
     /// The controller's own namespace.
     pub home: String,
-    /// Held while the policy decides about one request, so that no two are counted as the last one of the hour.
-    pub deciding: tokio::sync::Mutex<()>,
+    /// Passes under way: each needs one, so that a namespace with many requests does not keep others from theirs.
+    pub passes: Arc<Shares>,
+    deciding: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     memory: Mutex<HashMap<String, Memory>>,
 }
 
@@ -73,9 +75,16 @@ impl Context {
             guard,
             watches,
             home,
-            deciding: tokio::sync::Mutex::default(),
+            passes: Shares::new(0),
+            deciding: Mutex::default(),
             memory: Mutex::default(),
         }
+    }
+
+    /// The same with so many passes at the same time; without a limit when there are none.
+    pub fn with_places(mut self, places: usize) -> Self {
+        self.passes = Shares::new(places);
+        self
     }
 
     /// Reads or changes what is remembered of the request with this UID.
@@ -87,6 +96,14 @@ impl Context {
     pub fn forget(&self, uid: &str) {
         self.locked().remove(uid);
         self.watches.stop(uid);
+    }
+
+    /// Held while the policy of a namespace decides about one request, so that no two are counted as the last one of the
+    /// hour. No namespace waits for another one.
+    pub fn deciding(&self, namespace: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut deciding = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+        deciding.retain(|_, lock| Arc::strong_count(lock) > 1);
+        deciding.entry(namespace.to_owned()).or_default().clone()
     }
 
     fn locked(&self) -> MutexGuard<'_, HashMap<String, Memory>> {

@@ -99,6 +99,12 @@ pub async fn reconcile(
     }
     // Whether the guard holds is tried first, once.
     context.guard.tested().await;
+    // One namespace does not have all that is worked on at the same time.
+    let namespace = cached.namespace().unwrap_or_default();
+    let _share = match context.passes.try_take(&namespace) {
+        Ok(share) => share,
+        Err(wait) => return Ok(Action::requeue(wait)),
+    };
     // The cache may be behind our own last write: begin with what is there now.
     let live = observe::request(&context.client, &cached).await?;
     let mut request = match live {
@@ -253,7 +259,8 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
     let status = request.status.as_ref();
     let is_asked = status.is_some_and(|status| observe::pace::is_asked(request, status));
     let _one_at_a_time = if is_asked {
-        Some(context.deciding.lock().await)
+        let namespace = request.namespace().unwrap_or_default();
+        Some(context.deciding(&namespace).lock_owned().await)
     } else {
         None
     };
