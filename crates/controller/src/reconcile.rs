@@ -9,7 +9,7 @@ use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use rollback_api::status::{Approval, Brake};
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
-use rollback_core::decide::decide;
+use rollback_core::decide::{decide, hold};
 use rollback_core::review;
 use rollback_core::step::{self, Decision, Step};
 use rollback_core::text::plain;
@@ -62,7 +62,9 @@ impl Error {
     fn is_conflict(&self) -> bool {
         let error = match self {
             Self::Commit(error)
-            | Self::Act(act::Error::Ledger(error) | act::Error::Mailbox(error)) => error,
+            | Self::Act(
+                act::Error::Hold(error) | act::Error::Ledger(error) | act::Error::Mailbox(error),
+            ) => error,
             Self::Observe(_) | Self::Act(_) | Self::TimedOut => return false,
         };
         matches!(error, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
@@ -256,6 +258,14 @@ fn is_over(request: &RollbackRequest) -> bool {
 
 async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Error> {
     let now = Timestamp::now();
+    if hold::is_leaving(request) {
+        return Ok(Next::Change);
+    }
+    if hold::is_due(request) {
+        // Nothing is read for that, and nothing else is written before.
+        let held = act::hold(context, request).await?;
+        return Ok(held.map_or(Next::Change, |held| Next::Pass(Box::new(held))));
+    }
     let status = request.status.as_ref();
     let is_asked = status.is_some_and(|status| observe::pace::is_asked(request, status));
     let _one_at_a_time = if is_asked {

@@ -13,6 +13,7 @@
 pub mod automatic;
 mod ending;
 mod freezing;
+pub mod hold;
 mod jobs;
 mod lapse;
 mod mailbox;
@@ -46,8 +47,12 @@ use together::working;
 /// # Guarantees
 /// Total and deterministic. No [`Step::Revert`] to the old template without sufficient approvals of exactly the
 /// plan whose digest can be recomputed from `observed`, without the claim, or for a Deployment that is not
-/// in the state that was approved. A request that has ended stays as it ended.
+/// in the state that was approved. A request that has ended stays as it ended. Nothing is written for a request that is
+/// not held by its finalizer.
 pub fn decide(request: &RollbackRequest, observed: &Observed, now: Timestamp) -> Decision {
+    if let Some(decision) = hold::first(request) {
+        return decision;
+    }
     let mut status = request.status.clone().unwrap_or_default();
     status.observed_generation = request.metadata.generation.unwrap_or_default();
     let stand = advance(request, observed, &mut status, now);
