@@ -80,7 +80,10 @@ pub enum Error {
     /// The mailbox.
     #[error("putting a counted approval away")]
     Mailbox(#[source] kube::Error),
-    /// The finalizer.
+    /// The finalizer, at the beginning.
+    #[error("adding the finalizer")]
+    Hold(#[source] kube::Error),
+    /// The finalizer, at the end.
     #[error("dropping the finalizer")]
     Finalizer(#[source] kube::Error),
     /// A value that cannot be sent.
@@ -118,6 +121,7 @@ async fn act(
     step: &Step,
 ) -> Result<(), Error> {
     match step {
+        Step::Hold => hold(context, request).await.map(drop),
         Step::Claim {
             deployment,
             ledger: spec,
@@ -317,6 +321,25 @@ async fn empty_mailbox(context: &Context, request: &RollbackRequest) -> Result<(
     patch_metadata(context, request, json!({"annotations": nothing}))
         .await
         .map_err(Error::Mailbox)
+}
+
+/// Holds the request, beside the finalizers of others; the request as it is then. `None` when it is gone.
+pub async fn hold(
+    context: &Context,
+    request: &RollbackRequest,
+) -> Result<Option<RollbackRequest>, Error> {
+    let mut finalizers = request.finalizers().to_vec();
+    finalizers.push(FINALIZER.to_owned());
+    let metadata = json!({
+        "finalizers": finalizers, "resourceVersion": request.resource_version(),
+    });
+    let api: Api<RollbackRequest> = Api::namespaced(context.client.clone(), &namespace(request));
+    let patch = Patch::Merge(json!({"metadata": metadata}));
+    match api.patch(&request.name_any(), &patching(), &patch).await {
+        Ok(held) => Ok(Some(held)),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+        Err(error) => Err(Error::Hold(error)),
+    }
 }
 
 /// Lets the request go, and leaves the finalizers of others.

@@ -34,7 +34,8 @@ pub struct Config {
     #[arg(long, value_delimiter = ',', env = "ROLLBACK_EXTERNAL_NETWORKS")]
     pub external_networks: Vec<IpNet>,
 
-    /// How many requests are worked on at the same time.
+    /// How many requests are worked on at the same time; of one namespace at most three quarters of them, and less
+    /// while others have work.
     #[arg(long, default_value_t = 16, env = "ROLLBACK_CONCURRENCY")]
     pub concurrency: u16,
 
@@ -47,6 +48,14 @@ pub struct Config {
         env = "ROLLBACK_MAX_OPEN_REQUESTS"
     )]
     pub max_open_requests: u32,
+    /// How many new versions are on trial at the same time, shared in the same way; more wait for their turn.
+    #[arg(
+        long,
+        default_value_t = 200,
+        value_parser = clap::value_parser!(u16).range(1..),
+        env = "ROLLBACK_TRIALS"
+    )]
+    pub trials: u16,
 
     /// Take part in the election of one controller among several. Without it nothing keeps a second
     /// one away.

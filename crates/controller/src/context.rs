@@ -13,6 +13,7 @@ use rollback_core::observed::{LastLog, Rejection};
 use crate::lease::gate::Gate;
 use crate::metrics::Metrics;
 use crate::observe::guard::GuardWatch;
+use crate::shares::Shares;
 use crate::turns::{Size, Turns};
 use crate::watch::Watches;
 
@@ -32,12 +33,13 @@ pub struct Context {
     pub watches: Watches,
     /// The controller's own namespace.
     pub home: String,
-    /// Held while the policy decides about one request, so that no two are counted as the last one of the hour.
-    pub deciding: tokio::sync::Mutex<()>,
     /// The cached requests of all namespaces, and how many of one namespace may be open.
     pub open: Option<(Store<RollbackRequest>, usize)>,
     /// Room in memory for passes that read much.
     pub turns: Turns,
+    /// Passes under way: each needs one, so that a namespace with many requests does not keep others from theirs.
+    pub passes: Arc<Shares>,
+    deciding: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     memory: Mutex<HashMap<String, Memory>>,
 }
 
@@ -85,9 +87,10 @@ impl Context {
             guard,
             watches,
             home,
-            deciding: tokio::sync::Mutex::default(),
             open: None,
             turns: Turns::default(),
+            passes: Shares::new(0),
+            deciding: Mutex::default(),
             memory: Mutex::default(),
         }
     }
@@ -99,6 +102,12 @@ impl Context {
         Some(Crowd::before(request, all.iter().map(AsRef::as_ref), *most))
     }
 
+    /// The same with so many passes at the same time; without a limit when there are none.
+    pub fn with_places(mut self, places: usize) -> Self {
+        self.passes = Shares::new(places);
+        self
+    }
+
     /// Reads or changes what is remembered of the request with this UID.
     pub fn remember<T>(&self, uid: &str, change: impl FnOnce(&mut Memory) -> T) -> T {
         change(self.locked().entry(uid.to_owned()).or_default())
@@ -108,6 +117,14 @@ impl Context {
     pub fn forget(&self, uid: &str) {
         self.locked().remove(uid);
         self.watches.stop(uid);
+    }
+
+    /// Held while the policy of a namespace decides about one request, so that no two are counted as the last one of the
+    /// hour. No namespace waits for another one.
+    pub fn deciding(&self, namespace: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut deciding = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+        deciding.retain(|_, lock| Arc::strong_count(lock) > 1);
+        deciding.entry(namespace.to_owned()).or_default().clone()
     }
 
     fn locked(&self) -> MutexGuard<'_, HashMap<String, Memory>> {

@@ -16,6 +16,7 @@ mod record;
 mod run;
 mod selftest;
 mod server;
+mod shares;
 mod tell;
 mod trial;
 mod turns;

@@ -9,7 +9,7 @@ use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use rollback_api::status::{Approval, Brake};
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
-use rollback_core::decide::decide;
+use rollback_core::decide::{decide, hold};
 use rollback_core::observed::Observed;
 use rollback_core::review;
 use rollback_core::step::{self, Decision, Step};
@@ -17,7 +17,7 @@ use rollback_core::text::plain;
 use rollback_core::time;
 
 use crate::context::Context;
-use crate::{act, observe, tell};
+use crate::{act, observe, selftest, tell};
 
 /// How long one pass may take, whatever hangs.
 const PASS_LIMIT: Duration = Duration::from_mins(1);
@@ -64,7 +64,9 @@ impl Error {
     fn is_conflict(&self) -> bool {
         let error = match self {
             Self::Commit(error)
-            | Self::Act(act::Error::Ledger(error) | act::Error::Mailbox(error)) => error,
+            | Self::Act(
+                act::Error::Hold(error) | act::Error::Ledger(error) | act::Error::Mailbox(error),
+            ) => error,
             Self::Observe(_) | Self::Act(_) | Self::TimedOut => return false,
         };
         matches!(error, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
@@ -86,6 +88,9 @@ pub async fn reconcile(
     cached: Arc<RollbackRequest>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
+    if selftest::is_its_own(&cached) {
+        return Ok(Action::await_change());
+    }
     let uid = cached.uid().unwrap_or_default();
     if is_over(&cached) {
         let next = remind(&cached, &context).await;
@@ -98,6 +103,12 @@ pub async fn reconcile(
     }
     // Whether the guard holds is tried first, once.
     context.guard.tested().await;
+    // One namespace does not have all that is worked on at the same time.
+    let namespace = cached.namespace().unwrap_or_default();
+    let _share = match context.passes.try_take(&namespace) {
+        Ok(share) => share,
+        Err(wait) => return Ok(Action::requeue(wait)),
+    };
     // The cache may be behind our own last write: begin with what is there now.
     let live = observe::request(&context.client, &cached).await?;
     let mut request = match live {
@@ -262,10 +273,19 @@ fn uid(request: &RollbackRequest) -> String {
 
 async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Error> {
     let now = Timestamp::now();
+    if hold::is_leaving(request) {
+        return Ok(Next::Change);
+    }
+    if hold::is_due(request) {
+        // Nothing is read for that, and nothing else is written before.
+        let held = act::hold(context, request).await?;
+        return Ok(held.map_or(Next::Change, |held| Next::Pass(Box::new(held))));
+    }
     let status = request.status.as_ref();
     let is_asked = status.is_some_and(|status| observe::pace::is_asked(request, status));
     let _one_at_a_time = if is_asked {
-        Some(context.deciding.lock().await)
+        let namespace = request.namespace().unwrap_or_default();
+        Some(context.deciding(&namespace).lock_owned().await)
     } else {
         None
     };

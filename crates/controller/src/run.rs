@@ -29,6 +29,7 @@ use crate::reconcile::{error_policy, reconcile};
 use crate::record;
 use crate::selftest;
 use crate::server::{self, Pages};
+use crate::shares::Shares;
 use crate::trial::{self, Identity};
 use crate::watch::{WATCH_SECONDS, Watches};
 
@@ -177,15 +178,17 @@ fn control(
     let deployment_watches = Watches::new(watches.clone(), sender);
     let (guard, follow_guard) = GuardWatch::new(watches, metrics.clone())?;
     let (reader, writer) = reflector::store();
-    let mut context = Context::new(
+    let home = config.lease_namespace.clone();
+    let context = Context::new(
         passes,
         gate,
         probe,
         metrics,
         guard,
         deployment_watches,
-        config.lease_namespace.clone(),
+        home,
     );
+    let mut context = context.with_places(config.concurrency.into());
     context.open = Some((reader.clone(), config.max_open_requests as usize));
     let context = Arc::new(context);
 
@@ -219,12 +222,9 @@ fn control(
     let (on_trial, trials) = tokio::sync::mpsc::unbounded_channel();
     let namespace = config.namespace.clone();
     let recorder = record::run(context.clone(), watches.clone(), namespace, on_trial);
-    let court = trial::run(context.clone(), watches.clone(), identity, trials);
-    let tester = selftest::run(
-        context.clone(),
-        reader.clone(),
-        config.lease_namespace.clone(),
-    );
+    let seats = Shares::new(config.trials.into());
+    let court = trial::run(context.clone(), watches.clone(), identity, seats, trials);
+    let tester = selftest::run(context.clone());
     let controller = Controller::for_stream(requests, reader)
         .with_config(limits)
         .watches(

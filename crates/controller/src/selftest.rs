@@ -4,47 +4,55 @@
 //! may be switched off, or this controller may run under a name that the policies do not mean. So, while it leads, the
 //! controller tries what it must never get: at start, when an object of the guard has changed, and every few minutes.
 //! Each attempt has to be refused in the name of the policy that it is aimed at; one that is accepted is a hole, and
-//! no approval counts. A refusal for another reason, such as a missing permission, proves nothing either way.
+//! no approval counts. A refusal for another reason, such as a missing permission, proves nothing either way: what was
+//! never answered since this controller leads is untested, which is a hole too.
+//!
+//! It is tried on objects that are there for nothing else, in the operator's own namespace ([`attempt`]): what a tenant
+//! has in theirs says nothing about the guard, and must not switch approvals off for everybody.
 
 mod attempt;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use kube::runtime::reflector::Store;
 use rollback_api::RollbackRequest;
 
 use crate::context::Context;
-use attempt::{Answer, Attempt, Stage};
+use attempt::{Answer, Attempt, HOME, NAME, Stage};
 
 /// How often it is tried.
 const PERIOD: Duration = Duration::from_mins(5);
 /// How often while the guard has a hole, or the API server does not answer.
 const PERIOD_OF_TROUBLE: Duration = Duration::from_secs(10);
-/// How often it is looked, in memory, whether there is a first request to try it on.
-const LOOK: Duration = Duration::from_secs(30);
+/// How soon while something was never answered, and nothing is known of it.
+const SOON: Duration = Duration::from_secs(1);
+/// For how long one round waits for a first answer.
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
+/// How soon it tries again meanwhile: somebody may have written the objects in between.
+const RETRY: Duration = Duration::from_millis(200);
 /// How long after a change it is tried: the API server takes up a policy some time after it has accepted it.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// Whether this request is the one that forged attempts are made on. It is never carried out, whoever made it.
+pub fn is_its_own(request: &RollbackRequest) -> bool {
+    let metadata = &request.metadata;
+    metadata.namespace.as_deref() == Some(HOME) && metadata.name.as_deref() == Some(NAME)
+}
+
 /// Tries while this controller leads. Never ends.
-pub async fn run(context: Arc<Context>, requests: Store<RollbackRequest>, namespace: String) {
+pub async fn run(context: Arc<Context>) {
     if !context.gate.opened().await {
         std::future::pending::<()>().await;
     }
     context.guard.ready().await;
-    // A store whose writer is gone is never ready; then the process is ending.
-    let _ = requests.wait_until_ready().await;
     let mut changes = context.guard.objects();
     let mut tester = Tester {
         context,
-        requests,
-        namespace,
         accepted: BTreeMap::new(),
         untried: BTreeMap::new(),
-        complete: false,
-        had_request: false,
+        unanswered: BTreeMap::new(),
     };
     loop {
         changes.known();
@@ -58,65 +66,69 @@ pub async fn run(context: Arc<Context>, requests: Store<RollbackRequest>, namesp
 
 struct Tester {
     context: Arc<Context>,
-    requests: Store<RollbackRequest>,
-    /// Where forged requests are created.
-    namespace: String,
     /// Whether the attempt was accepted when it was last answered.
     accepted: BTreeMap<Attempt, bool>,
     /// Why attempts could not be made in the last round.
     untried: BTreeMap<Attempt, String>,
-    /// Whether all attempts of the last round were answered.
-    complete: bool,
-    /// Whether there ever was a request with a plan to try it on.
-    had_request: bool,
+    /// Why the API server did not answer attempts of the last round.
+    unanswered: BTreeMap<Attempt, String>,
 }
 
 impl Tester {
     /// Waits until it is time again.
     async fn due(&self) {
-        if !self.complete || !self.context.guard.seen().holes.is_empty() {
-            return tokio::time::sleep(PERIOD_OF_TROUBLE).await;
-        }
-        let mut left = PERIOD;
-        while !left.is_zero() && (self.had_request || !is_planned(self.request().as_deref())) {
-            tokio::time::sleep(LOOK).await;
-            left = left.saturating_sub(LOOK);
-        }
+        let is_complete = self.unanswered.is_empty();
+        let wait = if self.nothing_is_known() {
+            SOON
+        } else if !is_complete || !self.context.guard.seen().holes.is_empty() {
+            PERIOD_OF_TROUBLE
+        } else {
+            PERIOD
+        };
+        tokio::time::sleep(wait).await;
     }
 
-    /// The request to try it on: best one that has a plan and has not ended.
-    fn request(&self) -> Option<Arc<RollbackRequest>> {
-        self.requests.state().into_iter().max_by_key(|request| {
-            let open = !has_ended(request);
-            let planned = is_planned(Some(request));
-            (open && planned, open, planned)
-        })
+    /// Whether the API server has never answered one of the attempts, and might the next time.
+    fn nothing_is_known(&self) -> bool {
+        let mut unanswered = self.unanswered.keys();
+        unanswered.any(|attempt| !self.accepted.contains_key(attempt))
     }
 
     async fn round(&mut self) {
-        let request = self.request();
-        self.had_request |= is_planned(request.as_deref());
-        let stage = Stage {
-            client: self.context.client.clone(),
-            namespace: &self.namespace,
-            request: request.as_deref(),
-        };
-        let guard = &self.context.guard;
-        let attempts = Attempt::ALL
-            .into_iter()
-            .filter(|attempt| guard.expects(&attempt.place()))
-            .map(|attempt| stage.make(attempt));
-        let answers = futures::future::join_all(attempts).await;
-        self.learn(answers);
-        let accepted = self.accepted.iter().filter(|(_, accepted)| **accepted);
-        let holes = accepted.map(|(attempt, _)| (attempt.place(), attempt.sentence()));
+        let expected = Attempt::ALL.into_iter();
+        let expected: Vec<Attempt> = expected
+            .filter(|attempt| self.context.guard.expects(&attempt.place()))
+            .collect();
+        let began = Instant::now();
+        loop {
+            let stage = Stage::set(self.context.client.clone()).await;
+            let attempts = expected.iter().map(|attempt| stage.make(*attempt));
+            let answers = futures::future::join_all(attempts).await;
+            self.learn(answers);
+            if !self.nothing_is_known() || began.elapsed() > FIRST_ANSWER {
+                break;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        let holes = expected.into_iter().filter_map(|attempt| {
+            let hole = match self.accepted.get(&attempt) {
+                Some(false) => return None,
+                Some(true) => attempt.sentence(),
+                None => {
+                    let why = self.untried.get(&attempt);
+                    let why = why.or_else(|| self.unanswered.get(&attempt));
+                    attempt.untested(why.map_or("", String::as_str))
+                }
+            };
+            Some((attempt.place(), hole))
+        });
         self.context.guard.judge(holes.collect());
     }
 
     /// What was not answered leaves the last answer as it is.
     fn learn(&mut self, answers: Vec<(Attempt, Answer)>) {
         let mut untried = BTreeMap::new();
-        self.complete = true;
+        self.unanswered.clear();
         for (attempt, answer) in answers {
             match answer {
                 Answer::Refused => {
@@ -127,13 +139,12 @@ impl Tester {
                         tracing::warn!(hole = attempt.sentence(), "a forged attempt was accepted");
                     }
                 }
-                Answer::Idle => {}
                 Answer::Untried(why) => {
                     untried.insert(attempt, why);
                 }
                 Answer::Unreachable(why) => {
-                    self.complete = false;
                     tracing::warn!(?attempt, why, "a forged attempt was not answered");
+                    self.unanswered.insert(attempt, why);
                 }
             }
         }
@@ -141,18 +152,8 @@ impl Tester {
             tracing::info!(?untried, "these forged attempts could not be tried");
             self.untried = untried;
         }
-        if self.complete {
+        if self.unanswered.is_empty() {
             self.context.metrics.guard_tested(Timestamp::now());
         }
     }
-}
-
-fn has_ended(request: &RollbackRequest) -> bool {
-    let status = request.status.as_ref();
-    status.is_some_and(|status| status.outcome.is_some())
-}
-
-fn is_planned(request: Option<&RollbackRequest>) -> bool {
-    let status = request.and_then(|request| request.status.as_ref());
-    status.is_some_and(|status| status.plan.is_some())
 }

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use kube::Client;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{Notify, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 
 pub use identity::Identity;
@@ -23,9 +23,8 @@ use version::Version;
 
 use crate::context::Context;
 use crate::record::Name;
+use crate::shares::Shares;
 
-/// How many versions are on trial at the same time; more wait for their turn.
-const AT_ONCE: usize = 200;
 /// How long after a trial that ended with news of its Deployment the next one begins.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -59,7 +58,8 @@ struct Court {
     context: Arc<Context>,
     watches: Client,
     identity: Arc<Identity>,
-    seats: Arc<Semaphore>,
+    /// Each trial needs one. Who waits has none, so a namespace with many does not keep others from theirs.
+    seats: Arc<Shares>,
     running: HashMap<Name, Running>,
     /// The version of each Deployment whose rollback was asked for last, until the Deployment is complete again.
     asked: HashMap<Name, String>,
@@ -71,13 +71,14 @@ pub async fn run(
     context: Arc<Context>,
     watches: Client,
     identity: Identity,
+    seats: Arc<Shares>,
     mut changes: UnboundedReceiver<Change>,
 ) {
     let mut court = Court {
         context,
         watches,
         identity: Arc::new(identity),
-        seats: Arc::new(Semaphore::new(AT_ONCE)),
+        seats,
         running: HashMap::new(),
         asked: HashMap::new(),
         tasks: JoinSet::new(),
@@ -122,8 +123,7 @@ impl Court {
         let of = name.clone();
         let task = self.tasks.spawn(async move {
             tokio::time::sleep(pause).await;
-            // The semaphore is never closed.
-            let _seat = seats.acquire_owned().await;
+            let _seat = seats.take(&of.namespace).await;
             let asked = version.try_it().await;
             Ended { name: of, asked }
         });

@@ -13,6 +13,7 @@ pub mod automatic;
 pub mod crowd;
 mod ending;
 mod freezing;
+pub mod hold;
 mod jobs;
 mod lapse;
 mod mailbox;
@@ -54,7 +55,11 @@ use together::working;
 /// with the first intent and outlives everything (`begun`); nothing that stands on an object, such as an
 /// annotation, takes its place. What was begun is finished, restored and given back as the plan says that was
 /// approved; a fallback, a Job, a deletion by force, room or a further Deployment that it did not name is not.
+/// Nothing is written for a request that is not held by its finalizer.
 pub fn decide(request: &RollbackRequest, observed: &Observed, now: Timestamp) -> Decision {
+    if let Some(decision) = hold::first(request) {
+        return decision;
+    }
     let mut status = request.status.clone().unwrap_or_default();
     status.observed_generation = request.metadata.generation.unwrap_or_default();
     let mut stand = advance(request, observed, &mut status, now);

@@ -51,6 +51,8 @@ impl Next {
 /// One idempotent write. Its result is not returned but observed by the next pass.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
+    /// Hold the request by its finalizer, before anything is written for it.
+    Hold,
     /// Write the claim into the ledger of the Deployment.
     Claim {
         /// Name of the Deployment, and of its ledger.

@@ -225,6 +225,7 @@ fn poison_in_one_deployment_keeps_no_other_from_its_end() {
             let name = cluster.places[poisoned].name;
             // The plan is made before, because what cannot be read cannot be planned.
             for case in 0..cluster.cases.len() {
+                cluster.pass(case, 0, (Crash::No, View::Live, false), None, None);
                 for who in ["bob@broxiva.com", "cat@broxiva.com"] {
                     cluster.pass(case, 0, (Crash::No, View::Live, false), None, None);
                     cluster.happen(&Event::Approve(case, who));

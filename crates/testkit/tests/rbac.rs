@@ -8,11 +8,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// The permissions of people that are only names: they are asked for by the guard.
-const VIRTUAL: [(&str, &str); 5] = [
+const VIRTUAL: [(&str, &str); 6] = [
     ("approve", "rollbackrequests/approval"),
     ("break-glass", "rollbackrequests/break-glass"),
     ("expedite", "rollbackrequests/expedite"),
     ("purge", "rollbackrequests/purge"),
+    ("release", "rollbackrequests/finalizer"),
     ("trigger", "rollbackrequests/trigger"),
 ];
 
@@ -189,15 +190,16 @@ fn only_reading_comes_along_with_the_stock_roles() -> Result<()> {
     Ok(())
 }
 
-/// Who may decide is decided by name. `trigger` is the receiver's, and breaking the glass and expediting come along
-/// with nothing.
+/// Who may decide is decided by name. `trigger` is the receiver's, and breaking the glass, expediting and releasing come
+/// along with nothing.
 #[test]
 fn each_deciding_verb_is_held_by_one_role() -> Result<()> {
-    let expected: [&[&str]; 5] = [
+    let expected: [&[&str]; 6] = [
         &["rollback-approver", "rollback-approve"],
         &["rollback-break-glass"],
         &["rollback-expediter"],
         &["rollback-policy-admin", "rollback-administer"],
+        &["rollback-releaser"],
         &["rollback-trigger"],
     ];
     for ((verb, resource), expected) in VIRTUAL.into_iter().zip(expected) {
@@ -292,5 +294,41 @@ fn the_controller_neither_decides_nor_deletes() -> Result<()> {
         })
         .collect();
     assert_eq!(creators, ["rollback-system/rollback-controller-selftest"]);
+    Ok(())
+}
+
+/// What the guard is tried on is there for nothing else, and the controller may forge nothing of anything else.
+#[test]
+fn the_self_test_has_objects_of_its_own() -> Result<()> {
+    let roles: Vec<Role> = of_kind("Role")?;
+    let own = roles.iter().find(|role| {
+        role.metadata.name.as_deref() == Some("rollback-controller-selftest")
+            && role.metadata.namespace.as_deref() == Some("rollback-system")
+    });
+    let rules = own.and_then(|role| role.rules.clone());
+    let mut granted = Vec::new();
+    for rule in rules.context("no rules")? {
+        let names = rule.resource_names.unwrap_or_default().join(" ");
+        for resource in rule.resources.unwrap_or_default() {
+            granted.push(format!("{} {resource} {names}", rule.verbs.join(" ")));
+        }
+    }
+    assert_eq!(
+        granted,
+        [
+            "create rollbackrequests ",
+            "patch deployments rollback-selftest",
+            "get patch configmaps rollback-selftest",
+        ]
+    );
+    let file = testkit::workspace().join("deploy/30-controller.yaml");
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&std::fs::read_to_string(file)?)?;
+    let shipped = documents
+        .iter()
+        .filter(|document| document["metadata"]["name"] == "rollback-selftest");
+    let shipped: Vec<&Value> = shipped.collect();
+    let kinds: Vec<&Value> = shipped.iter().map(|object| &object["kind"]).collect();
+    assert_eq!(kinds, ["Deployment", "ConfigMap"]);
+    assert_eq!(shipped[0]["spec"]["replicas"], 0);
     Ok(())
 }

@@ -72,6 +72,7 @@ pub const OVERLORD: Person = person(
         "rollback-approver",
         "rollback-break-glass",
         "rollback-expediter",
+        "rollback-releaser",
         "edit",
     ],
 );
@@ -94,6 +95,12 @@ pub const BREAKER: Person = person(
     "breaker",
     Way::Played("bela@broxiva.example", &["broxiva:oncall"]),
     &["rollback-requester", "rollback-break-glass", "edit"],
+);
+/// May take the finalizer off a request that is deleted.
+pub const RELEASER: Person = person(
+    "releaser",
+    Way::Played("rene@broxiva.example", &[]),
+    &["rollback-releaser"],
 );
 /// Asks and approves.
 pub const BOTH: Person = person(
@@ -217,12 +224,13 @@ pub const PUPPETEER: Person = person(
 );
 
 /// Everybody who holds roles that have to be bound.
-const BOUND: [Person; 15] = [
+const BOUND: [Person; 16] = [
     ROBOT,
     OVERLORD,
     RECEIVER,
     EXPEDITER,
     BREAKER,
+    RELEASER,
     BOTH,
     POLICY_ADMIN,
     KEEPER,

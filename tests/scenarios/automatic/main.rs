@@ -3,4 +3,5 @@
 mod alerts;
 mod brakes;
 mod stage;
+mod turns;
 mod watched;

@@ -17,3 +17,5 @@ mod policies;
 mod reapply;
 mod refused;
 mod running;
+mod scope;
+mod selftest;

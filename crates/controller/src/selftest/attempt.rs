@@ -1,33 +1,43 @@
 //! The attempts. Nothing here is ever carried out: each write is a dry run.
 //!
+//! They are made on three objects of the operator's own namespace that are there for nothing else: a Deployment without
+//! replicas and a `ConfigMap`, which are installed with the controller, and a request, which it makes itself when it is
+//! missing, with a plan, so that an attempt gets as far as it can. Two people of the same cluster share nothing else of
+//! it, so that nobody's Deployments, permissions or policies decide whether the approvals of others count.
+//!
+//! An attempt that would change nothing proves nothing, whoever has written the same before.
+//!
 //! Some policies refuse the controller nothing, so it cannot try them: status, ledger and finalizer are about everybody
 //! else, stamps is about what only the API server could get wrong, and a `RollbackPolicy` it may not write at all.
 //! Those are only compared with what they should be.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::core::{ApiResource, DynamicObject};
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::ApiResource;
 use kube::{Api, Client, ResourceExt};
+use rollback_api::status::Plan;
 use rollback_api::{
-    APPROVED_BY, APPROVER_UID, ARTIFACT_LABEL, CANCELLED_BY, CHECKLIST, CONFIRM, DENIED_BY,
-    DENIED_REASON, FIELD_MANAGER, PLAN, RollbackRequest, WITHDRAWN_BY,
+    ACCEPT_DATA_RISK, APPROVED_BY, APPROVER_UID, ARTIFACT_LABEL, CANCELLED_BY, CHECKLIST, CONFIRM,
+    DENIED_BY, DENIED_REASON, FIELD_MANAGER, PLAN, RollbackRequest, WITHDRAWN_BY,
 };
+use rollback_core::rules::rules;
 use serde_json::{Value, json};
 
 use crate::observe::guard::{Kind, Place};
 
 /// How long one attempt may take.
 const LIMIT: Duration = Duration::from_secs(5);
+/// The operator's own namespace, as the guard knows it.
+pub const HOME: &str = "rollback-system";
+/// The name of each object that attempts are made on.
+pub const NAME: &str = "rollback-selftest";
 /// The name that the guard knows this controller by. Whoever runs it under another name is refused what is forged in
 /// this one as well.
 const CONTROLLER: &str = "system:serviceaccount:rollback-system:rollback-controller";
-/// What is written where anything would do, and the name of what is created.
-const FORGED: &str = "rollback-selftest";
 /// The policy that finds what `rollback-guard-stamp` should have taken off.
 const STAMPS: &str = "rollback-guard-stamps";
 
@@ -40,7 +50,7 @@ pub enum Attempt {
     Approval,
     /// A denial.
     Denial,
-    /// A cancellation by who did not ask.
+    /// A cancellation in the name of somebody else.
     Cancellation,
     /// The withdrawal of an approval that was never given.
     Withdrawal,
@@ -48,7 +58,7 @@ pub enum Attempt {
     Spec,
     /// The uid of an approver.
     Stamp,
-    /// A backup that could be changed later.
+    /// A `ConfigMap` that becomes a backup, and can be changed later.
     Artifact,
     /// A Deployment that is paused.
     Deployment,
@@ -63,9 +73,7 @@ pub enum Answer {
     Refused,
     /// The API server would have done it.
     Accepted,
-    /// There is nothing yet to try it on.
-    Idle,
-    /// It did not get as far as that policy.
+    /// It did not get as far as that policy, or would have changed nothing.
     Untried(String),
     /// The API server did not answer it.
     Unreachable(String),
@@ -119,7 +127,7 @@ impl Attempt {
         }
     }
 
-    fn forgery(self) -> &'static str {
+    fn what(self) -> &'static str {
         match self {
             Self::Birth => "a request that is born approved",
             Self::Approval => "a forged approval",
@@ -137,23 +145,38 @@ impl Attempt {
     /// What is wrong when it is accepted.
     pub fn sentence(self) -> String {
         let Place { kind, name } = self.place();
-        format!("{} {name} lets {} pass", kind.as_str(), self.forgery())
+        format!("{} {name} lets {} pass", kind.as_str(), self.what())
+    }
+
+    /// What is wrong when it was never answered.
+    pub fn untested(self, why: &str) -> String {
+        let Place { kind, name } = self.place();
+        let kind = kind.as_str();
+        format!("whether {kind} {name} holds could not be tried in namespace {HOME} ({why})")
     }
 
     /// What an error says about the policy.
     fn refusal(self, error: &kube::Error) -> Answer {
-        let kube::Error::Api(status) = error else {
-            return Answer::Unreachable(error.to_string());
-        };
-        let message = status.message.clone();
-        if is_told_by(self.policy(), &message) {
-            Answer::Refused
-        } else if [409, 429].contains(&status.code) || status.code >= 500 {
-            // Somebody wrote the object meanwhile, or the server is busy: the next round is soon.
-            Answer::Unreachable(message)
-        } else {
-            Answer::Untried(message)
+        if let kube::Error::Api(status) = error
+            && is_told_by(self.policy(), &status.message)
+        {
+            return Answer::Refused;
         }
+        not_made(error)
+    }
+}
+
+/// What an error says that does not come from the policy.
+fn not_made(error: &kube::Error) -> Answer {
+    let kube::Error::Api(status) = error else {
+        return Answer::Unreachable(error.to_string());
+    };
+    let message = status.message.clone();
+    if [409, 429].contains(&status.code) || status.code >= 500 {
+        // Somebody wrote the object meanwhile, or the server is busy: the next round is soon.
+        Answer::Unreachable(message)
+    } else {
+        Answer::Untried(message)
     }
 }
 
@@ -162,253 +185,292 @@ fn is_told_by(policy: &str, message: &str) -> bool {
     message.contains(&format!("ValidatingAdmissionPolicy '{policy}' "))
 }
 
-/// What attempts are made with.
-pub struct Stage<'a> {
+/// What attempts are made on, as it is now.
+pub struct Stage {
     /// The client of the passes: no writes while somebody else leads.
-    pub client: Client,
-    /// Where a forged request is created.
-    pub namespace: &'a str,
-    /// What other attempts are made on.
-    pub request: Option<&'a RollbackRequest>,
+    client: Client,
+    request: Result<DynamicObject, Answer>,
+    deployment: Result<DynamicObject, Answer>,
+    config_map: Result<DynamicObject, Answer>,
 }
 
-impl Stage<'_> {
+impl Stage {
+    /// Reads the objects, and makes the request when it is missing.
+    pub async fn set(client: Client) -> Self {
+        let api = |resource: &ApiResource| -> Api<DynamicObject> {
+            Api::namespaced_with(client.clone(), HOME, resource)
+        };
+        let (requests, deployments, maps) = (
+            api(&request_kind()),
+            api(&ApiResource::erase::<Deployment>(&())),
+            api(&ApiResource::erase::<ConfigMap>(&())),
+        );
+        let (request, deployment, config_map) = futures::join!(
+            in_time(request(&requests)),
+            in_time(deployments.get(NAME)),
+            in_time(maps.get(NAME)),
+        );
+        Self {
+            request,
+            deployment,
+            config_map,
+            client,
+        }
+    }
+
     /// Makes one attempt.
     pub async fn make(&self, attempt: Attempt) -> (Attempt, Answer) {
         let answer = tokio::time::timeout(LIMIT, self.try_out(attempt)).await;
-        let late = || Answer::Unreachable("no answer in time".to_owned());
         (attempt, answer.unwrap_or_else(|_| late()))
     }
 
     async fn try_out(&self, attempt: Attempt) -> Answer {
-        let Some(request) = self.request else {
-            return if attempt == Attempt::Birth {
-                self.birth().await
-            } else {
-                Answer::Idle
-            };
+        let (resource, object) = match attempt {
+            Attempt::Birth => return self.birth().await,
+            Attempt::Approval
+            | Attempt::Denial
+            | Attempt::Cancellation
+            | Attempt::Withdrawal
+            | Attempt::Spec
+            | Attempt::Stamp => (request_kind(), &self.request),
+            Attempt::Artifact => (ApiResource::erase::<ConfigMap>(&()), &self.config_map),
+            Attempt::Deployment | Attempt::Room => {
+                (ApiResource::erase::<Deployment>(&()), &self.deployment)
+            }
         };
-        match attempt {
-            Attempt::Birth => self.birth().await,
-            Attempt::Approval => self.mailbox(attempt, request, approval(request)).await,
-            Attempt::Denial => {
-                let denial = json!({DENIED_BY: CONTROLLER, DENIED_REASON: FORGED});
-                self.mailbox(attempt, request, denial).await
+        let before = match object {
+            Ok(object) => object,
+            Err(answer) => return answer.clone(),
+        };
+        let forged = forgery(attempt, before);
+        let mut patch = forged.clone();
+        // Should it change meanwhile, what is forged might be what it already is.
+        patch["metadata"]["resourceVersion"] = json!(before.resource_version());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), HOME, &resource);
+        match api.patch(NAME, &dry_run(), &Patch::Merge(&patch)).await {
+            Ok(after) => came_of(attempt, before, &after, &forged),
+            Err(kube::Error::Api(status))
+                if attempt == Attempt::Stamp && is_told_by(STAMPS, &status.message) =>
+            {
+                Answer::Accepted
             }
-            Attempt::Cancellation => {
-                let cancellation = json!({CANCELLED_BY: CONTROLLER});
-                self.mailbox(attempt, request, cancellation).await
-            }
-            Attempt::Withdrawal => {
-                let withdrawal = json!({WITHDRAWN_BY: CONTROLLER});
-                self.mailbox(attempt, request, withdrawal).await
-            }
-            Attempt::Spec => self.spec(request).await,
-            Attempt::Stamp => self.stamp(request).await,
-            Attempt::Artifact => self.artifact(request).await,
-            Attempt::Deployment => self.deployment(attempt, request, paused).await,
-            Attempt::Room => self.deployment(attempt, request, more_replicas).await,
-        }
-    }
-
-    async fn birth(&self) -> Answer {
-        let resource = ApiResource::erase::<RollbackRequest>(&());
-        let spec = json!({
-            "targets": [{"name": FORGED, "to": {"previous": {}}}],
-            "reason": {"category": "ErrorRate", "summary": "whether the guard refuses this"},
-        });
-        let mut request = DynamicObject::new(FORGED, &resource).data(json!({"spec": spec}));
-        let born = BTreeMap::from([(APPROVED_BY.to_owned(), CONTROLLER.to_owned())]);
-        request.metadata.annotations = Some(born);
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), self.namespace, &resource);
-        match api.create(&post(), &request).await {
-            Ok(born) => accepted(born.annotations().contains_key(APPROVED_BY)),
-            Err(error) => Attempt::Birth.refusal(&error),
-        }
-    }
-
-    async fn mailbox(&self, attempt: Attempt, request: &RollbackRequest, forged: Value) -> Answer {
-        if holds(request.annotations(), &forged) {
-            return written_before();
-        }
-        match self.annotate(request, &forged).await {
-            Ok(annotations) => accepted(holds(&annotations, &forged)),
             Err(error) => attempt.refusal(&error),
         }
     }
 
-    /// A stamp is not refused but taken off, or put right.
-    async fn stamp(&self, request: &RollbackRequest) -> Answer {
-        let forged = json!({APPROVER_UID: FORGED});
-        if holds(request.annotations(), &forged) {
-            return written_before();
-        }
-        match self.annotate(request, &forged).await {
-            Ok(annotations) if holds(&annotations, &forged) => Answer::Accepted,
-            Ok(_) => Answer::Refused,
-            Err(kube::Error::Api(status)) if is_told_by(STAMPS, &status.message) => {
-                Answer::Accepted
-            }
-            Err(error) => Attempt::Stamp.refusal(&error),
-        }
-    }
-
-    /// The annotations as they would be.
-    async fn annotate(
-        &self,
-        request: &RollbackRequest,
-        forged: &Value,
-    ) -> kube::Result<BTreeMap<String, String>> {
-        let patch = json!({"metadata": {"annotations": forged}});
-        let answered = self
-            .requests(request)
-            .patch_metadata(&request.name_any(), &dry_run(), &Patch::Merge(&patch))
-            .await?;
-        Ok(answered.metadata.annotations.unwrap_or_default())
-    }
-
-    async fn spec(&self, request: &RollbackRequest) -> Answer {
-        // Whoever asked may have written the very words: they must not be taken for a change that was accepted.
-        let forged = if request.spec.reason.summary == FORGED {
-            CONTROLLER
-        } else {
-            FORGED
+    async fn birth(&self) -> Answer {
+        let mut request = new_request();
+        request
+            .annotations_mut()
+            .insert(APPROVED_BY.to_owned(), CONTROLLER.to_owned());
+        // Another name: the one that is there already would be all that is said of it.
+        request.metadata.name = Some(format!("{NAME}-born"));
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), HOME, &request_kind());
+        let post = PostParams {
+            dry_run: true,
+            ..post()
         };
-        let patch = json!({"spec": {"reason": {"summary": forged}}});
-        let answered = self
-            .requests(request)
-            .patch(&request.name_any(), &dry_run(), &Patch::Merge(&patch))
-            .await;
-        match answered {
-            Ok(changed) => accepted(changed.spec.reason.summary == forged),
-            Err(error) => Attempt::Spec.refusal(&error),
+        match api.create(&post, &request).await {
+            Ok(born) if born.annotations().contains_key(APPROVED_BY) => Answer::Accepted,
+            Ok(_) => changed_on_its_way(),
+            Err(error) => Attempt::Birth.refusal(&error),
         }
-    }
-
-    async fn artifact(&self, request: &RollbackRequest) -> Answer {
-        let labels = BTreeMap::from([(ARTIFACT_LABEL.to_owned(), "backup".to_owned())]);
-        let changeable = ConfigMap {
-            metadata: ObjectMeta {
-                name: Some(FORGED.to_owned()),
-                labels: Some(labels),
-                ..ObjectMeta::default()
-            },
-            ..ConfigMap::default()
-        };
-        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace(request));
-        match api.create(&post(), &changeable).await {
-            Ok(created) => {
-                let is_artifact = created.labels().contains_key(ARTIFACT_LABEL);
-                accepted(is_artifact && created.immutable != Some(true))
-            }
-            Err(error) => Attempt::Artifact.refusal(&error),
-        }
-    }
-
-    /// On the first Deployment of the plan.
-    async fn deployment(
-        &self,
-        attempt: Attempt,
-        request: &RollbackRequest,
-        forge: fn(&Deployment) -> Value,
-    ) -> Answer {
-        let plan = request
-            .status
-            .as_ref()
-            .and_then(|status| status.plan.as_ref());
-        let Some(target) = plan.and_then(|plan| plan.targets.first()) else {
-            return Answer::Idle;
-        };
-        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace(request));
-        let read = match api.get(&target.name).await {
-            Ok(deployment) => deployment,
-            Err(error) => return attempt.refusal(&error),
-        };
-        // Should it change meanwhile, what is forged might be what it already is.
-        let version = &read.metadata.resource_version;
-        let patch = json!({"metadata": {"resourceVersion": version}, "spec": forge(&read)});
-        let answered = api
-            .patch_metadata(&target.name, &dry_run(), &Patch::Merge(&patch))
-            .await;
-        answered.map_or_else(|error| attempt.refusal(&error), |_| Answer::Accepted)
-    }
-
-    fn requests(&self, request: &RollbackRequest) -> Api<RollbackRequest> {
-        Api::namespaced(self.client.clone(), &namespace(request))
     }
 }
 
-/// The other way round than it is.
-fn paused(read: &Deployment) -> Value {
-    let paused = read.spec.as_ref().and_then(|spec| spec.paused);
-    json!({"paused": !paused.unwrap_or_default()})
+fn request_kind() -> ApiResource {
+    ApiResource::erase::<RollbackRequest>(&())
 }
 
-/// The policy of replicas may grant them alone; beside a template that nobody had before it never does.
-fn more_replicas(read: &Deployment) -> Value {
-    let replicas = read.spec.as_ref().and_then(|spec| spec.replicas);
+fn late() -> Answer {
+    Answer::Unreachable("no answer in time".to_owned())
+}
+
+async fn in_time(
+    read: impl Future<Output = kube::Result<DynamicObject>>,
+) -> Result<DynamicObject, Answer> {
+    match tokio::time::timeout(LIMIT, read).await {
+        Ok(read) => read.map_err(|error| not_made(&error)),
+        Err(_) => Err(late()),
+    }
+}
+
+/// The request that attempts are made on. Only dry runs ask it for anything, and no pass ever looks at it.
+async fn request(api: &Api<DynamicObject>) -> kube::Result<DynamicObject> {
+    let found = match api.get_opt(NAME).await? {
+        Some(found) => found,
+        None => match api.create(&post(), &new_request()).await {
+            // Another controller was faster.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => api.get(NAME).await?,
+            created => created?,
+        },
+    };
+    if found.data.pointer("/status/plan").is_some() {
+        return Ok(found);
+    }
+    let status = json!({"status": status(&found)});
+    match api
+        .patch_status(NAME, &patching(), &Patch::Merge(&status))
+        .await
+    {
+        Ok(planned) => Ok(planned),
+        // Attempts do not get as far then, and prove the same.
+        Err(error) => {
+            tracing::info!(%error, "the request that the guard is tried on gets no plan");
+            Ok(found)
+        }
+    }
+}
+
+fn new_request() -> DynamicObject {
+    let spec = json!({
+        "targets": [{"name": NAME, "to": {"previous": {}}}],
+        "reason": {"category": "ErrorRate", "summary": "what the guard is tried on; never carried out"},
+    });
+    let mut request = DynamicObject::new(NAME, &request_kind()).data(json!({"spec": spec}));
+    request.metadata.namespace = Some(HOME.to_owned());
+    request
+}
+
+/// A plan for nothing, so that the rules of an approval are asked; and what people read who find this request.
+fn status(found: &DynamicObject) -> Value {
+    let now = Timestamp::now();
+    let request = found.clone().try_parse::<RollbackRequest>();
+    let plan = request.ok().map(|request| Plan {
+        digest: "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+            .to_owned(),
+        round: 0,
+        planned_at: now,
+        not_after: now,
+        rules: rules(&request, None, false),
+        guard: Vec::new(),
+        data_risk: None,
+        targets: Vec::new(),
+        skipped: Vec::new(),
+    });
     json!({
-        "replicas": replicas.unwrap_or_default().saturating_add(1),
-        "template": {"metadata": {"annotations": {FORGED: read.metadata.resource_version}}},
+        "plan": plan,
+        "conditions": [{
+            "type": "Ready", "status": "False", "reason": "SelfTest", "lastTransitionTime": now,
+            "message": "The controller tries forged approvals on this request (dryRun=All), to see them refused. \
+                        It is never carried out.",
+        }],
     })
 }
 
-/// Whether all of these annotations are there.
-fn holds(annotations: &BTreeMap<String, String>, forged: &Value) -> bool {
-    let is_there = |(key, value): (&String, &Value)| {
-        annotations.get(key).map(String::as_str) == value.as_str()
-    };
-    let forged = forged.as_object();
-    forged.is_some_and(|forged| forged.iter().all(is_there))
-}
-
-/// To write it again changes nothing, and is refused by nobody.
-fn written_before() -> Answer {
-    Answer::Untried("somebody has written the same before".to_owned())
-}
-
-/// Something else in the API server may have put right what was forged. Then the policy was not asked.
-fn accepted(still_forged: bool) -> Answer {
-    if still_forged {
-        Answer::Accepted
-    } else {
-        Answer::Untried("something changed it on its way".to_owned())
+/// What is forged, as a merge patch. Something of it is new in each round: to write the same again changes nothing, and
+/// is refused by nobody.
+fn forgery(attempt: Attempt, before: &DynamicObject) -> Value {
+    let version = before.resource_version().unwrap_or_default();
+    let new = format!("{NAME}-{version}");
+    let annotations = |annotations: Value| json!({"metadata": {"annotations": annotations}});
+    match attempt {
+        Attempt::Birth => Value::Null,
+        Attempt::Approval => annotations(approval(before, &new)),
+        Attempt::Denial => annotations(json!({DENIED_BY: CONTROLLER, DENIED_REASON: new})),
+        Attempt::Cancellation => annotations(json!({CANCELLED_BY: new})),
+        Attempt::Withdrawal => {
+            let was = before.annotations().get(WITHDRAWN_BY);
+            let is_there = was.is_some_and(|was| was == CONTROLLER);
+            annotations(json!({WITHDRAWN_BY: if is_there { new.as_str() } else { CONTROLLER }}))
+        }
+        Attempt::Spec => json!({"spec": {"reason": {"summary": new}}}),
+        // A stamp is not refused but taken off, or put right.
+        Attempt::Stamp => annotations(json!({APPROVER_UID: new})),
+        Attempt::Artifact => json!({"metadata": {"labels": {ARTIFACT_LABEL: new}}}),
+        Attempt::Deployment => {
+            let paused = before.data.pointer("/spec/paused").and_then(Value::as_bool);
+            json!({"spec": {"paused": !paused.unwrap_or_default()}})
+        }
+        // The policy of replicas may grant them alone; beside a template that nobody had before it never does.
+        Attempt::Room => {
+            let replicas = before
+                .data
+                .pointer("/spec/replicas")
+                .and_then(Value::as_i64);
+            json!({"spec": {
+                "replicas": i32::from(replicas == Some(0)),
+                "template": {"metadata": {"annotations": {NAME: new}}},
+            }})
+        }
     }
 }
 
 /// All that an approval needs, but for a person who gives it.
-fn approval(request: &RollbackRequest) -> Value {
-    let plan = request
-        .status
-        .as_ref()
-        .and_then(|status| status.plan.as_ref());
-    let items = plan.into_iter().flat_map(|plan| &plan.rules.checklist);
-    let items: Vec<&str> = items.map(|item| item.name.as_str()).collect();
+fn approval(request: &DynamicObject, new: &str) -> Value {
+    let text = |pointer| request.data.pointer(pointer).and_then(Value::as_str);
+    let items = request.data.pointer("/status/plan/rules/checklist");
+    let items = items.and_then(Value::as_array).into_iter().flatten();
+    let items: Vec<&str> = items.filter_map(|item| item["name"].as_str()).collect();
     json!({
         APPROVED_BY: CONTROLLER,
-        PLAN: plan.map_or("", |plan| &plan.digest),
-        CONFIRM: plan.map_or("", |plan| &plan.rules.confirm_phrase),
+        PLAN: text("/status/plan/digest").unwrap_or_default(),
+        CONFIRM: text("/status/plan/rules/confirmPhrase").unwrap_or_default(),
         CHECKLIST: items.join(","),
+        ACCEPT_DATA_RISK: new,
     })
 }
 
-fn namespace(request: &RollbackRequest) -> String {
-    request.namespace().unwrap_or_default()
+/// What an attempt that nobody refused came to, by what was there before and what would be there now.
+fn came_of(
+    attempt: Attempt,
+    before: &DynamicObject,
+    after: &DynamicObject,
+    forged: &Value,
+) -> Answer {
+    if holds(&whole(before), forged) {
+        Answer::Untried("it would have changed nothing".to_owned())
+    } else if holds(&whole(after), forged) {
+        Answer::Accepted
+    } else if attempt == Attempt::Stamp {
+        Answer::Refused
+    } else {
+        changed_on_its_way()
+    }
+}
+
+/// Something else in the API server has put right what was forged. Then the policy was not asked.
+fn changed_on_its_way() -> Answer {
+    Answer::Untried("something changed it on its way".to_owned())
+}
+
+fn whole(object: &DynamicObject) -> Value {
+    let mut whole = object.data.clone();
+    whole["metadata"] = json!({"annotations": object.annotations(), "labels": object.labels()});
+    whole
+}
+
+/// Whether all of this is there.
+fn holds(there: &Value, forged: &Value) -> bool {
+    match forged {
+        Value::Object(fields) => fields
+            .iter()
+            .all(|(key, value)| there.get(key).is_some_and(|there| holds(there, value))),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            there == forged
+        }
+    }
 }
 
 fn post() -> PostParams {
     PostParams {
-        dry_run: true,
         field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    }
+}
+
+fn patching() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
     }
 }
 
 fn dry_run() -> PatchParams {
     PatchParams {
         dry_run: true,
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
+        ..patching()
     }
 }
 
@@ -449,11 +511,60 @@ mod tests {
             let answer = match Attempt::Spec.refusal(&error) {
                 Answer::Refused => "Refused",
                 Answer::Accepted => "Accepted",
-                Answer::Idle => "Idle",
                 Answer::Untried(_) => "Untried",
                 Answer::Unreachable(_) => "Unreachable",
             };
             assert_eq!(answer, expected, "{error}");
+        }
+    }
+
+    fn object(data: Value) -> DynamicObject {
+        let mut whole = data;
+        whole["metadata"]["name"] = json!(NAME);
+        whole["metadata"]["resourceVersion"] = json!("7");
+        serde_json::from_value(whole).unwrap()
+    }
+
+    /// What was there before is no proof that it can be written.
+    #[test]
+    fn an_attempt_that_changes_nothing_is_none() {
+        let one = object(json!({"spec": {"replicas": 0}}));
+        let forged = forgery(Attempt::Room, &one);
+        let mut other = json!({"spec": {"replicas": 1}});
+        other["spec"]["template"] = forged["spec"]["template"].clone();
+        let other = object(other);
+        let untried = |answer| matches!(answer, Answer::Untried(_));
+        assert!(untried(came_of(Attempt::Room, &other, &other, &forged)));
+        assert!(untried(came_of(Attempt::Room, &one, &one, &forged)));
+        assert_eq!(
+            came_of(Attempt::Room, &one, &other, &forged),
+            Answer::Accepted
+        );
+        // A stamp that is taken off is what that policy is there for.
+        let forged = forgery(Attempt::Stamp, &one);
+        assert_eq!(
+            came_of(Attempt::Stamp, &one, &one, &forged),
+            Answer::Refused
+        );
+    }
+
+    /// Whatever somebody has written there, each attempt is a change.
+    #[test]
+    fn every_attempt_changes_something() {
+        for attempt in Attempt::ALL {
+            let start = object(json!({"spec": {"replicas": i32::MAX, "paused": true}}));
+            let first = forgery(attempt, &start);
+            if attempt == Attempt::Birth {
+                continue;
+            }
+            let mut written = serde_json::to_value(&start).unwrap();
+            json_patch::merge(&mut written, &first);
+            written["metadata"]["resourceVersion"] = json!("8");
+            let written: DynamicObject = serde_json::from_value(written).unwrap();
+            assert!(holds(&whole(&written), &first), "{attempt:?}");
+            assert!(!holds(&whole(&start), &first), "{attempt:?}");
+            let again = forgery(attempt, &written);
+            assert!(!holds(&whole(&written), &again), "{attempt:?}");
         }
     }
 }

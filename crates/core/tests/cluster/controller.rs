@@ -381,7 +381,7 @@ impl Cluster {
         read: &RollbackRequest,
         status: &RollbackRequestStatus,
     ) -> Option<String> {
-        if read.status.as_ref() == Some(status) {
+        if read.status.clone().unwrap_or_default() == *status {
             return read.metadata.resource_version.clone();
         }
         let version = self.next_version().to_string();
@@ -455,6 +455,19 @@ impl Cluster {
                     self.say(case, |request| {
                         let annotations = request.metadata.annotations.get_or_insert_default();
                         annotations.retain(|key, _| !MAILBOX.contains(&key.as_str()));
+                    });
+                }
+            }
+            Step::Hold => {
+                let current = self.cases[case].request.as_ref();
+                let is_live = |request: &&RollbackRequest| {
+                    let version = request.metadata.resource_version.as_deref();
+                    version == Some(committed) && request.metadata.deletion_timestamp.is_none()
+                };
+                if current.filter(is_live).is_some() {
+                    self.say(case, |request| {
+                        let finalizers = request.metadata.finalizers.get_or_insert_default();
+                        finalizers.push(FINALIZER.to_owned());
                     });
                 }
             }

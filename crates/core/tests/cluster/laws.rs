@@ -60,7 +60,7 @@ impl Cluster {
                 Step::Scale(scale) => scale.deployment.as_str(),
                 Step::Release { deployment, .. } | Step::RunJob { deployment, .. } => deployment,
                 Step::BackUp(artifact) | Step::Publish(artifact) => artifact.name.as_str(),
-                Step::EmptyMailbox | Step::DropFinalizer => "",
+                Step::Hold | Step::EmptyMailbox | Step::DropFinalizer => "",
             };
             assert!(
                 touched.insert(deployment),
@@ -70,6 +70,7 @@ impl Cluster {
         for step in &decision.steps {
             self.judge_consent(case, next, step);
         }
+        judge_hold(request, decision);
         judge_facts(&old, next);
         for progress in &next.targets {
             judge_ours(progress);
@@ -155,6 +156,7 @@ impl Cluster {
             Step::Claim { .. }
             | Step::BackUp(_)
             | Step::Publish(_)
+            | Step::Hold
             | Step::EmptyMailbox
             | Step::DropFinalizer => {}
             Step::Release { deployment, ledger } => {
@@ -525,6 +527,11 @@ impl Cluster {
 
     fn judge_end_of(&self, index: usize, case: &Case) {
         let last = &case.last;
+        if case.request.is_none() && *last == RollbackRequestStatus::default() {
+            // It was deleted before anybody saw it: nothing was written for it.
+            assert!(case.writes.is_empty() && case.incidents.is_empty());
+            return;
+        }
         let outcome = last.outcome.as_ref().expect("it ends");
         let planned = last.plan.is_some() && outcome.reason != Reason::DryRun;
         assert_eq!(
@@ -691,6 +698,17 @@ fn judge_ours(progress: &TargetStatus) {
     {
         assert!(progress.begun.is_some(), "{}", progress.name);
     }
+}
+
+/// Nothing is written for a request that nothing holds, not even its plan.
+fn judge_hold(request: &RollbackRequest, decision: &Decision) {
+    let old = request.status.clone().unwrap_or_default();
+    if request.holds_finalizer() || old.outcome.is_some() {
+        return;
+    }
+    assert_eq!(decision.status, old, "a plan without the finalizer");
+    let only = decision.steps.iter().all(|step| *step == Step::Hold);
+    assert!(only, "a write without the finalizer: {:?}", decision.steps);
 }
 
 /// What was stored once is never stored again.

@@ -262,6 +262,8 @@ impl Cluster {
             request.metadata.name = Some(format!("request-{index}"));
             request.metadata.uid = Some(uid.clone());
             request.metadata.resource_version = Some("1".to_owned());
+            // As the API server takes it: nobody has looked at it yet.
+            request.metadata.finalizers = None;
             Case {
                 uid,
                 request: Some(request),
@@ -399,8 +401,9 @@ impl Case {
     /// Whether nothing is owed to it any more.
     pub fn is_over(&self) -> bool {
         self.request.as_ref().is_none_or(|request| {
-            let held = request.metadata.finalizers.as_ref();
-            held.is_none_or(Vec::is_empty)
+            let status = request.status.as_ref();
+            let ended = status.is_some_and(|status| status.outcome.is_some());
+            ended && !request.holds_finalizer()
         })
     }
 }

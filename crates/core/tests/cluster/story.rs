@@ -300,7 +300,8 @@ pub fn approved(old: bool) -> impl Strategy<Value = Vec<Event>> {
 fn approvals() -> Vec<Event> {
     let mut all = Vec::new();
     for request in 0..3 {
-        all.push(quiet(request));
+        // It is held, then it has a plan.
+        all.extend([quiet(request), quiet(request)]);
         for who in ["bob@broxiva.com", "cat@broxiva.com"] {
             all.push(Event::Approve(request, who));
             all.push(quiet(request));

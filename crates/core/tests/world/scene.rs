@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use rollback_api::status::{Outcome, RollbackRequestStatus};
-use rollback_api::{Reason, RollbackRequest, Word};
+use rollback_api::{FINALIZER, Reason, RollbackRequest, Word};
 use rollback_core::approval::MAILBOX;
 use rollback_core::artifact::{self, backup_name};
 use rollback_core::decide::decide;
@@ -53,6 +53,7 @@ impl Move {
     /// Its name.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Write(Step::Hold) => "Hold",
             Self::Write(Step::Claim { .. }) => "Claim",
             Self::Write(Step::BackUp(_)) => "BackUp",
             Self::Write(Step::RunJob { .. }) => "RunJob",
@@ -341,6 +342,10 @@ impl Scene {
             Step::EmptyMailbox => {
                 let annotations = self.request.metadata.annotations.get_or_insert_default();
                 annotations.retain(|key, _| !MAILBOX.contains(&key.as_str()));
+            }
+            Step::Hold => {
+                let finalizers = self.request.metadata.finalizers.get_or_insert_default();
+                finalizers.push(FINALIZER.to_owned());
             }
             Step::DropFinalizer => self.request.metadata.finalizers = None,
         }

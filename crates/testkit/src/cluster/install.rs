@@ -16,8 +16,8 @@ use crate::{poll::eventually, shop};
 const PATIENCE: Duration = Duration::from_secs(45);
 
 impl Cluster {
-    /// Applies everything under `crds/` and `deploy/` except the controller's own Deployment (tests
-    /// run it as a process), and waits until the admission policies are enforced.
+    /// Applies everything under `crds/` and `deploy/` except the Deployments that run something (tests
+    /// run that as processes), and waits until the admission policies are enforced.
     pub async fn install(&self) -> Result<()> {
         let documents = documents()?;
         let (first, rest): (Vec<Value>, Vec<Value>) = documents.into_iter().partition(|document| {
@@ -153,7 +153,8 @@ fn documents() -> Result<Vec<Value>> {
             .with_context(|| format!("cannot read {}", file.display()))?;
         for document in parsed {
             match document["kind"].as_str() {
-                Some("Deployment" | "Kustomization") => {}
+                Some("Deployment") if document.pointer("/spec/replicas") != Some(&json!(0)) => {}
+                Some("Kustomization") => {}
                 Some(_) => documents.push(document),
                 None if document.is_null() => {}
                 None => bail!("an object without a kind in {}", file.display()),

@@ -9,10 +9,10 @@ use crate::attack::{
 };
 use crate::people::{
     ADMIN, APPROVER, BOTH, CONTROLLER, GITOPS, NOBODY, OUTSIDER, OVERLORD, OWNER, POLICY_ADMIN,
-    REQUESTER, ROBOT, SECOND,
+    RELEASER, REQUESTER, ROBOT, SECOND,
 };
 
-/// Only the controller ends the incident.
+/// The controller ends the incident; a person who may release does when it is deleted and no controller comes.
 pub fn finalizer() -> Family {
     let keep = Expect::Guard(
         "rollback-guard-finalizer",
@@ -24,14 +24,19 @@ pub fn finalizer() -> Family {
         name: "finalizer",
         attacks: rows! {
             "taken away", &[REQUESTER, APPROVER, GITOPS, ADMIN], &[MERGE, JSON, PUT], &[AWAITING], none.clone(), keep;
-            "taken away", &[REQUESTER, ADMIN], &[MERGE, JSON, PUT], &[DELETING], none.clone(), keep;
+            "taken away", &[REQUESTER, APPROVER], &[MERGE, JSON, PUT], &[DELETING], none.clone(), keep;
             "taken away", &[ROBOT, OVERLORD, OWNER], &[MERGE.dry()], &[AWAITING], none.clone(), keep;
-            "taken away later", &[REQUESTER], &[MERGE], &[PLANLESS, PENDING, HALF, APPROVED, BEGUN], none.clone(), keep;
+            "taken away later", &[REQUESTER], &[MERGE], &[PENDING, HALF, APPROVED, BEGUN], none.clone(), keep;
+            "released before it is deleted", &[RELEASER], &[MERGE, JSON], &[AWAITING, APPROVED, BEGUN], none.clone(), keep;
+            "released by a machine", &[ROBOT, OVERLORD], &[MERGE, JSON, PUT], &[DELETING], none.clone(), keep;
             "emptied", &[REQUESTER], &[MERGE], &[AWAITING, DELETING], json!({"metadata": {"finalizers": []}}), keep;
             "exchanged", &[REQUESTER, APPROVER], &[MERGE, PUT], &[AWAITING], another.clone(), keep;
         },
         twins: twins! {
-            "by the controller", &[CONTROLLER], &[MERGE, JSON], &[AWAITING, DELETING], none;
+            "by the controller", &[CONTROLLER], &[MERGE, JSON], &[AWAITING, DELETING], none.clone();
+            "released by a person", &[RELEASER, ADMIN, OWNER], &[MERGE, JSON], &[DELETING], none.clone();
+            // Nobody has looked at it yet, so nothing holds it.
+            "what is not there", &[REQUESTER], &[MERGE], &[PLANLESS], none;
             "one more", &[REQUESTER, APPROVER, GITOPS, ADMIN, ROBOT, OVERLORD, OWNER], &[MERGE, JSON, PUT], &[AWAITING], json!({"metadata": {"finalizers": ["rollback.broxiva.com/incident", "example.com/mine"]}});
             "a remark", &[REQUESTER, ADMIN], &[MERGE, JSON, PUT], &[DELETING], remark();
         },
