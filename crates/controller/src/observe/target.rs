@@ -208,7 +208,7 @@ impl Scope<'_> {
             return Ok((seen, None));
         };
         seen.pods = pods::raw_pods(&self.context.client, self.namespace, &set).await?;
-        seen.events = pods::events(&self.context.client, self.namespace, &seen.pods).await?;
+        seen.events = pods::events(&self.context.client, self.namespace, &seen.pods).await;
         seen.last_log = self.last_log(plan, progress, &set, &seen).await;
         if plan.rules.force_delete_after_seconds.is_some() {
             self.leaving(&mut seen).await?;
