@@ -244,7 +244,7 @@ pub struct Rollout {
     pub timeout_seconds: i32,
 
     /// Seconds for which a pod may show a trouble that does not go away by itself (it crashes, its image cannot
-    /// be pulled) before the rollback counts as failed.
+    /// be pulled) before the rollback counts as failed. What only Events tell of has the whole time.
     #[serde(default = "one_minute")]
     #[schemars(range(min = 1, max = 86_400))]
     pub grace_seconds: i32,

@@ -15,6 +15,7 @@ use rollback_api::{
 };
 
 use crate::outcome::end;
+use crate::shell;
 use crate::text::plain;
 
 /// What stands in the mailbox.
@@ -118,13 +119,13 @@ fn objection(request: &RollbackRequest, plan: &Plan, by: &str) -> Option<String>
     if annotation(request, PLAN) != plan.digest {
         return Some(format!(
             "The approval of {shown} is for another plan, or has become too old. Read the plan again and approve it with {PLAN}={}",
-            plan.digest
+            shell::word(&plan.digest)
         ));
     }
     if annotation(request, CONFIRM) != plan.rules.confirm_phrase {
         return Some(format!(
-            "The approval of {shown} lacks the typed confirmation. Set {CONFIRM}=\"{}\"",
-            plan.rules.confirm_phrase
+            "The approval of {shown} lacks the typed confirmation. Set {CONFIRM}={}",
+            shell::quoted(&plan.rules.confirm_phrase)
         ));
     }
     if stamped_groups(request).is_empty() {
@@ -227,11 +228,11 @@ fn ticked(request: &RollbackRequest) -> impl Iterator<Item = &str> {
     items.filter(|name| !name.is_empty())
 }
 
-/// All items, as an approver types them.
+/// All items, as an approver types them into a shell.
 fn checklist(plan: &Plan) -> String {
     let items = plan.rules.checklist.iter();
     let names: Vec<&str> = items.map(|item| item.name.as_str()).collect();
-    names.join(",")
+    shell::word(&names.join(","))
 }
 
 fn environment(plan: &Plan) -> &'static str {
@@ -286,7 +287,7 @@ pub fn breaks_glass(plan: &Plan, counted: &[Approval]) -> bool {
     plan.rules.break_glass && counted.iter().any(broke)
 }
 
-/// What to type to approve this plan.
+/// What to type to approve this plan. Where people put something of their own, the quotes are there already.
 pub fn how_to_approve(request: &RollbackRequest, plan: &Plan) -> String {
     let checklist = if plan.rules.checklist.is_empty() {
         String::new()
@@ -294,15 +295,18 @@ pub fn how_to_approve(request: &RollbackRequest, plan: &Plan) -> String {
         format!(" {CHECKLIST}={}", checklist(plan))
     };
     let risk = if plan.data_risk.is_some() {
-        format!(" {ACCEPT_DATA_RISK}=\"WHY-IT-IS-ACCEPTABLE\"")
+        format!(" {ACCEPT_DATA_RISK}='WHY-IT-IS-ACCEPTABLE'")
     } else {
         String::new()
     };
     format!(
-        "kubectl annotate rbr {} {APPROVED_BY}=YOUR-USER-NAME {CONFIRM}=\"{}\" {PLAN}={}{checklist}{risk} --overwrite",
-        plain(request.metadata.name.as_deref().unwrap_or_default(), 253),
-        plan.rules.confirm_phrase,
-        plan.digest
+        "kubectl annotate rbr {} {APPROVED_BY}='YOUR-USER-NAME' {CONFIRM}={} {PLAN}={}{checklist}{risk} --overwrite",
+        shell::name(
+            request.metadata.name.as_deref().unwrap_or_default(),
+            "REQUEST"
+        ),
+        shell::quoted(&plan.rules.confirm_phrase),
+        shell::word(&plan.digest)
     )
 }
 

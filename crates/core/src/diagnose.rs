@@ -1,4 +1,8 @@
 //! Why the pods of a `ReplicaSet` do not become available, in one kind of trouble that does not flap.
+//!
+//! What is wrong is told by the status of pods and `ReplicaSets`, which only the control plane and the kubelets write. Events
+//! add words: anybody who may create Events can make some up, so a trouble that only an Event tells of gives way to every
+//! other, and ends nothing (`rollout`).
 
 use std::collections::BTreeMap;
 
@@ -29,6 +33,10 @@ const CONFIG: [&str; 2] = ["CreateContainerConfigError", "CreateContainerError"]
 const NOT_STARTED: &str = "RunContainerError";
 /// Reasons of a terminated container that never ran; their message is the runtime's, not the container's.
 const NEVER_RAN: [&str; 2] = ["StartError", "ContainerCannotRun"];
+/// Exit codes of a container that was ended by a signal: the one that asks, and the one that it cannot refuse.
+const ENDED: [i64; 2] = [143, 137];
+/// Reason of a container that was ended because it took too much memory.
+const OUT_OF_MEMORY: &str = "OOMKilled";
 /// Reasons of a waiting container that nothing is wrong with yet.
 const COMING_UP: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 /// Reason of events about a probe that fails.
@@ -49,6 +57,36 @@ struct Trouble {
     crash: Option<Crash>,
 }
 
+/// Whose word there is for a trouble, the better first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Witness {
+    /// The status of a pod or a `ReplicaSet` shows it.
+    Status,
+    /// Only an Event tells of it.
+    Event,
+    /// Only an Event tells of it, and it is no more than a probe that fails: whatever else is wrong explains more.
+    Probe,
+}
+
+impl Witness {
+    fn of(kind: CauseKind) -> Self {
+        match kind {
+            CauseKind::CrashLoop
+            | CauseKind::ImagePull
+            | CauseKind::Config
+            | CauseKind::Unschedulable
+            | CauseKind::Refused => Self::Status,
+            CauseKind::Volume => Self::Event,
+            CauseKind::Unready => Self::Probe,
+        }
+    }
+}
+
+/// Whether this kind of trouble ends a rollout when it goes on: nothing does that only Events tell of.
+pub fn is_conclusive(kind: CauseKind) -> bool {
+    Witness::of(kind) == Witness::Status
+}
+
 /// A container that crashed, and what it left behind.
 struct Crash {
     container: String,
@@ -67,8 +105,8 @@ pub struct End {
     pub restarts: i64,
 }
 
-/// The most telling trouble of the pods of this `ReplicaSet`, if there is any: what most of them have,
-/// then what is worst, then the first pod by name. Other pods of the Deployment are not looked at.
+/// The most telling trouble of the pods of this `ReplicaSet`, if there is any: what a status shows before what only Events
+/// tell, then what most of them have, then what is worst, then the first pod by name. Other pods of the Deployment are not looked at.
 pub fn cause(
     replica_set: Option<&ReplicaSet>,
     pods: &[Value],
@@ -135,10 +173,8 @@ fn most_telling(
         .filter_map(|pod| of_pod(pod, events, before))
         .collect();
     troubles.extend(refused(replica_set));
-    // Whatever else is wrong explains more than a probe that fails, however many pods have only that.
-    if troubles.iter().any(|it| it.kind != CauseKind::Unready) {
-        troubles.retain(|it| it.kind != CauseKind::Unready);
-    }
+    let best = troubles.iter().map(|it| Witness::of(it.kind)).min()?;
+    troubles.retain(|it| Witness::of(it.kind) == best);
     let mut weights: BTreeMap<CauseKind, i64> = BTreeMap::new();
     for trouble in &troubles {
         let weight = weights.entry(trouble.kind).or_default();
@@ -219,8 +255,8 @@ fn belongs(pod: &Value, replica_set: &ReplicaSet) -> bool {
 fn of_pod(pod: &Value, events: &[Value], before: Option<&Cause>) -> Option<Trouble> {
     let simple = |(kind, message)| (kind, message, None);
     let (kind, message, crash) = of_containers(pod, events, before)
-        .or_else(|| unmounted(pod, events).map(simple))
         .or_else(|| unscheduled(pod).map(simple))
+        .or_else(|| unmounted(pod, events).map(simple))
         .or_else(|| unready(pod, events).map(simple))?;
     Some(Trouble {
         kind,
@@ -248,15 +284,20 @@ fn of_containers(pod: &Value, events: &[Value], before: Option<&Cause>) -> Optio
     let known = before.is_some_and(|before| before.kind == CauseKind::CrashLoop);
     containers(pod)
         .filter_map(|(label, status)| {
-            let probed = !known && probe_events(pod, status, events).any(is_deadly);
-            of_container(label, status, probed)
+            let (kind, mut message, crash) = of_container(label, status, known)?;
+            let probe = probe_events(pod, status, events).find(|event| is_deadly(event));
+            if let (CauseKind::CrashLoop, Some(probe)) = (kind, probe) {
+                message = format!("{message}. {}", redact(note(probe)));
+            }
+            Some((kind, message, crash))
         })
         // The first of the worst, so that the order of the API server decides.
         .min_by_key(|(kind, _, _)| *kind)
 }
 
-/// `probed` says that the kubelet restarts it because of a probe: that is no crash of its own.
-fn of_container(label: &str, status: &Value, probed: bool) -> Option<OfContainer> {
+/// `known` says that it was a crash loop before. Until then a container that was ended by a signal from outside, as the
+/// kubelet does it because of a probe, has not crashed by itself, unless the kubelet holds it back.
+fn of_container(label: &str, status: &Value, known: bool) -> Option<OfContainer> {
     let name = called(label, status);
     let waiting = text(status, "/state/waiting/reason");
     let detail = text(status, "/state/waiting/message");
@@ -271,7 +312,8 @@ fn of_container(label: &str, status: &Value, probed: bool) -> Option<OfContainer
         let message = format!("{name}: {waiting}{}", colon(detail));
         return Some((CauseKind::Config, message, None));
     }
-    let crashing = waiting == "CrashLoopBackOff" || (crashed && !is_ready(status) && !probed);
+    let crashes = crashed && !is_ready(status) && (known || !last.is_some_and(was_ended));
+    let crashing = waiting == "CrashLoopBackOff" || crashes;
     crashing.then(|| {
         let end = last.map_or_else(String::new, how_it_ended);
         let plural = if restarts == 1 { "" } else { "s" };
@@ -295,6 +337,12 @@ fn is_ready(status: &Value) -> bool {
 
 fn never_ran(end: &Value) -> bool {
     NEVER_RAN.contains(&text(end, "/reason"))
+}
+
+/// Whether a container was ended by the signal that asks it to end, or by the one that it cannot refuse: by the kubelet,
+/// most likely. What takes too much memory is ended like that as well, and is to blame.
+fn was_ended(end: &Value) -> bool {
+    ENDED.contains(&integer(end, "/exitCode")) && text(end, "/reason") != OUT_OF_MEMORY
 }
 
 fn how_it_ended(end: &Value) -> String {
@@ -432,7 +480,7 @@ fn unmounted(pod: &Value, events: &[Value]) -> Option<(CauseKind, String)> {
     let reason = text(latest, "/reason");
     Some((
         CauseKind::Volume,
-        format!("{reason}{}", colon(note(latest))),
+        format!("{reason}{}", colon(&redact(note(latest)))),
     ))
 }
 

@@ -34,6 +34,7 @@ pub mod review;
 pub mod risks;
 pub mod rollout;
 pub mod rules;
+pub mod shell;
 pub mod step;
 pub mod template;
 pub mod text;

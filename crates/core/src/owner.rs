@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::observed::workload::Deployment;
 use crate::references::is_subdomain;
+use crate::shell;
 use crate::text::plain;
 
 pub use healing::{Healing, assess, healing};
@@ -310,15 +311,6 @@ fn is_namespace(name: &str) -> bool {
     name.len() <= 63 && !name.contains('.') && is_subdomain(name)
 }
 
-/// A name for a command that people paste into a shell, or a placeholder for what is no name.
-fn argument<'a>(name: &'a str, placeholder: &'a str) -> &'a str {
-    if is_subdomain(name) {
-        name
-    } else {
-        placeholder
-    }
-}
-
 /// The command that keeps the owner from writing this Deployment, where there is one.
 pub fn pause_command(owner: &Owner, deployment: &Deployment) -> Option<String> {
     match owner {
@@ -326,12 +318,13 @@ pub fn pause_command(owner: &Owner, deployment: &Deployment) -> Option<String> {
             application,
             namespace,
         } => {
-            let name = argument(application, "APPLICATION");
+            let name = shell::name(application, "APPLICATION");
             let qualified = match namespace.as_deref() {
-                Some(namespace) => format!("{}/{name}", argument(namespace, "NAMESPACE")),
+                Some(namespace) => format!("{}/{name}", shell::name(namespace, "NAMESPACE")),
                 None => name.to_owned(),
             };
-            let namespace = argument(namespace.as_deref().unwrap_or(ARGO_NAMESPACE), "NAMESPACE");
+            let namespace =
+                shell::name(namespace.as_deref().unwrap_or(ARGO_NAMESPACE), "NAMESPACE");
             Some(format!(
                 "argocd app set {qualified} --sync-policy none (or: kubectl patch applications.argoproj.io {name} -n {namespace} \
                  --type merge -p '{{\"spec\":{{\"syncPolicy\":{{\"automated\":null}}}}}}')"
@@ -339,13 +332,13 @@ pub fn pause_command(owner: &Owner, deployment: &Deployment) -> Option<String> {
         }
         Owner::FluxKustomization { .. } => Some(format!(
             "kubectl annotate deployment {} -n {} {FLUX_KUSTOMIZE}/reconcile=disabled",
-            argument(deployment.name(), "DEPLOYMENT"),
-            argument(text(&deployment.0, "/metadata/namespace"), "NAMESPACE"),
+            shell::name(deployment.name(), "DEPLOYMENT"),
+            shell::name(text(&deployment.0, "/metadata/namespace"), "NAMESPACE"),
         )),
         Owner::FluxHelmRelease { namespace, name } => Some(format!(
             "flux suspend helmrelease {} -n {}",
-            argument(name, "HELMRELEASE"),
-            argument(namespace, "NAMESPACE"),
+            shell::name(name, "HELMRELEASE"),
+            shell::name(namespace, "NAMESPACE"),
         )),
         Owner::Helm { .. } | Owner::Kubectl | Owner::Olm { .. } | Owner::Operator { .. } => None,
     }

@@ -23,7 +23,7 @@ use crate::outcome::{end, refused};
 use crate::rules::{approval_mode, default_urgency, is_hurried, makes_a_difference, rules};
 use crate::template::{self, Template};
 use crate::text::plain;
-use crate::{approval, gate, ledger, time};
+use crate::{approval, gate, ledger, shell, time};
 
 /// Annotation with which the Deployment's own controller is told to roll back.
 const LEGACY_ROLLBACK: &str = "deprecated.deployment.rollback.to";
@@ -412,7 +412,8 @@ pub fn blocked(deployment: &Deployment, now: Timestamp) -> Option<Outcome> {
         return Some(refused(
             Reason::Paused,
             format!(
-                "Deployment {name} is paused, so a rollback would not roll out. Resume it with kubectl rollout resume deployment/{name}, then create a new request."
+                "Deployment {name} is paused, so a rollback would not roll out. Resume it with kubectl rollout resume deployment/{}, then create a new request.",
+                shell::name(name, "DEPLOYMENT")
             ),
             now,
         ));

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+mod command;
 mod key;
 mod token;
 mod value;
@@ -73,6 +74,9 @@ fn without_secrets(text: &str) -> String {
 fn secret(text: &str, word: Range<usize>) -> Option<Range<usize>> {
     value::in_address(text, &word)
         .or_else(|| value::announced(text, &word))
+        .or_else(|| command::after_option(text, &word))
+        .or_else(|| command::after_words(text, &word))
+        .or_else(|| command::said(text, &word))
         .or_else(|| token::at(text, &word))
         .filter(|found| found.start >= word.start && found.end > found.start)
 }

@@ -5,6 +5,7 @@ use rollback_api::{REVIEWED_BY, RollbackRequest};
 
 use crate::notice::Notice;
 use crate::report;
+use crate::shell;
 use crate::text::plain;
 
 /// Longest name that is repeated.
@@ -34,8 +35,8 @@ pub fn is_overdue(request: &RollbackRequest, now: Timestamp) -> bool {
 pub fn reminder(request: &RollbackRequest, now: Timestamp) -> Option<Notice> {
     let due = due(request).filter(|due| *due <= now)?;
     let incident = request.status.as_ref()?.incident.as_ref()?;
-    let name = plain(request.metadata.name.as_deref()?, NAME_LIMIT);
-    let namespace = plain(request.metadata.namespace.as_deref()?, NAME_LIMIT);
+    let name = shell::name(request.metadata.name.as_deref()?, "REQUEST");
+    let namespace = shell::name(request.metadata.namespace.as_deref()?, "NAMESPACE");
     Some(Notice {
         at: now,
         warning: true,
@@ -43,7 +44,7 @@ pub fn reminder(request: &RollbackRequest, now: Timestamp) -> Option<Notice> {
         action: "Review",
         note: format!(
             "The incident in ConfigMap {} should have been reviewed by {}, and nobody has said that it was. Read it, hold the review, \
-             then: kubectl annotate rbr {name} -n {namespace} {REVIEWED_BY}=YOUR-USER-NAME",
+             then: kubectl annotate rbr {name} -n {namespace} {REVIEWED_BY}='YOUR-USER-NAME'",
             plain(&incident.config_map, NAME_LIMIT),
             crate::time::stamp(due),
         ),

@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use rollback_api::Reason;
 use rollback_api::ledger::RunningImage;
-use rollback_api::status::{Cause, CauseKind, PlannedTarget, Rules, TargetStatus};
+use rollback_api::status::{Cause, PlannedTarget, Rules, TargetStatus};
 
 use serde_json::Value;
 
 use crate::observed::{Deployment, ReplicaSet, Seen, SeenTarget};
 use crate::text::plain;
-use crate::{diagnose, ledger, time};
+use crate::{diagnose, ledger, shell, time};
 
 /// Reason of `Progressing` when the Deployment controller gives up.
 const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
@@ -70,7 +70,8 @@ pub fn judge(
     if !target.is_restored_by(&deployment.template().digest()) {
         return Rollout::Superseded(format!(
             "Somebody changed the pod template of Deployment {} after it was rolled back. Their change stands; see kubectl get deployment {} -o yaml --show-managed-fields for who it was.",
-            target.name, target.name
+            target.name,
+            shell::name(&target.name, "DEPLOYMENT")
         ));
     }
     let counts = Counts {
@@ -161,24 +162,11 @@ pub fn cause(
     Some(cause.map(|cause| diagnose::quoting(cause, seen.last_log.as_ref())))
 }
 
-/// Whether this kind of trouble ends a rollout when it goes on for longer than the rules allow. A probe that fails does
-/// not: a slow start looks the same, and has the whole time.
-fn is_conclusive(kind: CauseKind) -> bool {
-    match kind {
-        CauseKind::CrashLoop
-        | CauseKind::ImagePull
-        | CauseKind::Config
-        | CauseKind::Volume
-        | CauseKind::Unschedulable
-        | CauseKind::Refused => true,
-        CauseKind::Unready => false,
-    }
-}
-
-/// When the trouble has gone on for longer than the rules allow.
+/// When the trouble has gone on for longer than the rules allow. What only an Event tells of has the whole time: anybody who
+/// may create Events could have made it up, and a slow start looks like a probe that fails.
 fn end_of_grace(cause: Option<&Cause>, rules: &Rules) -> Option<Timestamp> {
     cause
-        .filter(|cause| is_conclusive(cause.kind))
+        .filter(|cause| diagnose::is_conclusive(cause.kind))
         .map(|cause| time::after(cause.since, i64::from(rules.grace_seconds)))
 }
 

@@ -176,7 +176,7 @@ fn an_empty_mailbox_says_how_to_approve() {
     let digest = status.plan.unwrap().digest;
     for part in [
         "kubectl annotate rbr api-5xx",
-        "\"ROLLBACK PRODUCTION\"",
+        "'ROLLBACK PRODUCTION'",
         &digest,
         "0 of 1",
     ] {

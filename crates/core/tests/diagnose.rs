@@ -326,9 +326,12 @@ fn a_probe_that_fails_explains_less_than_anything_else() {
 }
 
 #[test]
-fn a_restart_by_a_probe_is_no_crash_until_it_is_a_loop() {
+fn a_restart_from_outside_is_no_crash_until_it_is_a_loop() {
     let killed = |state: Value| [pod("p", ended(state, 1, 137, "Error"))];
     let running = killed(json!({"running": {}}));
+    let asked = [pod("p", ended(json!({"running": {}}), 1, 143, "Error"))];
+    let crashed = [pod("p", ended(json!({"running": {}}), 1, 1, "Error"))];
+    let too_large = [pod("p", ended(json!({"running": {}}), 1, 137, "OOMKilled"))];
     let backing_off = killed(json!({"waiting": {"reason": "CrashLoopBackOff"}}));
     let liveness = [unhealthy("p", "api", "Liveness probe failed: timeout")];
     let startup = [unhealthy("p", "api", "Startup probe failed: timeout")];
@@ -336,8 +339,19 @@ fn a_restart_by_a_probe_is_no_crash_until_it_is_a_loop() {
     let kind = |pods: &[Value], events: &[Value]| told(pods, events).unwrap().kind;
     assert_eq!(kind(&running, &liveness), CauseKind::Unready);
     assert_eq!(kind(&running, &startup), CauseKind::Unready);
-    // What crashes fails its readiness probe too.
-    assert_eq!(kind(&running, &readiness), CauseKind::CrashLoop);
+    assert_eq!(kind(&asked, &liveness), CauseKind::Unready);
+    // Whatever an Event says: the status tells of it, and an Event only adds its words.
+    assert_eq!(kind(&running, &readiness), CauseKind::Unready);
+    assert_eq!(told(&running, &[]), None);
+    for pods in [&crashed, &too_large] {
+        for events in [&[][..], &liveness, &readiness] {
+            assert_eq!(kind(pods, events), CauseKind::CrashLoop);
+        }
+    }
+    assert_eq!(
+        line(&crashed, &liveness),
+        "CrashLoop container api crashes: 1 restart, last exit code 1 (Error). Liveness probe failed: timeout"
+    );
     assert_eq!(kind(&backing_off, &liveness), CauseKind::CrashLoop);
     // And stays a loop while it runs between two crashes.
     let before = told(&backing_off, &liveness).unwrap();

@@ -63,7 +63,7 @@ fn the_reminder_is_one_event_and_says_what_to_type() {
     let incident = request.status.as_ref().unwrap().incident.as_ref().unwrap();
     for part in [
         incident.config_map.as_str(),
-        "kubectl annotate rbr api-5xx -n shop rollback.broxiva.com/reviewed-by=YOUR-USER-NAME",
+        "kubectl annotate rbr api-5xx -n shop rollback.broxiva.com/reviewed-by='YOUR-USER-NAME'",
     ] {
         assert!(first.note.contains(part), "{}", first.note);
     }

@@ -3,6 +3,7 @@
 
 mod bearer;
 mod certificate;
+mod issuer;
 mod password;
 mod signed;
 mod sns;

@@ -4,6 +4,7 @@
 //! compared in constant time. An error says what the operator can do, and nothing about the secret, the expected code or
 //! the one that came.
 
+pub mod jwt;
 pub mod sns;
 
 use hmac::digest::block_api::EagerHash;

@@ -30,6 +30,7 @@ pub mod prometheus;
 pub mod proxy;
 pub mod receiver;
 pub mod scene;
+pub mod shell;
 pub mod shop;
 
 pub use cluster::{Cluster, Namespace, User};

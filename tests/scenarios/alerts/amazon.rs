@@ -26,11 +26,14 @@ use super::tls::Authority;
 const SIGNER: &str = include_str!("sns-signer.pem");
 const HOST: &str = "sns.eu-central-1.amazonaws.com";
 const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:alarms";
+/// Another topic of ours.
+const OTHER: &str = "arn:aws:sns:eu-central-1:123456789012:more-alarms";
 
 /// What answers in Amazon's place.
 struct Host {
     address: SocketAddr,
     certificates: Arc<AtomicUsize>,
+    made_up: Arc<AtomicUsize>,
     confirmations: Arc<AtomicUsize>,
 }
 
@@ -51,8 +54,10 @@ impl Host {
         let host = Self {
             address: listener.local_addr()?,
             certificates: Arc::default(),
+            made_up: Arc::default(),
             confirmations: Arc::default(),
         };
+        let made_up = host.made_up.clone();
         let (certificates, confirmations) = (host.certificates.clone(), host.confirmations.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -70,6 +75,9 @@ impl Host {
                 } else if head.starts_with("GET /signer.pem ") {
                     certificates.fetch_add(1, Ordering::Relaxed);
                     format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{signer}")
+                } else if head.starts_with("GET /made-up-") {
+                    made_up.fetch_add(1, Ordering::Relaxed);
+                    "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned()
                 } else {
                     confirmations.fetch_add(1, Ordering::Relaxed);
                     "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned()
@@ -175,7 +183,7 @@ async fn stage(name: &str) -> Result<(Stage, Host)> {
     let host = Host::start(&authority).await?;
     std::fs::write(stage.file("roots.pem"), authority.pem())?;
     let auth = json!({"sns": {
-        "topics": [TOPIC], "rootsFile": stage.file("roots.pem"), "via": host.address.to_string(),
+        "topics": [TOPIC, OTHER], "rootsFile": stage.file("roots.pem"), "via": host.address.to_string(),
     }});
     let source = stage.source("cloudwatch", "sns", auth);
     stage.start(&[source]).await?;
@@ -271,4 +279,62 @@ async fn a_subscription_to_a_topic_of_ours_is_confirmed() -> Result<()> {
         "it is not confirmed"
     );
     Ok(())
+}
+
+/// Messages of one topic that name certificates which there are not: each is asked for once, so many in a minute, and alarms
+/// that Amazon signed get through meanwhile.
+#[tokio::test]
+async fn made_up_certificates_do_not_keep_real_alarms_out() -> Result<()> {
+    let (stage, host) = stage("made-up").await?;
+    send(&stage, &alarm(&stage, TOPIC, "OK")?)
+        .await?
+        .is("resolved")?;
+    let made_up = |number: u32| -> Result<Value> {
+        let mut message = alarm(&stage, TOPIC, "ALARM")?;
+        message["SigningCertURL"] = json!(format!("https://{HOST}/made-up-{number}.pem"));
+        Ok(message)
+    };
+    for _ in 0..5 {
+        ensure!(send(&stage, &made_up(0)?).await?.status == 503);
+    }
+    let asked = host.made_up.load(Ordering::Relaxed);
+    ensure!(asked == 1, "one certificate was asked for {asked} times");
+    for number in 1..100 {
+        ensure!(send(&stage, &made_up(number)?).await?.status == 503);
+    }
+    let asked = host.made_up.load(Ordering::Relaxed);
+    ensure!(asked < 60, "{asked} certificates were asked for");
+    // The certificate that was good, for the same topic; and one that is new, for another topic.
+    send(&stage, &alarm(&stage, TOPIC, "OK")?)
+        .await?
+        .is("resolved")?;
+    let mut other = alarm(&stage, OTHER, "OK")?;
+    other["SigningCertURL"] = json!(format!("https://{HOST}/signer.pem?"));
+    ensure!(send(&stage, &other).await?.status == 401, "a query counts");
+    send(&stage, &alarm(&stage, OTHER, "OK")?)
+        .await?
+        .is("resolved")
+}
+
+/// Whoever forges messages of the real certificate does not have it fetched each time; one of another region is not fetched
+/// at all.
+#[tokio::test]
+async fn forged_messages_have_a_certificate_fetched_once() -> Result<()> {
+    let (stage, host) = stage("forged-often").await?;
+    for number in 0..40 {
+        let mut forged = alarm(&stage, TOPIC, "ALARM")?;
+        forged["MessageId"] = json!(format!("forged-{number}"));
+        ensure!(send(&stage, &forged).await?.status == 401);
+    }
+    let mut elsewhere = alarm(&stage, TOPIC, "ALARM")?;
+    elsewhere["SigningCertURL"] = json!("https://sns.eu-west-1.amazonaws.com/signer.pem");
+    ensure!(send(&stage, &elsewhere).await?.status == 401);
+    let mut late = alarm(&stage, TOPIC, "ALARM")?;
+    late["Timestamp"] = json!("2026-01-02T03:04:05.000Z");
+    ensure!(send(&stage, &late).await?.status == 401);
+    let fetched = host.certificates.load(Ordering::Relaxed);
+    ensure!(fetched == 1, "the certificate was fetched {fetched} times");
+    send(&stage, &alarm(&stage, TOPIC, "ALARM")?)
+        .await?
+        .is("asked")
 }

@@ -11,5 +11,6 @@ mod flows;
 mod holes;
 mod messages;
 mod people;
+mod printed;
 mod stage;
 mod table;

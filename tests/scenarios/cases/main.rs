@@ -13,6 +13,7 @@ mod blocked;
 mod during;
 mod exact;
 mod foreseen;
+mod hearsay;
 mod history;
 mod kubectl;
 mod limits;

@@ -11,5 +11,6 @@ mod remedies;
 mod reminder;
 mod room;
 mod secrets;
+mod slices;
 mod stage;
 mod unwell;

@@ -63,7 +63,8 @@ pub async fn is_named(scene: &Scene, old: DeploymentBuilder, trouble: &Trouble<'
     ensure_named(scene, trouble).await
 }
 
-/// The trouble is named soon, and the rollback fails because of it.
+/// The trouble is named soon, and the rollback fails because of it: at the deadline when only Events tell of it, which
+/// anybody could have made up.
 async fn ensure_named(scene: &Scene, trouble: &Trouble<'_>) -> Result<()> {
     let first = eventually("the status names the trouble", PATIENCE, async || {
         let cause = cause(scene).await?.context("it names nothing")?;
@@ -72,7 +73,12 @@ async fn ensure_named(scene: &Scene, trouble: &Trouble<'_>) -> Result<()> {
     })
     .await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::RolloutFailed)?;
+    let reason = if trouble.kind == CauseKind::Volume {
+        Reason::RolloutTimedOut
+    } else {
+        Reason::RolloutFailed
+    };
+    ensure_ended(&outcome, Word::Failed, reason)?;
     for words in trouble.says {
         ensure!(outcome.message.contains(words), "{outcome:?}");
     }
@@ -246,6 +252,9 @@ async fn a_volume_of_a_secret_that_is_not_there() -> Result<()> {
     let Some(scene) = strict_scene("volume").await? else {
         return Ok(());
     };
+    scene
+        .policy(json!({"rollout": {"graceSeconds": GRACE, "timeoutSeconds": 30}}))
+        .await?;
     let volumes = json!([{"name": "tls", "secret": {"secretName": "nowhere"}}]);
     let mounts = json!([{"name": "tls", "mountPath": "/tls"}]);
     let old = version("v1")

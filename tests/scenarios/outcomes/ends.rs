@@ -36,7 +36,7 @@ async fn rolled_back_when_every_check_passes() -> Result<()> {
             condition(&scene.request("api-5xx").await?, "Ready").context("no Ready")?;
         let parts = [
             "kubectl annotate rbr api-5xx",
-            "confirm=\"ROLLBACK PRODUCTION\"",
+            "confirm='ROLLBACK PRODUCTION'",
         ];
         ensure!(parts.iter().all(|part| how.contains(part)), "{how}");
         Ok(())

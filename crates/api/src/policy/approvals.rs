@@ -26,12 +26,12 @@ pub struct Approvals {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub four_eyes: Option<bool>,
 
-    /// The phrase that an approver types. Defaults to `ROLLBACK PRODUCTION` in production and to
-    /// `ROLLBACK` elsewhere.
+    /// The phrase that an approver types: letters, digits, blanks and `. , : / _ -`. Defaults to `ROLLBACK PRODUCTION` in
+    /// production and to `ROLLBACK` elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100))]
-    #[x_kube(validation = Rule::new("self.matches('^[!-~]([ -~]*[!-~])?$')")
-        .message("give a phrase in one line of plain letters, without blanks around it, for example ROLLBACK PRODUCTION; or leave it out"))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([A-Za-z0-9 .,:/_-]*[A-Za-z0-9])?$')")
+        .message("give a phrase in one line of letters, digits, blanks and . , : / _ - that begins and ends with a letter or digit, for example ROLLBACK PRODUCTION, because approvers paste it into a shell; or leave it out"))]
     pub confirm_phrase: Option<String>,
 
     /// What an approver has to tick. Defaults to `incident-documented` and `stakeholders-notified` in production

@@ -1,8 +1,6 @@
 //! One round of the checks that are due, against the pods of one version and nobody else: a Service may still lead to
 //! pods of the other one.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -127,10 +125,9 @@ async fn of_pods(
     let endpoints = match &check.service {
         None => own_port(check, pods),
         Some(name) => {
-            let uids: BTreeSet<String> = pods.iter().filter_map(ResourceExt::uid).collect();
             let port = check.port.unwrap_or_default();
             let client = &scope.context.client;
-            match service::endpoints(client, scope.namespace, name, port, &uids).await {
+            match service::endpoints(client, scope.namespace, name, port, pods).await {
                 Ok(endpoints) => endpoints,
                 Err(why) => return Found::Outside(Err(Silence::Unasked(why))),
             }
@@ -151,18 +148,8 @@ fn own_port(check: &HttpCheck, pods: &[Pod]) -> Vec<Endpoint> {
     };
     pods.iter()
         .filter(|pod| is_ready(pod))
-        .filter_map(|pod| {
-            Some(Endpoint {
-                pod: pod.name_any(),
-                address: address(pod)?,
-                port,
-            })
-        })
+        .filter_map(|pod| Endpoint::of(pod, None, port))
         .collect()
-}
-
-fn address(pod: &Pod) -> Option<IpAddr> {
-    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
 }
 
 fn limit(subject: Subject<'_>, asked: i32) -> Duration {

@@ -38,14 +38,14 @@ pub async fn raw_pods(
     reading("the pods", raw::list(client, url, &labelled, budget).await)
 }
 
-/// Events about pods that are not ready: what is wrong with a volume or a probe is said nowhere else. That they cannot
-/// be read is no reason to stop.
+/// Events about pods that are not ready: what is wrong with a volume or a probe is said nowhere else. They explain and decide
+/// nothing, so that they cannot be read is no reason to stop.
 pub async fn events(
     client: &Client,
     namespace: &str,
     pods: &[Value],
     budget: &Budget,
-) -> Result<Vec<Value>, Error> {
+) -> Vec<Value> {
     let mut events = Vec::new();
     for pod in pods
         .iter()
@@ -61,11 +61,13 @@ pub async fn events(
         let url = Event::url_path(&(), Some(namespace));
         match raw::list(client, url, &about, budget).await {
             Ok(found) => events.extend(found),
-            Err(kube::Error::Api(status)) if status.is_forbidden() => break,
-            Err(source) => return reading("the Events", Err(source)),
+            Err(error) => {
+                tracing::debug!(%error, namespace, "the Events about a pod cannot be read");
+                break;
+            }
         }
     }
-    Ok(events)
+    events
 }
 
 /// What the container wrote last before it ended that time. That it cannot be had is no reason to stop: the log may be

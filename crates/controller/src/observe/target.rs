@@ -224,7 +224,7 @@ impl Scope<'_> {
         };
         let client = &self.context.client;
         seen.pods = pods::raw_pods(client, self.namespace, &set, self.budget).await?;
-        seen.events = pods::events(client, self.namespace, &seen.pods, self.budget).await?;
+        seen.events = pods::events(client, self.namespace, &seen.pods, self.budget).await;
         seen.last_log = self.last_log(plan, progress, &set, &seen).await;
         if plan.rules.force_delete_after_seconds.is_some() {
             self.leaving(&mut seen).await?;

@@ -20,7 +20,7 @@ use crate::plan;
 use crate::step::Step;
 use crate::template::Template;
 use crate::text::plain;
-use crate::{job, time};
+use crate::{job, shell, time};
 
 /// How often a Job that nobody watches is looked at.
 const UNWATCHED_SECONDS: i64 = 5;
@@ -322,7 +322,8 @@ fn veto(
         }
         JobStage::PreRollback => {
             let message = format!(
-                "{title} says no, so the Deployment is not rolled back: {said}. Nothing was changed. Look at kubectl logs job/{job}, put right what it found, and create a new request."
+                "{title} says no, so the Deployment is not rolled back: {said}. Nothing was changed. Look at kubectl logs job/{}, put right what it found, and create a new request.",
+                shell::name(&job, "JOB")
             );
             let outcome = ended(Word::Refused, Reason::HookVetoed, message);
             Some(Turn::end(progress, outcome))
@@ -330,7 +331,8 @@ fn veto(
         JobStage::Smoke => None,
         JobStage::PostRollback => {
             let message = format!(
-                "Rolled back, and the checks passed, but {title} failed: {said}. The old version stays in place. Look at kubectl logs job/{job}, and do by hand what it should have done."
+                "Rolled back, and the checks passed, but {title} failed: {said}. The old version stays in place. Look at kubectl logs job/{}, and do by hand what it should have done.",
+                shell::name(&job, "JOB")
             );
             let outcome = ended(Word::Failed, Reason::HookFailed, message);
             Some(Turn::end(progress, outcome))

@@ -12,6 +12,7 @@ use crate::observed::Deployment;
 use crate::outcome::end;
 use crate::phase::FEW;
 use crate::rollout::{self, Counts, Rollout};
+use crate::shell;
 use crate::text::plain;
 use crate::time;
 
@@ -171,7 +172,10 @@ fn count(progress: &mut TargetStatus, counts: Counts) {
 fn what_next(request: &RollbackRequest) -> String {
     format!(
         "The old template stays in place; the Deployment as it was before is in the backup named in status.targets. Escalate: kubectl describe rbr {} and the pods' own events say more.",
-        plain(request.metadata.name.as_deref().unwrap_or_default(), 253)
+        shell::name(
+            request.metadata.name.as_deref().unwrap_or_default(),
+            "REQUEST"
+        )
     )
 }
 

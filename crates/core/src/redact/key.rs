@@ -105,6 +105,7 @@ pub(super) fn key(word: &str, is_query: bool) -> Option<Key> {
     let is_other = PARTS.iter().any(|part| plain.contains(part))
         || WHOLE.contains(&plain.as_str())
         || plain.ends_with("session")
+        || plain.ends_with("psk")
         || is_query && matches!(plain.as_str(), "key" | "code" | "k" | "pass");
     is_other.then_some(Key::Other)
 }

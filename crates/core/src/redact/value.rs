@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::command;
 use super::key::{self, Key, end_of_word, is_scheme};
 
 /// How far an address is looked at, in bytes.
@@ -85,7 +86,9 @@ pub(super) fn announced(text: &str, word: &Range<usize>) -> Option<Range<usize>>
     if let Some(found) = after_scheme(text, word).or_else(|| of_user(text, word)) {
         return Some(found);
     }
-    let key = key::key(name, matches!(before, Some(b'?' | b'&')))?;
+    let separated = separator(text, word.end);
+    let key = key::key(name, matches!(before, Some(b'?' | b'&')))
+        .or_else(|| command::of_pass(name, separated.as_ref(), text))?;
     let rest = &text[word.end..];
     if before == Some(b'<') && rest.starts_with('>') {
         let start = word.end + 1;
@@ -94,7 +97,7 @@ pub(super) fn announced(text: &str, word: &Range<usize>) -> Option<Range<usize>>
             .map_or(text.len(), |end| start + end);
         return (end > start).then_some(start..end);
     }
-    if let Some(separated) = separator(text, word.end) {
+    if let Some(separated) = separated {
         let is_number_of = name.ends_with("okens");
         return value(
             text,
@@ -109,9 +112,15 @@ pub(super) fn announced(text: &str, word: &Range<usize>) -> Option<Range<usize>>
         return value(text, &Separated::by_itself(start), key);
     }
     let argument = rest.strip_prefix([' ', '\t'])?;
-    let is_flag = name.starts_with("--") && !argument.starts_with('-');
+    let is_flag = name.starts_with('-') && !argument.starts_with('-') && !is_usage(argument);
     let is_quoted = key == Key::Password && argument.starts_with(['"', '\'']);
     (is_flag || is_quoted).then(|| value(text, &Separated::by_itself(word.end + 1), Key::Other))?
+}
+
+/// How programs explain their options: `-password string`.
+fn is_usage(argument: &str) -> bool {
+    let kind = argument.split_whitespace().next().unwrap_or_default();
+    matches!(kind, "string" | "value" | "stringArray") || kind.starts_with('<')
 }
 
 /// `Bearer ...` and `Basic ...`, unless a word of a sentence follows.
@@ -142,14 +151,14 @@ fn of_user(text: &str, word: &Range<usize>) -> Option<Range<usize>> {
 }
 
 /// Where a value begins, and whether it may be the rest of a sentence.
-struct Separated {
-    start: usize,
-    is_sentence: bool,
+pub(super) struct Separated {
+    pub(super) start: usize,
+    pub(super) is_sentence: bool,
     is_number_of: bool,
 }
 
 impl Separated {
-    fn by_itself(start: usize) -> Self {
+    pub(super) fn by_itself(start: usize) -> Self {
         Self {
             start,
             is_sentence: false,
@@ -205,7 +214,7 @@ fn value_beside(text: &str, end: usize) -> Option<usize> {
 }
 
 /// How far the value goes that begins here.
-fn value(text: &str, separated: &Separated, key: Key) -> Option<Range<usize>> {
+pub(super) fn value(text: &str, separated: &Separated, key: Key) -> Option<Range<usize>> {
     let start = separated.start;
     let rest = &text[start..];
     let quotes = ["\"\"\"", "\\\"", "\\'", "\"", "'", "`"];
@@ -329,7 +338,7 @@ fn block(text: &str, start: usize) -> Option<Range<usize>> {
 }
 
 /// A value without quotes: to a blank, or to what begins the next name.
-fn bare(text: &str, start: usize) -> Range<usize> {
+pub(super) fn bare(text: &str, start: usize) -> Range<usize> {
     let rest = &text[start..];
     let end = rest
         .char_indices()

@@ -1,18 +1,17 @@
-//! Tokens of `ServiceAccounts`, as the API server judges them.
+//! Tokens of `ServiceAccounts`, as the API server judges them: those that the cluster has made, by its keys.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::api::PostParams;
 use kube::{Api, Client};
-use serde::Deserialize;
+use rollback_receiver::signature::jwt::{self, Token};
 use sha2::{Digest, Sha256};
 
+use super::issuer::{Issuer, Standing};
 use super::{Refused, Sender, credentials};
 use crate::config::Bearer;
 use crate::limits::Rates;
@@ -26,40 +25,13 @@ const COUNTS_FOR: Duration = Duration::from_mins(1);
 const KNOWN_FOR: Duration = Duration::from_mins(30);
 /// How many tokens are known.
 const MOST: usize = 1000;
-/// How many tokens of strangers are asked about in a minute: anybody can make some up, and the API server has other things
-/// to do.
+/// How many new tokens of one account are asked about in a minute: whoever has one can have more made, and the API server
+/// has other things to do.
+const NEW_PER_MINUTE: u32 = 30;
+/// The same for all tokens that may be made up, where nobody can tell: all accounts together.
 const STRANGERS_PER_MINUTE: u32 = 120;
-/// Longest token, in bytes.
-const LONGEST: usize = 8 * 1024;
-
-/// What a token says of itself. Anybody can write that; so it is only asked about if it says what has to be true of it.
-#[derive(Deserialize)]
-struct Claims {
-    sub: String,
-    aud: Audiences,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audiences {
-    One(String),
-    Many(Vec<String>),
-}
-
-/// What a token of a `ServiceAccount` for our audience says of itself.
-fn claims(token: &str) -> Option<Claims> {
-    let mut parts = token.split('.');
-    let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
-    if token.len() > LONGEST || parts.next().is_some() {
-        return None;
-    }
-    let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
-    let is_ours = match &claims.aud {
-        Audiences::One(audience) => audience == AUDIENCE,
-        Audiences::Many(audiences) => audiences.iter().any(|audience| audience == AUDIENCE),
-    };
-    is_ours.then_some(claims)
-}
+/// The bucket of those.
+const STRANGERS: &str = "";
 
 fn among(bearer: &Bearer, username: &str) -> Result<(), Refused> {
     if bearer.usernames.iter().any(|it| it == username) {
@@ -74,8 +46,9 @@ fn among(bearer: &Bearer, username: &str) -> Result<(), Refused> {
 /// What the API server said of tokens that were right. Kept by their hashes, never themselves.
 pub struct Reviews {
     client: Client,
+    issuer: Issuer,
     known: Mutex<HashMap<[u8; 32], Known>>,
-    strangers: Rates,
+    asked: Rates,
 }
 
 #[derive(Clone)]
@@ -88,24 +61,37 @@ impl Reviews {
     /// Asks by this client.
     pub fn new(client: Client) -> Self {
         Self {
+            issuer: Issuer::new(client.clone()),
             client,
             known: Mutex::default(),
-            strangers: Rates::default(),
+            asked: Rates::default(),
         }
     }
 
     /// Whose token it is, if that is one of those who may send.
     pub async fn check(&self, bearer: &Bearer, headers: &HeaderMap) -> Result<Sender, Refused> {
-        let token = credentials(headers, "bearer").ok_or(Refused::Missing("there is no token"))?;
-        let claims = claims(token).ok_or(Refused::Missing("the token is none of ours"))?;
-        among(bearer, &claims.sub)?;
-        let username = self.username(token).await?;
+        let said = credentials(headers, "bearer").ok_or(Refused::Missing("there is no token"))?;
+        let token = jwt::read(said).filter(|token| token.is_for(AUDIENCE));
+        let token = token.ok_or(Refused::Missing("the token is none of ours"))?;
+        among(bearer, token.subject())?;
+        let username = self.username(said, &token).await?;
         among(bearer, &username)?;
         Ok(username)
     }
 
-    async fn username(&self, token: &str) -> Result<String, Refused> {
-        let hash: [u8; 32] = Sha256::digest(token).into();
+    /// Takes one of the questions to the API server that the account of this token has, which the cluster has made: whoever
+    /// makes some up has none of them.
+    async fn take(&self, token: &Token<'_>, now: Instant) -> Result<(), Refused> {
+        let (bucket, most) = match self.issuer.check(token).await? {
+            Standing::Made => (token.subject(), NEW_PER_MINUTE),
+            Standing::Uncheckable => (STRANGERS, STRANGERS_PER_MINUTE),
+        };
+        let taken = self.asked.take(bucket, most, now);
+        taken.map_err(|_| Refused::Unknowable("too many new tokens are tried".to_owned()))
+    }
+
+    async fn username(&self, said: &str, token: &Token<'_>) -> Result<String, Refused> {
+        let hash: [u8; 32] = Sha256::digest(said).into();
         let now = Instant::now();
         let known = self.known(now).get(&hash).cloned();
         if let Some(known) = &known
@@ -113,13 +99,10 @@ impl Reviews {
         {
             return Ok(known.username.clone());
         }
-        let stranger = known.is_none();
-        if stranger && self.strangers.take("", STRANGERS_PER_MINUTE, now).is_err() {
-            return Err(Refused::Unknowable(
-                "too many tokens that nobody knows are tried".to_owned(),
-            ));
+        if known.is_none() {
+            self.take(token, now).await?;
         }
-        let answer = self.review(token).await;
+        let answer = self.review(said).await;
         let mut known = self.known(now);
         match answer {
             Ok(username) => {

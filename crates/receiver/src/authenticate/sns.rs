@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use reqwest::redirect::Policy;
-use rollback_receiver::signature::sns;
+use rollback_receiver::signature::{Rejected, sns};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -25,8 +25,14 @@ const LARGEST: usize = 64 * 1024;
 const COUNTS_FOR: Duration = Duration::from_hours(1);
 /// How many certificates are kept.
 const MOST: usize = 16;
-/// How many certificates are fetched in a minute: messages that nobody has signed name them.
+/// How many certificates are fetched in a minute for messages of one topic: messages that nobody has signed name them.
 const PER_MINUTE: u32 = 30;
+/// The same for one certificate that was good before: those who make some up have no part in it.
+const PER_MINUTE_OF_GOOD: u32 = 6;
+/// How long a certificate that was no good is not fetched again.
+const REST: Duration = Duration::from_mins(5);
+/// How many certificates are remembered, good or not.
+const MOST_REMEMBERED: usize = 1000;
 
 /// Why something could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -48,11 +54,34 @@ pub enum Fault {
     TooLarge,
 }
 
+impl Fault {
+    /// Whether it will be the same when it is asked for again at once.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Answer(status) => {
+                (status.is_client_error() || status.is_redirection())
+                    && *status != reqwest::StatusCode::TOO_MANY_REQUESTS
+            }
+            Self::TooLarge => true,
+            Self::Topic | Self::Roots(_) | Self::Ask(_) => false,
+        }
+    }
+}
+
 /// Certificates that have signed messages, by the roots that they lead to and their addresses.
 #[derive(Default)]
 pub struct Certificates {
     kept: Mutex<HashMap<Place, Kept>>,
+    remembered: Mutex<HashMap<Place, Remembered>>,
     fetches: Rates,
+}
+
+/// What came of a certificate when it was fetched last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Remembered {
+    Good,
+    /// Since then.
+    Bad(Instant),
 }
 
 type Place = (Option<PathBuf>, String);
@@ -71,31 +100,87 @@ impl Certificates {
         if !config.topics.iter().any(|topic| topic == message.topic()) {
             return Err(Refused::Wrong(Fault::Topic.to_string()));
         }
+        if !message.is_of_its_region() {
+            let reason = "the certificate is of another region than the topic";
+            return Err(Refused::Wrong(reason.to_owned()));
+        }
+        message.is_recent(Timestamp::now())?;
         let url = message.certificate_url();
         let now = Instant::now();
         let place = (config.roots_file.clone(), url.to_owned());
         let kept = self.kept(now).get(&place).cloned();
         let kept = match kept {
             Some(kept) => kept,
-            None => self.fetched(config, url, now).await?,
+            None => {
+                self.take(&place, message.topic(), now)?;
+                self.fetched(config, &place, now).await?
+            }
         };
-        message.verify(&kept.chain, &kept.roots, Timestamp::now())?;
+        let verified = message.verify(&kept.chain, &kept.roots, Timestamp::now());
+        match &verified {
+            // Whoever forges a message of a good certificate does not have it fetched again.
+            Ok(()) | Err(Rejected::Mismatch) => self.keep(place, kept, now),
+            Err(_) => self.remember(&place, Remembered::Bad(now)),
+        }
+        Ok(verified?)
+    }
+
+    /// Takes one of the fetches that messages of this topic have, or that this certificate has if it was good before.
+    fn take(&self, place: &Place, topic: &str, now: Instant) -> Result<(), Refused> {
+        let known = self.remembered().get(place).copied();
+        let (bucket, most) = match known {
+            Some(Remembered::Bad(at)) if now.duration_since(at) < REST => {
+                let reason = "the certificate of SNS was no good a moment ago";
+                return Err(Refused::Unknowable(reason.to_owned()));
+            }
+            Some(Remembered::Good) => (format!("certificate {}", place.1), PER_MINUTE_OF_GOOD),
+            Some(Remembered::Bad(_)) | None => (format!("topic {topic}"), PER_MINUTE),
+        };
+        self.fetches.take(&bucket, most, now).map_err(|_| {
+            let reason = "too many certificates of SNS that nobody knows are asked for";
+            Refused::Unknowable(reason.to_owned())
+        })
+    }
+
+    fn keep(&self, place: Place, kept: Kept, now: Instant) {
+        self.remember(&place, Remembered::Good);
         let mut all = self.kept(now);
         if all.len() >= MOST && !all.contains_key(&place) {
             all.clear();
         }
         all.insert(place, kept);
-        Ok(())
     }
 
-    async fn fetched(&self, config: &Sns, url: &str, now: Instant) -> Result<Kept, Refused> {
-        if self.fetches.take("", PER_MINUTE, now).is_err() {
-            let reason = "too many certificates of SNS that nobody knows are asked for";
-            return Err(Refused::Unknowable(reason.to_owned()));
+    /// One that was good stays so. Those that were not are forgotten first: anybody can name as many as there is room for.
+    fn remember(&self, place: &Place, what: Remembered) {
+        let mut all = self.remembered();
+        if all.get(place) == Some(&Remembered::Good) {
+            return;
         }
-        let fault = |fault: Fault| Refused::Unknowable(reason(&fault));
+        if all.len() >= MOST_REMEMBERED && !all.contains_key(place) {
+            all.retain(|_, known| *known == Remembered::Good);
+        }
+        if all.len() >= MOST_REMEMBERED {
+            all.clear();
+        }
+        all.insert(place.clone(), what);
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, HashMap<Place, Remembered>> {
+        self.remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn fetched(&self, config: &Sns, place: &Place, now: Instant) -> Result<Kept, Refused> {
+        let fault = |fault: Fault| {
+            if fault.is_final() {
+                self.remember(place, Remembered::Bad(now));
+            }
+            Refused::Unknowable(reason(&fault))
+        };
         let roots = roots(config).await.map_err(fault)?;
-        let chain = fetch(config, url).await.map_err(fault)?;
+        let chain = fetch(config, &place.1).await.map_err(fault)?;
         Ok(Kept {
             chain: chain.into(),
             roots: roots.into(),

@@ -176,7 +176,18 @@ impl Message {
         self.certificate.as_str()
     }
 
-    /// Checks who wrote the message, and when.
+    /// Whether the certificate is of the region of the topic: SNS signs with no other.
+    pub fn is_of_its_region(&self) -> bool {
+        self.topic.split(':').nth(3) == Some(self.region.as_str())
+    }
+
+    /// Checks when the message was written: the same that [`Self::verify`] checks first.
+    pub fn is_recent(&self, now: Timestamp) -> Result<(), Rejected> {
+        near(self.moment, now, TOLERANCE)
+    }
+
+    /// Checks who wrote the message, and when. The last thing is whether the key of the certificate signed it: a
+    /// [`Rejected::Mismatch`] says nothing against the certificate.
     ///
     /// `chain` holds certificates as PEM, the one by which SNS signed first. It must lead to one of the `roots`, which may
     /// be any certificates of authorities: the file that SNS publishes may hold the first certificate only, and then the
@@ -187,7 +198,7 @@ impl Message {
         roots: &[CertificateDer<'_>],
         now: Timestamp,
     ) -> Result<(), Rejected> {
-        near(self.moment, now, TOLERANCE)?;
+        self.is_recent(now)?;
         let chain = certificates(chain)?;
         let (leaf, issuers) = chain
             .split_first()

@@ -39,6 +39,7 @@ mod deployment;
 mod glass;
 mod ledger;
 pub mod limits;
+mod phrases;
 mod policy;
 mod powers;
 mod risk;
@@ -89,6 +90,7 @@ pub fn all() -> Vec<Family> {
         deployment::room(),
         policy::family(),
         policy::schema(),
+        phrases::family(),
         powers::controller(),
         powers::receiver(),
         powers::people(),
