@@ -2,5 +2,7 @@
 
 mod alerts;
 mod brakes;
+mod limit;
+mod slipped;
 mod stage;
 mod watched;

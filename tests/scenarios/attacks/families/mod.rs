@@ -43,6 +43,7 @@ mod policy;
 mod powers;
 mod risk;
 mod spec;
+mod trigger;
 mod withdrawal;
 
 use rollback_api::{APPROVED_BY, CHECKLIST, CONFIRM, PLAN};
@@ -59,6 +60,9 @@ pub fn all() -> Vec<Family> {
         asking::patching(),
         asking::triggering(),
         asking::urgency(),
+        trigger::going_back(),
+        trigger::new_images(),
+        trigger::names(),
         spec::family(),
         spec::owners(),
         approval::robots(),
