@@ -5,4 +5,5 @@ mod brakes;
 mod limit;
 mod slipped;
 mod stage;
+mod taken;
 mod watched;
