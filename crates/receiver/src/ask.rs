@@ -4,6 +4,7 @@ mod category;
 mod create;
 mod request;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
@@ -240,16 +241,15 @@ impl Asker {
         there: &mut HashMap<Known, Option<RollbackRequest>>,
     ) -> Option<Answer> {
         let known = self.recent.request(&firing.key, Instant::now())?;
-        if !there.contains_key(&known) {
-            let found = self.creator.remembered(&known).await;
-            there.insert(known.clone(), found);
-        }
-        let request = there.get(&known).and_then(Option::as_ref);
+        let request = match there.entry(known.clone()) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(place) => place.insert(self.creator.remembered(&known).await),
+        };
         let is_answer = |request: &RollbackRequest| {
             is_no_answer(request, &source.name, firing.started_at).is_none()
         };
-        if !request.is_some_and(is_answer) {
-            self.recent.drop(&firing.key);
+        if !request.as_ref().is_some_and(is_answer) {
+            self.recent.remove(&firing.key);
             return None;
         }
         let message = "it was sent before".to_owned();

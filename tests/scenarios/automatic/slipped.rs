@@ -41,9 +41,10 @@ async fn hostile(scene: &Scene) -> Result<Vec<RollbackRequest>> {
     ] {
         let mut request =
             serde_json::to_value(alert(scene, name, "api", "HealthCheck", now).await?)?;
-        match request.pointer_mut(field) {
-            Some(place) => *place = value,
-            None => request["spec"][field.trim_start_matches("/spec/")] = value,
+        if let Some(place) = request.pointer_mut(field) {
+            *place = value;
+        } else {
+            request["spec"][field.trim_start_matches("/spec/")] = value;
         }
         all.push(serde_json::from_value(request)?);
     }

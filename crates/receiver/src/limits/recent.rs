@@ -76,7 +76,7 @@ impl Recent {
     }
 
     /// Its request is not there any more.
-    pub fn drop(&self, key: &Key) {
+    pub fn remove(&self, key: &Key) {
         self.lock().answers.remove(key);
     }
 
@@ -149,7 +149,7 @@ mod tests {
             let about = about.to_owned();
             assert_eq!(recent.request(&Key { about, ..key(1) }, now), None);
         }
-        recent.drop(&key(1));
+        recent.remove(&key(1));
         assert_eq!(recent.request(&key(1), now), None);
     }
 
