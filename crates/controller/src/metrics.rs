@@ -24,6 +24,7 @@ pub struct Metrics {
     recovery: Histogram,
     broken_glasses: Counter,
     automatic: Family<Decision, Counter>,
+    names_taken: Counter,
     leader: Gauge,
     guard_holes: Family<Policy, Gauge>,
     guard_tested: Gauge,
@@ -74,6 +75,7 @@ impl Default for Metrics {
             recovery,
             broken_glasses: Counter::default(),
             automatic: Family::default(),
+            names_taken: Counter::default(),
             leader: Gauge::default(),
             guard_holes: Family::default(),
             guard_tested: Gauge::default(),
@@ -112,6 +114,11 @@ impl Default for Metrics {
             "automatic",
             "What the policy said to requests that came by themselves: approved, or what held it back",
             metrics.automatic.clone(),
+        );
+        registry.register(
+            "names_taken",
+            "Times that another request had the name under which the controller's own watch was to ask: somebody has to look at it",
+            metrics.names_taken.clone(),
         );
         registry.register(
             "leader",
@@ -169,6 +176,11 @@ impl Metrics {
     /// The policy has decided about a request that came by itself.
     pub fn decided(&self, decision: &'static str) {
         self.automatic.get_or_create(&Decision { decision }).inc();
+    }
+
+    /// Another request had the name under which the controller's own watch was to ask.
+    pub fn name_taken(&self) {
+        self.names_taken.inc();
     }
 
     /// Whether this controller leads.

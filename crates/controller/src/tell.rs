@@ -87,6 +87,22 @@ pub async fn unguarded(
     warn_once(context, request, notice, now).await;
 }
 
+/// Says that a request has the name under which the controller's own watch was to ask, and is not what would be asked for.
+pub async fn name_taken(context: &Context, request: &RollbackRequest, why: &str, now: Timestamp) {
+    let notice = Notice {
+        at: Timestamp::UNIX_EPOCH,
+        warning: true,
+        reason: "NameTaken",
+        action: "Ask",
+        note: format!(
+            "The controller's own watch was to ask under this name for the rollback of a version that is live, and this request is not that: {}. Look at it, and delete it if nobody wants it.",
+            plain(why, 400)
+        ),
+        key: None,
+    };
+    warn_once(context, request, notice, now).await;
+}
+
 /// Says that the review of an incident is overdue, if it is; whether that is settled, because it was told or there is
 /// nothing to tell.
 pub async fn reminder(context: &Context, request: &RollbackRequest, now: Timestamp) -> bool {

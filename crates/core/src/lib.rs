@@ -24,6 +24,7 @@ pub mod notice;
 pub mod observed;
 pub mod outcome;
 pub mod owner;
+pub mod pace;
 pub mod phase;
 pub mod plan;
 pub mod promql;

@@ -58,10 +58,12 @@ impl Observed {
 }
 
 /// What a namespace has had of rollbacks without a person, and whether there are to be more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pace {
-    /// Requests that the policy approved within the last hour.
+    /// How many it had within the last hour, as far as can be told: what cannot be read counts.
     pub recent: usize,
+    /// Objects that may say of one and cannot be read, by kind and name.
+    pub unreadable: Vec<String>,
     /// Whether everything automatic is switched off everywhere; `None` when the controller may not read the switch.
     pub paused: Option<bool>,
 }

@@ -17,6 +17,7 @@ pub use assess::Prospect;
 use assess::{assess, too_large};
 use choose::choose;
 use selection::{asked, divide, found};
+pub(crate) use triggered::beyond;
 
 use crate::observed::{Deployment, Observed, Seen, SeenTarget};
 use crate::outcome::{end, refused};
@@ -73,6 +74,7 @@ pub fn make(
     now: Timestamp,
 ) -> Result<Plan, Outcome> {
     supported(request, observed.policy.found(), now)?;
+    triggered::only_goes_back(request, now)?;
     triggered::source_allowed(request, observed.policy.found(), now)?;
     not_too_urgent(request, observed, now)?;
     checks_of_its_own(request, observed, now)?;

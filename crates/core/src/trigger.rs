@@ -1,5 +1,6 @@
 //! Requests that come by themselves: how they are named and made, and since when a version is live.
 
+mod asked;
 mod census;
 pub mod symptom;
 pub mod watch;
@@ -10,22 +11,42 @@ use rollback_api::request::{Category, From, RequestReason, Target, To, Trigger};
 use rollback_api::{REVISION_HISTORY, RevisionLedgerSpec, RollbackRequest, RollbackRequestSpec};
 use serde_json::json;
 
+pub use asked::{RECEIVER, WATCH, difference, is_no_answer};
+
 use crate::ledger;
 use crate::observed::{Deployment, ReplicaSet};
 use crate::template;
 
 /// How much of the name of a Deployment stands in the name of its request.
 const STEM: usize = 200;
+/// How many names a request may have: the next one is for when something else has taken those before.
+pub const NAMES: u8 = 3;
 
 /// Name of the request for this version of this Deployment: the same whoever asks, however often, while the version is
 /// live. One that is deployed again after it was rolled back has another revision number, and so another name.
 pub fn request_name(deployment: &Deployment, category: Category) -> String {
-    let identity = template::digest(&json!([
-        deployment.uid(),
-        deployment.template().digest(),
-        deployment.revision(),
-        format!("{category:?}"),
-    ]));
+    name(deployment, category, None)
+}
+
+/// All names that this request may have when this source asks, in the order in which they are tried. Only the first one
+/// is the same whoever asks, so that the requests of one source do not take the names of another.
+pub fn request_names(deployment: &Deployment, category: Category, source: &str) -> Vec<String> {
+    let others = (1..NAMES).map(|place| name(deployment, category, Some((source, place))));
+    [request_name(deployment, category)]
+        .into_iter()
+        .chain(others)
+        .collect()
+}
+
+fn name(deployment: &Deployment, category: Category, other: Option<(&str, u8)>) -> String {
+    let mut identity = vec![
+        json!(deployment.uid()),
+        json!(deployment.template().digest()),
+        json!(deployment.revision()),
+        json!(format!("{category:?}")),
+    ];
+    identity.extend(other.map(|other| json!(other)));
+    let identity = template::digest(&json!(identity));
     let suffix: String = identity
         .trim_start_matches("sha256:")
         .chars()

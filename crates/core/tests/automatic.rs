@@ -35,11 +35,16 @@ fn alert(more: &Value) -> Scene {
     live["metadata"]["annotations"][AUTOMATIC] = json!("enabled");
     scene.seen().deployment = seen(live);
     scene.seen().replica_sets = history(at(-600));
-    scene.observed.pace = Seen::Found(Pace {
-        recent: 0,
-        paused: Some(false),
-    });
+    scene.observed.pace = pace(0, Some(false));
     scene
+}
+
+fn pace(recent: usize, paused: Option<bool>) -> Seen<Pace> {
+    Seen::Found(Pace {
+        recent,
+        paused,
+        ..Pace::default()
+    })
 }
 
 /// `v1`, and `v2` made then.
@@ -117,13 +122,12 @@ fn each_brake_holds_back() {
 
     for (paused, brake) in [(Some(true), Brake::Paused), (None, Brake::Unknown)] {
         let mut scene = alert(&json!({}));
-        scene.observed.pace = Seen::Found(Pace { recent: 0, paused });
+        scene.observed.pace = pace(0, paused);
         assert_eq!(said(scene), Some(brake));
     }
     for (recent, brake) in [(2, None), (3, Some(Brake::HourlyLimit))] {
         let mut scene = alert(&json!({}));
-        let paused = Some(false);
-        scene.observed.pace = Seen::Found(Pace { recent, paused });
+        scene.observed.pace = pace(recent, Some(false));
         assert_eq!(said(scene), brake);
     }
     for value in [json!("true"), json!(""), Value::Null] {

@@ -347,7 +347,10 @@ fn every_end_is_reached_and_reads_right() {
 
 /// A request of an alert that began so many seconds after the request.
 fn alert(began: i64) -> Value {
-    json!({"trigger": {"source": "alerts", "alert": "Down", "id": "1", "startedAt": at(began)}})
+    json!({
+        "targets": [{"kind": "Deployment", "name": "api", "from": {"templateDigest": digest("v2")}, "to": {"previous": {}}}],
+        "trigger": {"source": "alerts", "alert": "Down", "id": "1", "startedAt": at(began)},
+    })
 }
 
 /// The rollback that brought what runs.

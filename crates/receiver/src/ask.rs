@@ -1,24 +1,29 @@
 //! From alerts to requests: each firing alert about what is live becomes one `RollbackRequest`, whoever sends it how often.
 
 mod category;
+mod create;
 mod request;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use kube::api::PostParams;
-use kube::{Api, Client};
+use kube::Client;
 use rollback_api::RollbackRequest;
 use rollback_core::text::plain;
+use rollback_core::trigger::{is_no_answer, request_names};
 use rollback_receiver::alert::{Alert, State};
 use serde::Serialize;
 
 use crate::config::Source;
-use crate::limits::{Key, Recent};
+use crate::limits::{Key, Known, Recent};
+use crate::metrics::Metrics;
 use crate::resolve::about::{About, about};
-use crate::resolve::{Live, Unresolved, live, short};
+use crate::resolve::{Live, Unresolved, live};
+use create::{Creator, Made};
 
 /// How many Deployments of one delivery are looked at side by side.
 const SIDE_BY_SIDE: usize = 4;
@@ -91,7 +96,9 @@ pub struct Answer {
 /// Makes requests.
 pub struct Asker {
     client: Client,
+    creator: Creator,
     recent: Recent,
+    metrics: Arc<Metrics>,
 }
 
 /// A firing alert that is about something, and since when.
@@ -104,10 +111,12 @@ struct Firing<'a> {
 
 impl Asker {
     /// Asks by this client.
-    pub fn new(client: Client) -> Self {
+    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
         Self {
+            creator: Creator::new(client.clone()),
             client,
             recent: Recent::default(),
+            metrics,
         }
     }
 
@@ -158,20 +167,6 @@ impl Asker {
                     .to_owned(),
             );
         };
-        let key = Key {
-            source: source.name.clone(),
-            id: alert.id.clone(),
-            started_at: alert.started_at,
-        };
-        if let Some(request) = self.recent.request(&key, Instant::now()) {
-            let mut known = answer(
-                alert,
-                Outcome::AlreadyAsked,
-                "it was sent before".to_owned(),
-            );
-            known.request = Some(request);
-            return Err(known);
-        }
         let about = match about(source, &alert.labels) {
             Ok(about) => about,
             Err(why) => return say(Outcome::NotMapped, why),
@@ -190,6 +185,12 @@ impl Asker {
                 ),
             );
         }
+        let key = Key {
+            source: source.name.clone(),
+            about: named(&about),
+            id: alert.id.clone(),
+            started_at: alert.started_at,
+        };
         let firing = Firing {
             index,
             alert,
@@ -207,10 +208,21 @@ impl Asker {
         about: About,
         firing: Vec<Firing<'_>>,
     ) -> Vec<(usize, Answer)> {
-        let live = live(&self.client, &about).await;
-        let mut made: HashMap<String, Answer> = HashMap::new();
         let mut answers = Vec::new();
+        let mut new = Vec::new();
+        let mut there = HashMap::new();
         for it in firing {
+            match self.sent_before(source, &it, &mut there).await {
+                Some(answer) => answers.push((it.index, answer)),
+                None => new.push(it),
+            }
+        }
+        if new.is_empty() {
+            return answers;
+        }
+        let live = live(&self.client, &about).await;
+        let mut made: HashMap<String, Made> = HashMap::new();
+        for it in new {
             let answer = match &live {
                 Ok(live) => self.one(source, live, &it, &mut made).await,
                 Err(unresolved) => answer(it.alert, word(unresolved), unresolved.to_string()),
@@ -220,12 +232,38 @@ impl Asker {
         answers
     }
 
+    /// The answer to an alert that was answered by a request that is still there, and still an answer. `there`: what has
+    /// been found of the requests that are remembered.
+    async fn sent_before(
+        &self,
+        source: &Source,
+        firing: &Firing<'_>,
+        there: &mut HashMap<Known, Option<RollbackRequest>>,
+    ) -> Option<Answer> {
+        let known = self.recent.request(&firing.key, Instant::now())?;
+        let request = match there.entry(known.clone()) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(place) => place.insert(self.creator.remembered(&known).await),
+        };
+        let is_answer = |request: &RollbackRequest| {
+            is_no_answer(request, &source.name, firing.started_at).is_none()
+        };
+        if !request.as_ref().is_some_and(is_answer) {
+            self.recent.remove(&firing.key);
+            return None;
+        }
+        let message = "it was sent before".to_owned();
+        let mut answer = answer(firing.alert, Outcome::AlreadyAsked, message);
+        answer.request = Some(full(&known));
+        Some(answer)
+    }
+
     async fn one(
         &self,
         source: &Source,
         live: &Live,
         firing: &Firing<'_>,
-        made: &mut HashMap<String, Answer>,
+        made: &mut HashMap<String, Made>,
     ) -> Answer {
         let alert = firing.alert;
         if live.deployment.is_deleting() {
@@ -236,56 +274,58 @@ impl Asker {
             return answer(alert, Outcome::Stale, why);
         }
         let request = request::request(source, live, alert, firing.started_at);
-        let name = request.metadata.name.clone().unwrap_or_default();
-        let mut answer = match made.get(&name) {
-            Some(before) => Answer {
-                alert: plain(&alert.name, 200),
+        let category = request.spec.reason.category;
+        let names = request_names(&live.deployment, category, &source.name);
+        let first = names.first().cloned().unwrap_or_default();
+        let now = match made.get(&first) {
+            Some(before) => Made {
                 outcome: match before.outcome {
                     Outcome::Asked => Outcome::AlreadyAsked,
                     other => other,
                 },
                 ..before.clone()
             },
-            None => self.create(&live.namespace, alert, &request).await,
+            None => {
+                let now = self.creator.create(&live.namespace, &names, request).await;
+                self.warn(source, &live.namespace, &now);
+                now
+            }
         };
-        if let Outcome::Asked | Outcome::AlreadyAsked = answer.outcome {
-            let full = format!("{}/{name}", live.namespace);
-            answer.request = Some(full.clone());
+        let mut answer = answer(alert, now.outcome, now.message.clone());
+        if let Some(known) = &now.request {
+            answer.request = Some(full(known));
             self.recent
-                .remember(firing.key.clone(), full, Instant::now());
+                .remember(firing.key.clone(), known.clone(), Instant::now());
         }
-        made.entry(name).or_insert_with(|| answer.clone());
+        made.entry(first).or_insert(now);
         answer
     }
 
-    async fn create(&self, namespace: &str, alert: &Alert, request: &RollbackRequest) -> Answer {
-        let api: Api<RollbackRequest> = Api::namespaced(self.client.clone(), namespace);
-        let (outcome, message) = match api.create(&PostParams::default(), request).await {
-            Ok(_) => (Outcome::Asked, String::new()),
-            Err(kube::Error::Api(status)) if status.is_already_exists() => (
-                Outcome::AlreadyAsked,
-                "this version has a request already".to_owned(),
-            ),
-            Err(kube::Error::Api(status)) if status.is_forbidden() => (
-                Outcome::NotAllowed,
-                format!(
-                    "{}; to let the receiver ask in namespace {namespace}, bind the ClusterRole rollback-trigger to \
-                     ServiceAccount rollback-system/rollback-receiver there",
-                    plain(&status.message, 400)
-                ),
-            ),
-            Err(kube::Error::Api(status)) if is_final(status.code) => {
-                (Outcome::NotAllowed, plain(&status.message, 400))
-            }
-            Err(error) => (Outcome::Unavailable, short(&error)),
-        };
-        answer(alert, outcome, message)
+    /// That something else has our names is no accident, or may be none: somebody has to hear of it.
+    fn warn(&self, source: &Source, namespace: &str, made: &Made) {
+        for (request, why) in &made.taken {
+            self.metrics.name_taken(&source.name);
+            tracing::warn!(
+                source = source.name,
+                namespace,
+                request,
+                why,
+                "the name of a request is taken by another one"
+            );
+        }
     }
 }
 
-/// Whether asking the same again would be answered the same.
-fn is_final(code: u16) -> bool {
-    (400..500).contains(&code) && code != 401 && code != 408 && code != 429
+/// What an alert is about, in one line.
+fn named(about: &About) -> String {
+    match about {
+        About::Deployment { namespace, name } => format!("Deployment {namespace}/{name}"),
+        About::Pod { namespace, name } => format!("Pod {namespace}/{name}"),
+    }
+}
+
+fn full(known: &Known) -> String {
+    format!("{}/{}", known.namespace, known.name)
 }
 
 fn answer(alert: &Alert, outcome: Outcome, message: String) -> Answer {

@@ -16,6 +16,7 @@ pub struct Metrics {
     alerts: Family<Answered, Counter>,
     refused: Family<Refused, Counter>,
     dropped: Family<Reason, Counter>,
+    taken: Family<Sender, Counter>,
     connections: Gauge,
     certificate: Counter,
 }
@@ -33,6 +34,11 @@ struct Refused {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Sender {
+    source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
 }
@@ -45,6 +51,7 @@ impl Metrics {
             alerts: Family::default(),
             refused: Family::default(),
             dropped: Family::default(),
+            taken: Family::default(),
             connections: Gauge::default(),
             certificate: Counter::default(),
         };
@@ -56,6 +63,8 @@ impl Metrics {
                 };
                 metrics.alerts.get_or_create(&answered).inc_by(0);
             }
+            let source = source.name.clone();
+            metrics.taken.get_or_create(&Sender { source }).inc_by(0);
         }
         let registry = &mut metrics.registry;
         registry.register(
@@ -72,6 +81,11 @@ impl Metrics {
             "dropped",
             "Connections that ended before there was a delivery, by reason",
             metrics.dropped.clone(),
+        );
+        registry.register(
+            "names_taken",
+            "Times that another request had the name of the one that was to be made, by source: somebody has to look at it",
+            metrics.taken.clone(),
         );
         registry.register(
             "connections",
@@ -102,6 +116,12 @@ impl Metrics {
             reason,
         };
         self.refused.get_or_create(&refused).inc();
+    }
+
+    /// Another request had the name of the one that was to be made for this source.
+    pub fn name_taken(&self, source: &str) {
+        let source = source.to_owned();
+        self.taken.get_or_create(&Sender { source }).inc();
     }
 
     /// A connection ended before there was a delivery.

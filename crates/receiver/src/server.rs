@@ -92,7 +92,7 @@ impl Receiver {
         Self {
             sources: named.collect(),
             authenticator: Authenticator::new(client.clone()),
-            asker: Asker::new(client.clone()),
+            asker: Asker::new(client.clone(), metrics.clone()),
             rates: Rates::default(),
             logged: Rates::default(),
             work: Semaphore::new(concurrency),

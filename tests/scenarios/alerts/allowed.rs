@@ -116,6 +116,7 @@ async fn it_writes_requests_and_nothing_else() -> Result<()> {
             "list replicasets",
             "get pods",
             "get revisionledgers",
+            "get rollbackrequests",
         ]
         .map(str::to_owned),
     );

@@ -14,4 +14,5 @@ mod refused;
 mod repeated;
 mod sources;
 mod stage;
+mod taken;
 mod tls;

@@ -2,6 +2,9 @@
 
 mod alerts;
 mod brakes;
+mod limit;
+mod slipped;
 mod stage;
+mod taken;
 mod turns;
 mod watched;

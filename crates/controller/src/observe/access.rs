@@ -197,7 +197,7 @@ fn patch<'a>(who: &'a Identity, namespace: &str, deployment: Option<&str>) -> Qu
 }
 
 /// Who asks may do it by hand, or may trigger rollbacks, as the receiver of alerts. A request that came by itself needs
-/// the latter, for its source.
+/// the latter, for its source; one for an image that never ran here the former.
 fn ask_for<'a>(
     who: &'a Identity,
     request: &RollbackRequest,
@@ -219,8 +219,16 @@ fn ask_for<'a>(
         };
     }
     let mut question = patch(who, namespace, deployment);
-    question.any_of.push(trigger(None));
+    if !is_for_new_image(request) {
+        question.any_of.push(trigger(None));
+    }
     question
+}
+
+/// Whether it may end with an image that no revision has: that is another program, and not a way back.
+fn is_for_new_image(request: &RollbackRequest) -> bool {
+    let images = request.spec.targets.iter().map(|target| &target.to.image);
+    images.flatten().any(|image| image.allow_new)
 }
 
 fn hold<'a>(

@@ -1,15 +1,18 @@
 //! What a namespace has had of rollbacks without a person, and whether there are to be more.
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Api;
 use kube::api::ListParams;
+use kube::core::Request;
+use kube::{Api, Resource};
 use rollback_api::status::Plan;
-use rollback_api::{RollbackRequest, RollbackRequestStatus};
+use rollback_api::{RevisionLedger, RollbackRequest, RollbackRequestStatus};
 use rollback_core::approval;
 use rollback_core::decide::automatic;
 use rollback_core::observed::{Pace, Seen};
-use rollback_core::time;
+use rollback_core::pace::Tally;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{Error, Scope, reading};
 
@@ -17,8 +20,58 @@ use super::{Error, Scope, reading};
 const SWITCH: &str = "rollback-automatic";
 /// Its key; `true` switches off.
 const PAUSED: &str = "paused";
-/// For how long a rollback counts, in seconds.
-const HOUR: i64 = 3600;
+/// How many objects are read at a time: ledgers keep whole templates, and are dropped page by page.
+const PAGE: u32 = 20;
+
+/// One page of a list, of whose items only that is kept which is counted.
+#[derive(Deserialize)]
+struct Page<T> {
+    #[serde(default)]
+    metadata: More,
+    items: Vec<T>,
+}
+
+#[derive(Default, Deserialize)]
+struct More {
+    #[serde(default, rename = "continue")]
+    token: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Named {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    uid: String,
+}
+
+/// What is counted of a ledger.
+#[derive(Deserialize)]
+struct OfLedger {
+    metadata: Named,
+    #[serde(default)]
+    spec: Remembered,
+}
+
+#[derive(Default, Deserialize)]
+struct Remembered {
+    #[serde(default)]
+    rollbacks: Option<Value>,
+}
+
+/// What is counted of a request.
+#[derive(Deserialize)]
+struct OfRequest {
+    metadata: Named,
+    #[serde(default)]
+    status: Said,
+}
+
+#[derive(Default, Deserialize)]
+struct Said {
+    #[serde(default)]
+    automatic: Option<Value>,
+}
 
 /// Whether the policy has to decide about this request in this pass.
 pub fn is_asked(request: &RollbackRequest, status: &RollbackRequestStatus) -> bool {
@@ -35,22 +88,51 @@ impl Scope<'_> {
         if !is_asked(self.request, self.status) {
             return Ok(Seen::Unknown);
         }
-        let (recent, paused) = futures::try_join!(self.recent(), self.paused())?;
-        Ok(Seen::Found(Pace { recent, paused }))
+        let (tally, paused) = futures::try_join!(self.recent(), self.paused())?;
+        Ok(Seen::Found(tally.pace(paused)))
     }
 
-    async fn recent(&self) -> Result<usize, Error> {
-        let api: Api<RollbackRequest> = Api::namespaced(self.client(), self.namespace);
-        let listed = reading(
-            "the RollbackRequests of the namespace",
-            api.list(&ListParams::default()).await,
-        )?;
-        let approved = |request: &RollbackRequest| {
-            let said = request.status.as_ref()?.automatic.as_ref()?;
-            (said.brake.is_none()).then_some(said.at)
-        };
-        let is_recent = |at: &Timestamp| time::after(*at, HOUR) > self.now;
-        Ok(listed.iter().filter_map(approved).filter(is_recent).count())
+    /// Requests first: of those that are gone by then, the ledgers know already.
+    async fn recent(&self) -> Result<Tally, Error> {
+        let mut tally = Tally::at(self.now);
+        let url = RollbackRequest::url_path(&(), Some(self.namespace));
+        self.each("the RollbackRequests", &url, |it: &OfRequest| {
+            let Named { name, uid } = &it.metadata;
+            tally.request(name, uid, it.status.automatic.as_ref());
+        })
+        .await?;
+        let url = RevisionLedger::url_path(&(), Some(self.namespace));
+        self.each("the RevisionLedgers", &url, |it: &OfLedger| {
+            tally.ledger(&it.metadata.name, it.spec.rollbacks.as_ref());
+        })
+        .await?;
+        Ok(tally)
+    }
+
+    /// Looks at all objects of a collection, a page at a time.
+    async fn each<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        url: &str,
+        mut look: impl FnMut(&T),
+    ) -> Result<(), Error> {
+        let mut token: Option<String> = None;
+        loop {
+            let mut parameters = ListParams::default().limit(PAGE);
+            parameters.continue_token = token.take();
+            let request = Request::new(url)
+                .list(&parameters)
+                .map_err(kube::Error::BuildRequest);
+            let page: Page<T> = match request {
+                Ok(request) => reading(what, self.client().request(request).await)?,
+                Err(error) => return reading(what, Err(error)),
+            };
+            page.items.iter().for_each(&mut look);
+            token = page.metadata.token.filter(|token| !token.is_empty());
+            if token.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// `None` when it may not be read: then nothing automatic happens.

@@ -30,6 +30,7 @@ use crate::observe;
 use crate::observe::version::{Live, MEMORY, live, pods, selector};
 use crate::reconcile::chain;
 use crate::record::Name;
+use crate::tell;
 use crate::watch::WATCH_SECONDS;
 
 /// How long further changes are waited for before the next look: a rollout changes many times a second.
@@ -59,6 +60,14 @@ enum Error {
     /// The request could not be created.
     #[error("creating the RollbackRequest")]
     Ask(#[source] kube::Error),
+    /// What has its name could not be read.
+    #[error("reading the RollbackRequest that has the name of the one to create")]
+    Look(#[source] kube::Error),
+    /// Nothing was asked for: other requests have all names that it may have.
+    #[error(
+        "every name that the RollbackRequest may have is taken by another one; look at them, and delete those that nobody wants: {0}"
+    )]
+    Taken(String),
 }
 
 /// What was there when everything was read again.
@@ -67,6 +76,16 @@ enum Confirmed {
     Ended(Option<String>),
     /// The watches told of something that is not so any more.
     NotYet,
+}
+
+/// What came of creating a request.
+enum Asked {
+    /// It was made.
+    Now,
+    /// It was there.
+    Before,
+    /// Something else has its name.
+    Taken,
 }
 
 /// One Deployment whose version is on trial.
@@ -177,14 +196,37 @@ impl Version {
 
     async fn ask(&self, live: &Live, fault: &Fault) -> Result<String, Error> {
         let digest = live.deployment.template().digest();
-        let request = wanted(&self.name.namespace, live, fault);
-        let name = request.name_any();
+        let mut request = wanted(&self.name.namespace, live, fault);
+        let category = request.spec.reason.category;
+        let names = trigger::request_names(&live.deployment, category, WATCH_SOURCE);
+        for name in &names {
+            request.metadata.name = Some(name.clone());
+            let asked = match self.create(&request).await? {
+                Asked::Now => "asked",
+                Asked::Before => "already asked",
+                Asked::Taken => continue,
+            };
+            tracing::info!(
+                namespace = %self.name.namespace,
+                deployment = %self.name.name,
+                request = name,
+                trouble = fault.trouble.as_str(),
+                asked,
+                "a new version is to be rolled back"
+            );
+            return Ok(digest);
+        }
+        Err(Error::Taken(names.join(", ")))
+    }
+
+    /// Creates the request, or finds it. What else has its name says nothing about this version, and somebody has to
+    /// hear of it.
+    async fn create(&self, request: &RollbackRequest) -> Result<Asked, Error> {
         let client = self.identity.client(&self.context.client).await?;
         let api: Api<RollbackRequest> = Api::namespaced(client, &self.name.namespace);
-        let asked = match api.create(&PostParams::default(), &request).await {
-            Ok(_) => "asked",
-            // Somebody has asked for the very same.
-            Err(kube::Error::Api(status)) if status.is_already_exists() => "already asked",
+        match api.create(&PostParams::default(), request).await {
+            Ok(_) => return Ok(Asked::Now),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
             Err(error) => {
                 let expired = matches!(&error, kube::Error::Api(status) if status.code == 401);
                 if expired {
@@ -192,16 +234,33 @@ impl Version {
                 }
                 return Err(Error::Ask(error));
             }
+        }
+        let own = self.context.client.clone();
+        let api: Api<RollbackRequest> = Api::namespaced(own, &self.name.namespace);
+        let (there, why) = match api.get(&request.name_any()).await {
+            Ok(there) => {
+                let ours = [trigger::WATCH, trigger::RECEIVER];
+                match trigger::difference(&there, request, &ours) {
+                    None => return Ok(Asked::Before),
+                    Some(why) => (Some(there), why),
+                }
+            }
+            // Ours can be read.
+            Err(kube::Error::SerdeError(_)) => (None, "it cannot be read".to_owned()),
+            Err(error) => return Err(Error::Look(error)),
         };
-        tracing::info!(
+        self.context.metrics.name_taken();
+        tracing::warn!(
             namespace = %self.name.namespace,
             deployment = %self.name.name,
-            request = name,
-            trouble = fault.trouble.as_str(),
-            asked,
-            "a new version is to be rolled back"
+            request = request.name_any(),
+            why,
+            "the name of a request is taken by another one"
         );
-        Ok(digest)
+        if let Some(there) = there {
+            tell::name_taken(&self.context, &there, &why, Timestamp::now()).await;
+        }
+        Ok(Asked::Taken)
     }
 
     fn pods(

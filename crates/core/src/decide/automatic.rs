@@ -13,7 +13,10 @@ use crate::conditions::Stand;
 use crate::observed::{Deployment, Observed, Pace, Seen, SeenTarget};
 use crate::redact::redact;
 use crate::text::plain;
-use crate::{ledger, time};
+use crate::{ledger, plan, time};
+
+/// How many objects that cannot be read are named.
+const NAMED: usize = 5;
 
 /// Decides, unless that was done for this plan; `None` when there is nothing to decide.
 pub(super) fn say(
@@ -28,14 +31,14 @@ pub(super) fn say(
     if is_said(plan, status) {
         return None;
     }
-    let Seen::Found(pace) = observed.pace else {
+    let Seen::Found(pace) = &observed.pace else {
         return Some(Stand::recheck(now, "Reading what holds rollbacks back."));
     };
     let seen = observed.target(0);
     if seen.deployment == Seen::Unknown || seen.ledger == Seen::Unknown {
         return Some(Stand::recheck(now, "Reading the Deployment."));
     }
-    let brake = brake(plan, rules, seen, pace, now);
+    let brake = brake(request, plan, rules, seen, pace, now);
     let message = match &brake {
         Some((brake, why)) => format!("Not approved by the policy ({}): {why}", brake.as_str()),
         None => format!(
@@ -79,12 +82,18 @@ pub(super) fn held_back<'a>(plan: &Plan, status: &'a RollbackRequestStatus) -> O
 
 /// The first thing that holds it back, and what that means.
 fn brake(
+    request: &RollbackRequest,
     plan: &Plan,
     rules: &AutomaticRules,
     seen: &SeenTarget,
-    pace: Pace,
+    pace: &Pace,
     now: Timestamp,
 ) -> Option<(Brake, String)> {
+    if let Some(field) = plan::beyond(request).into_iter().next() {
+        // No plan is made of such a request; but a plan may be older than that rule.
+        let why = format!("{field} is for people to ask for. A person has to decide.");
+        return Some((Brake::NotAllowed, why));
+    }
     by_rule(plan, rules, pace).or_else(|| {
         let (Some(deployment), [target]) = (seen.deployment.found(), plan.targets.as_slice())
         else {
@@ -95,7 +104,7 @@ fn brake(
     })
 }
 
-fn by_rule(plan: &Plan, rules: &AutomaticRules, pace: Pace) -> Option<(Brake, String)> {
+fn by_rule(plan: &Plan, rules: &AutomaticRules, pace: &Pace) -> Option<(Brake, String)> {
     let people = "A person has to decide.";
     if !rules.approve {
         let why = format!("triggers.approve of the RollbackPolicy is off. {people}");
@@ -138,11 +147,35 @@ fn by_rule(plan: &Plan, rules: &AutomaticRules, pace: Pace) -> Option<(Brake, St
     let most = usize::try_from(rules.most_per_hour).unwrap_or_default();
     (pace.recent >= most).then(|| {
         let why = format!(
-            "this namespace has had {} rollbacks without a person in the last hour, and triggers.mostPerHour allows {most}. {people}",
-            pace.recent
+            "this namespace has had {} rollbacks without a person in the last hour, and triggers.mostPerHour allows {most}. {}{people}",
+            pace.recent,
+            unread(pace)
         );
         (Brake::HourlyLimit, why)
     })
+}
+
+/// What was counted because nobody can tell what it says.
+fn unread(pace: &Pace) -> String {
+    if pace.unreadable.is_empty() {
+        return String::new();
+    }
+    let named: Vec<&str> = pace
+        .unreadable
+        .iter()
+        .map(String::as_str)
+        .take(NAMED)
+        .collect();
+    let rest = pace.unreadable.len().saturating_sub(NAMED);
+    let rest = if rest > 0 {
+        format!(" and {rest} more")
+    } else {
+        String::new()
+    };
+    format!(
+        "Counted because what it says cannot be read: {}{rest}. ",
+        named.join(", ")
+    )
 }
 
 fn by_past(

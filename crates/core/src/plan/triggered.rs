@@ -2,15 +2,111 @@
 
 use jiff::Timestamp;
 use rollback_api::policy::Triggers;
-use rollback_api::request::Trigger;
+use rollback_api::request::{Target, To, Trigger};
 use rollback_api::status::Outcome;
-use rollback_api::{Reason, RollbackPolicySpec, RollbackRequest, WATCH_SOURCE};
+use rollback_api::{
+    Reason, RollbackPolicySpec, RollbackRequest, RollbackRequestSpec, WATCH_SOURCE,
+};
 
 use crate::observed::{Deployment, SeenTarget};
 use crate::outcome::refused;
 use crate::text::plain;
 use crate::trigger::live_since;
 use crate::{ledger, time};
+
+/// How many fields a message lists.
+const LISTED: usize = 10;
+
+/// What only a person may ask for, of a request that came by itself: the fields. Empty for those of people, who may do
+/// by hand what they ask for.
+///
+/// Each field of the spec is decided here; `rollback-guard-create` refuses the same at creation:
+/// - `targets[].to`: only `previous` and `lastKnownGood`; everything else is a choice of what runs.
+/// - `targets[].from`: has to be there, so that an alert that comes late rolls nothing back.
+/// - `targets[].name`, `selector`, `namePrefix`, `wave`: several are for a person (`Brake::Many`).
+/// - `rollout`, `verification`: say when a rollback has failed and what is brought back then, so they choose what runs.
+/// - `dryRun`: would stand under a name of ours and do nothing.
+/// - `reason`: a claim, as of everybody; what it leads to is the policy's decision matrix.
+/// - `urgency`: takes `expedite` above what the category stands for, of everybody.
+/// - `notAfter`: only shortens the time of the policy.
+/// - `trigger`, `requestedBy`: who asks, by the verb and the stamp.
+pub fn beyond(request: &RollbackRequest) -> Vec<String> {
+    let RollbackRequestSpec {
+        targets,
+        reason: _,
+        urgency: _,
+        not_after: _,
+        rollout,
+        verification,
+        trigger,
+        dry_run,
+        requested_by: _,
+    } = &request.spec;
+    if trigger.is_none() {
+        return Vec::new();
+    }
+    let of_targets = targets.iter().enumerate().flat_map(|(index, target)| {
+        let Target {
+            kind: _,
+            name: _,
+            selector: _,
+            name_prefix: _,
+            from,
+            to,
+            wave: _,
+        } = target;
+        let to = (!goes_back(to)).then(|| format!("spec.targets[{index}].to"));
+        let from = from
+            .is_none()
+            .then(|| format!("spec.targets[{index}].from"));
+        to.into_iter().chain(from)
+    });
+    let others = [
+        (rollout.is_some(), "spec.rollout"),
+        (verification.is_some(), "spec.verification"),
+        (*dry_run, "spec.dryRun"),
+    ];
+    let others = others.into_iter().filter(|(is_there, _)| *is_there);
+    of_targets
+        .chain(others.map(|(_, field)| field.to_owned()))
+        .collect()
+}
+
+/// Whether it says nothing but back: to the version before, or to the last good one.
+fn goes_back(to: &To) -> bool {
+    let To {
+        previous,
+        revision,
+        version,
+        image,
+        last_known_good,
+        backup,
+    } = to;
+    let chooses = revision.is_some() || version.is_some() || image.is_some() || backup.is_some();
+    !chooses && (previous.is_some() || last_known_good.is_some())
+}
+
+/// The API server refuses it too; but the guard may have been away when it was created.
+pub(super) fn only_goes_back(request: &RollbackRequest, now: Timestamp) -> Result<(), Outcome> {
+    let mut fields = beyond(request);
+    if fields.is_empty() {
+        return Ok(());
+    }
+    let more = fields.len().saturating_sub(LISTED);
+    fields.truncate(LISTED);
+    let mut fields = fields.join(", ");
+    if more > 0 {
+        fields = format!("{fields} and {more} more");
+    }
+    Err(refused(
+        Reason::Forbidden,
+        format!(
+            "{fields}: what comes by itself goes back to the previous version or to the last one that is known to be good, says in each target (from) what is bad, and asks for nothing else, because no person has looked at it. \
+             Nothing was changed. Who may patch the Deployment can ask for more in a request without spec.trigger."
+        ),
+        now,
+    ))
+}
 
 /// Whether the policy lets this source ask.
 pub(super) fn source_allowed(

@@ -17,10 +17,23 @@ const MOST: usize = 10_000;
 pub struct Key {
     /// Name of the source.
     pub source: String,
+    /// What it is about, by kind, namespace and name: senders use one id for several alerts.
+    pub about: String,
     /// What the sender knows the alert by.
     pub id: String,
     /// When it began.
     pub started_at: Option<Timestamp>,
+}
+
+/// A request that was made, or found. Whether it is still there is for the API server to say.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Known {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID: one that was deleted, and another that has its name since, is not it.
+    pub uid: String,
 }
 
 /// The firings that were answered by a request, and by which.
@@ -29,21 +42,21 @@ pub struct Recent(Mutex<Memory>);
 
 #[derive(Debug, Default)]
 struct Memory {
-    answers: HashMap<Key, (String, Instant)>,
+    answers: HashMap<Key, (Known, Instant)>,
     /// Oldest first; may hold keys that were forgotten, or remembered again later.
     order: VecDeque<(Key, Instant)>,
 }
 
 impl Recent {
     /// The request that this firing was answered by.
-    pub fn request(&self, key: &Key, now: Instant) -> Option<String> {
+    pub fn request(&self, key: &Key, now: Instant) -> Option<Known> {
         let memory = self.lock();
         let (request, at) = memory.answers.get(key)?;
         (now.duration_since(*at) < FOR).then(|| request.clone())
     }
 
     /// Remembers by which request it was answered.
-    pub fn remember(&self, key: Key, request: String, now: Instant) {
+    pub fn remember(&self, key: Key, request: Known, now: Instant) {
         let mut memory = self.lock();
         memory.order.push_back((key.clone(), now));
         memory.answers.insert(key, (request, now));
@@ -62,7 +75,13 @@ impl Recent {
         }
     }
 
-    /// The alert is over: when it fires again, that is another matter, even if its sender says otherwise.
+    /// Its request is not there any more.
+    pub fn remove(&self, key: &Key) {
+        self.lock().answers.remove(key);
+    }
+
+    /// The alert is over, whatever it is about: when it fires again, that is another matter, even if its sender says
+    /// otherwise.
     pub fn forget(&self, source: &str, id: &str) {
         let is_it = |key: &Key| key.source == source && key.id == id;
         self.lock().answers.retain(|key, _| !is_it(key));
@@ -80,8 +99,17 @@ mod tests {
     fn key(id: usize) -> Key {
         Key {
             source: "grafana".to_owned(),
+            about: "Deployment shop/api".to_owned(),
             id: id.to_string(),
             started_at: None,
+        }
+    }
+
+    fn known(name: &str) -> Known {
+        Known {
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+            uid: format!("uid-{name}"),
         }
     }
 
@@ -89,9 +117,9 @@ mod tests {
     fn what_was_answered_is_known_for_an_hour() {
         let recent = Recent::default();
         let start = Instant::now();
-        recent.remember(key(1), "auto-api".to_owned(), start);
+        recent.remember(key(1), known("auto-api"), start);
         let within = start + FOR.checked_sub(Duration::from_secs(1)).unwrap();
-        assert_eq!(recent.request(&key(1), within).as_deref(), Some("auto-api"));
+        assert_eq!(recent.request(&key(1), within), Some(known("auto-api")));
         assert_eq!(recent.request(&key(1), start + FOR), None);
         assert_eq!(recent.request(&key(2), start), None);
     }
@@ -100,11 +128,29 @@ mod tests {
     fn one_that_is_over_may_fire_again() {
         let recent = Recent::default();
         let now = Instant::now();
-        recent.remember(key(1), "auto-api".to_owned(), now);
+        recent.remember(key(1), known("auto-api"), now);
         recent.forget("prometheus", "1");
         assert!(recent.request(&key(1), now).is_some());
         recent.forget("grafana", "1");
         assert!(recent.request(&key(1), now).is_none());
+    }
+
+    /// The same sender uses the same id and the same beginning for several Deployments, and in several namespaces.
+    #[test]
+    fn the_same_id_about_something_else_is_another_alert() {
+        let recent = Recent::default();
+        let now = Instant::now();
+        recent.remember(key(1), known("auto-api"), now);
+        for about in [
+            "Deployment shop/web",
+            "Deployment other/api",
+            "Pod shop/api",
+        ] {
+            let about = about.to_owned();
+            assert_eq!(recent.request(&Key { about, ..key(1) }, now), None);
+        }
+        recent.remove(&key(1));
+        assert_eq!(recent.request(&key(1), now), None);
     }
 
     #[test]
@@ -112,7 +158,7 @@ mod tests {
         let recent = Recent::default();
         let now = Instant::now();
         for id in 0..2 * MOST {
-            recent.remember(key(id), "auto-api".to_owned(), now);
+            recent.remember(key(id), known("auto-api"), now);
         }
         let memory = recent.lock();
         assert!(memory.answers.len() <= MOST && memory.order.len() <= MOST);

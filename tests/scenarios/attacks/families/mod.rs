@@ -45,6 +45,7 @@ mod powers;
 mod risk;
 mod size;
 mod spec;
+mod trigger;
 mod withdrawal;
 
 use rollback_api::{APPROVED_BY, CHECKLIST, CONFIRM, PLAN};
@@ -61,6 +62,9 @@ pub fn all() -> Vec<Family> {
         asking::patching(),
         asking::triggering(),
         asking::urgency(),
+        trigger::going_back(),
+        trigger::new_images(),
+        trigger::names(),
         spec::family(),
         spec::owners(),
         size::family(),
