@@ -40,6 +40,7 @@ mod glass;
 mod ledger;
 pub mod limits;
 mod policy;
+mod policy_powers;
 mod powers;
 mod risk;
 mod spec;
@@ -87,6 +88,9 @@ pub fn all() -> Vec<Family> {
         deployment::room(),
         policy::family(),
         policy::schema(),
+        policy_powers::by_hand(),
+        policy_powers::logs(),
+        policy_powers::relaxing(),
         powers::controller(),
         powers::receiver(),
         powers::people(),
