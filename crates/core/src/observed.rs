@@ -29,6 +29,8 @@ pub struct Observed {
     pub opted_in: Seen<bool>,
     /// Whether the requester may ask for more urgency than the category has.
     pub expedite: Seen<bool>,
+    /// Why the Prometheus of the policy is not asked; read while the plan is made.
+    pub unlisted: Option<String>,
     /// What the namespace has had of rollbacks without a person; read while the policy has to decide on one.
     pub pace: Seen<Pace>,
     /// Before the plan: the Deployments that the request finds. Afterwards: those of the plan, in its order.
