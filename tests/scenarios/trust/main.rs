@@ -12,6 +12,8 @@ mod deputy_later;
 mod expiry;
 mod freeze;
 mod glass;
+mod job_identity;
+mod machines;
 mod poison;
 mod poison_check;
 mod poison_input;
