@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
+use rollback_probe::allow::{AllowList, Oddity};
 
 /// Carries out `RollbackRequests`.
 ///
@@ -33,6 +34,16 @@ pub struct Config {
     /// check reaches public addresses only.
     #[arg(long, value_delimiter = ',', env = "ROLLBACK_EXTERNAL_NETWORKS")]
     pub external_networks: Vec<IpNet>,
+
+    /// Prometheus servers that checks of numbers may ask, separated by commas or given several times: scheme, host, port and
+    /// the path to begin with, for example `http://prometheus.monitoring.svc:9090`. Without any, none is asked.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_parser = prometheus,
+        env = "ROLLBACK_PROMETHEUS_ALLOW"
+    )]
+    pub prometheus_allow: Vec<String>,
 
     /// How many requests are worked on at the same time; of one namespace at most three quarters of them, and less
     /// while others have work.
@@ -88,4 +99,10 @@ pub struct Config {
         env = "ROLLBACK_LEASE_SECONDS"
     )]
     pub lease_seconds: u32,
+}
+
+/// An address of a Prometheus, as it stands in a list.
+fn prometheus(text: &str) -> Result<String, Oddity> {
+    AllowList::parse([text]).map_err(|(_, oddity)| oddity)?;
+    Ok(text.to_owned())
 }

@@ -187,6 +187,7 @@ impl Scope<'_> {
             ..Observed::default()
         };
         observed.expedite = self.expedite(&observed.policy).await?;
+        observed.unlisted = self.unlisted(&observed);
         if opted_in {
             // A copy, because the plan's reads go on meanwhile; of nothing when there is nobody to ask.
             let asked = before::asked(self, &observed);
@@ -439,6 +440,14 @@ impl Scope<'_> {
         let api: Api<RollbackPolicy> = Api::namespaced(self.client(), self.namespace);
         let policy = reading("the RollbackPolicy", api.get_opt(POLICY_NAME).await)?;
         Ok(policy.map_or(Seen::Absent, |policy| Seen::Found(policy.spec)))
+    }
+
+    /// Why the Prometheus of the policy is not asked.
+    fn unlisted(&self, observed: &Observed) -> Option<String> {
+        let verification = &observed.policy.found()?.verification;
+        let server = verification.prometheus.as_ref()?;
+        let refusal = self.context.probe.unlisted(&server.url)?;
+        Some(refusal.to_string())
     }
 
     /// Whether the requester may expedite, when that makes a difference.

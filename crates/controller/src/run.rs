@@ -14,6 +14,7 @@ use kube::runtime::{
 };
 use kube::{Api, Client, ResourceExt};
 use rollback_api::{RollbackPolicy, RollbackRequest};
+use rollback_probe::allow::{AllowList, Oddity};
 use rollback_probe::networks::{Externals, Networks};
 use rollback_reads::layer::Shorten;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,9 @@ pub enum Error {
     /// What checks ask with cannot be made.
     #[error("preparing what checks ask with")]
     Probe(#[from] rollback_probe::Setup),
+    /// An address of a Prometheus is none.
+    #[error("reading --prometheus-allow")]
+    Prometheus(#[from] Oddity),
     /// The guard that was built in cannot be read.
     #[error("reading the guard that this controller was built with")]
     Guard(#[from] Unreadable),
@@ -171,6 +175,9 @@ fn control(
         Networks(config.probe_networks.clone()),
         Externals(config.external_networks.clone()),
     )?;
+    let prometheus = config.prometheus_allow.iter().map(String::as_str);
+    let prometheus = AllowList::parse(prometheus).map_err(|(_, oddity)| oddity)?;
+    let probe = probe.with_prometheus(prometheus);
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
     let deployments = futures::stream::unfold(receiver, |mut receiver| async move {
         Some((receiver.recv().await?, receiver))

@@ -287,6 +287,17 @@ pub fn breaks_glass(plan: &Plan, counted: &[Approval]) -> bool {
     plan.rules.break_glass && counted.iter().any(broke)
 }
 
+/// Why two people are asked for although the policy asks for fewer, and a space behind it; empty when that is not so.
+pub fn because_of_a_machine(plan: &Plan) -> String {
+    let machine = plan.rules.asked_by_machine.as_ref();
+    machine.map_or_else(String::new, |machine| {
+        format!(
+            "Two different people approve, because a machine asked ({}), and one person alone could stand behind it. ",
+            plain(machine, 400)
+        )
+    })
+}
+
 /// What to type to approve this plan. Where people put something of their own, the quotes are there already.
 pub fn how_to_approve(request: &RollbackRequest, plan: &Plan) -> String {
     let checklist = if plan.rules.checklist.is_empty() {

@@ -1,5 +1,7 @@
 //! The Jobs of a policy: their names, their objects, and what is read of how they ended.
 
+mod runs;
+
 use jiff::Timestamp;
 use rollback_api::policy::JobTemplate;
 use rollback_api::status::{JobEnd, JobRule, JobStatus, Plan, PlannedTarget, TargetStatus};
@@ -10,6 +12,8 @@ use crate::observed::{JobState, SeenJob};
 use crate::redact::redact;
 use crate::text::plain;
 use crate::{template, time};
+
+pub use runs::{image, other_images, pod_of, sentence, told};
 
 /// Seconds that a Job gets to be scheduled and cleared away, besides its own time.
 pub const JOB_SLACK_SECONDS: i64 = 30;
@@ -118,12 +122,12 @@ pub fn object(
             "backoffLimit": 0,
             "activeDeadlineSeconds": rule.timeout_seconds,
             "ttlSecondsAfterFinished": KEPT_SECONDS,
-            "template": {"metadata": {"labels": labels}, "spec": pod(&policy.pod_spec, image)},
+            "template": {"metadata": {"labels": labels}, "spec": pod(rule, &policy.pod_spec, image)},
         },
     })
 }
 
-fn pod(spec: &Value, image: Option<&str>) -> Value {
+fn pod(rule: &JobRule, spec: &Value, image: Option<&str>) -> Value {
     let mut spec = spec.clone();
     for list in LISTS {
         let containers = spec.get_mut(list).and_then(Value::as_array_mut);
@@ -140,6 +144,11 @@ fn pod(spec: &Value, image: Option<&str>) -> Value {
     }
     if let Some(fields) = spec.as_object_mut() {
         fields.insert("restartPolicy".to_owned(), "Never".into());
+        // As the plan says, also where the policy leaves it to the API server.
+        if let Some(account) = &rule.service_account {
+            fields.remove("serviceAccount");
+            fields.insert("serviceAccountName".to_owned(), account.as_str().into());
+        }
     }
     spec
 }

@@ -32,6 +32,8 @@ pub struct Observed {
     pub expedite: Seen<bool>,
     /// The open requests that came before this one; only before the plan.
     pub crowd: Option<Crowd>,
+    /// Why the Prometheus of the policy is not asked; read while the plan is made.
+    pub unlisted: Option<String>,
     /// What the namespace has had of rollbacks without a person; read while the policy has to decide on one.
     pub pace: Seen<Pace>,
     /// Before the plan: the Deployments that the request finds. Afterwards: those of the plan, in its order.

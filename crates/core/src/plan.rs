@@ -14,7 +14,7 @@ use rollback_api::{Reason, RollbackPolicySpec, RollbackRequest, Word};
 use serde_json::json;
 
 pub use assess::Prospect;
-use assess::{assess, too_large};
+use assess::{MAX_NOTES, assess, too_large};
 use choose::choose;
 use selection::{asked, divide, found};
 pub(crate) use triggered::beyond;
@@ -24,7 +24,7 @@ use crate::outcome::{end, refused};
 use crate::rules::{approval_mode, default_urgency, is_hurried, makes_a_difference, rules};
 use crate::template::{self, Template};
 use crate::text::plain;
-use crate::{approval, gate, ledger, shell, time};
+use crate::{approval, gate, job, ledger, risks, shell, time};
 
 /// Annotation with which the Deployment's own controller is told to roll back.
 const LEGACY_ROLLBACK: &str = "deprecated.deployment.rollback.to";
@@ -43,7 +43,7 @@ pub fn digest(
     let targets: Vec<_> = targets
         .iter()
         .map(|target| {
-            json!({
+            let mut identity = json!({
                 "uid": target.uid,
                 "wave": target.wave,
                 "from": target.from_digest,
@@ -51,7 +51,13 @@ pub fn digest(
                 "to": target.to_digest,
                 "stored": target.stored_digest,
                 "fallbacks": target.fallbacks,
-            })
+            });
+            // Which Jobs there are, and as what they run, is in the rules.
+            if rules.jobs.iter().any(|rule| rule.image_of.is_some()) {
+                let images = rules.jobs.iter().map(|rule| job::image(target, rule).ok());
+                identity["jobImages"] = json!(images.collect::<Vec<_>>());
+            }
+            identity
         })
         .collect();
     template::digest(&json!({
@@ -397,7 +403,11 @@ fn resolve(
     let policy = observed.policy.found();
     triggered::is_about(request, policy, deployment, seen, now)?;
     let chosen = choose(target, deployment, seen, policy, now)?;
-    assess(target, deployment, seen, policy, chosen, lines, now)
+    let mut planned = assess(target, deployment, seen, policy, chosen, lines, now)?;
+    let unlisted = risks::unlisted(observed.unlisted.as_deref());
+    planned.risks.splice(0..0, unlisted);
+    planned.risks.truncate(MAX_NOTES);
+    Ok(planned)
 }
 
 /// Why this Deployment must not be touched now.

@@ -44,6 +44,15 @@ fn risk(kind: RiskKind, message: &str) -> Risk {
     }
 }
 
+/// The Prometheus of the policy is not asked.
+pub fn unlisted(why: Option<&str>) -> Option<Risk> {
+    let why = why?;
+    let message = format!(
+        "The checks of verification.prometheus will not tell anything: {why}. The rollback is carried out, and ends as Failed (HealthUnknown)."
+    );
+    Some(risk(RiskKind::Checks, &message))
+}
+
 fn name(object: &Value) -> String {
     plain(string(object, "/metadata/name"), 253)
 }

@@ -5,12 +5,18 @@ use rollback_api::request::{Category, Urgency};
 use rollback_api::status::{AutomaticRules, JobRule, JobStage, Rules};
 use rollback_api::{RollbackPolicySpec, RollbackRequest};
 
-use crate::template;
+use crate::text::plain;
+use crate::{job, template};
 
 /// Seconds that each of several Deployments has to come back, unless the request says otherwise.
 const MANY_TIMEOUT_SECONDS: i32 = 180;
 /// Longest phrase that an approver types.
 const LONGEST_PHRASE: usize = 100;
+
+/// How the names of everybody begin who is not a person, by the names that Kubernetes gives.
+const SYSTEM: &str = "system:";
+/// Groups that no person is in.
+const MACHINES: [&str; 2] = ["system:serviceaccounts", "system:nodes"];
 
 /// The rules in force for a request. Without a policy those of production. `expedited`: the requester may ask for more
 /// urgency than the category has.
@@ -38,8 +44,10 @@ pub fn rules(
         .approvals
         .four_eyes
         .unwrap_or(environment.four_eyes());
+    let asked_by_machine = machine(request)
+        .filter(|_| four_eyes && !is_trusted(request, &policy.approvals.trusted_machines));
     let mut approvals_required = required(&policy.approvals, level, expedited);
-    if four_eyes && is_asked_by_a_puppet(request) {
+    if asked_by_machine.is_some() {
         approvals_required = approvals_required.max(2);
     }
     let approvals = policy.approvals;
@@ -51,6 +59,7 @@ pub fn rules(
             .unwrap_or_else(|| environment.confirm_phrase().to_owned()),
         approvals_required,
         four_eyes,
+        asked_by_machine,
         urgency,
         expedited,
         checklist: approvals
@@ -136,10 +145,13 @@ fn soak(request: &RollbackRequest, of_policy: i32) -> i32 {
 pub fn jobs(policy: &RollbackPolicySpec) -> Vec<JobRule> {
     stages(policy)
         .flat_map(|(stage, templates)| templates.iter().map(move |template| (stage, template)))
-        .map(|(stage, template)| JobRule {
+        .map(|(stage, template)| (stage, template, job::pod_of(&template.pod_spec)))
+        .map(|(stage, template, pod)| JobRule {
             stage,
             name: template.name.clone(),
             pod_digest: pod_digest(template),
+            service_account: pod.as_ref().map(|pod| pod.service_account.clone()),
+            containers: pod.map_or_else(Vec::new, |pod| pod.containers),
             image_of: template.image_of.clone(),
             timeout_seconds: template.timeout_seconds,
             log_tail_lines: template.log_tail_lines,
@@ -176,13 +188,36 @@ fn pod_digest(template: &JobTemplate) -> String {
     template::digest(&template.pod_spec)
 }
 
-/// Whether a `ServiceAccount` of the very namespace asks. Kubernetes' own role `edit` may impersonate those, so
-/// whoever approves may be who asked, and a second person has to look.
-fn is_asked_by_a_puppet(request: &RollbackRequest) -> bool {
-    let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
-    let prefix = format!("system:serviceaccount:{namespace}:");
-    let requester = request.spec.requested_by.as_ref();
-    requester.is_some_and(|by| by.username.starts_with(&prefix))
+/// The machine that asks, if one does: then whoever approves may be who made it ask, by a commit, by an alert, or because
+/// they may act as it, and a second person has to look. Somebody without a name is nobody whom one could tell apart.
+fn machine(request: &RollbackRequest) -> Option<String> {
+    let by = request.spec.requested_by.as_ref();
+    let name = by.map_or("", |by| by.username.as_str());
+    let is_machine = name.is_empty()
+        || name.starts_with(SYSTEM)
+        || by.is_some_and(|by| {
+            by.groups
+                .iter()
+                .any(|group| MACHINES.contains(&group.as_str()))
+        });
+    let name = if name.is_empty() {
+        "somebody without a name".to_owned()
+    } else {
+        plain(name, 253)
+    };
+    match &request.spec.trigger {
+        Some(trigger) => Some(format!(
+            "{name}, for the source {}",
+            plain(&trigger.source, 63)
+        )),
+        None => is_machine.then_some(name),
+    }
+}
+
+/// Whether the policy says that one person is enough for what this machine asks.
+fn is_trusted(request: &RollbackRequest, trusted: &[String]) -> bool {
+    let by = request.spec.requested_by.as_ref();
+    by.is_some_and(|by| trusted.contains(&by.username))
 }
 
 /// How many people must approve. An urgency is a claim: it may ask for more people, but for fewer only when the

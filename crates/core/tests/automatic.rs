@@ -159,9 +159,9 @@ fn what_was_rolled_back_before_holds_back() {
     assert_eq!(said(scene), Some(Brake::RollbackOfRollback));
 }
 
-/// A person may approve what the policy has not, and nothing that the policy said is said again.
+/// People may approve what the policy has not, two of them because a machine asked, and nothing that the policy said is said again.
 #[test]
-fn a_person_lets_go_what_was_held_back() {
+fn two_people_let_go_what_was_held_back() {
     let mut scene = alert(&json!({"approve": false}));
     scene.settle_all();
     let first = scene.status().automatic;
@@ -169,6 +169,14 @@ fn a_person_lets_go_what_was_held_back() {
     scene.settle_all();
     assert_eq!(scene.status().automatic, first);
     approve(&mut scene.request, "bob@broxiva.com");
+    scene.settle_all();
+    assert_eq!(scene.status().approvals.len(), 1);
+    assert_eq!(
+        scene.phase(),
+        Phase::AwaitingApproval,
+        "one may have raised the alert"
+    );
+    approve(&mut scene.request, "carol@broxiva.com");
     scene.until(Phase::Reverting);
     assert_eq!(scene.status().automatic, first);
 }

@@ -412,6 +412,8 @@ fn rule(name: &str) -> JobRule {
         stage: JobStage::PreRollback,
         name: name.to_owned(),
         pod_digest: "sha256:1".to_owned(),
+        service_account: Some("runner".to_owned()),
+        containers: Vec::new(),
         image_of: None,
         timeout_seconds: 60,
         log_tail_lines: 5,
@@ -427,6 +429,7 @@ fn the_object_is_what_the_policy_says_and_what_it_cannot_say() {
         name: long.clone(),
         pod_spec: json!({
             "restartPolicy": "Always",
+            "serviceAccount": "old-name-of-the-field",
             "initContainers": [{"name": "one"}],
             "containers": [{"name": "two", "image": "own:1", "future": true}, {"name": "three", "image": ""}],
         }),
@@ -438,6 +441,8 @@ fn the_object_is_what_the_policy_says_and_what_it_cannot_say() {
     let object = job::object(&scene.request, &rule(&long), &policy, &name, Some("of:2"));
     let pod = &object["spec"]["template"]["spec"];
     assert_eq!(pod["restartPolicy"], "Never");
+    assert_eq!(pod["serviceAccountName"], "runner");
+    assert_eq!(pod.get("serviceAccount"), None);
     assert_eq!(pod["initContainers"][0]["image"], "of:2");
     assert_eq!(pod["containers"][0]["image"], "own:1");
     assert_eq!(pod["containers"][0]["future"], true);

@@ -12,7 +12,7 @@ mod world;
 
 use rollback_api::policy::{ApprovalMode, Environment};
 use rollback_api::request::Urgency;
-use rollback_api::{Reason, Word};
+use rollback_api::{Identity, Reason, RollbackRequest, Word};
 use rollback_core::observed::{Observed, Seen};
 use rollback_core::rules::{approval_mode, is_hurried, makes_a_difference, rules, urgency};
 use rollback_core::{plan, rules};
@@ -115,28 +115,92 @@ fn a_claim_never_asks_for_fewer_people_than_the_policy() {
     }
 }
 
-/// Who asks, whether four eyes are asked for, and how many must approve: `edit` may act as any `ServiceAccount` of its
-/// namespace, so that one is no second pair of eyes.
+const RECEIVER: &str = "system:serviceaccount:rollback-system:rollback-receiver";
+const FLUX: &str = "system:serviceaccount:flux-system:kustomize-controller";
+
+/// A request of somebody in these groups, by itself or because of an alert.
+fn asked_by(name: &str, groups: &[&str], trigger: bool) -> RollbackRequest {
+    let mut fields = json!({});
+    if trigger {
+        fields["trigger"] = json!({
+            "source": "alertmanager", "alert": "HighErrorRate", "id": "1", "startedAt": "2026-06-01T14:00:00Z",
+        });
+    }
+    let mut request = request(&fields);
+    request.spec.requested_by = Some(Identity {
+        username: name.to_owned(),
+        uid: None,
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+    });
+    request
+}
+
+/// Who asks, in which group, because of an alert, and how many must approve where four eyes are asked for: one person
+/// may stand behind a machine and approve what it asks for.
 #[test]
-fn a_service_account_of_the_namespace_is_nobody_else() {
-    for (who, four_eyes, expected) in [
-        ("rita@broxiva.com", true, 1),
-        (
-            "system:serviceaccount:flux-system:kustomize-controller",
-            true,
-            1,
-        ),
-        ("system:serviceaccount:broxiva-other:robot", true, 1),
-        ("system:serviceaccount:NS:robot", true, 2),
-        ("system:serviceaccount:NS:robot", false, 1),
+fn behind_a_machine_there_may_be_the_one_who_approves() {
+    for (who, group, trigger, expected) in [
+        ("rita@broxiva.com", "sre", false, 1),
+        // A name that only looks like one.
+        ("rita:system:serviceaccount", "sre", false, 1),
+        ("rita@broxiva.com", "sre", true, 2),
+        (FLUX, "system:serviceaccounts", false, 2),
+        // `edit` may act as any ServiceAccount of its namespace.
+        ("system:serviceaccount:broxiva:robot", "sre", false, 2),
+        ("system:serviceaccount:broxiva-other:robot", "sre", false, 2),
+        (RECEIVER, "system:serviceaccounts", true, 2),
+        ("robot", "system:serviceaccounts", false, 2),
+        ("system:node:worker-1", "system:nodes", false, 2),
+        ("worker-1", "system:nodes", false, 2),
+        ("system:kube-controller-manager", "sre", false, 2),
+        ("system:anonymous", "system:unauthenticated", false, 2),
+        ("", "sre", false, 2),
     ] {
-        let mut request = request(&json!({}));
-        let namespace = request.metadata.namespace.clone().unwrap();
-        let by = request.spec.requested_by.as_mut().unwrap();
-        by.username = who.replace("NS", &namespace);
-        let policy = policy(json!({"approvals": {"fourEyes": four_eyes}}));
-        let required = rules(&request, Some(&policy), false).approvals_required;
-        assert_eq!(required, expected, "{who} {four_eyes}");
+        let request = asked_by(who, &[group, "system:authenticated"], trigger);
+        let with = |approvals: Value| {
+            rules(
+                &request,
+                Some(&policy(json!({"approvals": approvals}))),
+                false,
+            )
+        };
+        assert_eq!(
+            rules(&request, None, false).approvals_required,
+            expected,
+            "{who}"
+        );
+        let asked = with(json!({"fourEyes": true}));
+        assert_eq!(asked.approvals_required, expected, "{who}");
+        assert_eq!(asked.asked_by_machine.is_some(), expected == 2, "{who}");
+        if let Some(machine) = &asked.asked_by_machine {
+            let known = who.is_empty() || machine.contains(who);
+            assert!(
+                known && machine.contains("alertmanager") == trigger,
+                "{machine}"
+            );
+        }
+        // Who may approve the own request needs nobody behind whom to stand.
+        let alone = with(json!({"fourEyes": false}));
+        assert_eq!(
+            (alone.approvals_required, alone.asked_by_machine),
+            (1, None),
+            "{who}"
+        );
+        assert_eq!(with(json!({"required": 3})).approvals_required, 3, "{who}");
+        // The policy names it, or another one.
+        let trusted = with(json!({"trustedMachines": [who]}));
+        assert_eq!(trusted.approvals_required, 1, "{who}");
+        let other =
+            with(json!({"trustedMachines": ["system:serviceaccount:a:b", format!("{who}x")]}));
+        assert_eq!(other.approvals_required, expected, "{who}");
+        // One person may be enough at an urgency, and still is not behind a machine.
+        let urgent = json!({"required": 2, "byUrgency": [{"urgency": "High", "required": 1}]});
+        let policy = policy(json!({"approvals": urgent}));
+        assert_eq!(
+            rules(&request, Some(&policy), true).approvals_required,
+            expected,
+            "{who}"
+        );
     }
 }
 

@@ -3,10 +3,11 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
+use url::Url;
 use url::form_urlencoded::Serializer;
 
 use crate::allow::{self, Oddity};
-use crate::wire::{Client, Failure, Question, Reach, Refusal};
+use crate::wire::{Client, Failure, Question, Reach, Refusal, host};
 
 /// How much of an answer is read, in bytes. One number needs a few hundred.
 const MAX_ANSWER: usize = 1024 * 1024;
@@ -74,11 +75,25 @@ impl From<Failure> for Unknown {
 }
 
 impl Client {
+    /// Why a Prometheus with this URL is not asked, as far as that is known without asking.
+    pub fn unlisted(&self, base: &str) -> Option<Refusal> {
+        self.listed(base).err()
+    }
+
+    fn listed(&self, base: &str) -> Result<Url, Refusal> {
+        let url = allow::prefix(base).map_err(Refusal::Url)?;
+        if self.prometheus.holds(&url) {
+            Ok(url)
+        } else {
+            Err(Refusal::PrometheusNotListed { host: host(&url) })
+        }
+    }
+
     /// Asks for the value of `query` now. `base` is an http or https URL, with a path if Prometheus is served below one.
-    /// Every address of its host must be in the networks for pods.
+    /// The list of this client must name it, and every address of its host must be in the networks for pods.
     pub async fn query(&self, base: &str, query: &str, limit: Duration) -> Result<f64, Unknown> {
         let odd = |oddity| Unknown::NotAllowed(Refusal::Url(oddity));
-        let mut url = allow::prefix(base).map_err(odd)?;
+        let mut url = self.listed(base).map_err(Unknown::NotAllowed)?;
         let path = format!("{}/api/v1/query", url.path().trim_end_matches('/'));
         url.set_path(&path);
         if url.path() != path {

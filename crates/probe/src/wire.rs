@@ -13,7 +13,7 @@ use rustls::client::Resumption;
 use rustls::{ClientConfig, RootCertStore};
 use url::{Host, Url};
 
-use crate::allow::Oddity;
+use crate::allow::{AllowList, Oddity};
 use crate::networks::{Externals, Networks};
 
 /// How many headers an answer may have. Their bytes are bounded by the reader (about 400 KiB).
@@ -38,6 +38,14 @@ pub enum Refusal {
     /// No entry of the allow-list holds for the URL.
     #[error("no entry of the policy's list of URLs allows this URL of {host}")]
     NotListed {
+        /// Host of the URL.
+        host: String,
+    },
+    /// The administrator has not named this Prometheus.
+    #[error(
+        "the controller's --prometheus-allow does not name the Prometheus at {host}; an administrator of the cluster adds its address there"
+    )]
+    PrometheusNotListed {
         /// Host of the URL.
         host: String,
     },
@@ -117,6 +125,7 @@ pub struct Client {
     tls: ClientConfig,
     pub(crate) pods: Networks,
     externals: Externals,
+    pub(crate) prometheus: AllowList,
 }
 
 /// Whose addresses a question may lead to.
@@ -163,7 +172,17 @@ impl Client {
             tls,
             pods,
             externals,
+            prometheus: AllowList::default(),
         })
+    }
+
+    /// The same client, which may ask these Prometheus servers. Without a list it asks none.
+    #[must_use]
+    pub fn with_prometheus(self, allowed: AllowList) -> Self {
+        Self {
+            prometheus: allowed,
+            ..self
+        }
     }
 
     /// Asks, and takes no longer than `limit` for everything together.

@@ -23,6 +23,7 @@ use rollback_api::policy::Metric;
 use rollback_api::status::Finding;
 use rollback_core::promql::{self, Names};
 use rollback_probe::Client;
+use rollback_probe::allow::AllowList;
 use rollback_probe::networks::{Externals, Networks};
 use rollback_probe::prometheus::Unknown;
 
@@ -192,12 +193,13 @@ fn start(scraped: SocketAddr) -> Prometheus {
     prometheus
 }
 
-fn client() -> Client {
+fn client(prometheus: &str) -> Client {
     Client::new(
         Networks(vec!["127.0.0.0/8".parse().unwrap()]),
         Externals(Vec::new()),
     )
     .unwrap()
+    .with_prometheus(AllowList::parse([prometheus]).unwrap())
 }
 
 /// Whether it may run here; says loudly when it may not.
@@ -241,7 +243,7 @@ impl Shop {
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
         let shop = Self {
-            client: client(),
+            client: client(&prometheus.url),
             prometheus,
             baseline: began.checked_add(Duration::from_secs_f64(BAD)).unwrap(),
         };
@@ -397,14 +399,15 @@ async fn an_answer_that_is_not_whole_is_no_answer() {
     for (body, length, expected) in cases {
         let shown: String = body.chars().take(80).collect();
         let address = serve(move || http("application/json", &body, length));
-        let answer = client()
-            .query(&format!("http://{address}"), "up", LIMIT)
-            .await;
+        let url = format!("http://{address}");
+        let answer = client(&url).query(&url, "up", LIMIT).await;
         assert_eq!(answer, expected, "{shown}");
     }
     // A server that takes the question and never answers.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let late = client().query(&url, "up", Duration::from_millis(300)).await;
+    let late = client(&url)
+        .query(&url, "up", Duration::from_millis(300))
+        .await;
     assert_eq!(late, Err(Unknown::TimedOut));
 }

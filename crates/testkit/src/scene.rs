@@ -267,6 +267,19 @@ impl Scene {
             .await
     }
 
+    /// Approves as two different people, which is what a machine asks for needs.
+    pub async fn approve_by_two(&self, name: &str) -> Result<()> {
+        self.approve(name, User::Approver).await?;
+        // Before that nobody else may touch what is in the mailbox.
+        eventually("the first approval is counted", PATIENCE, async || {
+            let counted = self.status(name).await?.approvals.len();
+            ensure!(counted > 0, "it is not");
+            Ok(())
+        })
+        .await?;
+        self.approve(name, User::SecondApprover).await
+    }
+
     /// Writes an approval into the mailbox.
     pub async fn approve_plan(
         &self,

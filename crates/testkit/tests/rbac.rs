@@ -8,12 +8,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// The permissions of people that are only names: they are asked for by the guard.
-const VIRTUAL: [(&str, &str); 6] = [
+const VIRTUAL: [(&str, &str); 7] = [
     ("approve", "rollbackrequests/approval"),
     ("break-glass", "rollbackrequests/break-glass"),
     ("expedite", "rollbackrequests/expedite"),
     ("purge", "rollbackrequests/purge"),
     ("release", "rollbackrequests/finalizer"),
+    ("relax", "rollbackpolicies/approvals"),
     ("trigger", "rollbackrequests/trigger"),
 ];
 
@@ -190,16 +191,17 @@ fn only_reading_comes_along_with_the_stock_roles() -> Result<()> {
     Ok(())
 }
 
-/// Who may decide is decided by name. `trigger` is the receiver's, and breaking the glass, expediting and releasing come
-/// along with nothing.
+/// Who may decide is decided by name. `trigger` is the receiver's, and breaking the glass, expediting, releasing and
+/// relaxing come along with nothing.
 #[test]
 fn each_deciding_verb_is_held_by_one_role() -> Result<()> {
-    let expected: [&[&str]; 6] = [
+    let expected: [&[&str]; 7] = [
         &["rollback-approver", "rollback-approve"],
         &["rollback-break-glass"],
         &["rollback-expediter"],
         &["rollback-policy-admin", "rollback-administer"],
         &["rollback-releaser"],
+        &["rollback-relax-approvals"],
         &["rollback-trigger"],
     ];
     for ((verb, resource), expected) in VIRTUAL.into_iter().zip(expected) {

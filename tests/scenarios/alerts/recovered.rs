@@ -166,7 +166,7 @@ async fn by_a_person(stage: &Stage) -> Result<()> {
     .await?;
     ensure!(said.brake == Some(Brake::Category), "{said:?}");
     ensure!(stage.scene.image("api").await?.ends_with(":v3"));
-    stage.scene.approve(&name, User::Approver).await?;
+    stage.scene.approve_by_two(&name).await?;
     let (request, outcome) = stage.scene.wait_for_end(&name).await?;
     ensure!(outcome.word == Word::Succeeded, "{outcome:?}");
     ensure!(stage.scene.image("api").await?.ends_with(":v1"));

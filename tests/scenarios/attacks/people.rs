@@ -120,6 +120,18 @@ pub const KEEPER: Person = person(
     Way::Played("kim@broxiva.example", &[]),
     &["rollback-policy-admin", "edit"],
 );
+/// Writes the rules of the namespace, also softer ones than those of production.
+pub const RELAXER: Person = person(
+    "relaxer",
+    Way::Played("rolf@broxiva.example", &[]),
+    &["rollback-policy-admin", "rollback-relax-approvals"],
+);
+/// Writes the rules of the namespace, and may create Jobs but not read their logs.
+pub const RUNNER: Person = person(
+    "runner",
+    Way::Played("ruth@broxiva.example", &[]),
+    &["rollback-policy-admin"],
+);
 /// May edit the namespace, and has nothing to do with rollbacks.
 pub const EDITOR: Person = person(
     "editor",
@@ -224,7 +236,7 @@ pub const PUPPETEER: Person = person(
 );
 
 /// Everybody who holds roles that have to be bound.
-const BOUND: [Person; 16] = [
+const BOUND: [Person; 18] = [
     ROBOT,
     OVERLORD,
     RECEIVER,
@@ -234,6 +246,8 @@ const BOUND: [Person; 16] = [
     BOTH,
     POLICY_ADMIN,
     KEEPER,
+    RELAXER,
+    RUNNER,
     EDITOR,
     POWERLESS,
     ASKER,
@@ -315,6 +329,11 @@ pub fn grants(namespace: &str) -> Vec<Value> {
             SCRIBE,
             "scribe",
             json!([{"apiGroups": ["rollback.broxiva.com"], "resources": ["revisionledgers"], "verbs": ["patch"]}]),
+        ),
+        (
+            RUNNER,
+            "jobs-alone",
+            json!([{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create"]}]),
         ),
         (
             OWNER,

@@ -221,8 +221,18 @@ impl Stage {
     async fn plan_everything(&mut self) -> Result<()> {
         self.scene
             .policy(json!({
-                "approvals": {"required": 2},
+                "approvals": {
+                    "required": 2, "validForSeconds": 7200,
+                    "trustedMachines": ["system:serviceaccount:shop:known"],
+                },
                 "makeRoom": {"scaleDown": ["worker"]},
+                "remedies": {
+                    "forceDeleteAfterSeconds": 600,
+                    "fallbackImages": [{"deployment": "web", "container": "app", "image": "shop/web:good"}],
+                },
+                "rollout": {"logTailLines": 5},
+                "decisionMatrix": [{"category": "Latency", "approval": "Automatic"}],
+                "triggers": {"approve": true, "sources": ["alertmanager"]},
                 // The ledger that is attacked is made here.
                 "ledger": {"record": false},
             }))

@@ -64,7 +64,7 @@ async fn a_category_for_people_waits_for_them() -> Result<()> {
     let scene = two_versions("alert-manual").await?;
     send(&scene, "errors", "api", "ErrorRate").await?;
     held_back(&scene, "errors", Brake::Category).await?;
-    scene.approve("errors", User::Approver).await?;
+    scene.approve_by_two("errors").await?;
     ends(&scene, "errors", Word::Succeeded, Reason::Unverified).await?;
     ensure!(runs(&scene, "api", "v1").await?);
     Ok(())

@@ -36,7 +36,7 @@ async fn waits(name: &str, triggers: Value, brake: Brake) -> Result<Scene> {
         "{events:?}"
     );
     ensure!(runs(&scene, "api", "v2").await?);
-    scene.approve(&name, User::Approver).await?;
+    scene.approve_by_two(&name).await?;
     ends(&scene, &name, Word::Succeeded, Reason::Unverified).await?;
     Ok(scene)
 }
@@ -105,7 +105,7 @@ async fn the_same_version_again_and_the_next_one_too_soon_are_held_back() -> Res
     let second = asked_times(&scene, 2).await?;
     ensure!(second != first);
     held_back(&scene, &second, Brake::Once).await?;
-    scene.approve(&second, User::Approver).await?;
+    scene.approve_by_two(&second).await?;
     ends(&scene, &second, Word::Succeeded, Reason::Unverified).await?;
     next_second().await;
     let third = version("v3").behaviour(Behaviour::Crash);

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use kube::api::PostParams;
-use rollback_api::status::{CheckKind, Finding, TargetStatus};
+use rollback_api::status::{CheckKind, Finding, RiskKind, TargetStatus};
 use rollback_api::{Reason, Word};
 use serde_json::{Value, json};
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
@@ -207,7 +207,10 @@ async fn a_number_of_prometheus_decides_and_its_absence_does_not() -> Result<()>
     let Some(prometheus) = Prometheus::start().await? else {
         return Ok(());
     };
-    let scene = scene("check-number").await?;
+    let mut scene = Scene::without_controller(PROGRAM, "check-number").await?;
+    let controller = scene.spawn(&["--prometheus-allow", &prometheus.url()])?;
+    controller.ready().await?;
+    scene.controller = Some(controller);
     two(&scene).await?;
     // `$replica_set` in a query says that it is about the new pods alone.
     let of_new_pods = |expression: &str| {
@@ -264,5 +267,44 @@ async fn a_number_of_prometheus_decides_and_its_absence_does_not() -> Result<()>
     roll_back(&scene, "down").await?;
     let message = ends(&scene, "down", Word::Failed, Reason::HealthUnknown).await?;
     ensure!(message.contains("cannot be reached"), "{message}");
+    Ok(())
+}
+
+/// Anything may stand behind the address in a policy, so an administrator names the ones that are asked.
+#[tokio::test]
+async fn a_prometheus_that_no_administrator_named_is_not_asked() -> Result<()> {
+    let mut scene = Scene::without_controller(PROGRAM, "check-unlisted").await?;
+    let (private, other) = (HealthServer::start().await?, HealthServer::start().await?);
+    let address = |server: &HealthServer| format!("http://{}:{HEALTH_PORT}", server.ip());
+    let allowed = format!("{},{}/tenant", address(&other), address(&private));
+    let rules = json!({"timeoutSeconds": 2, "prometheus": {
+        "url": address(&private),
+        "checks": [{"name": "number", "periodSeconds": 1, "windowSeconds": 5, "query": "up{pod=\"$replica_set\"}", "atMost": 1}],
+    }});
+    two(&scene).await?;
+    policy(&scene, rules).await?;
+    for (request, flags) in [
+        ("none", &[][..]),
+        ("others", &["--prometheus-allow", &allowed]),
+    ] {
+        let controller = scene.spawn(flags)?;
+        controller.ready().await?;
+        scene.controller = Some(controller);
+        scene.ask(request, "api", json!({"previous": {}})).await?;
+        let plan = scene.plan(request).await?;
+        let risk = plan.targets[0].risks.first().context("no risk")?;
+        ensure!(
+            risk.kind == RiskKind::Checks && risk.message.contains("--prometheus-allow"),
+            "{risk:?}"
+        );
+        scene.approve(request, User::Approver).await?;
+        let message = ends(&scene, request, Word::Failed, Reason::HealthUnknown).await?;
+        ensure!(message.contains("--prometheus-allow"), "{message}");
+        scene.controller = None;
+        scene
+            .deploy(testkit::shop::deployment("api").version(request))
+            .await?;
+    }
+    ensure!(private.count() == 0 && other.count() == 0, "it was asked");
     Ok(())
 }

@@ -13,6 +13,8 @@ mod expiry;
 mod freeze;
 mod glass;
 mod ownership;
+mod job_identity;
+mod machines;
 mod poison;
 mod poison_check;
 mod poison_input;

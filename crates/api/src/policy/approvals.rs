@@ -26,6 +26,15 @@ pub struct Approvals {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub four_eyes: Option<bool>,
 
+    /// User names of machines for whose requests one approval is enough although four eyes are asked for. Without it,
+    /// what a machine asks for (a `ServiceAccount`, another `system:` user, an alert) takes two different people, because
+    /// one person may stand behind the machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("items" = {"type": "string", "maxLength": 253}))]
+    #[x_kube(validation = Rule::new("self.all(name, name.startsWith('system:'))")
+        .message("name machines by their user names, for example system:serviceaccount:argocd:argocd-application-controller"))]
+    pub trusted_machines: Vec<String>,
+
     /// The phrase that an approver types: letters, digits, blanks and `. , : / _ -`. Defaults to `ROLLBACK PRODUCTION` in
     /// production and to `ROLLBACK` elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,6 +71,7 @@ impl Default for Approvals {
             required: one(),
             by_urgency: Vec::new(),
             four_eyes: None,
+            trusted_machines: Vec::new(),
             confirm_phrase: None,
             checklist: None,
             valid_for_seconds: an_hour(),

@@ -202,8 +202,8 @@ impl Endpoint {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Prometheus {
-    /// Where it is, for example `http://prometheus.monitoring.svc:9090`. Its address must lie in a network that the
-    /// controller's `--probe-networks` names.
+    /// Where it is, for example `http://prometheus.monitoring.svc:9090`. An administrator must have named it in the
+    /// controller's `--prometheus-allow`, and its address must lie in a network that `--probe-networks` names.
     #[schemars(length(min = 1, max = 500), regex(pattern = r"^https?://[!-~]+$"))]
     pub url: String,
 

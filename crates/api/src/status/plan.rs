@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::category::Urgency;
 use crate::policy::{
     ApprovalMode, ChecklistItem, Environment, FallbackImage, FreezeWindow, HttpCheck, ImageOf,
-    OnJobFailure, OnUnwell, PodCheck, Prometheus, SelfHealing, UnknownSchema,
+    OnJobFailure, OnUnwell, PodCheck, Prometheus, SelfHealing, Side, UnknownSchema,
 };
 use crate::{Reason, Word};
 
@@ -71,6 +71,9 @@ pub struct Rules {
     pub approvals_required: i32,
     /// Whether the requester may not approve.
     pub four_eyes: bool,
+    /// Which machine asked, when two different people have to approve because of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by_machine: Option<String>,
     /// How urgent it is.
     #[serde(default = "high")]
     pub urgency: Urgency,
@@ -196,6 +199,14 @@ pub struct JobRule {
     pub name: String,
     /// `sha256:` over its pod.
     pub pod_digest: String,
+    /// The `ServiceAccount` that it runs as. Absent when its pod does not say that, or its images, in a way that can be
+    /// read: then it does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
+    /// Its containers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub containers: Vec<JobContainer>,
     /// Whose image the containers get that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_of: Option<ImageOf>,
@@ -206,6 +217,30 @@ pub struct JobRule {
     pub log_tail_lines: i32,
     /// What it means when it fails.
     pub on_failure: OnJobFailure,
+}
+
+/// A container of a Job.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct JobContainer {
+    /// Its name.
+    pub name: String,
+    /// The image that the policy gives it. Absent when it gets that of `imageOf`, which each target says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+}
+
+/// An image that Jobs get by `imageOf`, and that does not stand among the images that change.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct JobImage {
+    /// Of which version.
+    pub version: Side,
+    /// Of which container of it.
+    pub container: String,
+    /// The image; absent when the version has no such container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 /// When a Job runs.
@@ -296,6 +331,10 @@ pub struct PlannedTarget {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub images: Vec<ImageChange>,
+    /// The images that Jobs get by `imageOf`, as far as `images` does not say them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub job_images: Vec<JobImage>,
     /// Everything that changes, in lines for a reader; never the value of a variable, a header or an argument.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
@@ -401,6 +440,8 @@ pub enum RiskKind {
     Owner,
     /// An autoscaler works on the Deployment.
     Autoscaler,
+    /// A check of the policy cannot be made.
+    Checks,
     /// A quota leaves little room for new pods.
     Quota,
     /// A disruption budget allows no disruption.

@@ -3,10 +3,8 @@
 //! Each has a name that follows from the plan, so that a pass that begins in the middle finds what an earlier one has
 //! begun. How one ended is a fact; it does not run a second time, whoever approves again.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
-use rollback_api::policy::{OnJobFailure, Side};
+use rollback_api::policy::OnJobFailure;
 use rollback_api::status::{
     JobEnd, JobRule, JobStage, JobStatus, Plan, RollbackRequestStatus, TargetStatus,
 };
@@ -18,7 +16,6 @@ use crate::outcome;
 use crate::phase::FEW;
 use crate::plan;
 use crate::step::Step;
-use crate::template::Template;
 use crate::text::plain;
 use crate::{job, shell, time};
 
@@ -29,70 +26,21 @@ const NAMED: usize = 3;
 /// How the words of the Jobs begin in the data risk of a plan.
 const RISK: &str = "The Job that looks at the migrations of the data says no: ";
 
-/// Images by container, of the two versions.
-struct Images {
-    newer: BTreeMap<String, String>,
-    older: BTreeMap<String, String>,
-}
-
-impl Images {
-    /// As they are before the Deployment is written.
-    fn before(scope: Scope, older: &Template) -> Option<Self> {
-        Some(Self {
-            newer: scope.seen.deployment.found()?.template().images(),
-            older: older.images(),
-        })
-    }
-
-    /// As they are afterwards: what runs is the older version, and the plan says what differed.
-    fn after(scope: Scope) -> Option<Self> {
-        let older = scope.seen.deployment.found()?.template().images();
-        let mut newer = older.clone();
-        for change in &scope.target.images {
-            match &change.from {
-                Some(image) => newer.insert(change.container.clone(), image.clone()),
-                None => newer.remove(&change.container),
-            };
-        }
-        Some(Self { newer, older })
-    }
-
-    /// The image that the containers of a Job get that name none; why there is none.
-    fn of(&self, rule: &JobRule) -> Result<Option<String>, String> {
-        let Some(wanted) = &rule.image_of else {
-            return Ok(None);
-        };
-        let (version, images) = match wanted.version {
-            Side::Newer => ("newer", &self.newer),
-            Side::Older => ("older", &self.older),
-        };
-        images.get(&wanted.container).cloned().map(Some).ok_or_else(|| {
-            format!(
-                "it was not started, because imageOf names container {} and the {version} version has none of that name",
-                plain(&wanted.container, 63)
-            )
-        })
-    }
-}
-
 /// The Jobs before the write: the one that looks at the migrations, then those of `preRollback`. None when all of them
 /// have ended, and none of them keeps the rollback from going on.
-pub(super) fn before(scope: Scope, progress: &mut TargetStatus, older: &Template) -> Option<Turn> {
-    let images = Images::before(scope, older);
-    run(scope, progress, JobStage::MigrationStatus, images.as_ref())
-        .or_else(|| run(scope, progress, JobStage::PreRollback, images.as_ref()))
+pub(super) fn before(scope: Scope, progress: &mut TargetStatus) -> Option<Turn> {
+    run(scope, progress, JobStage::MigrationStatus)
+        .or_else(|| run(scope, progress, JobStage::PreRollback))
 }
 
 /// The smoke tests. Their ends are folded into the checks, which judge.
 pub(super) fn smoke(scope: Scope, progress: &mut TargetStatus) -> Option<Turn> {
-    let images = Images::after(scope);
-    run(scope, progress, JobStage::Smoke, images.as_ref())
+    run(scope, progress, JobStage::Smoke)
 }
 
 /// The Jobs after the checks.
 pub(super) fn after(scope: Scope, progress: &mut TargetStatus) -> Option<Turn> {
-    let images = Images::after(scope);
-    run(scope, progress, JobStage::PostRollback, images.as_ref())
+    run(scope, progress, JobStage::PostRollback)
 }
 
 /// Where one Job stands.
@@ -105,15 +53,10 @@ enum Standing {
     Ended(JobEnd),
 }
 
-fn run(
-    scope: Scope,
-    progress: &mut TargetStatus,
-    stage: JobStage,
-    images: Option<&Images>,
-) -> Option<Turn> {
+fn run(scope: Scope, progress: &mut TargetStatus, stage: JobStage) -> Option<Turn> {
     let rules = scope.plan.rules.jobs.iter();
     for rule in rules.filter(|rule| rule.stage == stage) {
-        let (end, is_new) = match follow(scope, progress, rule, images) {
+        let (end, is_new) = match follow(scope, progress, rule) {
             Standing::Going(turn) => return Some(turn),
             Standing::EndsNow(end) => (end, true),
             Standing::Ended(end) => (end, false),
@@ -135,16 +78,11 @@ fn run(
     None
 }
 
-fn follow(
-    scope: Scope,
-    progress: &mut TargetStatus,
-    rule: &JobRule,
-    images: Option<&Images>,
-) -> Standing {
+fn follow(scope: Scope, progress: &mut TargetStatus, rule: &JobRule) -> Standing {
     let now = scope.now;
     let known = job::status_of(scope.request, scope.target, progress, rule).cloned();
     let Some(known) = known else {
-        return begin(scope, progress, rule, images);
+        return begin(scope, progress, rule);
     };
     if let Some(end) = known.end {
         return Standing::Ended(end);
@@ -176,7 +114,7 @@ fn follow(
             let why = format!("it could not be started before {}", time::stamp(deadline));
             ends(scope, progress, rule, failed(now, why))
         }
-        Seen::Absent => begin(scope, progress, rule, images),
+        Seen::Absent => begin(scope, progress, rule),
         // Not read yet.
         Seen::Unknown | Seen::Found(_) => Standing::Going(Turn::recheck(
             now,
@@ -186,19 +124,10 @@ fn follow(
 }
 
 /// Stores the intent and starts the Job, or does the latter once more when nothing came of it.
-fn begin(
-    scope: Scope,
-    progress: &mut TargetStatus,
-    rule: &JobRule,
-    images: Option<&Images>,
-) -> Standing {
-    let Some(images) = images else {
-        let message = "Reading the Deployment.";
-        return Standing::Going(Turn::recheck(scope.now, message));
-    };
+fn begin(scope: Scope, progress: &mut TargetStatus, rule: &JobRule) -> Standing {
     let name = job::name(scope.request, scope.target, rule);
     intent(progress, rule, &name, scope.now);
-    match images.of(rule) {
+    match job::image(scope.target, rule) {
         Err(why) => ends(scope, progress, rule, failed(scope.now, why)),
         Ok(image) => Standing::Going(Turn::take(
             Step::RunJob {

@@ -9,7 +9,7 @@ use crate::approval::{self, Mailbox};
 use crate::conditions::{GUARD_MISSING, Stand};
 use crate::observed::Observed;
 use crate::step::Step;
-use crate::time;
+use crate::{job, time};
 
 /// Counts the approval that stands in the mailbox, if it is one. While nobody accepts the risk for the data, the request
 /// is `Blocked`, and says whom to ask.
@@ -91,7 +91,9 @@ fn open(
                 now,
                 "AwaitingApproval",
                 format!(
-                    "{said}{frozen}{counted} of {} approvals until {}. To approve: {}",
+                    "{said}{frozen}{}{}{counted} of {} approvals until {}. To approve: {}",
+                    job::told(plan),
+                    approval::because_of_a_machine(plan),
                     plan.rules.approvals_required,
                     time::stamp(plan.not_after),
                     approval::how_to_approve(request, plan)

@@ -65,7 +65,7 @@ fn towards_the_write(scope: Scope, progress: &mut TargetStatus) -> Turn {
     };
     progress.backup = Some(backup);
     if progress.revert.is_none()
-        && let Some(turn) = jobs::before(scope, progress, &restored)
+        && let Some(turn) = jobs::before(scope, progress)
     {
         return turn;
     }

@@ -14,10 +14,10 @@ use crate::references::{self, Reference};
 use crate::step::{cause, template_patch};
 use crate::template::{self, Template};
 use crate::text::plain;
-use crate::{artifact, diff, gate, owner, risks};
+use crate::{artifact, diff, gate, job, owner, risks, rules};
 
 /// Most notes about a target that a status takes.
-const MAX_NOTES: usize = 16;
+pub(super) const MAX_NOTES: usize = 16;
 /// Most image changes of a target that a status takes.
 const MAX_IMAGES: usize = 50;
 /// Largest backup, in bytes: a ConfigMap holds 1 MiB, its names and labels included.
@@ -103,6 +103,8 @@ pub fn assess(
         notes.push(format!("{hidden} more containers change their image"));
     }
     shorten(&mut changes, lines - 1, "more changes");
+    let jobs = rules::jobs(&policy.cloned().unwrap_or_default());
+    let job_images = job::other_images(&jobs, &current, &chosen.template, &images);
     Ok(PlannedTarget {
         name: deployment.name().to_owned(),
         uid: deployment.uid().to_owned(),
@@ -117,6 +119,7 @@ pub fn assess(
         source_name: chosen.source_name,
         source_uid: chosen.source_uid,
         images,
+        job_images,
         changes,
         notes,
         risks,

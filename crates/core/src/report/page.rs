@@ -13,7 +13,7 @@ use super::{
 use crate::phase::result;
 use crate::text::{code, markdown, quote};
 use crate::time::{human, stamp};
-use crate::{approval, conditions};
+use crate::{approval, conditions, job};
 
 /// The report as a page.
 pub(super) fn page(report: &Report) -> String {
@@ -117,6 +117,10 @@ fn people(page: &mut String, report: &Report) {
             let _ = writeln!(page, "  - {}", markdown(sentence, LINE_LIMIT));
         }
     }
+    let two = approval::because_of_a_machine(report.plan);
+    if !two.is_empty() && report.automatic.is_none() {
+        let _ = writeln!(page, "- {}", markdown(two.trim_end(), LINE_LIMIT));
+    }
     if report.approvals.is_empty() {
         let _ = writeln!(page, "- Approved by nobody");
     }
@@ -162,6 +166,10 @@ fn plan(page: &mut String, report: &Report) {
     if let Some(risk) = &report.plan.data_risk {
         let message = markdown(&risk.message, TEXT_LIMIT);
         let _ = writeln!(page, "Risk for the data: {message}\n");
+    }
+    for rule in &report.plan.rules.jobs {
+        let sentence = job::sentence(report.plan, rule);
+        let _ = writeln!(page, "{}\n", markdown(&sentence, TEXT_LIMIT));
     }
     for target in &report.plan.targets {
         let from = target

@@ -119,6 +119,12 @@ impl Scene {
         answer.map(|answer| answer.status)
     }
 
+    /// The same client, to which the administrator has named this Prometheus, if that can be done.
+    fn listing(&self, base: &str) -> Client {
+        let allowed = AllowList::parse([base]).unwrap_or_default();
+        self.client.clone().with_prometheus(allowed)
+    }
+
     /// Nothing was tried since `begun` and nobody arrived, but a plain client does.
     fn refused(&mut self, row: &str, tried: u64, arrived: usize, means: SocketAddr) {
         assert_eq!(begun(), tried, "{row:?}: a connection was tried");
@@ -234,7 +240,7 @@ impl Scene {
                 "{address}: {pod:?}"
             );
             let base = format!("http://{}", SocketAddr::new(address.to_canonical(), 80));
-            let number = self.client.query(&base, "up", LIMIT).await;
+            let number = self.listing(&base).query(&base, "up", LIMIT).await;
             assert!(
                 matches!(
                     number,
@@ -272,7 +278,7 @@ impl Scene {
             }
             // Private addresses may be those of Prometheus.
             if listed && !means.starts_with("10.") {
-                let number = self.client.query(url, "up", LIMIT).await;
+                let number = self.listing(url).query(url, "up", LIMIT).await;
                 assert!(
                     matches!(number, Err(Unknown::NotAllowed(_))),
                     "{url:?}: {number:?}"
@@ -307,7 +313,7 @@ impl Scene {
             let base = format!("http://{}:9090", name.name);
             let (tried, arrived) = (begun(), self.sinkhole.count());
             if own {
-                let number = self.client.query(&base, "up", LIMIT).await;
+                let number = self.listing(&base).query(&base, "up", LIMIT).await;
                 assert!(
                     matches!(
                         number,

@@ -53,7 +53,9 @@ fn metrics((fine, failed): (u64, u64)) -> String {
 
 async fn error_rate(prometheus: &Prometheus) -> Result<Finding, Unknown> {
     let query = query(Metric::ErrorRate, &NAMES).unwrap();
-    let value = client().query(&prometheus.url, &query, LONG).await?;
+    let value = client(&prometheus.url)
+        .query(&prometheus.url, &query, LONG)
+        .await?;
     Ok(judge(value, bound(Metric::ErrorRate)))
 }
 

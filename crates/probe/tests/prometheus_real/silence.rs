@@ -4,8 +4,8 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rollback_probe::Failure;
 use rollback_probe::prometheus::Unknown;
+use rollback_probe::{Failure, Refusal};
 
 use crate::support::{Server, ok};
 use crate::world::{LONG, client};
@@ -14,7 +14,7 @@ const SHORT: Duration = Duration::from_millis(300);
 
 async fn ask(server: &Server, limit: Duration) -> Result<f64, Unknown> {
     let url = format!("http://{}", server.address);
-    client().query(&url, "vector(2)", limit).await
+    client(&url).query(&url, "vector(2)", limit).await
 }
 
 /// An answer as a Prometheus of today gives it, with `more` beside the result.
@@ -75,7 +75,7 @@ async fn nobody_and_somebody_who_never_answers() {
     let closed = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let host = "127.0.0.1".to_owned();
-    let nobody = client().query(&closed, "vector(2)", LONG).await;
+    let nobody = client(&closed).query(&closed, "vector(2)", LONG).await;
     let refused = Failure::Unreachable { host };
     assert_eq!(nobody, Err(Unknown::Unreachable(refused)));
 
@@ -90,4 +90,52 @@ async fn nobody_and_somebody_who_never_answers() {
         assert_eq!(ask(&server, SHORT).await, Err(Unknown::TimedOut));
         assert!((SHORT..LONG / 2).contains(&begin.elapsed()));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prometheus_that_nobody_named_is_not_asked() {
+    let server = Server::fixed(ok(answer("")));
+    let (origin, port) = (format!("http://{}", server.address), server.address.port());
+    let asked = [
+        // The list, the URL, and whether that one is asked.
+        (origin.clone(), origin.clone(), true),
+        (origin.clone(), format!("{origin}/tenant"), true),
+        (format!("{origin}/tenant"), format!("{origin}/tenant"), true),
+        (
+            format!("{origin}/tenant"),
+            format!("{origin}/tenant/a"),
+            true,
+        ),
+        (format!("{origin}/tenant"), origin.clone(), false),
+        (
+            format!("{origin}/tenant"),
+            format!("{origin}/tenants"),
+            false,
+        ),
+        (format!("https://127.0.0.1:{port}"), origin.clone(), false),
+        (format!("http://localhost:{port}"), origin.clone(), false),
+        ("http://127.0.0.1:9".to_owned(), origin.clone(), false),
+    ];
+    let mut expected = 0;
+    for (listed, url, is_asked) in asked {
+        let number = client(&listed).query(&url, "vector(2)", LONG).await;
+        if is_asked {
+            expected += 1;
+            assert_eq!(number, Ok(2.0), "{listed} {url}");
+            assert_eq!(client(&listed).unlisted(&url), None);
+        } else {
+            let refusal = Refusal::PrometheusNotListed {
+                host: "127.0.0.1".to_owned(),
+            };
+            assert!(refusal.to_string().contains("--prometheus-allow"));
+            assert_eq!(client(&listed).unlisted(&url), Some(refusal.clone()));
+            assert_eq!(number, Err(Unknown::NotAllowed(refusal)), "{listed} {url}");
+        }
+    }
+    let requests = server.requests();
+    let posts = requests
+        .iter()
+        .filter(|one| one.starts_with("POST "))
+        .count();
+    assert_eq!(posts, expected, "{requests:?}");
 }

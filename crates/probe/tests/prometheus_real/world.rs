@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rollback_core::promql::Names;
 use rollback_probe::Client;
+use rollback_probe::allow::AllowList;
 use rollback_probe::networks::{Externals, Networks};
 use rollback_probe::prometheus::Unknown;
 
@@ -30,7 +31,9 @@ pub struct World {
 impl World {
     /// The value of a query.
     pub async fn ask(&self, query: &str) -> Result<f64, Unknown> {
-        client().query(&self.prometheus.url, query, LONG).await
+        client(&self.prometheus.url)
+            .query(&self.prometheus.url, query, LONG)
+            .await
     }
 
     /// What a query for this Deployment is about.
@@ -45,10 +48,13 @@ impl World {
     }
 }
 
-/// May ask loopback and nothing else.
-pub fn client() -> Client {
+/// May ask this Prometheus, on loopback, and nothing else.
+pub fn client(prometheus: &str) -> Client {
     let networks = Networks(vec!["127.0.0.0/8".parse().unwrap()]);
-    Client::new(networks, Externals::default()).unwrap()
+    let allowed = AllowList::parse([prometheus]).unwrap();
+    Client::new(networks, Externals::default())
+        .unwrap()
+        .with_prometheus(allowed)
 }
 
 /// The shared Prometheus. Without one, the test says that it tests nothing.

@@ -8,7 +8,7 @@ use crate::attack::{
     APPLY, AWAITING, Expect, FULL, Family, JSON, MERGE, PENDING, POST, PUT, Row, Thing,
 };
 use crate::people::{
-    ADMIN, APPROVER, CONTROLLER, GITOPS, POLICY_ADMIN, REQUESTER, SECOND, VENTRILOQUIST,
+    ADMIN, APPROVER, CONTROLLER, GITOPS, RELAXER, REQUESTER, SECOND, VENTRILOQUIST,
 };
 
 /// Attempts that pass, and could be taken for attacks.
@@ -28,8 +28,8 @@ pub fn family() -> Family {
             "a machine of the namespace is made to ask", &[VENTRILOQUIST], &[POST, APPLY], &[Thing::NewRequest], remark();
             // A category is a claim. It makes a request more urgent, and never an approval easier.
             "an urgent category is claimed", &[REQUESTER], &[POST, APPLY], &[Thing::NewRequest], claim;
-            // Who writes the rules decides what an approval asks for. Approvals that were given are void then.
-            "the rules are made softer", &[POLICY_ADMIN], &[MERGE, JSON, APPLY], &[Thing::Policy], softer;
+            // Who may relax the rules decides what an approval asks for. Approvals that were given are void then.
+            "the rules are made softer", &[RELAXER], &[MERGE, JSON, APPLY], &[Thing::Policy], softer;
             // Whoever may write a request can keep it from going, as with every object.
             "a finalizer of one's own", &[APPROVER], &[MERGE, JSON, PUT], &[AWAITING], finalizers;
             // The controller may patch requests because of its finalizer; what it can say there counts for nothing.

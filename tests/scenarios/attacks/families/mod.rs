@@ -41,6 +41,7 @@ mod ledger;
 pub mod limits;
 mod phrases;
 mod policy;
+mod policy_powers;
 mod powers;
 mod risk;
 mod size;
@@ -95,6 +96,9 @@ pub fn all() -> Vec<Family> {
         policy::family(),
         policy::schema(),
         phrases::family(),
+        policy_powers::by_hand(),
+        policy_powers::logs(),
+        policy_powers::relaxing(),
         powers::controller(),
         powers::receiver(),
         powers::people(),

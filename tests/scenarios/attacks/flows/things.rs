@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::engine::{Flow, Step, flow};
 use crate::attack::{APPLY, DELETE, DELETE_ALL, How, JSON, MERGE, POST, PUT, Thing};
-use crate::people::{ADMIN, APPROVER, CONTROLLER, EDITOR, KEEPER, POLICY_ADMIN, Person};
+use crate::people::{ADMIN, APPROVER, CONTROLLER, EDITOR, KEEPER, POLICY_ADMIN, Person, RELAXER};
 
 const NAMESPACE: Thing = Thing::Path("/api/v1/namespaces/$NS");
 
@@ -54,7 +54,7 @@ fn rules() -> Vec<Flow> {
         flow("more-approvals", vec![rule(POLICY_ADMIN, MERGE, three)]),
         flow("four-eyes", vec![rule(POLICY_ADMIN, JSON, eyes)]),
         flow("frozen", vec![rule(POLICY_ADMIN, APPLY, frozen)]),
-        flow("glass", vec![rule(POLICY_ADMIN, PUT, glass)]),
+        flow("glass", vec![rule(RELAXER, PUT, glass)]),
         flow("room-named", named),
         flow("jobs-named", jobs),
     ]
