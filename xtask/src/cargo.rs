@@ -5,15 +5,22 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
-/// Runs cargo in the workspace; it has to succeed.
-pub async fn cargo(arguments: &[&str], environment: &[(&str, &std::ffi::OsStr)]) -> Result<()> {
-    let status = Command::new(env!("CARGO"))
+/// A call of cargo in the workspace.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command
         .args(arguments)
         .current_dir(testkit::workspace())
         .env_clear()
         .envs(std::env::vars_os().filter(|(name, _)| !is_of_this_package(name)))
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs cargo in the workspace; it has to succeed.
+pub async fn cargo(arguments: &[&str], environment: &[(&str, &std::ffi::OsStr)]) -> Result<()> {
+    let status = command(arguments)
         .envs(environment.iter().copied())
-        .kill_on_drop(true)
         .status()
         .await
         .context("running cargo")?;

@@ -6,6 +6,7 @@ mod demo;
 mod fuzz;
 mod generate;
 mod node;
+mod programs;
 mod session;
 mod story;
 mod test;

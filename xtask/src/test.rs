@@ -10,7 +10,15 @@ use testkit::{Cluster, conformance};
 use crate::Place;
 use crate::cargo::cargo;
 use crate::node;
+use crate::programs::{self, Program};
 use crate::session::{self, CtrlC};
+
+/// How many programs that need no cluster run at a time. They compute.
+const PLAIN_AT_ONCE: usize = 2;
+/// How many programs that need the cluster run at a time.
+const SCENARIOS_AT_ONCE: usize = 1;
+/// How many tests of each of those. They wait more than they compute.
+const SCENARIO_THREADS: &str = "4";
 
 /// Builds, starts the cluster, runs `cargo test`, and stops the cluster.
 pub async fn run(place: Place, arguments: Vec<String>, ctrl_c: CtrlC) -> Result<()> {
@@ -22,6 +30,36 @@ async fn test(place: &Place, extra: &[String]) -> Result<()> {
         return node::test(extra).await;
     }
     session::prepare(place).await?;
+    if extra.is_empty() {
+        everything(place).await
+    } else {
+        chosen(place, extra).await
+    }
+}
+
+/// All tests: what needs no cluster first, so that what is wrong shows early.
+async fn everything(place: &Place) -> Result<()> {
+    let programs = programs::build().await?;
+    build_binaries().await?;
+    let (scenarios, plain): (Vec<&Program>, Vec<&Program>) =
+        programs.iter().partition(|program| program.scenario);
+    programs::run(&plain, PLAIN_AT_ONCE, &[]).await?;
+    cargo(&["test", "--locked", "--workspace", "--doc"], &[]).await?;
+    let (cluster, seen) = stage(place, &[]).await?;
+    let environment = environment(&cluster, &seen);
+    let threads = OsStr::new(SCENARIO_THREADS);
+    let environment = [&environment[..], &[("RUST_TEST_THREADS", threads)]].concat();
+    programs::run(&scenarios, SCENARIOS_AT_ONCE, &environment).await?;
+    seen.compare()?;
+    drop(cluster);
+    if place.context.is_none() {
+        node::test_if_possible().await?;
+    }
+    Ok(())
+}
+
+/// Those that the arguments of `cargo test` choose.
+async fn chosen(place: &Place, extra: &[String]) -> Result<()> {
     let mut arguments = vec!["test", "--locked"];
     if extra
         .iter()
@@ -38,42 +76,40 @@ async fn test(place: &Place, extra: &[String]) -> Result<()> {
         .chain(["--no-run"])
         .collect();
     cargo(&only_build, &[]).await?;
-    // Cargo builds the programs of the packages that are tested; some tests start those of others beside them.
+    build_binaries().await?;
+    let (cluster, seen) = stage(place, extra).await?;
+    cargo(&arguments, &environment(&cluster, &seen)).await?;
+    seen.compare()
+}
+
+/// Cargo builds the programs of the packages that are tested; some tests start those of others beside them.
+async fn build_binaries() -> Result<()> {
+    let packages = ["-p", "rollback-controller", "-p", "rollback-receiver"];
     cargo(
-        &[
-            "build",
-            "--locked",
-            "--bins",
-            "-p",
-            "rollback-controller",
-            "-p",
-            "rollback-receiver",
-        ],
+        &[&["build", "--locked", "--bins"], &packages[..]].concat(),
         &[],
     )
-    .await?;
+    .await
+}
+
+async fn stage(place: &Place, extra: &[String]) -> Result<(Cluster, Seen)> {
     let cluster = session::cluster(place).await?;
     eprintln!(
         "the cluster is up; its data is in {}",
         cluster.folder().display()
     );
     let seen = Seen::new(place, extra, &cluster)?;
-    cargo(
-        &arguments,
-        &[
-            ("ROLLBACK_TEST_CLUSTER", cluster.folder().as_os_str()),
-            (conformance::FOLDER, seen.folder.as_os_str()),
-            // Those that need a real node skip themselves here; they run afterwards.
-            (testkit::node::LATER, OsStr::new("1")),
-        ],
-    )
-    .await?;
-    seen.compare()?;
-    drop(cluster);
-    if place.context.is_none() && extra.is_empty() {
-        node::test_if_possible().await?;
-    }
-    Ok(())
+    Ok((cluster, seen))
+}
+
+/// What the tests are told about what they run on.
+fn environment<'a>(cluster: &'a Cluster, seen: &'a Seen) -> [(&'static str, &'a OsStr); 3] {
+    [
+        ("ROLLBACK_TEST_CLUSTER", cluster.folder().as_os_str()),
+        (conformance::FOLDER, seen.folder.as_os_str()),
+        // Those that need a real node skip themselves here; they run afterwards.
+        (testkit::node::LATER, OsStr::new("1")),
+    ]
 }
 
 /// What the tests see of the conformance cases.

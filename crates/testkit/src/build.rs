@@ -40,6 +40,11 @@ const NODE_PROGRAMS: [Program; 3] = [
     ("image", ".", "./image", PLAIN_FLAGS),
 ];
 
+/// The file in a folder of programs whose age says when they were last wanted.
+const USED: &str = "used";
+/// How long they are kept after that.
+const UNUSED: Duration = Duration::from_hours(14 * 24);
+
 const NO_GO: &str = "the embedded cluster is built with Go: install Go 1.26 or newer, or pass \
     --context NAME to use an existing cluster (kubectl and kwok have to be on the PATH then)";
 
@@ -145,7 +150,7 @@ pub fn ensure_node() -> Result<Binaries> {
 /// Builds those of the programs that are not there, and says where they are.
 fn build_missing(programs: &[Program]) -> Result<PathBuf> {
     let sources = crate::workspace().join("tests").join("cluster");
-    let home = crate::target_folder().join("cluster");
+    let home = crate::cache_folder()?.join("cluster");
     fs::create_dir_all(&home)?;
     let folder = home.join(fingerprint(&sources)?);
 
@@ -154,7 +159,7 @@ fn build_missing(programs: &[Program]) -> Result<PathBuf> {
         eprintln!("waiting for another process that builds the embedded cluster");
         lock.lock()?;
     }
-    remove_others(&home, &folder)?;
+    remove_unused(&home, &folder)?;
     let missing: Vec<_> = programs
         .iter()
         .filter(|(name, ..)| !folder.join(name).exists())
@@ -164,8 +169,10 @@ fn build_missing(programs: &[Program]) -> Result<PathBuf> {
             "building the embedded cluster with Go: about 8 to 10 minutes on two cores the first \
              time, seconds when Go's build cache is warm"
         );
-        fs::create_dir_all(&folder)?;
     }
+    fs::create_dir_all(&folder)?;
+    // When it was last wanted.
+    File::create(folder.join(USED))?;
     for (number, (name, module, package, linker)) in missing.iter().enumerate() {
         eprintln!("building {name} ({} of {})", number + 1, missing.len());
         build(name, &sources.join(module), package, linker, &folder)?;
@@ -272,11 +279,17 @@ fn build(name: &str, module: &Path, package: &str, linker: &str, folder: &Path) 
     Ok(())
 }
 
-/// Older versions of the programs are of no use any more, and large.
-fn remove_others(home: &Path, current: &Path) -> Result<()> {
+/// Programs that nobody has wanted for a while are of no use any more, and large. Other checkouts may want those of another
+/// version today.
+fn remove_unused(home: &Path, current: &Path) -> Result<()> {
     for entry in fs::read_dir(home)? {
         let path = entry?.path();
-        if path.is_dir() && path != current {
+        if !path.is_dir() || path == current {
+            continue;
+        }
+        let used = fs::metadata(path.join(USED)).and_then(|it| it.modified());
+        let unused = used.ok().and_then(|used| used.elapsed().ok());
+        if unused.is_none_or(|unused| unused > UNUSED) {
             fs::remove_dir_all(path)?;
         }
     }

@@ -41,6 +41,8 @@ pub use scene::Scene;
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+
 /// The root of the Cargo workspace that these tests belong to.
 pub fn workspace() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -53,6 +55,17 @@ pub fn target_folder() -> PathBuf {
         || workspace().join("target"),
         |folder| workspace().join(folder),
     )
+}
+
+/// Where what takes long to build is kept, by its content, for every checkout of this project: `ROLLBACK_CACHE`, or a
+/// folder of its own in the user's cache.
+pub fn cache_folder() -> anyhow::Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    set("ROLLBACK_CACHE")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(set("XDG_CACHE_HOME")?).join("rollback-operator")))
+        .or_else(|| Some(PathBuf::from(set("HOME")?).join(".cache/rollback-operator")))
+        .context("there is no home folder to keep a cache in: set ROLLBACK_CACHE to a folder")
 }
 
 /// TLS needs one process-wide provider; whoever comes first installs it.

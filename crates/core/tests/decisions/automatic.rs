@@ -1,0 +1,309 @@
+//! What the policy says to a request that came by itself: every brake, in its order, and what a person can still do.
+
+use crate::world::{DEPLOYMENT, Scene, approve, at, digest, replica_set, seen, sets, template};
+use jiff::Timestamp;
+use rollback_api::ledger::{Claim, Rollback};
+use rollback_api::status::Brake;
+use rollback_api::{AUTOMATIC, Reason, RevisionLedgerSpec, Word};
+use rollback_core::observed::{Deployment, Pace, Seen};
+use rollback_core::phase::Phase;
+use rollback_core::trigger::{live_since, request_name};
+use serde_json::{Value, json};
+
+/// A request of an alert about what runs, in a namespace that leaves `HealthCheck` to the policy.
+fn alert(more: &Value) -> Scene {
+    let mut triggers = json!({"sources": ["alerts"], "approve": true});
+    for (key, value) in more.as_object().unwrap() {
+        triggers[key] = value.clone();
+    }
+    let mut scene = Scene::new(&json!({
+        "targets": [{"kind": "Deployment", "name": "api", "from": {"templateDigest": digest("v2")}, "to": {"previous": {}}}],
+        "reason": {"category": "HealthCheck", "summary": "it is down"},
+        "trigger": {"source": "alerts", "alert": "Down", "id": "1", "startedAt": at(-60), "evidence": ["up == 0; token=abcdefabcdef123456"]},
+    }))
+    .with_policy(json!({"triggers": triggers}));
+    let mut live = crate::world::deployment("v2");
+    live["metadata"]["annotations"][AUTOMATIC] = json!("enabled");
+    scene.seen().deployment = seen(live);
+    scene.seen().replica_sets = history(at(-600));
+    scene.observed.pace = pace(0, Some(false));
+    scene
+}
+
+fn pace(recent: usize, paused: Option<bool>) -> Seen<Pace> {
+    Seen::Found(Pace {
+        recent,
+        paused,
+        ..Pace::default()
+    })
+}
+
+/// `v1`, and `v2` made then.
+fn history(made: Timestamp) -> Vec<rollback_core::observed::ReplicaSet> {
+    let mut newer = replica_set("v2", "2");
+    newer["metadata"]["creationTimestamp"] = json!(made.to_string());
+    sets([replica_set("v1", "1"), newer])
+}
+
+/// A ledger that remembers one rollback.
+fn remembers(from: &str, to: &str, when: Timestamp) -> Seen<RevisionLedgerSpec> {
+    Seen::Found(RevisionLedgerSpec {
+        deployment_uid: DEPLOYMENT.to_owned(),
+        rollbacks: vec![Rollback {
+            request: "before".to_owned(),
+            request_uid: "other".to_owned(),
+            spec_digest: String::new(),
+            from_digest: digest(from),
+            to_digest: digest(to),
+            at: when,
+            outcome: Word::Succeeded,
+            automatic: true,
+            verified: false,
+        }],
+        ..RevisionLedgerSpec::default()
+    })
+}
+
+/// The brake, once the policy has spoken; `None` when it approved.
+fn said(mut scene: Scene) -> Option<Brake> {
+    scene.settle_all();
+    let status = scene.status();
+    let said = status.automatic.expect("it has spoken");
+    assert_eq!(said.plan_digest, status.plan.unwrap().digest);
+    assert!(
+        said.evidence[0].starts_with("up == 0"),
+        "{:?}",
+        said.evidence
+    );
+    assert!(!said.evidence[0].contains("abcdef"), "{:?}", said.evidence);
+    assert_eq!(said.brake.is_none(), status.approvals.len() == 1);
+    if said.brake.is_none() {
+        assert!(scene.phase() > Phase::AwaitingApproval);
+    } else {
+        assert_eq!(scene.phase(), Phase::AwaitingApproval);
+        assert!(scene.message("Ready").starts_with(&said.message));
+    }
+    said.brake
+}
+
+#[test]
+fn what_nothing_holds_back_is_approved_by_the_policy() {
+    assert_eq!(said(alert(&json!({}))), None);
+}
+
+#[test]
+fn each_brake_holds_back() {
+    assert_eq!(
+        said(alert(&json!({"approve": false}))),
+        Some(Brake::NotAllowed)
+    );
+    assert_eq!(said(alert(&json!({"paused": true}))), Some(Brake::Paused));
+    assert_eq!(
+        said(alert(&json!({"mostPerHour": 0}))),
+        Some(Brake::HourlyLimit)
+    );
+    assert_eq!(
+        said(alert(&json!({"blameSeconds": 300}))),
+        Some(Brake::TooLate)
+    );
+
+    let mut scene = alert(&json!({}));
+    scene.request.spec.reason.category = rollback_api::request::Category::ErrorRate;
+    assert_eq!(said(scene), Some(Brake::Category));
+
+    for (paused, brake) in [(Some(true), Brake::Paused), (None, Brake::Unknown)] {
+        let mut scene = alert(&json!({}));
+        scene.observed.pace = pace(0, paused);
+        assert_eq!(said(scene), Some(brake));
+    }
+    for (recent, brake) in [(2, None), (3, Some(Brake::HourlyLimit))] {
+        let mut scene = alert(&json!({}));
+        scene.observed.pace = pace(recent, Some(false));
+        assert_eq!(said(scene), brake);
+    }
+    for value in [json!("true"), json!(""), Value::Null] {
+        let mut scene = alert(&json!({}));
+        let mut live = crate::world::deployment("v2");
+        live["metadata"]["annotations"][AUTOMATIC] = value;
+        scene.seen().deployment = seen(live);
+        assert_eq!(said(scene), Some(Brake::NotOptedIn));
+    }
+}
+
+#[test]
+fn what_was_rolled_back_before_holds_back() {
+    let mut scene = alert(&json!({}));
+    scene.seen().ledger = remembers("v2", "v1", at(-86_400));
+    assert_eq!(said(scene), Some(Brake::Once));
+
+    let mut scene = alert(&json!({}));
+    scene.seen().ledger = remembers("v0", "v1", at(-1000));
+    assert_eq!(said(scene), Some(Brake::CoolDown));
+
+    let mut scene = alert(&json!({}));
+    scene.seen().ledger = remembers("v0", "v1", at(-1900));
+    assert_eq!(said(scene), None);
+
+    // Long after the rollback that brought it, when nobody is called any more.
+    let mut scene = alert(&json!({"escalateSeconds": 60, "coolDownSeconds": 0}));
+    scene.seen().ledger = remembers("v0", "v2", at(-500));
+    assert_eq!(said(scene), Some(Brake::RollbackOfRollback));
+}
+
+/// People may approve what the policy has not, two of them because a machine asked, and nothing that the policy said is said again.
+#[test]
+fn two_people_let_go_what_was_held_back() {
+    let mut scene = alert(&json!({"approve": false}));
+    scene.settle_all();
+    let first = scene.status().automatic;
+    scene.now = at(60);
+    scene.settle_all();
+    assert_eq!(scene.status().automatic, first);
+    approve(&mut scene.request, "bob@broxiva.com");
+    scene.settle_all();
+    assert_eq!(scene.status().approvals.len(), 1);
+    assert_eq!(
+        scene.phase(),
+        Phase::AwaitingApproval,
+        "one may have raised the alert"
+    );
+    approve(&mut scene.request, "carol@broxiva.com");
+    scene.until(Phase::Reverting);
+    assert_eq!(scene.status().automatic, first);
+}
+
+/// Another policy makes another plan: the policy speaks again, and an approval by the old one is void.
+#[test]
+fn another_policy_speaks_again() {
+    let mut scene = alert(&json!({"approve": false}));
+    scene.settle_all();
+    let open = alert(&json!({}));
+    scene.observed.policy = open.observed.policy;
+    scene.settle_all();
+    assert!(scene.phase() > Phase::AwaitingApproval);
+    assert_eq!(scene.status().automatic.unwrap().brake, None);
+}
+
+/// While something is not read, nothing is said.
+#[test]
+fn what_is_not_known_is_waited_for() {
+    let mut scene = alert(&json!({}));
+    scene.observed.pace = Seen::Unknown;
+    scene.settle_all();
+    assert_eq!(scene.status().automatic, None);
+    assert_eq!(scene.phase(), Phase::AwaitingApproval);
+}
+
+/// An approval by the policy counts for nothing while the guard has a hole.
+#[test]
+fn a_hole_in_the_guard_stops_the_policy_too() {
+    let mut scene = alert(&json!({}));
+    scene.observed.guard.holes = vec!["rollback-guard-create is missing".to_owned()];
+    scene.settle_all();
+    assert_eq!(scene.status().automatic, None);
+    assert_eq!(scene.phase(), Phase::AwaitingApproval);
+}
+
+#[test]
+fn some_end_before_there_is_a_plan() {
+    let ends = |mut scene: Scene, word: Word, reason: Reason| {
+        scene.settle_all();
+        let outcome = scene.status().outcome.expect("it has ended");
+        assert_eq!(
+            (outcome.word, outcome.reason),
+            (word, reason),
+            "{}",
+            outcome.message
+        );
+    };
+    ends(
+        alert(&json!({"sources": ["others"]})),
+        Word::Refused,
+        Reason::SourceNotAllowed,
+    );
+    let mut unruled = alert(&json!({}));
+    unruled.observed.policy = Seen::Absent;
+    ends(unruled, Word::Refused, Reason::SourceNotAllowed);
+    let mut own = alert(&json!({}));
+    own.request.spec.trigger.as_mut().unwrap().source = "controller".to_owned();
+    ends(own, Word::Refused, Reason::SourceNotAllowed);
+
+    let mut young = alert(&json!({}));
+    young.seen().replica_sets = history(at(-30));
+    ends(young, Word::Refused, Reason::AlertOlderThanVersion);
+    let mut again = alert(&json!({}));
+    again.seen().ledger = remembers("v0", "v2", at(-500));
+    ends(again, Word::Refused, Reason::DidNotHelp);
+    let mut gone = alert(&json!({}));
+    let live = crate::world::deployment_of(&template("v3"));
+    gone.seen().deployment = seen(live);
+    ends(gone, Word::Superseded, Reason::NotLive);
+}
+
+/// A request of a person is none of the policy's business, whatever category it claims.
+#[test]
+fn a_person_is_not_approved_by_the_policy() {
+    let mut scene = alert(&json!({}));
+    scene.request.spec.trigger = None;
+    scene.settle_all();
+    assert_eq!(scene.status().automatic, None);
+    assert!(scene.status().approvals.is_empty());
+    assert_eq!(scene.phase(), Phase::AwaitingApproval);
+}
+
+/// The name stays while the version is live, and is another one for another version, revision or category.
+#[test]
+fn one_version_has_one_name() {
+    use rollback_api::request::Category;
+    let name =
+        |deployment: &Value, category| request_name(&Deployment(deployment.clone()), category);
+    let live = crate::world::deployment("v2");
+    let first = name(&live, Category::HealthCheck);
+    assert!(
+        first.starts_with("auto-api-") && first.len() == "auto-api-".len() + 12,
+        "{first}"
+    );
+    let mut scaled = live.clone();
+    scaled["spec"]["replicas"] = json!(9);
+    scaled["metadata"]["generation"] = json!(77);
+    assert_eq!(name(&scaled, Category::HealthCheck), first);
+    let mut again = live.clone();
+    again["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = json!("4");
+    let others = [
+        name(&live, Category::ErrorRate),
+        name(&crate::world::deployment("v3"), Category::HealthCheck),
+        name(&again, Category::HealthCheck),
+    ];
+    assert!(!others.contains(&first), "{others:?}");
+    let long = json!({"metadata": {"name": "a.".repeat(120), "uid": "u"}});
+    let long = name(&long, Category::HealthCheck);
+    assert!(long.len() <= 253 && !long.contains(".-"), "{long}");
+}
+
+/// What was gone back to is as young as that, however old its `ReplicaSet` is.
+#[test]
+fn a_version_is_as_old_as_its_rollout() {
+    let live = Deployment(crate::world::deployment("v2"));
+    assert_eq!(live_since(&live, &history(at(-600)), None), Some(at(-600)));
+    assert_eq!(
+        live_since(&live, &sets([replica_set("v1", "1")]), None),
+        None
+    );
+    let mut newer = replica_set("v2", "4");
+    newer["metadata"]["creationTimestamp"] = json!(at(-90_000).to_string());
+    newer["metadata"]["annotations"]["deployment.kubernetes.io/revision-history"] = json!("2");
+    let gone_back = sets([newer]);
+    // The last progress of the Deployment: 13:50.
+    assert_eq!(live_since(&live, &gone_back, None), Some(at(-600)));
+    let mut ledger = RevisionLedgerSpec {
+        deployment_uid: DEPLOYMENT.to_owned(),
+        claim: None::<Claim>,
+        ..RevisionLedgerSpec::default()
+    };
+    ledger.templates.push(rollback_api::ledger::Evidence {
+        digest: digest("v2"),
+        live_since: Some(at(-700)),
+        ..Default::default()
+    });
+    assert_eq!(live_since(&live, &gone_back, Some(&ledger)), Some(at(-700)));
+}

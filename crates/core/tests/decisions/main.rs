@@ -1,0 +1,61 @@
+//! Every table and property of the decisions, in one program: linking dozens of them took longer than running them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    clippy::assigning_clones,
+    clippy::format_collect,
+    clippy::type_complexity,
+    reason = "tables are long, and what is wrong in a test ends it"
+)]
+
+mod approval;
+mod automatic;
+mod checks;
+mod claim;
+mod cluster;
+mod commands;
+mod conditions;
+mod crowd;
+mod decide;
+mod diagnose;
+mod diff;
+mod ending;
+mod episodes;
+mod evidence;
+mod example;
+mod foreign;
+mod freeze;
+mod gate;
+mod health;
+mod hearsay;
+mod history;
+mod hold;
+mod hostile;
+mod job_plan;
+mod jobs;
+mod known_good;
+mod lifecycle;
+mod many;
+mod notice;
+mod owner;
+mod ownership;
+mod plan;
+mod purity;
+mod redact;
+mod references;
+mod remedies;
+mod report;
+mod restore;
+mod review;
+mod risks;
+mod rollout;
+mod room;
+mod rules;
+mod second;
+mod triggered;
+mod voices;
+mod watching;
+mod world;
