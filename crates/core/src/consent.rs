@@ -35,6 +35,7 @@ pub fn covers(status: &RollbackRequestStatus, step: &Step) -> bool {
         | Step::BackUp(_)
         | Step::Publish(_)
         | Step::Release { .. }
+        | Step::Hold
         | Step::EmptyMailbox
         | Step::DropFinalizer => true,
         Step::Revert(write) | Step::Disown(write) => begun(&write.deployment).is_some(),
@@ -63,12 +64,9 @@ pub fn covers(status: &RollbackRequestStatus, step: &Step) -> bool {
     }
 }
 
-/// Whether these rules have this very Job.
+/// Whether these rules have this very Job, with its pod, its `ServiceAccount` and its images.
 fn names(rules: &Rules, job: &JobRule) -> bool {
-    let is_it = |known: &JobRule| {
-        known.stage == job.stage && known.name == job.name && known.pod_digest == job.pod_digest
-    };
-    rules.jobs.iter().any(is_it)
+    rules.jobs.contains(job)
 }
 
 /// Whether the Deployment was begun, ever.
