@@ -403,12 +403,14 @@ mod tests {
                 "sourceName": format!("{name}-abc"), "sourceUid": "s", "replicas": 1,
             })
         };
+        let rules = rollback_core::rules::rules(&request, None, false);
         let status = json!({
             "observedGeneration": 1,
             "plan": {
                 "digest": "sha256:p", "plannedAt": "2026-11-30T00:00:00Z", "notAfter": "2026-11-30T09:00:00Z",
-                "rules": {"approvals": 0}, "targets": names.iter().map(target).collect::<Vec<_>>(),
+                "rules": rules, "guard": [], "targets": names.iter().map(target).collect::<Vec<_>>(),
             },
+            "approvals": [{"by": {"username": "bob"}, "planDigest": "sha256:p", "at": "2026-11-30T00:00:00Z"}],
             "targets": names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>(),
         });
         (request, serde_json::from_value(status).unwrap())

@@ -120,6 +120,9 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
     status.approvals[0].accepts_data_risk =
         Some("Column orders.currency is nullable; agreed with the DBA on the phone.".to_owned());
     status.approvals[1].accepts_data_risk = Some("Seen, and agreed.".to_owned());
+    for upon in &mut status.begun_upon {
+        upon.approvals.clone_from(&status.approvals);
+    }
     status.room = vec![Room {
         deployment: "reports".to_owned(),
         uid: "d-9".to_owned(),
