@@ -51,7 +51,7 @@ async fn counts(scene: &Scene, user: User, digest: &str) -> Result<bool> {
 #[tokio::test]
 async fn an_approval_that_has_become_too_old_is_void() -> Result<()> {
     let scene = scene("expiry").await?;
-    let rules = json!({"approvals": {"required": 2, "validForSeconds": 4}});
+    let rules = json!({"approvals": {"required": 2, "validForSeconds": 8}});
     scene.policy(rules).await?;
     two_versions(&scene, "api").await?;
     scene.ask(NAME, "api", json!({"previous": {}})).await?;
@@ -73,7 +73,7 @@ async fn an_approval_that_has_become_too_old_is_void() -> Result<()> {
     // Within the time they count together. On a slow machine it takes more than one try.
     let began = Instant::now();
     loop {
-        ensure!(began.elapsed() < PATIENCE, "four seconds are never enough");
+        ensure!(began.elapsed() < PATIENCE, "eight seconds are never enough");
         let status = scene.status(NAME).await?;
         let digest = status.plan.map(|plan| plan.digest).unwrap_or_default();
         if counts(&scene, anna, &digest).await? && counts(&scene, omar, &digest).await? {
