@@ -243,8 +243,8 @@ impl Scope<'_> {
             self.waiting(plan, &mut observed).await?;
             indices.retain(|index| !waiting(*index));
         }
-        let writing = indices.iter().filter(|index| unwritten(**index)).count();
-        let everywhere = if awaiting || writing <= 1 {
+        let to_write = indices.iter().filter(|index| unwritten(**index)).count();
+        let everywhere = if awaiting || to_write <= 1 {
             access::Everywhere::Unasked
         } else {
             access::everywhere(&self.context.client, self.request, self.namespace).await?

@@ -56,7 +56,7 @@ pub async fn run(context: Arc<Context>) {
     };
     loop {
         changes.known();
-        tester.round().await;
+        Box::pin(tester.round()).await;
         tokio::select! {
             () = tester.due() => {}
             () = changes.next() => tokio::time::sleep(SETTLE).await,

@@ -312,9 +312,9 @@ fn of_container(label: &str, status: &Value, known: bool) -> Option<OfContainer>
         let message = format!("{name}: {waiting}{}", colon(detail));
         return Some((CauseKind::Config, message, None));
     }
-    let crashes = crashed && !is_ready(status) && (known || !last.is_some_and(was_ended));
-    let crashing = waiting == "CrashLoopBackOff" || crashes;
-    crashing.then(|| {
+    let by_itself = known || !last.is_some_and(was_ended);
+    let is_crash = waiting == "CrashLoopBackOff" || (crashed && !is_ready(status) && by_itself);
+    is_crash.then(|| {
         let end = last.map_or_else(String::new, how_it_ended);
         let plural = if restarts == 1 { "" } else { "s" };
         let message = format!("{name} crashes: {restarts} restart{plural}{end}");

@@ -164,7 +164,7 @@ pub async fn head(
             .controller()
             .filter(|_| head.metadata.name == name)
         {
-            found = Some(head.metadata.known(owner));
+            found = Some(head.metadata.known(&owner));
         }
     });
     list::pages(client, &url, What::Metadata, only, &mut parts).await?;
@@ -190,7 +190,7 @@ pub async fn heads(
             return;
         };
         if heads.len() < MOST_KNOWN {
-            heads.push(head.metadata.known(owner));
+            heads.push(head.metadata.known(&owner));
         } else {
             surplus = true;
         }
@@ -333,7 +333,7 @@ impl Metadata {
         owners.find(|owner| owner.controller).cloned()
     }
 
-    fn known(self, owner: Owner) -> ReplicaSet {
+    fn known(self, owner: &Owner) -> ReplicaSet {
         let mut annotations = serde_json::Map::new();
         let texts = [
             (rollback_api::REVISION, self.annotations.revision),

@@ -202,7 +202,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
                 entries.next_value::<IgnoredAny>()?;
                 continue;
             }
-            if all.len() % ENTRIES == 0 {
+            if all.len().is_multiple_of(ENTRIES) {
                 self.weighed.take(NODE)?;
             }
             self.weighed.take(TEXT + key.len())?;

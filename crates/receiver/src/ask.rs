@@ -277,19 +277,18 @@ impl Asker {
         let category = request.spec.reason.category;
         let names = request_names(&live.deployment, category, &source.name);
         let first = names.first().cloned().unwrap_or_default();
-        let now = match made.get(&first) {
-            Some(before) => Made {
+        let now = if let Some(before) = made.get(&first) {
+            Made {
                 outcome: match before.outcome {
                     Outcome::Asked => Outcome::AlreadyAsked,
                     other => other,
                 },
                 ..before.clone()
-            },
-            None => {
-                let now = self.creator.create(&live.namespace, &names, request).await;
-                self.warn(source, &live.namespace, &now);
-                now
             }
+        } else {
+            let now = self.creator.create(&live.namespace, &names, request).await;
+            self.warn(source, &live.namespace, &now);
+            now
         };
         let mut answer = answer(alert, now.outcome, now.message.clone());
         if let Some(known) = &now.request {

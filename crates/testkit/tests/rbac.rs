@@ -307,9 +307,9 @@ fn the_self_test_has_objects_of_its_own() -> Result<()> {
         role.metadata.name.as_deref() == Some("rollback-controller-selftest")
             && role.metadata.namespace.as_deref() == Some("rollback-system")
     });
-    let rules = own.and_then(|role| role.rules.clone());
+    let allowed = own.and_then(|role| role.rules.clone());
     let mut granted = Vec::new();
-    for rule in rules.context("no rules")? {
+    for rule in allowed.context("no rules")? {
         let names = rule.resource_names.unwrap_or_default().join(" ");
         for resource in rule.resources.unwrap_or_default() {
             granted.push(format!("{} {resource} {names}", rule.verbs.join(" ")));

@@ -13,7 +13,7 @@ use testkit::alertmanager::Alertmanager;
 use testkit::health::{Answer, HealthServer};
 use testkit::prometheus::{Prometheus, Setup};
 use testkit::shop::deployment;
-use testkit::{Scene, User, eventually};
+use testkit::{Scene, eventually};
 
 use super::stage::Stage;
 use super::tls;

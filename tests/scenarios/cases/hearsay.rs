@@ -108,7 +108,7 @@ async fn what_the_status_of_the_pods_shows_ends_it_early() -> Result<()> {
     }]});
     eventually(
         "the request has ended",
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         async || {
             // When they are taken back there are none.
             say_of_pods(&scene, "v1", &unpullable).await.ok();

@@ -20,7 +20,7 @@ const OLD: &str = "registry.broxiva.example/api:v1";
 const TOOL: &str = "job-ok:1";
 
 /// A Job whose only container has these fields, as this `ServiceAccount` if one is given.
-fn job(name: &str, container: Value, account: Option<&str>, image_of: Option<&str>) -> Value {
+fn job(name: &str, container: &Value, account: Option<&str>, image_of: Option<&str>) -> Value {
     let mut pod = json!({
         "containers": [container],
         "nodeSelector": {"testkit.broxiva.com/node": "fake"},
@@ -80,9 +80,9 @@ async fn who_approves_reads_what_runs_and_as_whom_and_that_runs() -> Result<()> 
     let tool = json!({"name": "main", "image": TOOL});
     let policy = json!({"hooks": {
         "preRollback": [
-            job("dump", empty.clone(), Some("migrator"), Some("Newer")),
-            job("check", empty, None, Some("Older")),
-            job("drain", tool, None, None),
+            job("dump", &empty, Some("migrator"), Some("Newer")),
+            job("check", &empty, None, Some("Older")),
+            job("drain", &tool, None, None),
         ],
     }});
     opened(&scene, policy).await?;
@@ -140,7 +140,7 @@ async fn an_image_that_does_not_change_is_in_the_plan_too() -> Result<()> {
     let scene = scene("job-sidecar").await?;
     let mut of_sidecar = job(
         "dump",
-        json!({"name": "main"}),
+        &json!({"name": "main"}),
         Some("migrator"),
         Some("Newer"),
     );
@@ -181,7 +181,7 @@ async fn an_image_that_came_after_the_plan_runs_in_no_job() -> Result<()> {
     let scene = scene("job-later").await?;
     let dump = job(
         "dump",
-        json!({"name": "main"}),
+        &json!({"name": "main"}),
         Some("migrator"),
         Some("Newer"),
     );
@@ -202,7 +202,7 @@ async fn an_image_that_came_after_the_plan_runs_in_no_job() -> Result<()> {
 #[tokio::test]
 async fn a_job_whose_account_cannot_be_told_does_not_run() -> Result<()> {
     let scene = scene("job-untold").await?;
-    let mut odd = job("dump", json!({"name": "main", "image": TOOL}), None, None);
+    let mut odd = job("dump", &json!({"name": "main", "image": TOOL}), None, None);
     odd["podSpec"]["serviceAccountName"] = json!({"name": "migrator"});
     opened(&scene, json!({"hooks": {"preRollback": [odd]}})).await?;
     scene.ask("api-5xx", "api", json!({"previous": {}})).await?;

@@ -369,7 +369,7 @@ async fn the_second_of_two_needs_approvals_of_its_own() -> Result<()> {
     let page: String = incidents
         .into_iter()
         .filter_map(|incident| incident.data)
-        .flat_map(|data| data.into_values())
+        .flat_map(std::collections::BTreeMap::into_values)
         .collect();
     for user in [anna, omar] {
         ensure!(page.contains(&format!("Approved by {user}")), "{page}");

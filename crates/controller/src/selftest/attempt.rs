@@ -211,10 +211,10 @@ impl Stage {
             in_time(maps.get(NAME)),
         );
         Self {
+            client,
             request,
             deployment,
             config_map,
-            client,
         }
     }
 

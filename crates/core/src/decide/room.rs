@@ -84,9 +84,7 @@ pub(super) fn make(
     {
         return Some(follow(observed, status, index, now));
     }
-    if without_room(status).next().is_none() {
-        return None;
-    }
+    without_room(status).next()?;
     let last = status.room.iter().filter_map(|room| room.scaled_at).max();
     let next = last.map(|last| time::after(last, PATIENCE_SECONDS));
     if let Some(next) = next.filter(|next| *next > now) {

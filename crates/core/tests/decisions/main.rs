@@ -2,6 +2,9 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    clippy::large_stack_arrays,
     clippy::expect_used,
     clippy::panic,
     clippy::too_many_lines,

@@ -86,8 +86,8 @@ impl Reviews {
             Standing::Made => (token.subject(), NEW_PER_MINUTE),
             Standing::Uncheckable => (STRANGERS, STRANGERS_PER_MINUTE),
         };
-        let taken = self.asked.take(bucket, most, now);
-        taken.map_err(|_| Refused::Unknowable("too many new tokens are tried".to_owned()))
+        let question = self.asked.take(bucket, most, now);
+        question.map_err(|_| Refused::Unknowable("too many new tokens are tried".to_owned()))
     }
 
     async fn username(&self, said: &str, token: &Token<'_>) -> Result<String, Refused> {

@@ -108,13 +108,12 @@ impl Certificates {
         let url = message.certificate_url();
         let now = Instant::now();
         let place = (config.roots_file.clone(), url.to_owned());
-        let kept = self.kept(now).get(&place).cloned();
-        let kept = match kept {
-            Some(kept) => kept,
-            None => {
-                self.take(&place, message.topic(), now)?;
-                self.fetched(config, &place, now).await?
-            }
+        let known = self.kept(now).get(&place).cloned();
+        let kept = if let Some(known) = known {
+            known
+        } else {
+            self.take(&place, message.topic(), now)?;
+            self.fetched(config, &place, now).await?
         };
         let verified = message.verify(&kept.chain, &kept.roots, Timestamp::now());
         match &verified {

@@ -8,37 +8,37 @@ use crate::people::{ADMIN, KEEPER, OWNER, POLICY_ADMIN, RELAXER};
 const ITS: &[Thing] = &[Thing::Policy];
 const GUARD: &str = "rollback-guard-policy";
 
-fn spec(spec: Value) -> Value {
+fn spec(spec: &Value) -> Value {
     json!({"spec": spec})
 }
 
-fn approvals(approvals: Value) -> Value {
-    spec(json!({"approvals": approvals}))
+fn approvals(approvals: &Value) -> Value {
+    spec(&json!({"approvals": approvals}))
 }
 
-fn triggers(triggers: Value) -> Value {
-    spec(json!({"triggers": triggers}))
+fn triggers(triggers: &Value) -> Value {
+    spec(&json!({"triggers": triggers}))
 }
 
 fn images(images: &[(&str, &str)]) -> Value {
     let image = |(deployment, image): &(&str, &str)| json!({"deployment": deployment, "container": "app", "image": image});
     let images: Vec<Value> = images.iter().map(image).collect();
-    spec(json!({"remedies": {"fallbackImages": images}}))
+    spec(&json!({"remedies": {"fallbackImages": images}}))
 }
 
-fn force(seconds: Value) -> Value {
-    spec(json!({"remedies": {"forceDeleteAfterSeconds": seconds}}))
+fn force(seconds: &Value) -> Value {
+    spec(&json!({"remedies": {"forceDeleteAfterSeconds": seconds}}))
 }
 
 fn log(lines: i32) -> Value {
-    spec(json!({"rollout": {"logTailLines": lines}}))
+    spec(&json!({"rollout": {"logTailLines": lines}}))
 }
 
 /// A Job whose log is read.
 fn told(lines: i32) -> Value {
     let pod = json!({"containers": [{"name": "main", "image": "shop/drain:1"}]});
     spec(
-        json!({"hooks": {"preRollback": [{"name": "drain", "logTailLines": lines, "podSpec": pod}]}}),
+        &json!({"hooks": {"preRollback": [{"name": "drain", "logTailLines": lines, "podSpec": pod}]}}),
     )
 }
 
@@ -56,16 +56,16 @@ pub fn by_hand() -> Family {
             "an image", &[POLICY_ADMIN, RELAXER], &[MERGE, JSON, PUT, APPLY, MERGE.dry()], ITS, images(&[known, worse]), one;
             "another image", &[POLICY_ADMIN], &[MERGE], ITS, images(&[("api", "evil.example/miner:2")]), one;
             "several images", &[POLICY_ADMIN], &[MERGE, JSON], ITS, images(&[worse, ("web", "evil.example/miner:1")]), many;
-            "deleting by force sooner", &[POLICY_ADMIN, RELAXER], &[MERGE, JSON, PUT, APPLY], ITS, force(json!(1)), delete;
+            "deleting by force sooner", &[POLICY_ADMIN, RELAXER], &[MERGE, JSON, PUT, APPLY], ITS, force(&json!(1)), delete;
             "more of the log", &[POLICY_ADMIN, RELAXER], &[MERGE, JSON, PUT, APPLY], ITS, log(20), read;
         },
         twins: twins! {
             "the same image", &[POLICY_ADMIN, RELAXER], &[MERGE, JSON, PUT, APPLY], ITS, images(&[known]);
             "no image", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, images(&[]);
             "images, by who may patch", &[KEEPER, OWNER, ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, images(&[worse, known]);
-            "deleting by force later", &[POLICY_ADMIN], &[MERGE, JSON, PUT], ITS, force(json!(3600));
-            "deleting by force never", &[POLICY_ADMIN], &[MERGE], ITS, force(json!(null));
-            "deleting by force, by who may", &[KEEPER, OWNER, ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, force(json!(1));
+            "deleting by force later", &[POLICY_ADMIN], &[MERGE, JSON, PUT], ITS, force(&json!(3600));
+            "deleting by force never", &[POLICY_ADMIN], &[MERGE], ITS, force(&json!(null));
+            "deleting by force, by who may", &[KEEPER, OWNER, ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, force(&json!(1));
             "less of the log", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, log(1);
             "as much of the log", &[POLICY_ADMIN], &[MERGE, APPLY], ITS, log(5);
             "more of the log, by who may", &[KEEPER, OWNER, ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, log(20);
@@ -91,52 +91,52 @@ pub fn logs() -> Family {
 /// Fewer or weaker approvals.
 pub fn relaxing() -> Family {
     let relax = Expect::Guard(GUARD, "may not relax approvals in namespace");
-    let alone = approvals(json!({"required": 1, "fourEyes": false, "breakGlass": true}));
+    let alone = approvals(&json!({"required": 1, "fourEyes": false, "breakGlass": true}));
     let matrix = |category: &str, mode: &str| {
-        spec(json!({"decisionMatrix": [{"category": category, "approval": mode}]}))
+        spec(&json!({"decisionMatrix": [{"category": category, "approval": mode}]}))
     };
     let machine = |name: &str| {
-        approvals(json!({"trustedMachines": ["system:serviceaccount:shop:known", name]}))
+        approvals(&json!({"trustedMachines": ["system:serviceaccount:shop:known", name]}))
     };
     let argo = "system:serviceaccount:argocd:argocd-application-controller";
     Family {
         name: "policy-relaxed",
         attacks: rows! {
             "softer", &[POLICY_ADMIN, KEEPER], &[MERGE, JSON, PUT, APPLY, MERGE.dry()], ITS, alone.clone(), relax;
-            "staging", &[POLICY_ADMIN, KEEPER], &[MERGE, JSON, PUT, APPLY], ITS, spec(json!({"environment": "staging"})), relax;
-            "development", &[POLICY_ADMIN], &[MERGE], ITS, spec(json!({"environment": "development"})), relax;
-            "two eyes", &[POLICY_ADMIN], &[MERGE, JSON], ITS, approvals(json!({"fourEyes": false})), relax;
-            "staging with four eyes", &[POLICY_ADMIN], &[MERGE], ITS, spec(json!({"environment": "staging", "approvals": {"fourEyes": true}})), relax;
-            "nothing to tick", &[POLICY_ADMIN], &[MERGE, JSON], ITS, approvals(json!({"checklist": []})), relax;
-            "one thing to tick", &[POLICY_ADMIN], &[MERGE], ITS, approvals(json!({"checklist": [{"name": "a", "text": "x"}]})), relax;
-            "approvals that last", &[POLICY_ADMIN], &[MERGE, JSON], ITS, approvals(json!({"validForSeconds": 7201})), relax;
-            "requests that last", &[POLICY_ADMIN], &[MERGE, JSON], ITS, approvals(json!({"expireAfterSeconds": 3601})), relax;
-            "glass to break", &[POLICY_ADMIN], &[MERGE, JSON], ITS, approvals(json!({"breakGlass": true})), relax;
+            "staging", &[POLICY_ADMIN, KEEPER], &[MERGE, JSON, PUT, APPLY], ITS, spec(&json!({"environment": "staging"})), relax;
+            "development", &[POLICY_ADMIN], &[MERGE], ITS, spec(&json!({"environment": "development"})), relax;
+            "two eyes", &[POLICY_ADMIN], &[MERGE, JSON], ITS, approvals(&json!({"fourEyes": false})), relax;
+            "staging with four eyes", &[POLICY_ADMIN], &[MERGE], ITS, spec(&json!({"environment": "staging", "approvals": {"fourEyes": true}})), relax;
+            "nothing to tick", &[POLICY_ADMIN], &[MERGE, JSON], ITS, approvals(&json!({"checklist": []})), relax;
+            "one thing to tick", &[POLICY_ADMIN], &[MERGE], ITS, approvals(&json!({"checklist": [{"name": "a", "text": "x"}]})), relax;
+            "approvals that last", &[POLICY_ADMIN], &[MERGE, JSON], ITS, approvals(&json!({"validForSeconds": 7201})), relax;
+            "requests that last", &[POLICY_ADMIN], &[MERGE, JSON], ITS, approvals(&json!({"expireAfterSeconds": 3601})), relax;
+            "glass to break", &[POLICY_ADMIN], &[MERGE, JSON], ITS, approvals(&json!({"breakGlass": true})), relax;
             "a machine that is trusted", &[POLICY_ADMIN], &[MERGE, JSON, APPLY], ITS, machine(argo), relax;
             "a category that approves itself", &[POLICY_ADMIN], &[MERGE, JSON], ITS, matrix("ErrorRate", "Automatic"), relax;
             "a category that is fixed forward", &[POLICY_ADMIN], &[MERGE, JSON], ITS, matrix("Feature", "Manual"), relax;
             "the same, without a person", &[POLICY_ADMIN], &[MERGE], ITS, matrix("Feature", "Automatic"), relax;
-            "another source", &[POLICY_ADMIN], &[MERGE, JSON], ITS, triggers(json!({"sources": ["alertmanager", "mine"]})), relax;
-            "the watch", &[POLICY_ADMIN], &[MERGE], ITS, triggers(json!({"watch": true})), relax;
-            "as often as it likes", &[POLICY_ADMIN], &[MERGE], ITS, triggers(json!({"mostPerHour": 4})), relax;
-            "as soon as it likes", &[POLICY_ADMIN], &[MERGE], ITS, triggers(json!({"coolDownSeconds": 1799})), relax;
-            "however old", &[POLICY_ADMIN], &[MERGE], ITS, triggers(json!({"blameSeconds": 3601})), relax;
+            "another source", &[POLICY_ADMIN], &[MERGE, JSON], ITS, triggers(&json!({"sources": ["alertmanager", "mine"]})), relax;
+            "the watch", &[POLICY_ADMIN], &[MERGE], ITS, triggers(&json!({"watch": true})), relax;
+            "as often as it likes", &[POLICY_ADMIN], &[MERGE], ITS, triggers(&json!({"mostPerHour": 4})), relax;
+            "as soon as it likes", &[POLICY_ADMIN], &[MERGE], ITS, triggers(&json!({"coolDownSeconds": 1799})), relax;
+            "however old", &[POLICY_ADMIN], &[MERGE], ITS, triggers(&json!({"blameSeconds": 3601})), relax;
         },
         twins: twins! {
             "softer, by who may relax", &[RELAXER, OWNER, ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, alone;
-            "staging, by who may relax", &[RELAXER], &[MERGE, JSON, PUT, APPLY], ITS, spec(json!({"environment": "staging"}));
+            "staging, by who may relax", &[RELAXER], &[MERGE, JSON, PUT, APPLY], ITS, spec(&json!({"environment": "staging"}));
             "a machine, by who may relax", &[RELAXER], &[MERGE, JSON, APPLY], ITS, machine(argo);
             "a category, by who may relax", &[RELAXER], &[MERGE], ITS, matrix("Feature", "Automatic");
-            "another source, by who may relax", &[RELAXER], &[MERGE], ITS, triggers(json!({"sources": ["alertmanager", "mine"]}));
-            "stricter", &[POLICY_ADMIN, KEEPER], &[MERGE, JSON, PUT, APPLY], ITS, approvals(json!({"required": 3, "fourEyes": true, "validForSeconds": 60, "expireAfterSeconds": 60}));
-            "other things to tick", &[POLICY_ADMIN], &[MERGE, JSON], ITS, approvals(json!({"checklist": [{"name": "a", "text": "x"}, {"name": "b", "text": "y"}]}));
-            "as it was", &[POLICY_ADMIN, KEEPER], &[MERGE, JSON, PUT, APPLY], ITS, approvals(json!({"validForSeconds": 7200, "trustedMachines": ["system:serviceaccount:shop:known"]}));
-            "one machine less", &[POLICY_ADMIN], &[MERGE], ITS, approvals(json!({"trustedMachines": []}));
+            "another source, by who may relax", &[RELAXER], &[MERGE], ITS, triggers(&json!({"sources": ["alertmanager", "mine"]}));
+            "stricter", &[POLICY_ADMIN, KEEPER], &[MERGE, JSON, PUT, APPLY], ITS, approvals(&json!({"required": 3, "fourEyes": true, "validForSeconds": 60, "expireAfterSeconds": 60}));
+            "other things to tick", &[POLICY_ADMIN], &[MERGE, JSON], ITS, approvals(&json!({"checklist": [{"name": "a", "text": "x"}, {"name": "b", "text": "y"}]}));
+            "as it was", &[POLICY_ADMIN, KEEPER], &[MERGE, JSON, PUT, APPLY], ITS, approvals(&json!({"validForSeconds": 7200, "trustedMachines": ["system:serviceaccount:shop:known"]}));
+            "one machine less", &[POLICY_ADMIN], &[MERGE], ITS, approvals(&json!({"trustedMachines": []}));
             "a category for people", &[POLICY_ADMIN], &[MERGE, JSON], ITS, matrix("HealthCheck", "Manual");
             "a category as it was", &[POLICY_ADMIN], &[MERGE], ITS, matrix("Latency", "Automatic");
-            "one source less", &[POLICY_ADMIN], &[MERGE, JSON], ITS, triggers(json!({"sources": []}));
-            "less often", &[POLICY_ADMIN], &[MERGE], ITS, triggers(json!({"mostPerHour": 1, "coolDownSeconds": 3600, "blameSeconds": 60, "paused": true}));
-            "nothing by itself", &[POLICY_ADMIN], &[MERGE], ITS, triggers(json!({"approve": false, "watch": true, "sources": ["mine"]}));
+            "one source less", &[POLICY_ADMIN], &[MERGE, JSON], ITS, triggers(&json!({"sources": []}));
+            "less often", &[POLICY_ADMIN], &[MERGE], ITS, triggers(&json!({"mostPerHour": 1, "coolDownSeconds": 3600, "blameSeconds": 60, "paused": true}));
+            "nothing by itself", &[POLICY_ADMIN], &[MERGE], ITS, triggers(&json!({"approve": false, "watch": true, "sources": ["mine"]}));
         },
     }
 }

@@ -464,7 +464,7 @@ impl Cluster {
                     let version = request.metadata.resource_version.as_deref();
                     version == Some(committed) && request.metadata.deletion_timestamp.is_none()
                 };
-                if current.filter(is_live).is_some() {
+                if current.as_ref().is_some_and(is_live) {
                     self.say(case, |request| {
                         let finalizers = request.metadata.finalizers.get_or_insert_default();
                         finalizers.push(FINALIZER.to_owned());
