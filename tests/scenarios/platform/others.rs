@@ -91,7 +91,7 @@ async fn two_requests_that_cross_get_along() -> Result<()> {
         &request,
         &[
             ("a", Word::Succeeded, Reason::Unverified),
-            ("b", Word::Succeeded, Reason::NoOp),
+            ("b", Word::Superseded, Reason::RolledBackByAnother),
         ],
     )?;
     let (request, outcome) = scene.wait_for_end(other).await?;
@@ -99,7 +99,7 @@ async fn two_requests_that_cross_get_along() -> Result<()> {
     ensure_results(
         &request,
         &[
-            ("a", Word::Succeeded, Reason::NoOp),
+            ("a", Word::Superseded, Reason::RolledBackByAnother),
             ("b", Word::Succeeded, Reason::Unverified),
             ("c", Word::Succeeded, Reason::Unverified),
         ],
