@@ -298,7 +298,6 @@ fn the_stories_come_to_every_end() {
         "Superseded/RolledBackByAnother",
         "Superseded/TemplateChanged",
         "Revert",
-        "Second",
         "Restore",
     ] {
         assert!(reached.contains_key(end), "{end}: {reached:#?}");

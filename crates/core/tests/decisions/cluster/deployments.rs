@@ -136,7 +136,9 @@ impl Place {
             self.meddled = true;
             self.admit(&mut object);
         }
-        if before["spec"] != object["spec"] {
+        // As the API server does it for Deployments: annotations count as well.
+        let counted = |it: &Value| (it["spec"].clone(), it["metadata"]["annotations"].clone());
+        if counted(&before) != counted(&object) {
             let generation = object["metadata"]["generation"].as_i64().unwrap();
             object["metadata"]["generation"] = json!(generation + 1);
         }
