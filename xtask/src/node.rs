@@ -59,7 +59,8 @@ pub async fn test(arguments: &[String]) -> Result<()> {
     let runner = format!("target.'cfg(unix)'.runner={runner}");
     let mut command = vec!["test", "--locked", "--config", &runner];
     if !arguments.iter().any(|argument| argument == "-p") {
-        command.extend(["-p", "rollback-controller"]);
+        // The features of the whole workspace: those of one package would be another build of everything.
+        command.push("--workspace");
     }
     command.extend(arguments.iter().map(String::as_str));
     let _swept = Swept;

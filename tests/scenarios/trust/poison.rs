@@ -19,7 +19,7 @@ use crate::poison_check::{is_inert, is_tame};
 use crate::poison_input::{
     deep_deployment, deployment, dry, labelled, odd, payloads, request as hostile, user,
 };
-use crate::stage::{annotate, approval, bind_group, scene, two_versions, until_group_may};
+use crate::stage::{PROGRAM, annotate, approval, bind_group, two_versions, until_group_may};
 
 /// How many good requests there are before the hostile ones, and in all.
 const BEFORE: usize = 200;
@@ -353,7 +353,11 @@ async fn for_each_villain(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn poison_hurts_nobody_but_itself() -> Result<()> {
-    let scene = scene("poison").await?;
+    let mut scene = Scene::without_controller(PROGRAM, "poison").await?;
+    // More of them are open at the same time than one namespace may have.
+    let controller = scene.spawn(&["--max-open-requests", "10000"])?;
+    controller.ready().await?;
+    scene.controller = Some(controller);
     let pid = scene.controller.as_ref().context("no controller")?.pid();
     let villains = Villain::all();
     set_the_stage(&scene, &villains).await?;

@@ -94,6 +94,10 @@ async fn listed(scope: &Scope<'_>) -> Result<(Vec<SeenTarget>, Read), Error> {
         let owner = set.controller_uid().unwrap_or_default().to_owned();
         by_owner.entry(owner).or_default().push(set);
     }
+    let is_named = |deployment: &Deployment| {
+        let name = Some(deployment.name());
+        asked.iter().any(|target| target.name.as_deref() == name)
+    };
     let mut targets = Vec::new();
     for (asked, target) in scope.request.spec.targets.iter().enumerate() {
         let found = deployments
@@ -102,8 +106,11 @@ async fn listed(scope: &Scope<'_>) -> Result<(Vec<SeenTarget>, Read), Error> {
         let before = targets.len();
         targets.extend(found.map(|deployment| {
             let name = deployment.name();
-            // A Deployment that several entries find is refused, whatever its history.
-            let sets = by_owner.remove(deployment.uid()).unwrap_or_default();
+            // An entry that names it goes before one that finds it; found by several others it is refused, whatever its
+            // history. So its history is needed once.
+            let elsewhere = target.name.is_none() && is_named(deployment);
+            let sets = (!elsewhere).then(|| by_owner.remove(deployment.uid()));
+            let sets = sets.flatten().unwrap_or_default();
             let found = History { sets, cut };
             seen(
                 name,
