@@ -97,9 +97,7 @@ pub async fn history(
     if wish.all_or_nothing {
         return Err(TooLarge::Memory.into());
     }
-    let (heads, cut) = heads(client, namespace, Some(&selector), |owner| owner == uid).await?;
-    let sets = templates(client, namespace, deployment, heads, wish, budget).await?;
-    Ok(Found { sets, cut })
+    live(client, namespace, deployment, wish, budget).await
 }
 
 /// The history of a Deployment with metadata first and few templates, for who wants to know what is live only.

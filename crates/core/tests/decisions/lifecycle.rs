@@ -3,7 +3,7 @@
 //! `PROPTEST_CASES` sets how many stories each property tells, instead of its own number. The seed of each property is
 //! printed when it begins, and again when it fails; `PROPTEST_SEED` sets it, so that the same stories are told again:
 //! ```text
-//! PROPTEST_SEED=17 cargo test -p rollback-core --test lifecycle the_laws_hold_in_any_story
+//! PROPTEST_SEED=17 cargo test -p rollback-core --test decisions lifecycle::the_laws_hold_in_any_story
 //! ```
 //! A story that breaks a law is made as short as possible and printed as a list of events; its own seed is kept in
 //! `tests/lifecycle.regressions`, from where it is told first the next time.
