@@ -312,9 +312,10 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
         let until = Some(time::after(now, UNWATCHED_SECONDS));
         next = next.or(step::Next::Wait { until });
     }
-    // Nobody looks at a request again that has been let go, so it is told about before.
+    // Nobody looks at a request again that has been let go, so it is told about before: a second time what failed, for
+    // there is no next pass. Events are never in the way, so that is all.
     let last = steps.contains(&Step::DropFinalizer);
-    if last {
+    if last && !tell::tell(context, request, &status, now).await {
         tell::tell(context, request, &status, now).await;
     }
     let result = act::act_all(context, &committed, &read, &steps).await;

@@ -23,28 +23,30 @@ const NOTE_LIMIT: usize = 1000;
 /// How long one Event may take.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// Sends the Events of `status` that were not sent yet. A failure is logged and tried again with the
-/// next pass.
+/// Sends the Events of `status` that were not sent yet; whether none is left to send. A failure is logged and tried again
+/// with the next pass.
 pub async fn tell(
     context: &Context,
     request: &RollbackRequest,
     status: &RollbackRequestStatus,
     now: Timestamp,
-) {
-    let Some(uid) = request.uid() else { return };
+) -> bool {
+    let Some(uid) = request.uid() else {
+        return true;
+    };
+    let mut all = true;
     let name = request.name_any();
     for notice in notices(status) {
         let event_name = notice.event_name(&name, &uid);
         if now.duration_since(notice.at) > FRESH {
             continue;
         }
-        if send(context, request, &uid, event_name, notice)
-            .await
-            .is_err()
-        {
-            return;
+        match send(context, request, &uid, event_name, notice).await {
+            Ok(sent) => all &= sent,
+            Err(Slow) => return false,
         }
     }
+    all
 }
 
 /// Says why a request does not go on, once for each cause: who looks at it would otherwise see a
@@ -110,8 +112,10 @@ pub async fn reminder(context: &Context, request: &RollbackRequest, now: Timesta
         return true;
     };
     let event_name = notice.event_name(&request.name_any(), &uid);
-    let sent = send(context, request, &uid, event_name.clone(), notice).await;
-    sent.is_ok() && context.remember(&uid, |memory| memory.told.contains(&event_name))
+    matches!(
+        send(context, request, &uid, event_name, notice).await,
+        Ok(true)
+    )
 }
 
 /// Sends a notice that has no time of its own: the same words are the same Event, all of them, however few fit into it.
@@ -130,16 +134,16 @@ async fn warn_once(context: &Context, request: &RollbackRequest, notice: Notice,
 /// The API server is too slow for more.
 struct Slow;
 
-/// Sends one Event, unless it was sent.
+/// Sends one Event, unless it was sent; whether it is there now.
 async fn send(
     context: &Context,
     request: &RollbackRequest,
     uid: &str,
     event_name: String,
     notice: Notice,
-) -> Result<(), Slow> {
+) -> Result<bool, Slow> {
     if context.remember(uid, |memory| memory.told.contains(&event_name)) {
-        return Ok(());
+        return Ok(true);
     }
     let name = request.name_any();
     let api: Api<Event> = Api::namespaced(
@@ -153,7 +157,7 @@ async fn send(
         Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
         Ok(Err(error)) => {
             tracing::warn!(%error, request = %name, "an Event was not sent");
-            return Ok(());
+            return Ok(false);
         }
         Err(_) => {
             tracing::warn!(request = %name, "an Event was not sent in time");
@@ -161,7 +165,7 @@ async fn send(
         }
     }
     context.remember(uid, |memory| memory.told.insert(event_name));
-    Ok(())
+    Ok(true)
 }
 
 fn event(request: &RollbackRequest, name: &str, notice: Notice) -> Event {

@@ -80,6 +80,25 @@ async fn failing(name: &str, point: Point) -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_event_that_failed_twice_at_the_end_is_sent_before_the_request_is_let_go() -> Result<()>
+{
+    let run = Run::new("late-event", "v1").await?;
+    // The last of the seven, when it is due and in the last pass. Nobody looks at the request again after that.
+    for nth in [7, 8] {
+        let point = Point::Refused(StatusCode::INTERNAL_SERVER_ERROR);
+        let is_event = |mutation: &Mutation| mutation.path.ends_with("/events");
+        run.proxy.arm(Fault::new(nth, point).only(is_event));
+    }
+    let controller = run.start_controller().await?;
+    run.ask().await?;
+    run.approve().await?;
+    let end = run.wait_for(&Ending::undisturbed()).await;
+    end.with_context(|| controller.log())?;
+    ensure!(run.proxy.fired() == 2, "it did not fail twice");
+    Ok(())
+}
+
+#[tokio::test]
 async fn approved_while_it_was_away_a_request_is_carried_out_once() -> Result<()> {
     let mut scene = Scene::new(PROGRAM, "away").await?;
     scene.two_versions(DEPLOYMENT).await?;

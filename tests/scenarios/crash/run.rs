@@ -99,7 +99,8 @@ impl Run {
 
     /// Waits for that.
     pub async fn wait_until_over(&self) -> Result<()> {
-        eventually("the request is over", PATIENCE, async || {
+        // Each failure is waited out, and there are many.
+        eventually("the request is over", 2 * PATIENCE, async || {
             ensure!(self.is_over().await?, "it is {}", self.whereabouts().await?);
             Ok(())
         })
