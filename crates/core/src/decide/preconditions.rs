@@ -471,7 +471,7 @@ fn remedy(source: Source) -> &'static str {
 }
 
 /// Whether the evidence of a pass that died is lost: the Deployment was written at least twice since the intent was
-/// stored, and nobody remembers that ours was refused. Then our write may be one of those, made and
+/// stored, and nobody remembers that ours was refused, or it came through. Then our write may be one of those, made and
 /// undone, and it must not be made again without asking.
 pub(super) fn is_in_doubt(
     deployment: &Deployment,
@@ -490,5 +490,7 @@ pub(super) fn is_in_doubt(
             .as_array()
             .is_some_and(|patch| patch.iter().any(tested))
     });
-    deployment.generation() >= intent.generation + 2 && !refused
+    // That a second attempt is refused shows nothing when an earlier one came through.
+    let came_through = seen.accepted == Some(intent.generation + 1);
+    deployment.generation() >= intent.generation + 2 && (came_through || !refused)
 }

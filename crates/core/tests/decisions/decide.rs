@@ -181,6 +181,18 @@ fn a_write_in_doubt_is_not_made_again() {
     });
     other.edit(|d| d["metadata"]["generation"] = json!(6));
     other.ends(Word::Superseded, Reason::TemplateChanged);
+    // One of that generation says it, unless an attempt before it came through.
+    let mut known = scene.clone();
+    known.seen().rejection = Some(Rejection {
+        patch: scene.revert().patch,
+        code: 422,
+        message: "no".to_owned(),
+    });
+    known.edit(|d| d["metadata"]["generation"] = json!(6));
+    let mut second = known.clone();
+    second.seen().accepted = Some(5);
+    assert_eq!(known.revert().patch[1]["value"], json!(6));
+    second.ends(Word::Superseded, Reason::TemplateChanged);
 }
 
 #[test]

@@ -227,7 +227,11 @@ fn another_size_is_no_other_version_on_the_way_back_either() {
         code: 422,
         message: "the test did not hold".to_owned(),
     });
+    let mut second = known.clone();
     assert_eq!(known.revert().patch[1]["value"], json!(7));
+    // An attempt before the one that was refused came through.
+    second.seen().accepted = Some(6);
+    second.ends(Word::Superseded, Reason::TemplateChanged);
 }
 
 #[test]
