@@ -46,6 +46,9 @@ enum Command {
     Test {
         #[command(flatten)]
         place: Place,
+        /// Afterwards, also what takes too long for every change: more than 100,000 simulated stories.
+        #[arg(long, conflicts_with = "arguments")]
+        full: bool,
         /// Passed on to `cargo test`, for example `-p rollback-core` or a part of a test's name.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -108,9 +111,11 @@ fn main() -> ExitCode {
         Command::Demo { place, keep } => {
             session::run(async |ctrl_c| demo::run(place, keep, ctrl_c).await)
         }
-        Command::Test { place, arguments } => {
-            session::run(async |ctrl_c| test::run(place, arguments, ctrl_c).await)
-        }
+        Command::Test {
+            place,
+            full,
+            arguments,
+        } => session::run(async |ctrl_c| test::run(place, full, arguments, ctrl_c).await),
         Command::Bench {
             what: Bench::Latency { rollbacks },
         } => session::run(async |ctrl_c| bench::latency(rollbacks, ctrl_c).await),

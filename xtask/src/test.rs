@@ -20,9 +20,37 @@ const SCENARIOS_AT_ONCE: usize = 1;
 /// How many tests of each of those. With six at a time two cores are full, and what waits for 60 s does so in vain.
 const SCENARIO_THREADS: &str = "2";
 
-/// Builds, starts the cluster, runs `cargo test`, and stops the cluster.
-pub async fn run(place: Place, arguments: Vec<String>, ctrl_c: CtrlC) -> Result<()> {
-    ctrl_c.or(test(&place, &arguments)).await
+/// How many stories each property of the simulation tells in a full run. There are six: more than 100,000 in all.
+const FULL_STORIES: &str = "17000";
+
+/// Builds, starts the cluster, runs `cargo test`, and stops the cluster; then, in a full run, what takes too long for every
+/// change.
+pub async fn run(place: Place, full: bool, arguments: Vec<String>, ctrl_c: CtrlC) -> Result<()> {
+    let all = async {
+        test(&place, &arguments).await?;
+        if full { stories().await } else { Ok(()) }
+    };
+    Box::pin(ctrl_c.or(all)).await
+}
+
+/// The simulation at full size, optimised but with every check that a debug build makes.
+async fn stories() -> Result<()> {
+    cargo(
+        &[
+            "test",
+            "--locked",
+            "--release",
+            "--config=profile.release.debug-assertions=true",
+            "--config=profile.release.overflow-checks=true",
+            "--config=profile.release.lto=false",
+            "--package=rollback-core",
+            "--test=decisions",
+            "--",
+            "lifecycle::",
+        ],
+        &[("PROPTEST_CASES", OsStr::new(FULL_STORIES))],
+    )
+    .await
 }
 
 async fn test(place: &Place, extra: &[String]) -> Result<()> {
