@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Types of the conditions of a `RollbackRequest`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConditionType {
-    /// True when the request has ended well. Its reason is the [`Word`].
+    /// True when the request has ended well. Its reason is the [`RequestState`].
     Ready,
     /// True while something is still to be done or waited for (kstatus: `InProgress`).
     Reconciling,
@@ -42,7 +42,7 @@ impl ConditionType {
 
 /// Where a request stands, in one word: the reason of the `Ready` condition.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Word {
+pub enum RequestState {
     /// The plan is being made.
     Planning,
     /// The plan is published and waits for people.
@@ -79,7 +79,7 @@ pub enum Word {
     Restored,
 }
 
-impl Word {
+impl RequestState {
     /// The word itself.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -201,8 +201,8 @@ pub enum Reason {
     TargetsFailed,
     /// Failed: something altered the template on its way into the Deployment.
     TemplateMutated,
-    /// Failed: the bad version was brought back while the old one was watched.
-    Reverted,
+    /// Failed: somebody brought the bad version back while the old one was watched.
+    Overwritten,
     /// Failed: it did not work, and what was there before could not be brought back either.
     RestoreFailed,
     /// Restored: the Deployment has again the template that it had before the rollback.
@@ -274,7 +274,7 @@ impl Reason {
             Self::NotBegun => "NotBegun",
             Self::TargetsFailed => "TargetsFailed",
             Self::TemplateMutated => "TemplateMutated",
-            Self::Reverted => "Reverted",
+            Self::Overwritten => "Overwritten",
             Self::RestoreFailed => "RestoreFailed",
             Self::RestoredFromBackup => "RestoredFromBackup",
             Self::HealthUnknown => "HealthUnknown",

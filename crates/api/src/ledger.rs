@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Word;
+use crate::RequestState;
 use crate::category::Urgency;
 
 /// Memory and lock of one Deployment, which owns it. Written only by the controller, always with
@@ -176,7 +176,7 @@ pub struct Rollback {
     /// When it was restored.
     pub at: Timestamp,
     /// How it ended for this Deployment.
-    pub outcome: Word,
+    pub outcome: RequestState,
     /// Whether nobody approved it but the policy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub automatic: bool,

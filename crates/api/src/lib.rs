@@ -14,7 +14,7 @@ pub mod policy;
 pub mod request;
 pub mod status;
 
-pub use conditions::{ConditionType, Reason, Word};
+pub use conditions::{ConditionType, Reason, RequestState};
 pub use identity::Identity;
 pub use ledger::{RevisionLedger, RevisionLedgerSpec};
 pub use names::*;

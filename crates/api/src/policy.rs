@@ -56,9 +56,9 @@ pub struct RollbackPolicySpec {
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub freeze_windows: Vec<FreezeWindow>,
 
-    /// What may be made smaller to make room for the old version.
+    /// What may be scaled down to free capacity for the old version.
     #[serde(default)]
-    pub make_room: MakeRoom,
+    pub capacity: Capacity,
 
     /// How long the old version may take to come back.
     #[serde(default)]
@@ -223,12 +223,12 @@ pub struct FreezeWindow {
     pub duration_minutes: i32,
 }
 
-/// What may be made smaller to make room for the old version.
+/// What may be scaled down to free capacity for the old version.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct MakeRoom {
+pub struct Capacity {
     /// Deployments whose number of replicas the controller may change. It also needs the verb `patch` on their
-    /// `deployments/scale`, which the API server asks for (`ClusterRole` `rollback-make-room`).
+    /// `deployments/scale`, which the API server asks for (`ClusterRole` `rollback-scale-down`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), extend("items" = {"type": "string", "maxLength": 253}))]
     pub scale_down: Vec<String>,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use health::*;
 pub use plan::*;
 
-use crate::{Identity, Reason, Word};
+use crate::{Identity, Reason, RequestState};
 
 /// Status of a `RollbackRequest`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -41,7 +41,7 @@ pub struct RollbackRequestStatus {
 
     /// What the policy said to a request that came by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub automatic: Option<Automatic>,
+    pub auto_approval: Option<AutoApproval>,
 
     /// How far each target has come.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -54,10 +54,10 @@ pub struct RollbackRequestStatus {
     #[schemars(length(max = 5))]
     pub begun_upon: Vec<BegunUpon>,
 
-    /// Deployments that were made smaller to make room, and what has to be given back.
+    /// Deployments that were scaled down to free capacity, and the replicas that they get back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
-    pub room: Vec<Room>,
+    pub scaled_down: Vec<ScaledDown>,
 
     /// Why no further target is begun, when some were begun already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,10 +84,10 @@ impl Default for RollbackRequestStatus {
             summary: None,
             plan: None,
             approvals: Vec::new(),
-            automatic: None,
+            auto_approval: None,
             targets: Vec::new(),
             begun_upon: Vec::new(),
-            room: Vec::new(),
+            scaled_down: Vec::new(),
             stopped: None,
             outcome: None,
             incident: None,
@@ -108,10 +108,10 @@ pub struct Summary {
     pub approved_by: Option<String>,
 }
 
-/// A Deployment that was made smaller to make room.
+/// A Deployment that was scaled down to free capacity.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct Room {
+pub struct ScaledDown {
     /// Name of the Deployment.
     pub deployment: String,
     /// Its UID.
@@ -125,7 +125,7 @@ pub struct Room {
     pub scaled_at: Option<Timestamp>,
     /// When it was seen to have them back, or to be somebody else's by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub given_back_at: Option<Timestamp>,
+    pub restored_at: Option<Timestamp>,
 }
 
 /// One valid approval.
@@ -142,7 +142,7 @@ pub struct Approval {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 13), extend("items" = {"type": "string", "maxLength": 40}))]
     pub checklist: Vec<String>,
-    /// True: nobody approved but the policy; see `status.automatic`.
+    /// True: nobody approved but the policy; see `status.autoApproval`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub automatic: bool,
     /// Why one person approved alone, when one did.
@@ -156,12 +156,12 @@ pub struct Approval {
 /// What the policy said to a request that came by itself.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct Automatic {
+pub struct AutoApproval {
     /// Digest of the plan that it was said of.
     pub plan_digest: String,
     /// What holds it back; absent when it was approved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub brake: Option<Brake>,
+    pub blocked_by: Option<BlockedBy>,
     /// Why, in a sentence or two.
     pub message: String,
     /// What was seen, that it was said upon.
@@ -176,7 +176,7 @@ pub struct Automatic {
 #[derive(
     JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord,
 )]
-pub enum Brake {
+pub enum BlockedBy {
     /// The policy leaves it to people: `triggers.approve` is off.
     NotAllowed,
     /// The decision matrix leaves this category to people.
@@ -186,9 +186,9 @@ pub enum Brake {
     /// Everything automatic is switched off, here or everywhere.
     Paused,
     /// This very version was rolled back before.
-    Once,
+    PreviouslyRolledBack,
     /// What runs was itself brought by a rollback.
-    RollbackOfRollback,
+    TargetIsRollback,
     /// The Deployment was rolled back a short time ago.
     CoolDown,
     /// The namespace has had its rollbacks for this hour.
@@ -198,12 +198,12 @@ pub enum Brake {
     /// The data may not fit the old version.
     DataRisk,
     /// More than one Deployment, or one that is not named.
-    Many,
+    MultipleTargets,
     /// Something that has to be known could not be read.
     Unknown,
 }
 
-impl Brake {
+impl BlockedBy {
     /// Its name, as the status, Events and metrics have it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -211,13 +211,13 @@ impl Brake {
             Self::Category => "Category",
             Self::NotOptedIn => "NotOptedIn",
             Self::Paused => "Paused",
-            Self::Once => "Once",
-            Self::RollbackOfRollback => "RollbackOfRollback",
+            Self::PreviouslyRolledBack => "PreviouslyRolledBack",
+            Self::TargetIsRollback => "TargetIsRollback",
             Self::CoolDown => "CoolDown",
             Self::HourlyLimit => "HourlyLimit",
             Self::TooLate => "TooLate",
             Self::DataRisk => "DataRisk",
-            Self::Many => "Many",
+            Self::MultipleTargets => "MultipleTargets",
             Self::Unknown => "Unknown",
         }
     }
@@ -238,7 +238,7 @@ pub struct TargetStatus {
     pub begun: Option<Begun>,
     /// The intent to revert, stored before the Deployment is touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revert: Option<Revert>,
+    pub revert: Option<Intent>,
     /// When the Deployment was first seen with the old template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverted_at: Option<Timestamp>,
@@ -252,13 +252,13 @@ pub struct TargetStatus {
     /// How the checks are going.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationStatus>,
-    /// How the Jobs are going. One of a second try takes the place of that of the first.
+    /// How the Jobs are going. One of the fallback takes the place of that of the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub jobs: Vec<JobStatus>,
     /// How the fallback is going, when the version to go back to did not do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub second: Option<SecondTry>,
+    pub fallback: Option<FallbackStatus>,
     /// How it ended for this Deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -312,7 +312,7 @@ pub struct BegunUpon {
 /// How the fallback is going.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct SecondTry {
+pub struct FallbackStatus {
     /// Which of the fallbacks.
     pub when: FallbackWhen,
     /// How the version to go back to failed.
@@ -323,7 +323,7 @@ pub struct SecondTry {
     pub at: Timestamp,
     /// The intent, stored before the Deployment is touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub intent: Option<Revert>,
+    pub intent: Option<Intent>,
     /// When the Deployment was first seen with the template of the fallback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverted_at: Option<Timestamp>,
@@ -341,7 +341,7 @@ pub struct SecondTry {
 pub struct Restore {
     /// The intent, stored before the Deployment is touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub intent: Option<Revert>,
+    pub intent: Option<Intent>,
     /// When the Deployment was first seen with the template of its backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_at: Option<Timestamp>,
@@ -360,14 +360,17 @@ pub struct Artifact {
     pub at: Timestamp,
 }
 
-/// The intent to revert, and what has to be known of the time before.
+/// That a Deployment is about to be written, and what has to be known of the time before.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct Revert {
+pub struct Intent {
     /// When the intent was stored.
     pub intended_at: Timestamp,
     /// Generation of the Deployment that the write is for.
     pub generation: i64,
+    /// True: another process stored it than the one that writes now. The write may have been made already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub taken_over: bool,
     /// The Deployment's `Progressing` condition before the revert. It is sticky: a failure that is
     /// still shown afterwards unchanged is not a failure of the old version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -389,7 +392,7 @@ pub struct Progressing {
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
     /// The end state.
-    pub word: Word,
+    pub result: RequestState,
     /// Why, in one word.
     pub reason: Reason,
     /// Why, in a sentence or two: what happened, what it means, what to do next.

@@ -59,7 +59,7 @@ pub enum Error {
     },
     /// The number of replicas of a Deployment.
     #[error(
-        "changing the replicas of Deployment {name}; the ClusterRole rollback-make-room lets the controller do that"
+        "changing the replicas of Deployment {name}; the ClusterRole rollback-scale-down lets the controller do that"
     )]
     Scale {
         /// Its name.
@@ -277,7 +277,7 @@ async fn force_delete(
     }
 }
 
-/// Changes how many replicas a Deployment asks for. A test that fails is looked at again; that room may not be made is
+/// Changes how many replicas a Deployment asks for. A test that fails is looked at again; that this is not allowed is
 /// remembered, so that the next pass can say so. What is owed is tried again until it is given back.
 async fn scale(context: &Context, request: &RollbackRequest, write: &Scale) -> Result<(), Error> {
     let failed = |source| Error::Scale {
@@ -294,7 +294,7 @@ async fn scale(context: &Context, request: &RollbackRequest, write: &Scale) -> R
         Err(kube::Error::Api(status)) if status.is_forbidden() && write.to == 0 => {
             let uid = request.uid().unwrap_or_default();
             let (name, why) = (write.deployment.clone(), status.message.clone());
-            context.remember(&uid, |memory| memory.refused_room.insert(name, why));
+            context.remember(&uid, |memory| memory.refused_scale.insert(name, why));
             Ok(())
         }
         Err(source) => Err(failed(source)),

@@ -90,8 +90,8 @@ pub struct Config {
     #[arg(long, default_value = "rollback-system", env = "POD_NAMESPACE")]
     pub lease_namespace: String,
 
-    /// Seconds for which a leader that is not heard of stays the leader. It stops writing after two
-    /// thirds of them, and everybody looks 7.5 times meanwhile.
+    /// Lease duration of the leader election, in seconds: for that long a leader that is not heard of stays the leader.
+    /// The renew deadline, after which it stops writing, is two thirds of it; the retry period is two fifteenths.
     #[arg(
         long,
         default_value_t = 15,

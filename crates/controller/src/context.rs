@@ -54,14 +54,16 @@ pub struct Memory {
     pub rejections: HashMap<String, Rejection>,
     /// Generations that the API server answered to writes, by the name of the Deployment.
     pub accepted: HashMap<String, i64>,
+    /// Generations in the intents that this process has stored, by the name of the Deployment.
+    pub intended: HashMap<String, i64>,
     /// Why a Job cannot be run, by its name.
     pub refused_jobs: HashMap<String, String>,
     /// Whether the API server refused to let a pod be deleted by force.
     pub may_not_delete: bool,
     /// The log that was read last for each Deployment whose containers crash.
     pub logs: HashMap<String, LastLog>,
-    /// Why a Deployment cannot be made smaller, by its name.
-    pub refused_room: BTreeMap<String, String>,
+    /// Why a Deployment cannot be scaled down, by its name.
+    pub refused_scale: BTreeMap<String, String>,
     /// Names of the Events that were sent.
     pub told: HashSet<String>,
     /// How much its passes read.

@@ -156,7 +156,7 @@ impl Candidate {
             tracing::info!(
                 lease = self.name,
                 identity = self.election.identity(),
-                "leading"
+                "became leader"
             );
         }
         Ok(())
@@ -192,7 +192,7 @@ impl Candidate {
 
     fn stand_by(&mut self, holder: Option<String>) {
         if self.standing_by_for != holder {
-            tracing::info!(lease = self.name, holder, "standing by");
+            tracing::info!(lease = self.name, holder, "not the leader, standing by");
             self.standing_by_for = holder;
         }
     }

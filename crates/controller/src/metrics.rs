@@ -18,12 +18,12 @@ use rollback_core::review;
 /// The numbers.
 pub struct Metrics {
     registry: Registry,
-    passes: Histogram,
+    reconciles: Histogram,
     errors: Family<Stage, Counter>,
     outcomes: Family<End, Counter>,
     recovery: Histogram,
-    broken_glasses: Counter,
-    automatic: Family<Decision, Counter>,
+    break_glass_approvals: Counter,
+    auto_approvals: Family<Decision, Counter>,
     names_taken: Counter,
     leader: Gauge,
     guard_holes: Family<Policy, Gauge>,
@@ -55,13 +55,13 @@ struct Decision {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct End {
-    word: &'static str,
+    result: &'static str,
     reason: &'static str,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let passes = Histogram::new([
+        let reconciles = Histogram::new([
             0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0,
         ]);
         let recovery = Histogram::new([
@@ -69,12 +69,12 @@ impl Default for Metrics {
         ]);
         let mut metrics = Self {
             registry: Registry::with_prefix("rollback"),
-            passes,
+            reconciles,
             errors: Family::default(),
             outcomes: Family::default(),
             recovery,
-            broken_glasses: Counter::default(),
-            automatic: Family::default(),
+            break_glass_approvals: Counter::default(),
+            auto_approvals: Family::default(),
             names_taken: Counter::default(),
             leader: Gauge::default(),
             guard_holes: Family::default(),
@@ -84,14 +84,14 @@ impl Default for Metrics {
         };
         let registry = &mut metrics.registry;
         registry.register_with_unit(
-            "pass_duration",
-            "Time of one pass over a request",
+            "reconcile_duration",
+            "Time of one reconcile of a request",
             Unit::Seconds,
-            metrics.passes.clone(),
+            metrics.reconciles.clone(),
         );
         registry.register(
-            "errors",
-            "Passes that failed and are tried again, by stage",
+            "reconcile_errors",
+            "Reconciles that failed and are requeued, by stage",
             metrics.errors.clone(),
         );
         registry.register(
@@ -106,14 +106,14 @@ impl Default for Metrics {
             metrics.recovery.clone(),
         );
         registry.register(
-            "broken_glasses",
+            "break_glass_approvals",
             "Approvals that one person gave alone, past the rules",
-            metrics.broken_glasses.clone(),
+            metrics.break_glass_approvals.clone(),
         );
         registry.register(
-            "automatic",
+            "auto_approvals",
             "What the policy said to requests that came by themselves: approved, or what held it back",
-            metrics.automatic.clone(),
+            metrics.auto_approvals.clone(),
         );
         registry.register(
             "names_taken",
@@ -146,12 +146,12 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// One pass took this long.
-    pub fn passed(&self, took: Duration) {
-        self.passes.observe(took.as_secs_f64());
+    /// One reconcile took this long.
+    pub fn reconciled(&self, took: Duration) {
+        self.reconciles.observe(took.as_secs_f64());
     }
 
-    /// A pass failed in this stage.
+    /// A reconcile failed in this stage.
     pub fn failed(&self, stage: &'static str) {
         self.errors.get_or_create(&Stage { stage }).inc();
     }
@@ -159,7 +159,7 @@ impl Metrics {
     /// A request ended; `seconds` is the time since its plan when it was carried out.
     pub fn ended(&self, outcome: &Outcome, seconds: Option<f64>) {
         let end = End {
-            word: outcome.word.as_str(),
+            result: outcome.result.as_str(),
             reason: outcome.reason.as_str(),
         };
         self.outcomes.get_or_create(&end).inc();
@@ -169,13 +169,15 @@ impl Metrics {
     }
 
     /// Somebody approved alone.
-    pub fn broke_glass(&self) {
-        self.broken_glasses.inc();
+    pub fn approved_alone(&self) {
+        self.break_glass_approvals.inc();
     }
 
     /// The policy has decided about a request that came by itself.
     pub fn decided(&self, decision: &'static str) {
-        self.automatic.get_or_create(&Decision { decision }).inc();
+        self.auto_approvals
+            .get_or_create(&Decision { decision })
+            .inc();
     }
 
     /// Another request had the name under which the controller's own watch was to ask.

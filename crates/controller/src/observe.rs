@@ -28,8 +28,8 @@ use rollback_api::{
     LIFT, POLICY_NAME, RevisionLedger, RollbackPolicy, RollbackPolicySpec, RollbackRequest,
     RollbackRequestStatus,
 };
+use rollback_core::decide::capacity;
 use rollback_core::decide::crowd::no_place;
-use rollback_core::decide::room;
 use rollback_core::observed::{Deployment, Guard, Observed, Seen, SeenTarget};
 use rollback_core::phase::{FEW, Phase, TargetPhase, due, result};
 use rollback_core::{approval, artifact, consent, rules};
@@ -229,7 +229,7 @@ impl Scope<'_> {
             targets: vec![SeenTarget::default(); plan.targets.len()],
             ..Observed::default()
         };
-        self.room(plan, &mut observed).await?;
+        self.capacity(plan, &mut observed).await?;
         let mut indices = due(plan, self.status, self.request.rollout().parallelism);
         let awaiting = !approval::suffices(plan, &self.status.approvals);
         if awaiting && plan.targets.len() <= FEW {
@@ -284,8 +284,8 @@ impl Scope<'_> {
             return Ok((Observed::default(), Read::default()));
         };
         let mut owed = Observed::default();
-        self.room(plan, &mut owed).await?;
-        if !owed.room.is_empty() {
+        self.capacity(plan, &mut owed).await?;
+        if !owed.capacity.is_empty() {
             // What was taken is given back before anything else.
             return Ok((owed, Read::default()));
         }
@@ -354,29 +354,29 @@ impl Scope<'_> {
         all_of((0..plan.targets.len()).map(read).collect()).await
     }
 
-    /// The Deployments that make room, when that is wanted or something is owed to them.
-    async fn room(&self, plan: &Plan, observed: &mut Observed) -> Result<(), Error> {
-        if !room::is_wanted(plan, self.status) {
+    /// The Deployments that are scaled down, when that is wanted or something is owed to them.
+    async fn capacity(&self, plan: &Plan, observed: &mut Observed) -> Result<(), Error> {
+        if !capacity::is_wanted(plan, self.status) {
             return Ok(());
         }
         let ended = self.status.outcome.is_some();
         let mut names: BTreeSet<&str> = self
             .status
-            .room
+            .scaled_down
             .iter()
-            .filter(|room| room.given_back_at.is_none())
-            .map(|room| room.deployment.as_str())
+            .filter(|scaled| scaled.restored_at.is_none())
+            .map(|scaled| scaled.deployment.as_str())
             .collect();
         if !ended {
-            names.extend(room::candidates(plan, self.status));
+            names.extend(capacity::candidates(plan, self.status));
         }
         let reads: Vec<_> = names.iter().map(|name| self.deployment(name)).collect();
         let found = all_of(reads).await?;
-        observed.room = names.iter().map(ToString::to_string).zip(found).collect();
+        observed.capacity = names.iter().map(ToString::to_string).zip(found).collect();
         let uid = self.request.uid().unwrap_or_default();
-        observed.room_refused = self
+        observed.capacity_refused = self
             .context
-            .remember(&uid, |memory| memory.refused_room.clone());
+            .remember(&uid, |memory| memory.refused_scale.clone());
         Ok(())
     }
 

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
-use rollback_api::status::{Approval, Brake};
+use rollback_api::status::{Approval, BlockedBy};
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::decide::{decide, hold};
+use rollback_core::intent;
 use rollback_core::observed::Observed;
 use rollback_core::review;
 use rollback_core::step::{self, Decision, Step};
@@ -73,6 +74,18 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether the API server says that this controller may not do that.
+    fn is_forbidden(&self) -> bool {
+        let mut causes =
+            std::iter::successors(std::error::Error::source(self), |error| error.source());
+        causes.any(|cause| {
+            let error = cause.downcast_ref::<kube::Error>();
+            matches!(error, Some(kube::Error::Api(status)) if status.code == 403)
+        })
+    }
+}
+
 /// What follows a pass.
 enum Next {
     /// Another pass, from this state.
@@ -130,11 +143,14 @@ pub async fn reconcile(
         let next = match passed {
             Ok(next) => next,
             Err(error) => {
+                if is_out_of_reach(&context, &request, &error) {
+                    return let_go(&context, &request, &error).await;
+                }
                 say_if_stuck(&context, &request, &error).await;
                 return Err(error);
             }
         };
-        context.metrics.passed(started.elapsed());
+        context.metrics.reconciled(started.elapsed());
         context.remember(&uid, |memory| memory.failures = 0);
         match next {
             Next::Pass(newer) => request = *newer,
@@ -151,6 +167,38 @@ pub async fn reconcile(
         }
     }
     Ok(Action::requeue(Duration::ZERO))
+}
+
+/// Whether a request that is deleted cannot be wound up, because the controller may not work in its namespace any more:
+/// the namespace goes, and its `RoleBindings` first, or somebody has ended the opting in. A permission that is gone for
+/// a moment only is asked for again.
+fn is_out_of_reach(context: &Context, request: &RollbackRequest, error: &Error) -> bool {
+    let is_going = request.metadata.deletion_timestamp.is_some() && request.holds_finalizer();
+    let failures = context.remember(&uid(request), |memory| memory.failures);
+    is_going && error.is_forbidden() && failures >= FAILURES_UNTOLD
+}
+
+/// Nothing that is still owed can be done, so it must not keep the request, and with it the namespace, for ever.
+async fn let_go(
+    context: &Arc<Context>,
+    request: &RollbackRequest,
+    error: &Error,
+) -> Result<Action, Error> {
+    tracing::warn!(
+        namespace = request.namespace(),
+        request = request.name_any(),
+        why = chain(error),
+        "a deleted request is let go: this controller may not work in its namespace any more, so no report is written and no claim given back"
+    );
+    act::act_all(
+        context,
+        request,
+        &observe::Read::default(),
+        &[Step::DropFinalizer],
+    )
+    .await?;
+    context.forget(&uid(request));
+    Ok(Action::await_change())
 }
 
 /// What is left of a request that is over: a timer until its incident has to be reviewed, and one Event then. Nothing
@@ -174,8 +222,7 @@ async fn say_if_stuck(context: &Context, request: &RollbackRequest, error: &Erro
     let uid = request.uid().unwrap_or_default();
     let failures = context.remember(&uid, |memory| memory.failures);
     if failures >= FAILURES_UNTOLD && !error.is_conflict() {
-        let why = format!("It is tried again and again: {}", chain(error));
-        tell::stuck(context, request, &why, Timestamp::now()).await;
+        tell::stuck(context, request, failures.saturating_add(1), &chain(error)).await;
     }
 }
 
@@ -207,8 +254,7 @@ async fn say_if_partial(
         );
     }
     if failures > FAILURES_UNTOLD {
-        let why = format!("It is tried again and again: {why}");
-        tell::stuck(context, request, &why, Timestamp::now()).await;
+        tell::stuck(context, request, failures, &why).await;
     }
 }
 
@@ -228,14 +274,16 @@ pub fn error_policy(request: Arc<RollbackRequest>, error: &Error, context: Arc<C
         memory.failures
     });
     let cause = std::error::Error::source(error).map(chain);
+    let wait = backoff(failures);
     tracing::warn!(
         namespace = request.namespace(), request = request.name_any(),
-        %error, cause, failures, "a pass failed and will be tried again"
+        %error, cause, attempt = failures, requeue_after = ?wait, "reconcile failed, requeued"
     );
-    Action::requeue(backoff(failures))
+    Action::requeue(wait)
 }
 
-fn backoff(failures: u32) -> Duration {
+/// How long the next attempt is waited for after so many failures in a row.
+pub fn backoff(failures: u32) -> Duration {
     Duration::from_millis(250)
         .saturating_mul(1 << failures.saturating_sub(1).min(10))
         .min(LONGEST_BACKOFF)
@@ -366,14 +414,22 @@ async fn commit(
         .replace_status(&request.name_any(), &parameters, &next)
         .await
         .map_err(Error::Commit)?;
-    report_broken_glass(context, request, status);
+    remember_intents(context, request, status);
+    report_break_glass(context, request, status);
     report_automatic(context, request, status);
     report_end(context, request, status);
     Ok(committed)
 }
 
+/// Which writes no other process can have made before.
+fn remember_intents(context: &Context, request: &RollbackRequest, status: &RollbackRequestStatus) {
+    let stored = intent::stored(request.status.as_ref(), status);
+    let stored = stored.map(|(name, generation)| (name.to_owned(), generation));
+    context.remember(&uid(request), |memory| memory.intended.extend(stored));
+}
+
 /// Counts and logs that somebody approved alone, once: with the commit that counts the approval.
-fn report_broken_glass(
+fn report_break_glass(
     context: &Context,
     request: &RollbackRequest,
     status: &RollbackRequestStatus,
@@ -385,12 +441,12 @@ fn report_broken_glass(
         .iter()
         .filter(|approval| approval.break_glass.is_some() && !known.contains(approval));
     for approval in alone {
-        context.metrics.broke_glass();
+        context.metrics.approved_alone();
         tracing::warn!(
             namespace = request.namespace(),
             request = request.name_any(),
             by = plain(&approval.by.username, 200),
-            "the glass was broken: an approval that one person gave alone is counted"
+            "break-glass approval counted: one person approved alone"
         );
     }
 }
@@ -398,15 +454,15 @@ fn report_broken_glass(
 /// Counts and logs what the policy said, once: with the commit that stores it.
 fn report_automatic(context: &Context, request: &RollbackRequest, status: &RollbackRequestStatus) {
     let known = request.status.as_ref();
-    let known = known.and_then(|status| status.automatic.as_ref());
+    let known = known.and_then(|status| status.auto_approval.as_ref());
     let Some(said) = status
-        .automatic
+        .auto_approval
         .as_ref()
         .filter(|said| Some(*said) != known)
     else {
         return;
     };
-    let decision = said.brake.map_or("Approved", Brake::as_str);
+    let decision = said.blocked_by.map_or("Approved", BlockedBy::as_str);
     context.metrics.decided(decision);
     tracing::info!(
         namespace = request.namespace(),
@@ -438,7 +494,7 @@ fn report_end(context: &Context, request: &RollbackRequest, status: &RollbackReq
     tracing::info!(
         namespace = request.namespace(),
         request = request.name_any(),
-        word = outcome.word.as_str(),
+        state = outcome.result.as_str(),
         reason = outcome.reason.as_str(),
         "a request ended"
     );

@@ -16,6 +16,7 @@ use kube::{Api, Client, ResourceExt};
 use rollback_api::{RollbackPolicy, RollbackRequest};
 use rollback_probe::allow::{AllowList, Oddity};
 use rollback_probe::networks::{Externals, Networks};
+use rollback_reads::bounded::Bounded;
 use rollback_reads::layer::Shorten;
 use tokio_util::sync::CancellationToken;
 
@@ -65,7 +66,7 @@ pub enum Error {
     #[error("serving metrics at --metrics-address")]
     Serve(#[from] std::io::Error),
     /// It has led and no longer does.
-    #[error("somebody else may lead now, so nothing is written any more")]
+    #[error("leader election lost")]
     Lost(#[from] Lost),
 }
 
@@ -99,7 +100,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         end = everything => end,
         () = overdue(stop.clone()) => {
             tracing::warn!(
-                "passes under way were cut off; whoever leads next goes on from the last status"
+                "shutdown grace period exceeded, aborting in-flight reconciles"
             );
             Ok(())
         }
@@ -200,7 +201,7 @@ fn control(
     let context = Arc::new(context);
 
     let requests = watcher(
-        scoped::<DeserializeGuard<RollbackRequest>>(config, watches),
+        scoped::<Bounded<RollbackRequest>>(config, watches),
         watching(),
     )
     .default_backoff()
@@ -277,6 +278,8 @@ fn watching() -> watcher::Config {
 /// Without what nobody reads of a request in the cache: a pass reads the request itself.
 fn slim(request: &mut RollbackRequest) {
     request.metadata.managed_fields = None;
+    request.metadata.owner_references = None;
+    request.metadata.labels = None;
     if let Some(annotations) = &mut request.metadata.annotations {
         annotations.remove(LAST_APPLIED);
     }
@@ -304,9 +307,10 @@ fn slim(request: &mut RollbackRequest) {
     }
 }
 
-/// Without the requests that cannot be read: one of them must not end the list of all others.
+/// Without the requests that cannot be read, or that would take too much memory: one of them must not end the list of all
+/// others.
 fn legible(
-    event: watcher::Result<watcher::Event<DeserializeGuard<RollbackRequest>>>,
+    event: watcher::Result<watcher::Event<Bounded<RollbackRequest>>>,
 ) -> Option<watcher::Result<watcher::Event<RollbackRequest>>> {
     use watcher::Event;
     let (of, read): (fn(RollbackRequest) -> Event<RollbackRequest>, _) = match event {
@@ -317,11 +321,11 @@ fn legible(
         Ok(Event::Apply(read)) => (Event::Apply, read),
         Ok(Event::Delete(read)) => (Event::Delete, read),
     };
-    match read.0 {
+    let (namespace, name) = (read.metadata.namespace.clone(), read.metadata.name.clone());
+    match read.typed() {
         Ok(request) => Some(Ok(of(request))),
-        Err(unread) => {
-            let (namespace, request) = (unread.metadata.namespace, unread.metadata.name);
-            tracing::warn!(namespace, request, error = %unread.error, "a request cannot be read and is left alone");
+        Err(error) => {
+            tracing::warn!(namespace, request = name, %error, "a request cannot be read and is left alone");
             None
         }
     }

@@ -136,20 +136,31 @@ impl Tester {
                 }
                 Answer::Accepted => {
                     if self.accepted.insert(attempt, true) != Some(true) {
-                        tracing::warn!(hole = attempt.sentence(), "a forged attempt was accepted");
+                        tracing::warn!(
+                            hole = attempt.sentence(),
+                            "admission guard self-test FAILED: {}",
+                            attempt.failure()
+                        );
                     }
                 }
                 Answer::Untried(why) => {
                     untried.insert(attempt, why);
                 }
                 Answer::Unreachable(why) => {
-                    tracing::warn!(?attempt, why, "a forged attempt was not answered");
+                    tracing::warn!(
+                        ?attempt,
+                        why,
+                        "admission guard self-test: a forged attempt was not answered"
+                    );
                     self.unanswered.insert(attempt, why);
                 }
             }
         }
         if untried != self.untried {
-            tracing::info!(?untried, "these forged attempts could not be tried");
+            tracing::info!(
+                ?untried,
+                "admission guard self-test: these forged attempts could not be tried"
+            );
             self.untried = untried;
         }
         if self.unanswered.is_empty() {

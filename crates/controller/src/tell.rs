@@ -15,6 +15,7 @@ use rollback_core::review;
 use rollback_core::text::plain;
 
 use crate::context::Context;
+use crate::reconcile::backoff;
 
 /// Facts older than this were told by whoever was here before.
 const FRESH: SignedDuration = SignedDuration::from_mins(10);
@@ -51,16 +52,21 @@ pub async fn tell(
 
 /// Says why a request does not go on, once for each cause: who looks at it would otherwise see a
 /// state that does not change and nothing else.
-pub async fn stuck(context: &Context, request: &RollbackRequest, why: &str, now: Timestamp) {
+pub async fn stuck(context: &Context, request: &RollbackRequest, attempt: u32, why: &str) {
+    let wait = backoff(attempt).as_secs();
     let notice = Notice {
         at: Timestamp::UNIX_EPOCH,
         warning: true,
-        reason: "Retrying",
+        reason: "ReconcileFailed",
         action: "Retry",
-        note: plain(why, NOTE_LIMIT),
-        key: None,
+        note: plain(
+            &format!("Reconcile failed (attempt {attempt}, next retry in {wait}s): {why}"),
+            NOTE_LIMIT,
+        ),
+        // Not of the numbers: the next attempt fails for the same cause.
+        key: Some(why.to_owned()),
     };
-    warn_once(context, request, notice, now).await;
+    warn_once(context, request, notice, Timestamp::now()).await;
 }
 
 /// Says that no approval of this request counts while the guard is as it is, once for each set of holes.

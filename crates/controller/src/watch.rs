@@ -18,7 +18,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use rollback_api::status::Source;
 use rollback_api::{POD_TEMPLATE_HASH, RevisionLedger, RollbackRequest, RollbackRequestStatus};
-use rollback_core::decide::second;
+use rollback_core::decide::fallback;
 use rollback_core::phase::{FEW, TargetPhase, due};
 use rollback_core::{approval, consent, job};
 use serde::de::DeserializeOwned;
@@ -72,7 +72,7 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
         .zip(&status.targets)
         .map(|(target, progress)| {
             (
-                second::target(target, progress),
+                fallback::target(target, progress),
                 TargetPhase::of(status, progress),
             )
         })
@@ -132,7 +132,7 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
             plan.targets.len() <= FEW && TargetPhase::of(status, progress) != TargetPhase::Ended
         })
         .filter_map(|(target, progress)| {
-            let target = second::target(target, progress);
+            let target = fallback::target(target, progress);
             let (_, running) = job::open(request, upon.plan_for(progress), &target, progress)?;
             Some(Watched::Job(running.job.clone()))
         });

@@ -10,8 +10,8 @@ use rollback_api::Identity;
 use rollback_api::status::{Approval, Plan};
 use rollback_api::{
     ACCEPT_DATA_RISK, APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, BREAK_GLASS, CANCELLED_BY,
-    CHECKLIST, CONFIRM, DENIED_BY, DENIED_REASON, PLAN, Reason, RollbackRequest, WITHDRAWN_BY,
-    Word,
+    CHECKLIST, CONFIRM, DENIED_BY, DENIED_REASON, PLAN, Reason, RequestState, RollbackRequest,
+    WITHDRAWN_BY,
 };
 
 use crate::outcome::end;
@@ -329,7 +329,7 @@ pub fn withdrawn(
     let unchanged = "Nothing was changed.";
     if request.metadata.deletion_timestamp.is_some() {
         return Some(end(
-            Word::Cancelled,
+            RequestState::Cancelled,
             Reason::Deleted,
             format!("The request was deleted before anything was done. {unchanged}"),
             now,
@@ -339,7 +339,7 @@ pub fn withdrawn(
     if !cancelled_by.is_empty() {
         let by = plain(cancelled_by, NAME_LIMIT);
         let mut outcome = end(
-            Word::Cancelled,
+            RequestState::Cancelled,
             Reason::CancelledByUser,
             format!("{by} cancelled the request. {unchanged}"),
             now,
@@ -357,7 +357,7 @@ pub fn withdrawn(
             why
         };
         let mut outcome = end(
-            Word::Denied,
+            RequestState::Denied,
             Reason::DeniedByApprover,
             format!("{by} denied the request: {why}. {unchanged}"),
             now,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use rollback_api::request::{Target, To};
 use rollback_api::status::{Outcome, Plan, PlannedTarget, Source, Summary};
-use rollback_api::{ConditionType, Reason, RollbackRequest, RollbackRequestStatus, Word};
+use rollback_api::{ConditionType, Reason, RequestState, RollbackRequest, RollbackRequestStatus};
 
 use crate::phase::{Phase, result, waits};
 use crate::step::{Next, Step};
@@ -32,7 +32,7 @@ pub struct Stand {
     /// Why there is no approval yet, in one word.
     pub approval: &'static str,
     /// Where it stands, when the facts do not tell.
-    pub word: Option<Word>,
+    pub state: Option<RequestState>,
 }
 
 impl Stand {
@@ -43,7 +43,7 @@ impl Stand {
             next: Next::Again,
             message: message.into(),
             approval: "AwaitingApproval",
-            word: None,
+            state: None,
         }
     }
 
@@ -81,16 +81,16 @@ impl Stand {
 }
 
 /// The word for a phase that is not the end.
-fn word(phase: Phase, outcome: Option<&Outcome>) -> Word {
+fn state(phase: Phase, outcome: Option<&Outcome>) -> RequestState {
     match (phase, outcome) {
-        (_, Some(outcome)) => outcome.word,
-        (Phase::Planning | Phase::Ended, None) => Word::Planning,
-        (Phase::AwaitingApproval, None) => Word::AwaitingApproval,
-        (Phase::BackingUp, None) => Word::BackingUp,
-        (Phase::Reverting, None) => Word::Reverting,
-        (Phase::RollingOut, None) => Word::RollingOut,
-        (Phase::Verifying, None) => Word::Verifying,
-        (Phase::Restoring, None) => Word::Restoring,
+        (_, Some(outcome)) => outcome.result,
+        (Phase::Planning | Phase::Ended, None) => RequestState::Planning,
+        (Phase::AwaitingApproval, None) => RequestState::AwaitingApproval,
+        (Phase::BackingUp, None) => RequestState::BackingUp,
+        (Phase::Reverting, None) => RequestState::Reverting,
+        (Phase::RollingOut, None) => RequestState::RollingOut,
+        (Phase::Verifying, None) => RequestState::Verifying,
+        (Phase::Restoring, None) => RequestState::Restoring,
     }
 }
 
@@ -99,26 +99,26 @@ fn word(phase: Phase, outcome: Option<&Outcome>) -> Word {
 /// A request that was superseded before anything was written is settled: an old manifest that stays
 /// in Git must not turn an application red for ever.
 pub fn is_settled(outcome: &Outcome) -> bool {
-    match outcome.word {
-        Word::Succeeded => true,
-        Word::Superseded => {
+    match outcome.result {
+        RequestState::Succeeded => true,
+        RequestState::Superseded => {
             [Reason::NotLive, Reason::RolledBackByAnother].contains(&outcome.reason)
         }
-        Word::Planning
-        | Word::AwaitingApproval
-        | Word::Blocked
-        | Word::Frozen
-        | Word::BackingUp
-        | Word::Reverting
-        | Word::RollingOut
-        | Word::Verifying
-        | Word::Restoring
-        | Word::Denied
-        | Word::Cancelled
-        | Word::Expired
-        | Word::Refused
-        | Word::Failed
-        | Word::Restored => false,
+        RequestState::Planning
+        | RequestState::AwaitingApproval
+        | RequestState::Blocked
+        | RequestState::Frozen
+        | RequestState::BackingUp
+        | RequestState::Reverting
+        | RequestState::RollingOut
+        | RequestState::Verifying
+        | RequestState::Restoring
+        | RequestState::Denied
+        | RequestState::Cancelled
+        | RequestState::Expired
+        | RequestState::Refused
+        | RequestState::Failed
+        | RequestState::Restored => false,
     }
 }
 
@@ -131,26 +131,26 @@ pub fn project(
     now: Timestamp,
 ) {
     let outcome = status.outcome.clone();
-    let word = word(Phase::of(status), outcome.as_ref());
-    let word = stand.word.unwrap_or(word).as_str();
+    let state = state(Phase::of(status), outcome.as_ref());
+    let state = stand.state.unwrap_or(state).as_str();
     let message = stand.message.as_str();
     let mut wanted: Vec<(ConditionType, bool, &str, &str)> = Vec::new();
     match &outcome {
         None => {
-            wanted.push((ConditionType::Ready, false, word, message));
-            wanted.push((ConditionType::Reconciling, true, word, message));
+            wanted.push((ConditionType::Ready, false, state, message));
+            wanted.push((ConditionType::Reconciling, true, state, message));
         }
         Some(outcome) => {
             let settled = is_settled(outcome);
             let (reason, message) = (outcome.reason.as_str(), outcome.message.as_str());
-            wanted.push((ConditionType::Ready, settled, word, message));
+            wanted.push((ConditionType::Ready, settled, state, message));
             if settled {
                 wanted.push((ConditionType::Complete, true, reason, message));
             } else {
                 wanted.push((ConditionType::Failed, true, reason, message));
                 wanted.push((ConditionType::Stalled, true, reason, message));
             }
-            if outcome.word == Word::Denied {
+            if outcome.result == RequestState::Denied {
                 wanted.push((ConditionType::Denied, true, reason, message));
             }
         }

@@ -52,8 +52,8 @@ pub fn covers(status: &RollbackRequestStatus, step: &Step) -> bool {
         },
         // What was taken is given back, whatever anybody says by then.
         Step::Scale(scale) if scale.to > 0 => {
-            let mut room = status.room.iter();
-            room.any(|room| room.deployment == scale.deployment && room.from == scale.to)
+            let mut scaled = status.scaled_down.iter();
+            scaled.any(|scaled| scaled.deployment == scale.deployment && scaled.from == scale.to)
         }
         Step::Scale(scale) => status
             .targets

@@ -10,8 +10,10 @@
 //! carried out. Once a Deployment has been seen with the old template nothing goes back any more.
 
 pub mod automatic;
+pub mod capacity;
 pub mod crowd;
 mod ending;
+pub mod fallback;
 mod freezing;
 pub mod hold;
 mod jobs;
@@ -22,14 +24,12 @@ mod recovery;
 mod remedies;
 mod restore;
 mod revert;
-pub mod room;
-pub mod second;
 mod summary;
 mod together;
 
 use jiff::Timestamp;
 use rollback_api::status::{Measured, Outcome, Plan, PlannedTarget, TargetStatus};
-use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
+use rollback_api::{Reason, RequestState, RollbackRequest, RollbackRequestStatus};
 
 use crate::approval;
 use crate::conditions::{self, Stand};
@@ -54,7 +54,7 @@ use together::working;
 /// whole, no freeze is open and the request has been neither denied nor cancelled, and was approved in time. That is stored
 /// with the first intent and outlives everything (`begun`); nothing that stands on an object, such as an
 /// annotation, takes its place. What was begun is finished, restored and given back as the plan says that was
-/// approved; a fallback, a Job, a deletion by force, room or a further Deployment that it did not name is not.
+/// approved; a fallback, a Job, a deletion by force, scaling down or a further Deployment that it did not name is not.
 /// Nothing is written for a request that is not held by its finalizer.
 pub fn decide(request: &RollbackRequest, observed: &Observed, now: Timestamp) -> Decision {
     if let Some(decision) = hold::first(request) {
@@ -97,10 +97,11 @@ fn advance(
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) -> Stand {
-    let phase = Phase::of(status);
-    if phase == Phase::Ended {
+    if Phase::of(status) == Phase::Ended {
         return winding_up(request, observed, status, now);
     }
+    preconditions::forget_refused(observed, status);
+    let phase = Phase::of(status);
     if let Some(outcome) = ended_early(request, status, now) {
         if !has_begun(status) {
             let touched = status.targets.iter().any(consent::is_begun);
@@ -156,7 +157,7 @@ fn ended_early(
         .is_some_and(|generation| generation != 1)
     {
         return Some(end(
-            Word::Refused,
+            RequestState::Refused,
             Reason::SpecChanged,
             "spec: it was changed after the request was created, which the admission policies of deploy/ prevent when they are installed. \
              A request is asked for once: create a new one with another name. Nothing was changed.",
@@ -170,7 +171,7 @@ fn ended_early(
         .is_some_and(|by| !by.username.is_empty());
     if !known {
         return Some(end(
-            Word::Refused,
+            RequestState::Refused,
             Reason::RequesterUnknown,
             "spec.requestedBy: the API server did not stamp who asks. Install the admission policies of deploy/, then create a new request. Nothing was changed.",
             now,
@@ -226,7 +227,7 @@ fn planning(
                 return finish(
                     status,
                     end(
-                        Word::Succeeded,
+                        RequestState::Succeeded,
                         Reason::DryRun,
                         format!(
                             "This is a dry run: the plan {digest} is in status.plan. Nothing was changed."

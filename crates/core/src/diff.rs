@@ -128,7 +128,7 @@ fn pod_field(name: &str, from: Side<'_>, to: Side<'_>, out: &mut Lines) {
         "affinity" | "tolerations" | "topologySpreadConstraints" => {
             out.say(&format!("{name} {}", said(from, to)));
         }
-        word if POD_WORDS.contains(&word) => leaf(&format!("spec.{word}"), from, to, true, out),
+        state if POD_WORDS.contains(&state) => leaf(&format!("spec.{state}"), from, to, true, out),
         other => rest("spec.", other, from, to, out),
     }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rollback_api::ledger::{Claim, Evidence, MAX_ROLLBACKS, MAX_TEMPLATES, Rollback, Verdict};
 use rollback_api::request::Urgency;
 use rollback_api::status::PlannedTarget;
-use rollback_api::{RevisionLedgerSpec, RollbackRequest, Word};
+use rollback_api::{RequestState, RevisionLedgerSpec, RollbackRequest};
 
 use crate::template::{self, Template};
 use crate::time;
@@ -170,13 +170,13 @@ fn judge(
     rollback: &Rollback,
     quarantine_seconds: i32,
 ) {
-    if rollback.outcome != Word::Restored {
+    if rollback.outcome != RequestState::Restored {
         let entry = entry_of(ledger, &rollback.from_digest, rollback.at);
         entry.revision = entry.revision.or(target.from_revision);
         let until = time::after(rollback.at, i64::from(quarantine_seconds));
         pronounce(entry, Verdict::Bad, rollback, Some(until));
     }
-    if rollback.outcome == Word::Succeeded {
+    if rollback.outcome == RequestState::Succeeded {
         let entry = entry_of(ledger, &rollback.to_digest, rollback.at);
         entry.revision = entry.revision.or(target.to_revision);
         if rollback.verified {

@@ -17,6 +17,7 @@ pub mod gate;
 pub mod health;
 pub mod history;
 pub mod image;
+pub mod intent;
 pub mod job;
 pub mod ledger;
 mod named;

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use rollback_api::status::{Outcome, PlannedTarget, Source, TargetStatus};
-use rollback_api::{Reason, RollbackRequestStatus, Word};
+use rollback_api::{Reason, RequestState, RollbackRequestStatus};
 use serde_json::json;
 
 use crate::text::plain;
@@ -95,8 +95,8 @@ pub fn notices(status: &RollbackRequestStatus) -> Vec<Notice> {
             tell(approval.at, true, "DataRiskAccepted", "Approve", note);
         }
     }
-    if let Some(said) = &status.automatic {
-        let (warning, reason) = match said.brake {
+    if let Some(said) = &status.auto_approval {
+        let (warning, reason) = match said.blocked_by {
             None => (false, "ApprovedByPolicy"),
             Some(_) => (true, "HeldBack"),
         };
@@ -113,8 +113,8 @@ pub fn notices(status: &RollbackRequestStatus) -> Vec<Notice> {
         tell(
             outcome.at,
             warning,
-            outcome.word.as_str(),
-            action(outcome.word),
+            outcome.result.as_str(),
+            action(outcome.result),
             format!("{}: {}", outcome.reason.as_str(), outcome.message),
         );
     }
@@ -143,11 +143,11 @@ fn shortened(note: &str) -> String {
 /// What keeps the pods of one Deployment from becoming available. Each kind of trouble is told once, however often it
 /// comes back and whatever else is said of it then.
 fn cause(target: &TargetStatus) -> Option<Notice> {
-    let second = target
-        .second
+    let fallback = target
+        .fallback
         .as_ref()
-        .and_then(|second| second.rollout.as_ref());
-    let cause = second.or(target.rollout.as_ref())?.cause.as_ref()?;
+        .and_then(|fallback| fallback.rollout.as_ref());
+    let cause = fallback.or(target.rollout.as_ref())?.cause.as_ref()?;
     let (name, kind) = (&target.name, cause.kind.as_str());
     Some(Notice {
         at: cause.since,
@@ -159,7 +159,7 @@ fn cause(target: &TargetStatus) -> Option<Notice> {
     })
 }
 
-/// What Jobs, fallbacks and room added to the story.
+/// What Jobs, fallbacks and scaling down added to the story.
 fn beside(
     status: &RollbackRequestStatus,
     tell: &mut impl FnMut(Timestamp, bool, &'static str, &'static str, String),
@@ -174,9 +174,12 @@ fn beside(
                 told.push((end.at, true, "JobFailed", "RunJob", note));
             }
         }
-        if let Some(second) = &target.second {
-            let note = format!("The fallback of Deployment {name} is tried: {}", second.why);
-            told.push((second.at, true, "FallbackTried", "Revert", note));
+        if let Some(fallback) = &target.fallback {
+            let note = format!(
+                "The fallback of Deployment {name} is tried: {}",
+                fallback.why
+            );
+            told.push((fallback.at, true, "FallbackTried", "Revert", note));
         }
     }
     // The first that were told stay the first, so that no pass tells of others than the one before.
@@ -184,18 +187,18 @@ fn beside(
     for (at, warning, reason, action, note) in told.into_iter().take(MOST_TOLD) {
         tell(at, warning, reason, action, note);
     }
-    for room in &status.room {
-        let name = &room.deployment;
-        if let Some(at) = room.scaled_at {
+    for scaled in &status.scaled_down {
+        let name = &scaled.deployment;
+        if let Some(at) = scaled.scaled_at {
             let note = format!(
-                "Deployment {name} was made smaller to make room; it asked for {} replicas",
-                room.from
+                "Deployment {name} was scaled down to free capacity; it asked for {} replicas",
+                scaled.from
             );
-            tell(at, true, "RoomMade", "MakeRoom", note);
+            tell(at, true, "ScaledDown", "Scale", note);
         }
-        if let Some(at) = room.given_back_at {
-            let note = format!("Deployment {name} no longer makes room");
-            tell(at, false, "RoomGivenBack", "MakeRoom", note);
+        if let Some(at) = scaled.restored_at {
+            let note = format!("Deployment {name} has its replicas back");
+            tell(at, false, "ScaledUp", "Scale", note);
         }
     }
 }
@@ -262,7 +265,7 @@ fn failures(target: &TargetStatus) -> impl Iterator<Item = (&TargetStatus, &Outc
         .restore
         .as_ref()
         .and_then(|restore| restore.outcome.as_ref())
-        .filter(|outcome| outcome.word != Word::Restored);
+        .filter(|outcome| outcome.result != RequestState::Restored);
     target
         .outcome
         .iter()
@@ -271,23 +274,25 @@ fn failures(target: &TargetStatus) -> impl Iterator<Item = (&TargetStatus, &Outc
         .map(move |outcome| (target, outcome))
 }
 
-fn action(word: Word) -> &'static str {
-    match word {
-        Word::Planning => "Plan",
-        Word::AwaitingApproval
-        | Word::Blocked
-        | Word::Frozen
-        | Word::Denied
-        | Word::Expired
-        | Word::Cancelled => "Approve",
-        Word::BackingUp => "BackUp",
-        Word::Reverting => "Revert",
-        Word::RollingOut => "RollOut",
-        Word::Verifying => "Verify",
-        Word::Restoring => "Restore",
-        Word::Succeeded | Word::Refused | Word::Superseded | Word::Failed | Word::Restored => {
-            "Finish"
-        }
+fn action(state: RequestState) -> &'static str {
+    match state {
+        RequestState::Planning => "Plan",
+        RequestState::AwaitingApproval
+        | RequestState::Blocked
+        | RequestState::Frozen
+        | RequestState::Denied
+        | RequestState::Expired
+        | RequestState::Cancelled => "Approve",
+        RequestState::BackingUp => "BackUp",
+        RequestState::Reverting => "Revert",
+        RequestState::RollingOut => "RollOut",
+        RequestState::Verifying => "Verify",
+        RequestState::Restoring => "Restore",
+        RequestState::Succeeded
+        | RequestState::Refused
+        | RequestState::Superseded
+        | RequestState::Failed
+        | RequestState::Restored => "Finish",
     }
 }
 

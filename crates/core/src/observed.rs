@@ -38,18 +38,18 @@ pub struct Observed {
     pub pace: Seen<Pace>,
     /// Before the plan: the Deployments that the request finds. Afterwards: those of the plan, in its order.
     pub targets: Vec<SeenTarget>,
-    /// Deployments that may be made smaller to make room, by name, when room is wanted or owed.
-    pub room: BTreeMap<String, Seen<Deployment>>,
-    /// Why the API server does not let one of them be made smaller, by name.
-    pub room_refused: BTreeMap<String, String>,
+    /// Deployments that may be scaled down to free capacity, by name, when capacity is wanted, or replicas are owed.
+    pub capacity: BTreeMap<String, Seen<Deployment>>,
+    /// Why the API server does not let one of them be scaled down, by name.
+    pub capacity_refused: BTreeMap<String, String>,
     /// When the incident report was seen.
     pub incident: Seen<Timestamp>,
 }
 
 impl Observed {
-    /// What was read of a Deployment that may be made smaller.
-    pub fn room(&self, name: &str) -> &Seen<Deployment> {
-        self.room.get(name).unwrap_or(&Seen::Unknown)
+    /// What was read of a Deployment that may be scaled down.
+    pub fn capacity(&self, name: &str) -> &Seen<Deployment> {
+        self.capacity.get(name).unwrap_or(&Seen::Unknown)
     }
 
     /// What was read about the target with this place in the plan.
@@ -100,6 +100,8 @@ pub struct SeenTarget {
     /// Generation of the Deployment that the API server answered to the last template that this process wrote to it:
     /// the only proof that a template that nobody knows is ours, and gone when the process is.
     pub accepted: Option<i64>,
+    /// Generation of the Deployment in the last intent to write it that this process has stored itself.
+    pub intended: Option<i64>,
     /// What the checks found in this pass.
     pub readings: Vec<Reading>,
     /// The Job that was begun and whose end is not known.

@@ -2,12 +2,17 @@
 
 use jiff::Timestamp;
 use rollback_api::status::Outcome;
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 
 /// An end of the request, decided at `at`.
-pub fn end(word: Word, reason: Reason, message: impl Into<String>, at: Timestamp) -> Outcome {
+pub fn end(
+    state: RequestState,
+    reason: Reason,
+    message: impl Into<String>,
+    at: Timestamp,
+) -> Outcome {
     Outcome {
-        word,
+        result: state,
         reason,
         message: message.into(),
         by: None,
@@ -17,5 +22,5 @@ pub fn end(word: Word, reason: Reason, message: impl Into<String>, at: Timestamp
 
 /// A refusal, decided at `at`: it cannot or must not be done.
 pub fn refused(reason: Reason, message: impl Into<String>, at: Timestamp) -> Outcome {
-    end(Word::Refused, reason, message, at)
+    end(RequestState::Refused, reason, message, at)
 }

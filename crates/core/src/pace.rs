@@ -38,9 +38,10 @@ struct Remembered {
 
 /// What a request says of the policy's decision, as far as it is counted.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Said {
     #[serde(default)]
-    brake: Option<Value>,
+    blocked_by: Option<Value>,
     at: Timestamp,
 }
 
@@ -74,7 +75,7 @@ impl Tally {
         let Some(automatic) = automatic else { return };
         match Said::deserialize(automatic) {
             Ok(said) => {
-                if said.brake.is_none() && self.is_recent(said.at) {
+                if said.blocked_by.is_none() && self.is_recent(said.at) {
                     self.recent.insert(uid.to_owned());
                 }
             }

@@ -1,7 +1,7 @@
 //! The state of a request and of each of its targets, read from the facts and never stored.
 
 use rollback_api::status::{Outcome, Plan, RolloutStatus, TargetStatus};
-use rollback_api::{Reason, RollbackRequestStatus, Word};
+use rollback_api::{Reason, RequestState, RollbackRequestStatus};
 
 use crate::approval;
 
@@ -62,8 +62,8 @@ impl TargetPhase {
         let rolled_out = progress.rollout.as_ref().is_some_and(is_complete);
         if progress.outcome.is_some() {
             Self::Ended
-        } else if let Some(second) = &progress.second {
-            match &second.rollout {
+        } else if let Some(fallback) = &progress.fallback {
+            match &fallback.rollout {
                 None => Self::Retrying,
                 Some(rollout) if is_complete(rollout) => Self::Verifying,
                 Some(_) => Self::RollingOut,
@@ -91,12 +91,12 @@ fn is_restored(status: &RollbackRequestStatus, progress: &TargetStatus) -> bool 
     let restoring = status
         .stopped
         .as_ref()
-        .is_some_and(|stopped| stopped.word == Word::Restored);
+        .is_some_and(|stopped| stopped.result == RequestState::Restored);
     let foreign = progress.outcome.as_ref().is_some_and(|outcome| {
         [
             Reason::TargetGone,
             Reason::TemplateChanged,
-            Reason::Reverted,
+            Reason::Overwritten,
         ]
         .contains(&outcome.reason)
     });

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rollback_api::policy::ApprovalMode;
 use rollback_api::request::{From, Target};
 use rollback_api::status::{Approval, DataRisk, GuardPolicy, Outcome, Plan, PlannedTarget, Rules};
-use rollback_api::{Reason, RollbackPolicySpec, RollbackRequest, Word};
+use rollback_api::{Reason, RequestState, RollbackPolicySpec, RollbackRequest};
 use serde_json::json;
 
 pub use assess::Prospect;
@@ -100,7 +100,7 @@ pub fn make(
     let not_after = expiry(request, observed, now);
     if not_after <= now {
         return Err(end(
-            Word::Expired,
+            RequestState::Expired,
             Reason::NotApprovedInTime,
             format!(
                 "The time to approve ended at {}, before there was a plan: see spec.notAfter of the request and approvals.expireAfterSeconds of the policy. \
@@ -243,7 +243,7 @@ pub fn expired(plan: &Plan, approvals: &[Approval], now: Timestamp) -> Outcome {
         format!("Nobody approved before {until}.")
     };
     end(
-        Word::Expired,
+        RequestState::Expired,
         Reason::NotApprovedInTime,
         format!(
             "{what} Nothing was changed. If the rollback is still wanted, create a new RollbackRequest with another name."
@@ -451,7 +451,7 @@ fn not_done_before(
         return Ok(());
     };
     Err(end(
-        Word::Succeeded,
+        RequestState::Succeeded,
         Reason::AlreadyRolledBack,
         format!(
             "A request with this name and content rolled back {} on {} and ended as {}; creating it again does nothing. \
@@ -499,7 +499,7 @@ fn bad_is_live(
         return Ok(());
     }
     Err(end(
-        Word::Superseded,
+        RequestState::Superseded,
         Reason::NotLive,
         format!(
             "The bad version ({what}) does not run any more, so there is nothing to roll back. Nothing was changed."

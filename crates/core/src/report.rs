@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rollback_api::Identity;
 use rollback_api::request::{Category, Trigger, Urgency};
-use rollback_api::status::{Approval, Automatic, Outcome, Plan, Room, TargetStatus};
+use rollback_api::status::{Approval, AutoApproval, Outcome, Plan, ScaledDown, TargetStatus};
 use rollback_api::{RollbackRequest, RollbackRequestStatus};
 use serde::Serialize;
 
@@ -66,7 +66,7 @@ struct Report<'a> {
     trigger: Option<Trigger>,
     /// What the policy said to that.
     #[serde(skip_serializing_if = "Option::is_none")]
-    automatic: Option<Automatic>,
+    auto_approval: Option<AutoApproval>,
     approvals: Vec<&'a Approval>,
     plan: &'a Plan,
     targets: &'a [TargetStatus],
@@ -77,7 +77,7 @@ struct Report<'a> {
     /// The same from the first known beginning of the bad version.
     seconds_from_bad_version_to_recovery: Option<i64>,
     phases: Vec<Phase>,
-    room: &'a [Room],
+    scaled_down: &'a [ScaledDown],
     events: Vec<Told>,
     manual_checks: Vec<String>,
     follow_up_actions: Vec<String>,
@@ -176,7 +176,7 @@ fn gather<'a>(
             evidence: redacted(trigger.evidence),
             ..trigger
         }),
-        automatic: status.automatic.clone().map(|said| Automatic {
+        auto_approval: status.auto_approval.clone().map(|said| AutoApproval {
             evidence: redacted(said.evidence),
             ..said
         }),
@@ -189,7 +189,7 @@ fn gather<'a>(
         seconds_from_request_to_recovery: since(Some(started)),
         seconds_from_bad_version_to_recovery: since(begun),
         phases: time_of::phases(started, status, plan, outcome),
-        room: &status.room,
+        scaled_down: &status.scaled_down,
         events: told(status),
         manual_checks: manual_checks(status, plan),
         review_due: review_due(plan, outcome),

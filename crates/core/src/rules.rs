@@ -2,7 +2,7 @@
 
 use rollback_api::policy::{ApprovalMode, Approvals, Decision, HttpCheck, JobTemplate, Triggers};
 use rollback_api::request::{Category, Urgency};
-use rollback_api::status::{AutomaticRules, JobRule, JobStage, Rules};
+use rollback_api::status::{AutoApprovalRules, JobRule, JobStage, Rules};
 use rollback_api::{RollbackPolicySpec, RollbackRequest};
 
 use crate::text::plain;
@@ -87,14 +87,14 @@ pub fn rules(
         unknown_schema: policy.data_gate.unknown,
         data_contact: policy.data_gate.contact,
         force_delete_after_seconds: policy.remedies.force_delete_after_seconds,
-        scale_down: policy.make_room.scale_down,
+        scale_down: policy.capacity.scale_down,
         fallback_images: policy.remedies.fallback_images,
         log_tail_lines: policy.rollout.log_tail_lines,
-        automatic: request
+        auto_approval: request
             .spec
             .trigger
             .is_some()
-            .then(|| automatic(mode, &policy.triggers)),
+            .then(|| auto_approval(mode, &policy.triggers)),
         review_within_seconds: policy.report.review_within_seconds,
     }
 }
@@ -112,8 +112,8 @@ fn is_phrase(phrase: &str) -> bool {
 }
 
 /// What holds back a request that came by itself.
-fn automatic(mode: ApprovalMode, triggers: &Triggers) -> AutomaticRules {
-    AutomaticRules {
+fn auto_approval(mode: ApprovalMode, triggers: &Triggers) -> AutoApprovalRules {
+    AutoApprovalRules {
         approval: mode,
         approve: triggers.approve,
         paused: triggers.paused,

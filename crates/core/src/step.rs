@@ -86,7 +86,7 @@ pub enum Step {
         /// Its UID.
         uid: String,
     },
-    /// Change how many replicas a Deployment asks for, to make room or to give it back.
+    /// Change how many replicas a Deployment asks for, to free capacity or to give it back.
     Scale(Scale),
     /// Write the incident report.
     Publish(Artifact),
@@ -153,7 +153,7 @@ pub fn second_cause(
     revision: Option<i64>,
     source: Option<&str>,
 ) -> String {
-    format!("second try: {}", cause(request, revision, source))
+    format!("fallback: {}", cause(request, revision, source))
 }
 
 /// The change-cause of a write that brings back what was there before the rollback.

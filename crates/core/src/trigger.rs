@@ -19,8 +19,9 @@ use crate::template;
 
 /// How much of the name of a Deployment stands in the name of its request.
 const STEM: usize = 200;
-/// How many names a request may have: the next one is for when something else has taken those before.
-pub const NAMES: u8 = 3;
+/// How many names a request may have: the next one is for when something else has taken those before,
+/// or when what they were about was refused for something of the moment.
+pub const NAMES: u8 = 10;
 
 /// Name of the request for this version of this Deployment: the same whoever asks, however often, while the version is
 /// live. One that is deployed again after it was rolled back has another revision number, and so another name.

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::budget::Budget;
@@ -25,6 +25,26 @@ pub struct Bounded<K> {
     /// Its other fields; `None` when they would take too much memory.
     pub fields: Option<Map<String, Value>>,
     kind: PhantomData<K>,
+}
+
+/// Why there is no object of its kind.
+#[derive(Debug, thiserror::Error)]
+pub enum Untyped {
+    /// It would take too much memory.
+    #[error("it is too large")]
+    TooLarge,
+    /// It is not what its kind says.
+    #[error(transparent)]
+    Unreadable(#[from] serde_json::Error),
+}
+
+impl<K: DeserializeOwned> Bounded<K> {
+    /// The object as its kind has it.
+    pub fn typed(self) -> Result<K, Untyped> {
+        let mut fields = self.fields.ok_or(Untyped::TooLarge)?;
+        fields.insert("metadata".to_owned(), serde_json::to_value(self.metadata)?);
+        Ok(serde_json::from_value(Value::Object(fields))?)
+    }
 }
 
 impl<K: Resource<DynamicType = ()>> Resource for Bounded<K> {

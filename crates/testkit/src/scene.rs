@@ -218,14 +218,18 @@ impl Scene {
     }
 
     /// Waits until the reason of `Ready` is this word.
-    pub async fn wait_for(&self, name: &str, word: &str) -> Result<RollbackRequest> {
+    pub async fn wait_for(&self, name: &str, state: &str) -> Result<RollbackRequest> {
         let api = self.requests(User::Admin).await?;
-        eventually(&format!("request {name} is {word}"), PATIENCE, async || {
-            let request = api.get(name).await?;
-            let (reason, message) = ready(&request);
-            ensure!(reason == word, "it is {reason}: {message}");
-            Ok(request)
-        })
+        eventually(
+            &format!("request {name} is {state}"),
+            PATIENCE,
+            async || {
+                let request = api.get(name).await?;
+                let (reason, message) = ready(&request);
+                ensure!(reason == state, "it is {reason}: {message}");
+                Ok(request)
+            },
+        )
         .await
     }
 

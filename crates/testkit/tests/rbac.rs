@@ -238,7 +238,7 @@ fn the_controller_neither_decides_nor_deletes() -> Result<()> {
     let own = [
         "rollback-controller",
         "rollback-executor",
-        "rollback-make-room",
+        "rollback-scale-down",
         "rollback-run-jobs",
     ];
     let roles = roles()?;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
-use rollback_api::status::Brake;
-use rollback_api::{AUTOMATIC, RollbackRequest, Word};
+use rollback_api::status::BlockedBy;
+use rollback_api::{AUTOMATIC, RequestState, RollbackRequest};
 use serde_json::{Value, json};
 use testkit::alertmanager::Alertmanager;
 use testkit::health::{Answer, HealthServer};
@@ -140,7 +140,7 @@ async fn automatic(stage: &Stage) -> Result<()> {
     stage.scene.deploy(version("v2")).await?;
     let name = asked(stage, "HealthCheckFailing").await?;
     let (request, outcome) = stage.scene.wait_for_end(&name).await?;
-    ensure!(outcome.word == Word::Succeeded, "{outcome:?}");
+    ensure!(outcome.result == RequestState::Succeeded, "{outcome:?}");
     ensure!(stage.scene.image("api").await?.ends_with(":v1"));
     hops(&stage.scene, &request, deployed)?;
     // It fires for as long as Prometheus takes to see that it is over: nothing more is asked meanwhile.
@@ -160,15 +160,15 @@ async fn by_a_person(stage: &Stage) -> Result<()> {
             .scene
             .status(&name)
             .await?
-            .automatic
+            .auto_approval
             .context("it has not")
     })
     .await?;
-    ensure!(said.brake == Some(Brake::Category), "{said:?}");
+    ensure!(said.blocked_by == Some(BlockedBy::Category), "{said:?}");
     ensure!(stage.scene.image("api").await?.ends_with(":v3"));
     stage.scene.approve_by_two(&name).await?;
     let (request, outcome) = stage.scene.wait_for_end(&name).await?;
-    ensure!(outcome.word == Word::Succeeded, "{outcome:?}");
+    ensure!(outcome.result == RequestState::Succeeded, "{outcome:?}");
     ensure!(stage.scene.image("api").await?.ends_with(":v1"));
     hops(&stage.scene, &request, deployed)
 }

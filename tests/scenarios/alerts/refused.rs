@@ -103,7 +103,7 @@ fn reviews(stage: &Stage) -> Result<usize> {
     let config = std::fs::read_to_string(&stage.kubeconfig)?;
     let own = config
         .split(|c: char| c.is_whitespace() || c == '"')
-        .find(|word| word.starts_with("eyJ"))
+        .find(|state| state.starts_with("eyJ"))
         .context("no token in the kubeconfig")?;
     let claims = own.split('.').nth(1).context("no claims")?;
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims)?)?;

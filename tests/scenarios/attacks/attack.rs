@@ -209,7 +209,7 @@ pub enum Thing {
     NewMap,
     /// The Deployment that is to be rolled back.
     App,
-    /// A Deployment that may make room.
+    /// A Deployment that may be scaled down.
     Worker,
     /// Whatever is at this path.
     Path(&'static str),

@@ -7,7 +7,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams};
-use rollback_api::{APPROVED_BY, Reason, Word};
+use rollback_api::{APPROVED_BY, Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::scene::{CONTROLLER as CONTROLLER_NAME, PATIENCE, PRODUCTION, TICKED, condition};
 use testkit::{Cluster, User, eventually};
@@ -63,7 +63,7 @@ async fn without_any_one_of_its_objects_nothing_is_written() -> Result<()> {
     let cluster: &'static Cluster = Box::leak(Box::new(cluster));
     let mut stage = Stage::empty(cluster, "holes").await?;
     stage.deploy(&SHOP).await?;
-    let rules = json!({"makeRoom": {"scaleDown": ["worker"]}, "ledger": {"record": false}});
+    let rules = json!({"capacity": {"scaleDown": ["worker"]}, "ledger": {"record": false}});
     stage.scene.policy(rules).await?;
     stage.artifacts().await?;
     stage.quarantine().await?;
@@ -382,7 +382,7 @@ async fn and_then_one_is(stage: &mut Stage) -> Result<()> {
         .await?;
     let (_, outcome) = stage.scene.wait_for_end("honest").await?;
     ensure!(
-        (outcome.word, outcome.reason) == (Word::Succeeded, Reason::Unverified),
+        (outcome.result, outcome.reason) == (RequestState::Succeeded, Reason::Unverified),
         "{outcome:?}"
     );
     ensure!(writes(stage, "web")?.is_none_or(|writes| writes == 1));

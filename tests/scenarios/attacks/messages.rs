@@ -124,15 +124,15 @@ fn shape(message: &str, attempt: &Attempt) -> String {
     let message = message
         .replace(&attempt.who.name("shop"), "WHO")
         .replace(&attempt.on.slug(), "IT");
-    let words = message.split(' ').map(|word| {
-        if word.starts_with("rollback.broxiva.com/") {
+    let words = message.split(' ').map(|state| {
+        if state.starts_with("rollback.broxiva.com/") {
             "KEY"
-        } else if KINDS.contains(&word.trim_matches(|c: char| !c.is_alphabetic())) {
+        } else if KINDS.contains(&state.trim_matches(|c: char| !c.is_alphabetic())) {
             "KIND"
-        } else if word.contains("@broxiva.example") || word.contains("system:serviceaccount:") {
+        } else if state.contains("@broxiva.example") || state.contains("system:serviceaccount:") {
             "WHO"
         } else {
-            word
+            state
         }
     });
     let mut words: Vec<&str> = words.collect();
@@ -143,14 +143,14 @@ fn shape(message: &str, attempt: &Attempt) -> String {
 fn wrapped(message: &str) -> String {
     let mut text = String::from("   ");
     let mut width = 0;
-    for word in message.split(' ') {
-        if width > 0 && width + word.len() > WIDTH {
+    for state in message.split(' ') {
+        if width > 0 && width + state.len() > WIDTH {
             text.push_str("\n   ");
             width = 0;
         }
         text.push(' ');
-        text.push_str(word);
-        width += word.len() + 1;
+        text.push_str(state);
+        width += state.len() + 1;
     }
     text
 }

@@ -311,7 +311,7 @@ pub fn grants(namespace: &str) -> Vec<Value> {
         (NARROW, "web-only", named("web", "deployments", &["patch"])),
         (
             CONTROLLER,
-            "room-of-worker",
+            "capacity-of-worker",
             named("worker", "deployments/scale", &["patch"]),
         ),
         // More than it is ever given: the guard has to hold it all the same.

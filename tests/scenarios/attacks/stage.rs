@@ -225,7 +225,7 @@ impl Stage {
                     "required": 2, "validForSeconds": 7200,
                     "trustedMachines": ["system:serviceaccount:shop:known"],
                 },
-                "makeRoom": {"scaleDown": ["worker"]},
+                "capacity": {"scaleDown": ["worker"]},
                 "remedies": {
                     "forceDeleteAfterSeconds": 600,
                     "fallbackImages": [{"deployment": "web", "container": "app", "image": "shop/web:good"}],

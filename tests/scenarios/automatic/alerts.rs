@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::PostParams;
-use rollback_api::status::Brake;
-use rollback_api::{Reason, Word};
+use rollback_api::status::BlockedBy;
+use rollback_api::{Reason, RequestState};
 use serde_json::json;
 use testkit::{Scene, User, shop};
 
@@ -31,7 +31,7 @@ async fn an_alert_is_answered_and_the_same_again_is_escalated() -> Result<()> {
     }
     next_second().await;
     send(&scene, "down", "api", "HealthCheck").await?;
-    let (request, _) = ends(&scene, "down", Word::Succeeded, Reason::Unverified).await?;
+    let (request, _) = ends(&scene, "down", RequestState::Succeeded, Reason::Unverified).await?;
     ensure!(runs(&scene, "api", "v1").await?);
     let status = serde_json::to_string(&request.status)?;
     let report = serde_json::to_string(&scene.artifacts("incident", "down").await?)?;
@@ -41,7 +41,13 @@ async fn an_alert_is_answered_and_the_same_again_is_escalated() -> Result<()> {
     }
     next_second().await;
     send(&scene, "still-down", "api", "HealthCheck").await?;
-    let (_, outcome) = ends(&scene, "still-down", Word::Refused, Reason::DidNotHelp).await?;
+    let (_, outcome) = ends(
+        &scene,
+        "still-down",
+        RequestState::Refused,
+        Reason::DidNotHelp,
+    )
+    .await?;
     ensure!(
         outcome.message.contains("A person has to look now"),
         "{outcome:?}"
@@ -53,7 +59,7 @@ async fn an_alert_is_answered_and_the_same_again_is_escalated() -> Result<()> {
     )
     .await?;
     send(&scene, "down-later", "api", "HealthCheck").await?;
-    held_back(&scene, "down-later", Brake::RollbackOfRollback).await?;
+    held_back(&scene, "down-later", BlockedBy::TargetIsRollback).await?;
     ensure!(runs(&scene, "api", "v1").await?);
     Ok(())
 }
@@ -63,9 +69,15 @@ async fn an_alert_is_answered_and_the_same_again_is_escalated() -> Result<()> {
 async fn a_category_for_people_waits_for_them() -> Result<()> {
     let scene = two_versions("alert-manual").await?;
     send(&scene, "errors", "api", "ErrorRate").await?;
-    held_back(&scene, "errors", Brake::Category).await?;
+    held_back(&scene, "errors", BlockedBy::Category).await?;
     scene.approve_by_two("errors").await?;
-    ends(&scene, "errors", Word::Succeeded, Reason::Unverified).await?;
+    ends(
+        &scene,
+        "errors",
+        RequestState::Succeeded,
+        Reason::Unverified,
+    )
+    .await?;
     ensure!(runs(&scene, "api", "v1").await?);
     Ok(())
 }
@@ -78,7 +90,7 @@ async fn an_alert_that_is_older_than_the_version_changes_nothing() -> Result<()>
     let old = alert(&scene, "old", "api", "HealthCheck", before).await?;
     create(&scene, &old).await?;
     let reason = Reason::AlertOlderThanVersion;
-    ends(&scene, "old", Word::Refused, reason).await?;
+    ends(&scene, "old", RequestState::Refused, reason).await?;
     // Gone back to by hand, the version is as young as that, however old its ReplicaSet is.
     let undo = ["rollout", "undo", "deployment/api", "-n", scene.ns()];
     let between = Timestamp::now();
@@ -89,7 +101,7 @@ async fn an_alert_that_is_older_than_the_version_changes_nothing() -> Result<()>
     shop::wait_available(&admin, scene.ns(), "api").await?;
     let late = alert(&scene, "late", "api", "HealthCheck", between).await?;
     create(&scene, &late).await?;
-    ends(&scene, "late", Word::Refused, reason).await?;
+    ends(&scene, "late", RequestState::Refused, reason).await?;
     ensure!(runs(&scene, "api", "v1").await?);
     Ok(())
 }
@@ -103,7 +115,13 @@ async fn only_who_may_and_is_named_asks() -> Result<()> {
         trigger.source = "somebody-else".to_owned();
     }
     create(&scene, &other).await?;
-    ends(&scene, "other", Word::Refused, Reason::SourceNotAllowed).await?;
+    ends(
+        &scene,
+        "other",
+        RequestState::Refused,
+        Reason::SourceNotAllowed,
+    )
+    .await?;
 
     let mut forged = alert(&scene, "forged", "api", "HealthCheck", Timestamp::now()).await?;
     let by_hand = scene.requests(User::Requester).await?;
@@ -143,7 +161,7 @@ async fn who_does_not_opt_in_waits_for_a_person() -> Result<()> {
     scene.two_versions("api").await?;
     next_second().await;
     send(&scene, "down", "api", "HealthCheck").await?;
-    held_back(&scene, "down", Brake::NotOptedIn).await?;
+    held_back(&scene, "down", BlockedBy::NotOptedIn).await?;
     ensure!(runs(&scene, "api", "v2").await?);
     Ok(())
 }

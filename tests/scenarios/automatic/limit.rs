@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::ByteString;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
-use rollback_api::status::Brake;
-use rollback_api::{Reason, Word};
+use rollback_api::status::BlockedBy;
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::scene::PATIENCE;
 use testkit::{Scene, User, eventually};
@@ -28,7 +28,13 @@ async fn one_an_hour(name: &str) -> Result<Scene> {
 async fn who_deletes_what_has_ended_does_not_begin_the_hour_anew() -> Result<()> {
     let scene = one_an_hour("limit-deleted").await?;
     send(&scene, "api-down", "api", "HealthCheck").await?;
-    ends(&scene, "api-down", Word::Succeeded, Reason::Unverified).await?;
+    ends(
+        &scene,
+        "api-down",
+        RequestState::Succeeded,
+        Reason::Unverified,
+    )
+    .await?;
     let api = scene.requests(User::Requester).await?;
     for request in requests(&scene).await? {
         api.delete(&request.name_any(), &DeleteParams::default())
@@ -41,7 +47,7 @@ async fn who_deletes_what_has_ended_does_not_begin_the_hour_anew() -> Result<()>
     })
     .await?;
     send(&scene, "web-down", "web", "HealthCheck").await?;
-    let said = held_back(&scene, "web-down", Brake::HourlyLimit).await?;
+    let said = held_back(&scene, "web-down", BlockedBy::HourlyLimit).await?;
     ensure!(said.contains("has had 1 rollbacks"), "{said}");
     ensure!(runs(&scene, "web", "v2").await?);
     Ok(())
@@ -55,7 +61,13 @@ async fn what_a_person_approved_does_not_count() -> Result<()> {
         .roll_back("by-hand", "api", json!({"previous": {}}))
         .await?;
     send(&scene, "web-down", "web", "HealthCheck").await?;
-    ends(&scene, "web-down", Word::Succeeded, Reason::Unverified).await?;
+    ends(
+        &scene,
+        "web-down",
+        RequestState::Succeeded,
+        Reason::Unverified,
+    )
+    .await?;
     ensure!(runs(&scene, "web", "v1").await?);
     Ok(())
 }
@@ -80,7 +92,7 @@ async fn a_ledger_that_cannot_be_read_counts_and_is_named() -> Result<()> {
     let put = json!({"key": bytes(&key), "value": bytes(&ledger.to_string())});
     etcd(&scene, "put", put).await?;
     send(&scene, "web-down", "web", "HealthCheck").await?;
-    let said = held_back(&scene, "web-down", Brake::HourlyLimit).await?;
+    let said = held_back(&scene, "web-down", BlockedBy::HourlyLimit).await?;
     ensure!(said.contains("RevisionLedger api"), "{said}");
     etcd(&scene, "deleterange", json!({"key": bytes(&key)})).await?;
     Ok(())

@@ -1,7 +1,7 @@
 //! Requests that come by themselves: from the controller's own watch, and from sources of alerts.
 
 mod alerts;
-mod brakes;
+mod blocked;
 mod limit;
 mod slipped;
 mod stage;

@@ -4,7 +4,7 @@
 use anyhow::{Result, ensure};
 use jiff::Timestamp;
 use kube::api::PostParams;
-use rollback_api::{Reason, RollbackRequest, Word};
+use rollback_api::{Reason, RequestState, RollbackRequest};
 use serde_json::{Value, json};
 use testkit::scene::PATIENCE;
 use testkit::{Cluster, Scene, User, eventually};
@@ -111,7 +111,7 @@ async fn what_slipped_past_the_guard_ends_and_writes_nothing() -> Result<()> {
     scene.start_controller().await?;
     for request in &requests {
         let name = request.metadata.name.as_deref().unwrap_or_default();
-        let (_, outcome) = ends(&scene, name, Word::Refused, Reason::Forbidden).await?;
+        let (_, outcome) = ends(&scene, name, RequestState::Refused, Reason::Forbidden).await?;
         ensure!(
             outcome.message.contains("what comes by itself goes back"),
             "{name}: {outcome:?}"
@@ -124,14 +124,20 @@ async fn what_slipped_past_the_guard_ends_and_writes_nothing() -> Result<()> {
         .approve("by-a-person", User::SecondApprover)
         .await
         .ok();
-    let (_, outcome) = ends(&scene, "by-a-person", Word::Refused, Reason::Forbidden).await?;
+    let (_, outcome) = ends(
+        &scene,
+        "by-a-person",
+        RequestState::Refused,
+        Reason::Forbidden,
+    )
+    .await?;
     ensure!(outcome.message.contains("patch"), "{outcome:?}");
     ensure!(runs(&scene, "api", "v2").await?);
 
     // The twin, which goes back and nothing else.
     next_second().await;
     send(&scene, "down", "api", "HealthCheck").await?;
-    ends(&scene, "down", Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, "down", RequestState::Succeeded, Reason::Unverified).await?;
     ensure!(runs(&scene, "api", "v1").await?);
     Ok(())
 }

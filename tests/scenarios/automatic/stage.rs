@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
-use rollback_api::status::{Brake, Outcome};
-use rollback_api::{AUTOMATIC, Reason, RollbackRequest, Word};
+use rollback_api::status::{BlockedBy, Outcome};
+use rollback_api::{AUTOMATIC, Reason, RequestState, RollbackRequest};
 use serde_json::{Value, json};
 use testkit::scene::PATIENCE;
 use testkit::shop::{Behaviour, DeploymentBuilder, deployment};
@@ -100,27 +100,27 @@ pub async fn asked_times(scene: &Scene, times: usize) -> Result<String> {
 pub async fn ends(
     scene: &Scene,
     request: &str,
-    word: Word,
+    state: RequestState,
     reason: Reason,
 ) -> Result<(RollbackRequest, Outcome)> {
     let (request, outcome) = scene.wait_for_end(request).await?;
     ensure!(
-        outcome.word == word && outcome.reason == reason,
+        outcome.result == state && outcome.reason == reason,
         "it ended otherwise: {outcome:?}"
     );
     Ok((request, outcome))
 }
 
 /// Waits until a request waits for a person, held back by this; gives what it says.
-pub async fn held_back(scene: &Scene, request: &str, brake: Brake) -> Result<String> {
+pub async fn held_back(scene: &Scene, request: &str, blocked_by: BlockedBy) -> Result<String> {
     let api = scene.requests(User::Admin).await?;
     eventually("the policy has decided", PATIENCE, async || {
         let status = api.get(request).await?.status.context("no status")?;
-        let said = status.automatic.with_context(|| {
+        let said = status.auto_approval.with_context(|| {
             let outcome = status.outcome.as_ref();
             format!("nothing was said yet: {outcome:?} {:?}", status.conditions)
         })?;
-        ensure!(said.brake == Some(brake), "{said:?}");
+        ensure!(said.blocked_by == Some(blocked_by), "{said:?}");
         Ok(said.message)
     })
     .await

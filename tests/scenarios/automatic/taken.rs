@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
-use rollback_api::{AUTOMATIC, Reason, RollbackRequest, Word};
+use rollback_api::{AUTOMATIC, Reason, RequestState, RollbackRequest};
 use rollback_core::observed::Deployment;
 use rollback_core::trigger::request_name;
 use serde_json::{Value, json};
@@ -96,7 +96,13 @@ async fn a_name_that_is_taken_keeps_the_watch_from_nothing() -> Result<()> {
     let (scene, live, name) = on_trial("taken").await?;
     let squatter = about(&live, &name, "ci")?;
     creates(&machine(&scene).await?, &squatter).await?;
-    ends(&scene, &name, Word::Refused, Reason::SourceNotAllowed).await?;
+    ends(
+        &scene,
+        &name,
+        RequestState::Refused,
+        Reason::SourceNotAllowed,
+    )
+    .await?;
     go(&scene, true).await?;
     let other = eventually("the watch asks", PATIENCE, async || {
         let mut all = requests(&scene).await?;
@@ -106,7 +112,7 @@ async fn a_name_that_is_taken_keeps_the_watch_from_nothing() -> Result<()> {
     })
     .await?;
     ensure!(other.starts_with("auto-api-"), "{other}");
-    ends(&scene, &other, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, &other, RequestState::Succeeded, Reason::Unverified).await?;
     ensure!(runs(&scene, "api", "v1").await?);
     let told = events(&scene, &name).await?;
     ensure!(

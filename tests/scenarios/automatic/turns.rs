@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::json;
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::scene::{PATIENCE, ready};
@@ -67,12 +67,18 @@ async fn many_slow_requests_keep_nobody_else_from_a_plan() -> Result<()> {
     other.plan("api-5xx").await?;
     let mut first = 0;
     for number in 0..REQUESTS {
-        let (word, _) = ready(&busy.request(&name(number)).await?);
-        first += usize::from(word == "AwaitingApproval");
+        let (state, _) = ready(&busy.request(&name(number)).await?);
+        first += usize::from(state == "AwaitingApproval");
     }
     ensure!(first < REQUESTS / 2, "{first} of {REQUESTS} came first");
     other.approve("api-5xx", User::Approver).await?;
-    ends(&other, "api-5xx", Word::Succeeded, Reason::Unverified).await?;
+    ends(
+        &other,
+        "api-5xx",
+        RequestState::Succeeded,
+        Reason::Unverified,
+    )
+    .await?;
     // Nobody is forgotten.
     pods.answer(Answer::healthy());
     for number in 0..REQUESTS {
@@ -112,6 +118,12 @@ async fn many_long_trials_keep_nobody_else_from_theirs() -> Result<()> {
     tokio::time::sleep(Duration::from_secs(1)).await;
     crate::stage::bad_release(&other, Behaviour::Crash).await?;
     let request = asked(&other).await?;
-    ends(&other, &request, Word::Succeeded, Reason::Unverified).await?;
+    ends(
+        &other,
+        &request,
+        RequestState::Succeeded,
+        Reason::Unverified,
+    )
+    .await?;
     Ok(())
 }

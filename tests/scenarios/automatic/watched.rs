@@ -1,7 +1,7 @@
 //! The controller's own watch of new versions.
 
 use anyhow::{Result, ensure};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::json;
 use testkit::scene::{PATIENCE, condition};
 use testkit::shop::{Behaviour, deployment};
@@ -14,7 +14,7 @@ async fn is_rolled_back(name: &str, behaviour: Behaviour, alert: &str) -> Result
     let scene = scene(name, json!({"watch": true, "approve": true})).await?;
     bad_release(&scene, behaviour).await?;
     let name = asked(&scene).await?;
-    let (request, _) = ends(&scene, &name, Word::Succeeded, Reason::Unverified).await?;
+    let (request, _) = ends(&scene, &name, RequestState::Succeeded, Reason::Unverified).await?;
     ensure!(runs(&scene, "api", "v1").await?);
     let trigger = request
         .spec
@@ -31,8 +31,11 @@ async fn is_rolled_back(name: &str, behaviour: Behaviour, alert: &str) -> Result
         "{by:?}"
     );
     let status = request.status.clone().unwrap_or_default();
-    let said = status.automatic.unwrap_or_else(|| unreachable!());
-    ensure!(said.brake.is_none() && said.evidence.len() >= 2, "{said:?}");
+    let said = status.auto_approval.unwrap_or_else(|| unreachable!());
+    ensure!(
+        said.blocked_by.is_none() && said.evidence.len() >= 2,
+        "{said:?}"
+    );
     ensure!(status.approvals.len() == 1 && status.approvals[0].automatic);
     let approved = condition(&request, "Approved").unwrap_or_default();
     ensure!(approved.1 == "ApprovedByPolicy", "{approved:?}");
@@ -85,7 +88,7 @@ async fn who_does_not_opt_in_is_left_alone() -> Result<()> {
     // What would have been asked about is asked about meanwhile.
     bad_release(&scene, Behaviour::Crash).await?;
     let name = asked(&scene).await?;
-    ends(&scene, &name, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, &name, RequestState::Succeeded, Reason::Unverified).await?;
     let all = requests(&scene).await?;
     ensure!(all.len() == 1, "{all:?}");
     Ok(())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jiff::SignedDuration;
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::json;
 use testkit::conformance::record;
 use testkit::scene::PATIENCE;
@@ -30,7 +30,7 @@ async fn case_52_a_new_version_meanwhile_supersedes() -> Result<()> {
         .apply_deployment(shop::deployment(APP).version("v3"))
         .await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Superseded, Reason::TemplateChanged)?;
+    ensure_ended(&outcome, RequestState::Superseded, Reason::TemplateChanged)?;
     assert!(progress(&request)?.reverted_at.is_some());
     assert!(scene.image(APP).await?.ends_with(":v3"));
     ensure_answers(&scene, &[200])?;
@@ -79,7 +79,7 @@ async fn case_52_scaling_and_annotating_meanwhile_do_not_matter() -> Result<()> 
     let deadline = progress(&waiting)?.rollout.map(|rollout| rollout.deadline);
     heal(&scene, REQUEST).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     let rollout = progress(&request)?.rollout.context("no rollout")?;
     assert_eq!((rollout.desired, rollout.available), (3, 3));
     assert_eq!(Some(rollout.deadline), deadline);
@@ -99,7 +99,7 @@ async fn case_53_a_deployment_deleted_meanwhile_is_gone() -> Result<()> {
     start_rolling_out(&scene).await?;
     delete_deployment(&scene).await?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::TargetGone)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::TargetGone)?;
     assert_eq!(scene.artifacts("incident", REQUEST).await?.len(), 1);
     ensure_answers(&scene, &[200])?;
 
@@ -137,7 +137,7 @@ async fn case_53_a_deployment_made_again_meanwhile_is_gone() -> Result<()> {
     assert_ne!(text(&twin, "/metadata/uid"), text(&old, "/metadata/uid"));
     scene.start_controller().await?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::TargetGone)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::TargetGone)?;
     ensure_answers(&scene, &[200])
 }
 
@@ -161,7 +161,7 @@ async fn case_59_a_restart_does_not_move_the_deadline() -> Result<()> {
     kill(&mut scene)?;
     scene.start_controller().await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::RolloutTimedOut)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::RolloutTimedOut)?;
     let after = progress(&request)?;
     assert_eq!(
         after.rollout.map(|rollout| rollout.deadline),
@@ -195,7 +195,7 @@ async fn case_59_a_restart_does_not_stop_the_rollout() -> Result<()> {
     scene.start_controller().await?;
     heal(&scene, REQUEST).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     let after = progress(&request)?.rollout.map(|rollout| rollout.deadline);
     assert_eq!(after, deadline);
     ensure_answers(&scene, &[200])

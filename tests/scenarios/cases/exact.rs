@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use rollback_api::{FIELD_MANAGER, Reason, Word};
+use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::conformance::record;
 use testkit::{Scene, shop};
@@ -51,7 +51,7 @@ async fn case_34_a_field_newer_than_our_types_survives() -> Result<()> {
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     let after = scene.deployment(APP).await?;
     assert_eq!(after.pointer(FIELD), Some(&responders));
     assert_eq!(scene.replica_sets(APP).await?.len(), 2);
@@ -79,7 +79,7 @@ async fn case_35_what_the_bad_version_added_is_gone() -> Result<()> {
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     ensure_nothing_added(&scene.deployment(APP).await?)?;
 
     let undo = undo(&twin, &[]).await?;
@@ -131,7 +131,7 @@ async fn case_41_the_field_manager_is_always_the_same() -> Result<()> {
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     let after = scene.deployment(APP).await?;
     let ours = writers_of_the_image(&after)?;
     assert_eq!(ours, [(FIELD_MANAGER, "Update")]);

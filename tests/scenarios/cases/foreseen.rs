@@ -5,7 +5,7 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use rollback_api::status::RiskKind;
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::conformance::record;
 use testkit::scene::PATIENCE;
@@ -64,7 +64,7 @@ async fn case_39_an_alteration_that_was_foreseen_is_part_of_the_plan() -> Result
     assert_eq!(kinds, [RiskKind::Webhook]);
     scene.approve(REQUEST, User::Approver).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert_eq!(planned(&request)?, *target);
     let after = scene.deployment(APP).await?;
     assert_eq!(after.pointer(MARK.0), Some(&json!("injected")));
@@ -101,7 +101,7 @@ async fn case_39_an_alteration_that_nobody_foresaw_is_noticed() -> Result<()> {
     let before = scene.deployment(APP).await?;
     scene.approve(REQUEST, User::Approver).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::TemplateMutated)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::TemplateMutated)?;
     assert!(!outcome.message.contains("Nothing was changed"));
     let progress = progress(&request)?;
     assert!(progress.reverted_at.is_some() && progress.backup.is_some());
@@ -166,7 +166,7 @@ async fn case_40_a_write_that_is_denied_is_not_tried_again() -> Result<()> {
     both(&scene, &twin, withdraw).await?;
     scene.approve(REQUEST, User::Approver).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::PatchRejected)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::PatchRejected)?;
     assert!(outcome.message.contains(WITHDRAWN), "{}", outcome.message);
     assert!(progress(&request)?.reverted_at.is_none());
     assert!(scene.image(APP).await?.ends_with(":v2"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use rollback_api::status::CauseKind;
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::scene::PATIENCE;
 use testkit::{Scene, User, eventually, shop};
@@ -93,7 +93,7 @@ async fn an_event_that_anybody_wrote_ends_no_rollback() -> Result<()> {
     .await?;
     heal(&scene, REQUEST).await?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     ensure!(scene.image(APP).await?.ends_with(":v1"));
     ensure_answers(&scene, &[200])
 }
@@ -118,7 +118,7 @@ async fn what_the_status_of_the_pods_shows_ends_it_early() -> Result<()> {
     )
     .await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Restored, Reason::RestoredFromBackup)?;
+    ensure_ended(&outcome, RequestState::Restored, Reason::RestoredFromBackup)?;
     ensure!(scene.image(APP).await?.ends_with(":v2"));
     let rollout = progress(&request)?.rollout.context("no rollout")?;
     ensure!(outcome.at < rollout.deadline, "{outcome:?}");

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use kube::api::DeleteParams;
-use rollback_api::{RESTARTED_AT, Reason, Word};
+use rollback_api::{RESTARTED_AT, Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::conformance::record;
 use testkit::scene::PATIENCE;
@@ -101,7 +101,7 @@ async fn case_09_a_revision_before_a_restart_is_equivalent() -> Result<()> {
     .await?;
     scene.ask(REQUEST, APP, json!({"revision": 1})).await?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Equivalent)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Equivalent)?;
     ensure_nothing_written(&scene).await?;
 
     let before = pods(&twin).await?;

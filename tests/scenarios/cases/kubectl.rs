@@ -246,7 +246,7 @@ pub async fn ensure_takes_numbers_only(scene: &Scene) -> Result<()> {
     let naming = |name: &&str| {
         ["image", "version", "container", "to-"]
             .iter()
-            .any(|word| name.contains(word))
+            .any(|state| name.contains(state))
     };
     let naming: Vec<&str> = options.into_iter().filter(naming).collect();
     ensure!(naming == ["to-revision"], "it also takes {naming:?}");
@@ -265,8 +265,8 @@ pub async fn ensure_no_checks(scene: &Scene) -> Result<()> {
     for command in ["undo", "status"] {
         let help = kubectl(scene, &["rollout", command, "--help"]).await?;
         help.ensure_ok("Usage:")?;
-        for word in ["health", "probe", "check"] {
-            ensure!(!help.stdout.contains(word), "{command} knows {word}");
+        for state in ["health", "probe", "check"] {
+            ensure!(!help.stdout.contains(state), "{command} knows {state}");
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::conformance::record;
 use testkit::health::{HEALTH_PORT, HealthServer};
@@ -64,7 +64,7 @@ async fn case_46_the_failure_of_the_bad_version_is_not_ours() -> Result<()> {
     ensure_stale(&scene).await?;
     lift_quota(&scene).await?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert!(scene.image(APP).await?.ends_with(":v1"));
 
     undo(&twin, &[]).await?.ensure_to("v1")?;
@@ -99,7 +99,7 @@ async fn case_47_pods_that_are_refused_fail_by_our_deadline() -> Result<()> {
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Failed, Reason::RolloutTimedOut)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::RolloutTimedOut)?;
     assert!(
         outcome.message.contains("exceeded quota"),
         "{}",
@@ -130,7 +130,7 @@ async fn case_55_crashes_of_the_bad_version_are_not_ours() -> Result<()> {
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert!(scene.image(APP).await?.ends_with(":v1"));
 
     undo(&twin, &[]).await?.ensure_to("v1")?;
@@ -175,7 +175,7 @@ async fn case_61_checks_ask_the_pods_of_the_old_version() -> Result<()> {
     assert_eq!(bad.paths(), ["/health/ready", "/health/ready"]);
     scene.approve(REQUEST, User::Approver).await?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::RolledBack)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::RolledBack)?;
     assert_eq!(good.paths(), ["/health/ready", "/health/ready"]);
     assert_eq!(bad.paths().len(), 2);
 
@@ -205,7 +205,7 @@ async fn case_66_our_deadline_does_not_need_theirs() -> Result<()> {
     let (request, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Failed, Reason::RolloutTimedOut)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::RolloutTimedOut)?;
     let rollout = progress(&request)?.rollout.context("no rollout")?;
     assert!(outcome.at >= rollout.deadline);
     assert!(scene.image(APP).await?.ends_with(":v1"));

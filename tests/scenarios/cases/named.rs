@@ -1,7 +1,7 @@
 //! Versions named by what they run: an image, or a version.
 
 use anyhow::Result;
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::json;
 use testkit::conformance::record;
 use testkit::{Scene, shop};
@@ -47,7 +47,7 @@ async fn case_22_an_image_is_found_in_its_newest_revision() -> Result<()> {
     let (request, outcome) = scene
         .roll_back(REQUEST, APP, json!({"image": {"image": api("v1")}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert_eq!(planned(&request)?.to_revision, Some(2));
     let deployment = scene.deployment(APP).await?;
     assert_eq!(
@@ -87,7 +87,7 @@ async fn case_23_a_container_is_found_by_the_repository_of_its_image() -> Result
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"image": {"image": api("v1")}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert_eq!(scene.image(APP).await?, api("v1"));
     Ok(())
 }
@@ -106,7 +106,7 @@ async fn case_23_two_containers_of_one_repository_are_not_guessed() -> Result<()
     assert!(message.contains("app, sidecar"), "{message}");
     let named = json!({"image": {"image": api("v1"), "container": "app"}});
     let (_, outcome) = scene.roll_back("named", APP, named).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert_eq!(scene.image(APP).await?, api("v1"));
 
     ensure_takes_numbers_only(&scene).await?;

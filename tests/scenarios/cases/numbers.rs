@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use kube::api::{DeleteParams, PropagationPolicy};
-use rollback_api::{REVISION, Reason, Word};
+use rollback_api::{REVISION, Reason, RequestState};
 use serde_json::json;
 use testkit::conformance::record;
 use testkit::scene::PATIENCE;
@@ -75,7 +75,7 @@ async fn case_15_a_number_that_two_have_is_ambiguous() -> Result<()> {
     }
     scene.ask("too", APP, json!({"previous": {}})).await?;
     let (_, outcome) = scene.wait_for_end("too").await?;
-    ensure_ended(&outcome, Word::Refused, Reason::Ambiguous)?;
+    ensure_ended(&outcome, RequestState::Refused, Reason::Ambiguous)?;
 
     let undo = undo(&twin, &["--to-revision=2"]).await?;
     undo.ensure_to("v1")?;

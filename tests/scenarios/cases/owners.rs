@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use rollback_api::status::RiskKind;
-use rollback_api::{FIELD_MANAGER, Reason, Word};
+use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::conformance::record;
 use testkit::scene::PATIENCE;
@@ -53,7 +53,7 @@ async fn case_42_who_applied_it_is_told_before_the_approval() -> Result<()> {
     let (request, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     let risks = planned(&request)?.risks;
     let [risk] = risks.as_slice() else {
         anyhow::bail!("not one risk: {risks:?}");
@@ -91,7 +91,8 @@ async fn case_42_an_owner_that_may_undo_it_is_paused_first() -> Result<()> {
         .patch_deployment(APP, json!({"metadata": {"annotations": mark}}))
         .await?;
     let message = refused(&scene, json!({"previous": {}}), Reason::SelfHealingOwner).await?;
-    let pause = "argocd app set shop --sync-policy none";
+    // Nothing here says that it is its own, so nobody is told to switch it off unseen.
+    let pause = "argocd app resources shop";
     assert!(message.contains(pause), "{message}");
     assert!(scene.image(APP).await?.ends_with(":v2"));
 
@@ -101,7 +102,7 @@ async fn case_42_an_owner_that_may_undo_it_is_paused_first() -> Result<()> {
     let (request, outcome) = scene
         .roll_back("warned", APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     let risks = planned(&request)?.risks;
     let owner = risks.iter().find(|risk| risk.kind == RiskKind::Owner);
     assert!(
@@ -139,7 +140,7 @@ async fn case_43_the_owner_meets_no_conflict_when_ownership_is_released() -> Res
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert!(scene.image(APP).await?.ends_with(":v1"));
     let released = scene.deployment(APP).await?;
     let left = managers(&released)?;
@@ -186,7 +187,7 @@ async fn case_60_who_brings_the_bad_version_back_is_named() -> Result<()> {
         .await?
         .ensure_ok("serverside-applied")?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::Reverted)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::Overwritten)?;
     let who = "Field manager ci brought the bad version";
     assert!(outcome.message.contains(who), "{}", outcome.message);
     assert!(scene.image(APP).await?.ends_with(":v2"));

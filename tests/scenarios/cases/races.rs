@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use kube::api::{Patch, PatchParams};
-use rollback_api::{Reason, RevisionLedger, RollbackRequest, Word};
+use rollback_api::{Reason, RequestState, RevisionLedger, RollbackRequest};
 use serde_json::{Value, json};
 use testkit::conformance::record;
 use testkit::proxy::{Fault, Mutation, Point, Proxy};
@@ -66,7 +66,7 @@ async fn case_32_an_edit_of_the_template_wins() -> Result<()> {
     let (request, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Superseded, Reason::TemplateChanged)?;
+    ensure_ended(&outcome, RequestState::Superseded, Reason::TemplateChanged)?;
     assert_eq!(proxy.fired(), 1);
     assert_eq!(scene.image(APP).await?, HOTFIX);
     ensure_not_reverted(&request)?;
@@ -113,7 +113,7 @@ async fn case_33_an_autoscaler_does_not_stop_it() -> Result<()> {
     let (request, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert_eq!(proxy.fired(), 1);
     let after = scene.deployment(APP).await?;
     assert_eq!(number(&after, "/spec/replicas"), 5);
@@ -164,7 +164,7 @@ async fn case_36_pausing_after_the_approval_is_refused() -> Result<()> {
     let (request, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Refused, Reason::Paused)?;
+    ensure_ended(&outcome, RequestState::Refused, Reason::Paused)?;
     assert_eq!(proxy.fired(), 1);
     ensure_not_reverted(&request)?;
     assert!(scene.image(APP).await?.ends_with(":v2"));
@@ -182,7 +182,7 @@ async fn case_36_pausing_right_before_the_write_is_refused() -> Result<()> {
     let (request, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Refused, Reason::Paused)?;
+    ensure_ended(&outcome, RequestState::Refused, Reason::Paused)?;
     assert_eq!(proxy.fired(), 1);
     ensure_not_reverted(&request)?;
     assert!(scene.image(APP).await?.ends_with(":v2"));
@@ -209,13 +209,17 @@ async fn case_44_of_two_requests_one_is_superseded() -> Result<()> {
     scene.ask(REQUEST, APP, json!({"revision": 1})).await?;
     scene.approve(REQUEST, User::Approver).await?;
     let (_, outcome) = scene.wait_for_end("loser").await?;
-    ensure_ended(&outcome, Word::Superseded, Reason::RolledBackByAnother)?;
+    ensure_ended(
+        &outcome,
+        RequestState::Superseded,
+        Reason::RolledBackByAnother,
+    )?;
     let winner = format!("RollbackRequest {REQUEST} rolled");
     assert!(outcome.message.contains(&winner), "{}", outcome.message);
     scene.wait_for(REQUEST, "RollingOut").await?;
     heal(&scene, REQUEST).await?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert!(scene.image(APP).await?.ends_with(":v1"));
     ensure_answers(&scene, &[200])?;
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use kube::api::{DeleteParams, ListParams};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::conformance::record;
 use testkit::scene::{PATIENCE, request};
@@ -29,7 +29,7 @@ async fn case_37_a_dry_run_says_that_it_is_paused() -> Result<()> {
     dry["spec"]["dryRun"] = json!(true);
     scene.ask_for(dry).await?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Refused, Reason::Paused)?;
+    ensure_ended(&outcome, RequestState::Refused, Reason::Paused)?;
     ensure_nothing_written(&scene).await?;
 
     let server = undo(&twin, &["--dry-run=server"]).await?;
@@ -188,7 +188,7 @@ async fn case_65_a_forged_replica_set_is_not_what_was_approved() -> Result<()> {
     let (name, _) = both(&scene, &twin, forge).await?;
     scene.approve(REQUEST, User::Approver).await?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Refused, Reason::DigestMismatch)?;
+    ensure_ended(&outcome, RequestState::Refused, Reason::DigestMismatch)?;
     assert!(outcome.message.contains(&name), "{}", outcome.message);
     assert!(scene.image(APP).await?.ends_with(":v2"));
     ensure_answers(&scene, &[])?;

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use kube::Api;
 use rollback_api::ledger::{Evidence, Verdict};
 use rollback_api::status::{RiskKind, Source};
-use rollback_api::{Reason, RevisionLedger, Word};
+use rollback_api::{Reason, RequestState, RevisionLedger};
 use serde_json::json;
 use testkit::conformance::record;
 use testkit::scene::PATIENCE;
@@ -107,7 +107,7 @@ async fn case_21_without_history_there_is_a_way_back_from_a_failed_rollout_only(
     .await?;
     scene.ask("too-late", APP, json!({"previous": {}})).await?;
     let (_, outcome) = scene.wait_for_end("too-late").await?;
-    ensure_ended(&outcome, Word::Refused, Reason::HistoryPruned)?;
+    ensure_ended(&outcome, RequestState::Refused, Reason::HistoryPruned)?;
     let limit = "spec.revisionHistoryLimit of the Deployment is 0";
     assert!(outcome.message.contains(limit), "{}", outcome.message);
     ensure_answers(&scene, &[200])?;
@@ -134,7 +134,7 @@ async fn case_21_what_the_ledger_keeps_is_a_way_back() -> Result<()> {
     let (request, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     let target = planned(&request)?;
     assert_eq!(target.source, Source::Ledger);
     assert_eq!(target.to_digest, kept.digest);
@@ -192,7 +192,7 @@ async fn case_24_a_tag_that_was_moved_is_noticed() -> Result<()> {
     })
     .await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     let risks = planned(&request)?.risks;
     assert!(
         risks.iter().any(|risk| risk.kind == RiskKind::MutableTag),
@@ -217,7 +217,7 @@ async fn case_24_a_tag_that_was_moved_is_noticed() -> Result<()> {
     let ours = "the plan names the risk `MutableTag`; afterwards a warning that the same tag is another image now";
     record(
         24,
-        "the same tag again, without a word about what it means now",
+        "the same tag again, without a state about what it means now",
         ours,
     )
 }

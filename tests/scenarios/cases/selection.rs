@@ -1,7 +1,7 @@
 //! Which version a request goes back to, and that it stays that one.
 
 use anyhow::{Context, Result, ensure};
-use rollback_api::{REVISION_HISTORY, Reason, Word};
+use rollback_api::{REVISION_HISTORY, Reason, RequestState};
 use serde_json::json;
 use testkit::conformance::record;
 use testkit::proxy::{Fault, Point};
@@ -25,7 +25,7 @@ async fn case_01_previous_is_the_version_before() -> Result<()> {
     let (request, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert_eq!(planned(&request)?.to_revision, Some(1));
     assert_eq!(template(&scene.deployment(APP).await?), template(&v1));
     eventually("v1 is revision 3", PATIENCE, async || {
@@ -60,7 +60,7 @@ async fn case_02_the_revision_that_runs_is_no_rollback() -> Result<()> {
     let before = scene.deployment(APP).await?;
     scene.ask(REQUEST, APP, json!({"revision": 1})).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::NoOp)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::NoOp)?;
     assert!(request.status.context("no status")?.plan.is_none());
     let after = scene.deployment(APP).await?;
     assert_eq!(
@@ -141,7 +141,7 @@ async fn case_06_a_crash_after_the_patch_does_not_choose_again() -> Result<()> {
 
     scene.start_controller().await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert_eq!(vec![planned(&request)?], plan.targets);
     assert!(scene.image(APP).await?.ends_with(":v1"));
     assert_eq!(proxy.fired(), 1);
@@ -181,7 +181,7 @@ async fn case_17_a_deployment_that_was_made_again_is_another_one() -> Result<()>
     delete_deployment(&scene).await?;
     scene.deploy(shop::deployment(APP).version("v3")).await?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::TargetGone)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::TargetGone)?;
     assert!(scene.image(APP).await?.ends_with(":v3"));
     assert!(scene.artifacts("backup", REQUEST).await?.is_empty());
     ensure_answers(&scene, &[])
@@ -213,7 +213,7 @@ async fn case_17_a_twin_of_the_deployment_is_another_one_too() -> Result<()> {
         .await?;
     scene.start_controller().await?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::TargetGone)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::TargetGone)?;
     assert!(scene.image(APP).await?.ends_with(":v2"));
     assert!(scene.artifacts("backup", REQUEST).await?.is_empty());
     ensure_answers(&scene, &[])?;

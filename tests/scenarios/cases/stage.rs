@@ -9,7 +9,7 @@ use kube::api::ListParams;
 use kube::core::DynamicObject;
 use kube::{Api, Client};
 use rollback_api::status::{Outcome, PlannedTarget, TargetStatus};
-use rollback_api::{POD_TEMPLATE_HASH, Reason, RollbackRequest, Word};
+use rollback_api::{POD_TEMPLATE_HASH, Reason, RequestState, RollbackRequest};
 use serde_json::Value;
 use testkit::audit::Event;
 use testkit::proxy::{Mutation, Proxy};
@@ -116,10 +116,10 @@ pub async fn ensure_nothing_written(scene: &Scene) -> Result<()> {
 }
 
 /// The request ended like this.
-pub fn ensure_ended(outcome: &Outcome, word: Word, reason: Reason) -> Result<()> {
+pub fn ensure_ended(outcome: &Outcome, state: RequestState, reason: Reason) -> Result<()> {
     ensure!(
-        (outcome.word, outcome.reason) == (word, reason),
-        "expected {word:?} because of {reason:?}, but it is {outcome:?}"
+        (outcome.result, outcome.reason) == (state, reason),
+        "expected {state:?} because of {reason:?}, but it is {outcome:?}"
     );
     Ok(())
 }
@@ -246,7 +246,7 @@ pub fn condition<'a>(deployment: &'a Value, kind: &str) -> Option<&'a str> {
 /// Rolls back, which has to succeed, and says to which tag and what the plan notes.
 pub async fn roll_back_to(scene: &Scene, name: &str, to: Value) -> Result<(String, String)> {
     let (request, outcome) = scene.roll_back(name, APP, to).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     let image = scene.image(APP).await?;
     let (_, tag) = image.rsplit_once(':').context("an image without tag")?;
     Ok((tag.to_owned(), planned(&request)?.notes.join("; ")))
@@ -257,7 +257,7 @@ pub async fn roll_back_to(scene: &Scene, name: &str, to: Value) -> Result<(Strin
 pub async fn refused(scene: &Scene, to: Value, reason: Reason) -> Result<String> {
     scene.ask(REQUEST, APP, to).await?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Refused, reason)?;
+    ensure_ended(&outcome, RequestState::Refused, reason)?;
     ensure_nothing_written(scene).await?;
     Ok(outcome.message)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use rollback_api::{REVISION, Reason, Word};
+use rollback_api::{REVISION, Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::conformance::record;
 use testkit::health::{HEALTH_PORT, HealthServer};
@@ -49,7 +49,7 @@ async fn case_48_success_takes_every_replica() -> Result<()> {
     })
     .await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     for (complete, counts) in &looks {
         assert!(!complete || *counts == [2, 2, 2], "{looks:?}");
     }
@@ -106,7 +106,7 @@ async fn case_50_without_replicas_nothing_is_verified() -> Result<()> {
     let (request, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert!(
         outcome.message.contains("no replicas"),
         "{}",
@@ -143,7 +143,7 @@ async fn case_51_ready_is_not_yet_available() -> Result<()> {
     let (request, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     let completed = progress(&request)?
         .rollout
         .and_then(|rollout| rollout.completed_at)
@@ -194,7 +194,7 @@ async fn case_49_pods_that_do_not_go_away_are_not_waited_for() -> Result<()> {
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     let after = scene.deployment(APP).await?;
     assert_eq!(number(&after, "/status/terminatingReplicas"), 2, "{after}");
     assert_eq!(ending(&scene, "v2").await?, (2, 2));
@@ -235,7 +235,7 @@ async fn case_49_pods_that_do_not_go_away_are_waited_for_if_the_policy_says_so()
 
     hold_pods(&scene, Value::Null).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert!(
         progress(&request)?
             .rollout
@@ -276,7 +276,7 @@ async fn case_49_a_server_that_does_not_count_ending_pods_is_understood() -> Res
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert_eq!(ending(&scene, "v2").await?, (2, 2));
     let after = scene.deployment(APP).await?;
     assert_eq!(after.pointer(FIELD), None);
@@ -298,7 +298,7 @@ async fn case_67_the_number_on_the_deployment_says_nothing() -> Result<()> {
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     ensure_number_lags(&scene).await?;
 
     undo(&twin, &[]).await?.ensure_to("v1")?;

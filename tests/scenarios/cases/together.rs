@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use rollback_api::status::{Outcome, TargetStatus};
-use rollback_api::{Reason, RollbackRequest, Word};
+use rollback_api::{Reason, RequestState, RollbackRequest};
 use serde_json::json;
 use testkit::conformance::record;
 use testkit::scene::{PATIENCE, request};
@@ -53,11 +53,11 @@ fn progress_of(request: &RollbackRequest, name: &str) -> Result<TargetStatus> {
 fn ensure_target_ended(
     request: &RollbackRequest,
     name: &str,
-    word: Word,
+    state: RequestState,
     reason: Reason,
 ) -> Result<()> {
     let outcome = progress_of(request, name)?.outcome.context("no outcome")?;
-    ensure_ended(&outcome, word, reason)
+    ensure_ended(&outcome, state, reason)
 }
 
 /// The Deployments that the controller wrote, one name for each write, all of which were taken.
@@ -85,10 +85,10 @@ async fn case_62_the_others_are_not_begun_when_one_fails() -> Result<()> {
     let (scene, twin) = (scene("case-62").await?, twin("case-62").await?);
     let ours = roll_back(&scene, [APP, OTHER], "Stop");
     let ((request, outcome), ()) = tokio::try_join!(ours, crashing_and_well(&twin))?;
-    ensure_ended(&outcome, Word::Failed, Reason::TargetsFailed)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::TargetsFailed)?;
     assert!(outcome.message.contains(APP), "{}", outcome.message);
-    ensure_target_ended(&request, APP, Word::Failed, Reason::RolloutFailed)?;
-    ensure_target_ended(&request, OTHER, Word::Cancelled, Reason::NotBegun)?;
+    ensure_target_ended(&request, APP, RequestState::Failed, Reason::RolloutFailed)?;
+    ensure_target_ended(&request, OTHER, RequestState::Cancelled, Reason::NotBegun)?;
     assert!(scene.image(APP).await?.ends_with(":v1"));
     assert!(scene.image(OTHER).await?.ends_with(":v2"));
     ensure_written(&scene, &[APP])?;
@@ -118,9 +118,9 @@ async fn case_62_the_others_are_not_begun_when_one_fails() -> Result<()> {
 async fn case_62_the_others_go_on_if_the_request_says_so() -> Result<()> {
     let scene = scene("case-62-continue").await?;
     let (request, outcome) = roll_back(&scene, [APP, OTHER], "Continue").await?;
-    ensure_ended(&outcome, Word::Failed, Reason::TargetsFailed)?;
-    ensure_target_ended(&request, APP, Word::Failed, Reason::RolloutFailed)?;
-    ensure_target_ended(&request, OTHER, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::TargetsFailed)?;
+    ensure_target_ended(&request, APP, RequestState::Failed, Reason::RolloutFailed)?;
+    ensure_target_ended(&request, OTHER, RequestState::Succeeded, Reason::Unverified)?;
     for name in [APP, OTHER] {
         assert!(scene.image(name).await?.ends_with(":v1"));
     }
@@ -131,15 +131,19 @@ async fn case_62_the_others_go_on_if_the_request_says_so() -> Result<()> {
 async fn case_62_all_get_back_what_they_had_if_the_request_says_so() -> Result<()> {
     let scene = scene("case-62-restore").await?;
     let (request, outcome) = roll_back(&scene, [OTHER, APP], "Restore").await?;
-    ensure_ended(&outcome, Word::Restored, Reason::TargetsFailed)?;
-    ensure_target_ended(&request, OTHER, Word::Succeeded, Reason::Unverified)?;
-    ensure_target_ended(&request, APP, Word::Failed, Reason::RolloutFailed)?;
+    ensure_ended(&outcome, RequestState::Restored, Reason::TargetsFailed)?;
+    ensure_target_ended(&request, OTHER, RequestState::Succeeded, Reason::Unverified)?;
+    ensure_target_ended(&request, APP, RequestState::Failed, Reason::RolloutFailed)?;
     for name in [APP, OTHER] {
         let restore = progress_of(&request, name)?
             .restore
             .context("not restored")?;
         let restored = restore.outcome.context("no outcome")?;
-        ensure_ended(&restored, Word::Restored, Reason::RestoredFromBackup)?;
+        ensure_ended(
+            &restored,
+            RequestState::Restored,
+            Reason::RestoredFromBackup,
+        )?;
         assert!(scene.image(name).await?.ends_with(":v2"));
     }
     ensure_written(&scene, &[APP, APP, OTHER, OTHER])

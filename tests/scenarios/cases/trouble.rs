@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Event;
 use kube::Api;
 use kube::api::PostParams;
 use rollback_api::status::{Cause, CauseKind, RiskKind, RolloutStatus};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::conformance::record;
 use testkit::scene::PATIENCE;
@@ -72,7 +72,7 @@ async fn trouble(
 /// The request fails because of this trouble: after the grace, and long before its deadline.
 async fn ensure_fails(scene: &Scene, cause: &Cause, grace: i64, says: &str) -> Result<()> {
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::RolloutFailed)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::RolloutFailed)?;
     ensure!(outcome.message.contains(says), "{}", outcome.message);
     let rollout = rollout(scene).await?;
     let last = rollout.cause.context("no cause")?;
@@ -238,7 +238,7 @@ async fn case_57_a_volume_that_cannot_be_mounted_is_told() -> Result<()> {
     let cause = trouble(&scene, CauseKind::Volume, async || Ok(())).await?;
     ensure!(cause.message.contains(FAILED_MOUNT), "{cause:?}");
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::RolloutTimedOut)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::RolloutTimedOut)?;
     ensure!(
         outcome.message.contains(FAILED_MOUNT),
         "{}",
@@ -322,7 +322,7 @@ async fn case_58_no_node_for_a_while_is_no_failure() -> Result<()> {
     let ended = scene.wait_for_end(REQUEST).await;
     keep_node(&scene, "fake-2", false).await?;
     let (request, outcome) = ended?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert_eq!(
         progress(&request)?.rollout.context("no rollout")?.cause,
         None

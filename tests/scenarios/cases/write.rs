@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
-use rollback_api::{CHANGE_CAUSE, POD_TEMPLATE_HASH, REVISION, Reason, Word};
+use rollback_api::{CHANGE_CAUSE, POD_TEMPLATE_HASH, REVISION, Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::conformance::record;
 use testkit::scene::PATIENCE;
@@ -74,7 +74,7 @@ async fn case_27_only_the_template_and_the_change_cause_change() -> Result<()> {
     let (request, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
 
     let after = scene.deployment(APP).await?;
     assert_eq!(the_rest(&after), the_rest(&before));
@@ -140,7 +140,7 @@ async fn case_28_the_hash_of_the_replica_set_stays_out_of_the_deployment() -> Re
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert_eq!(hash(&scene.deployment(APP).await?), None);
     // With the hash in it, the template would have needed a ReplicaSet of its own.
     assert_eq!(scene.replica_sets(APP).await?.len(), 2);
@@ -179,7 +179,7 @@ async fn case_29_an_annotation_that_was_added_stays() -> Result<()> {
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert_eq!(
         annotation(&scene.deployment(APP).await?, ADDED),
         Some("shop")
@@ -203,7 +203,7 @@ async fn case_30_an_annotation_that_was_deleted_does_not_come_back() -> Result<(
     let (_, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert_eq!(annotation(&scene.deployment(APP).await?, DELETED), None);
 
     let undo = undo(&twin, &[]).await?;
@@ -229,7 +229,7 @@ async fn case_31_the_change_cause_names_the_rollback() -> Result<()> {
     let (request, outcome) = scene
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     let uid = request.uid().context("no uid")?;
     let expected = format!("rollback to revision 1 by RollbackRequest {REQUEST} ({uid})");
     let after = scene.deployment(APP).await?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
-use rollback_api::{Reason, RevisionLedger, RevisionLedgerSpec, Word};
+use rollback_api::{Reason, RequestState, RevisionLedger, RevisionLedgerSpec};
 use testkit::{Scene, User};
 
 use crate::run::{DEPLOYMENT, REQUEST};
@@ -14,7 +14,7 @@ use crate::run::{DEPLOYMENT, REQUEST};
 /// Everything that must not depend on what happened on the way.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ending {
-    outcome: Option<(Word, Reason, String)>,
+    outcome: Option<(RequestState, Reason, String)>,
     /// Type, status, reason.
     conditions: BTreeSet<(String, String, String)>,
     approvals: usize,
@@ -54,7 +54,11 @@ impl Ending {
             "Reported: The incident report is in ConfigMap *".to_owned(),
         ];
         Self {
-            outcome: Some((Word::Succeeded, Reason::RolledBack, passed.to_owned())),
+            outcome: Some((
+                RequestState::Succeeded,
+                Reason::RolledBack,
+                passed.to_owned(),
+            )),
             conditions: conditions
                 .map(|(kind, reason)| (kind.to_owned(), "True".to_owned(), reason.to_owned()))
                 .into(),
@@ -87,7 +91,7 @@ impl Ending {
         for event in events.list(&ListParams::default()).await? {
             let reason = event.reason.unwrap_or_default();
             // That something is tried again is news of the trouble, not of the rollback.
-            let retrying = reason == "Retrying";
+            let retrying = reason == "ReconcileFailed";
             if event.regarding.and_then(|object| object.uid) == uid && !retrying {
                 let note = without_names(&event.note.unwrap_or_default());
                 *told.entry(format!("{reason}: {note}")).or_default() += 1;
@@ -96,7 +100,7 @@ impl Ending {
         Ok(Self {
             outcome: status
                 .outcome
-                .map(|outcome| (outcome.word, outcome.reason, outcome.message)),
+                .map(|outcome| (outcome.result, outcome.reason, outcome.message)),
             conditions: status
                 .conditions
                 .into_iter()
@@ -123,11 +127,11 @@ impl Ending {
 
 /// Digests and generated names differ from run to run.
 fn without_names(note: &str) -> String {
-    let words = note.split(' ').map(|word| {
-        if word.starts_with("sha256:") || word.starts_with("rollback-") {
-            if word.ends_with(':') { "*:" } else { "*" }
+    let words = note.split(' ').map(|state| {
+        if state.starts_with("sha256:") || state.starts_with("rollback-") {
+            if state.ends_with(':') { "*:" } else { "*" }
         } else {
-            word
+            state
         }
     });
     words.collect::<Vec<_>>().join(" ")

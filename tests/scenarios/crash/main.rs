@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use axum::http::StatusCode;
-use rollback_api::{APPROVED_BY, CONFIRM, PLAN, Reason, Word};
+use rollback_api::{APPROVED_BY, CONFIRM, PLAN, Reason, RequestState};
 use serde_json::json;
 use testkit::proxy::{Fault, Mutation, Point, Silence};
 use testkit::scene::{CONTROLLER, PATIENCE, PRODUCTION};
@@ -111,8 +111,8 @@ async fn approved_while_it_was_away_a_request_is_carried_out_once() -> Result<()
     scene.start_controller().await?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
     assert_eq!(
-        (outcome.word, outcome.reason),
-        (Word::Succeeded, Reason::Unverified)
+        (outcome.result, outcome.reason),
+        (RequestState::Succeeded, Reason::Unverified)
     );
     let status = scene.status(REQUEST).await?;
     let digest = status.plan.map(|plan| plan.digest);
@@ -173,7 +173,12 @@ async fn killed_between_two_approvals_it_remembers_the_first() -> Result<()> {
 
     scene.start_controller().await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    assert_eq!(outcome.word, Word::Succeeded, "{}", outcome.message);
+    assert_eq!(
+        outcome.result,
+        RequestState::Succeeded,
+        "{}",
+        outcome.message
+    );
     let approvals = request.status.unwrap_or_default().approvals;
     let names: Vec<_> = approvals
         .iter()

@@ -123,12 +123,12 @@ impl Run {
     /// Where the request is.
     pub async fn whereabouts(&self) -> Result<String> {
         let request = self.scene.request(REQUEST).await?;
-        let (word, _) = testkit::scene::ready(&request);
+        let (state, _) = testkit::scene::ready(&request);
         let status = request.status.context("no status")?;
-        Ok(match (word.as_str(), status.incident.is_some()) {
+        Ok(match (state.as_str(), status.incident.is_some()) {
             ("", _) => "new".to_owned(),
-            (word, true) => format!("{word}, reported"),
-            (word, false) => word.to_owned(),
+            (state, true) => format!("{state}, reported"),
+            (state, false) => state.to_owned(),
         })
     }
 }

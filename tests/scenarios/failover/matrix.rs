@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use rollback_api::Word;
+use rollback_api::RequestState;
 use testkit::audit::{Audit, Event};
 use testkit::controller::Killer;
 use testkit::proxy::{Fault, Mutation, Point, Silence, Switch};
@@ -160,7 +160,7 @@ async fn run(blow: Blow, moment: Moment) -> Result<Row> {
     }
     if matches!(blow, Blow::Frozen | Blow::CutOff) {
         let log = pair.first.log();
-        ensure!(log.contains("nothing is written any more"), "{log}");
+        ensure!(log.contains("leader election lost"), "{log}");
     }
     if blow == Blow::Frozen {
         let more = pair.proxies[0].mutations().split_off(sent);
@@ -213,7 +213,11 @@ fn fault(moment: Moment) -> Fault {
 async fn finished(pair: &Pair) -> Result<()> {
     let end = pair.scene.wait_for_end(REQUEST).await;
     let (_, outcome) = end.with_context(|| format!("{}{}", pair.first.log(), pair.second.log()))?;
-    ensure!(outcome.word == Word::Succeeded, "{}", outcome.message);
+    ensure!(
+        outcome.result == RequestState::Succeeded,
+        "{}",
+        outcome.message
+    );
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use rollback_api::{Reason, RollbackRequest, Word};
+use rollback_api::{Reason, RequestState, RollbackRequest};
 use serde_json::{Value, json};
 use testkit::scene::{CONTROLLER, PATIENCE, request};
 use testkit::shop::{BEHAVIOUR, Behaviour};
@@ -179,10 +179,10 @@ pub async fn judged(scene: &Scene, name: &str) -> Result<(Status, Health)> {
 }
 
 /// Waits until the request has ended so.
-pub async fn ends(scene: &Scene, word: Word, reason: Reason) -> Result<RollbackRequest> {
+pub async fn ends(scene: &Scene, state: RequestState, reason: Reason) -> Result<RollbackRequest> {
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
     ensure!(
-        (outcome.word, outcome.reason) == (word, reason),
+        (outcome.result, outcome.reason) == (state, reason),
         "it ended otherwise: {outcome:?}"
     );
     Ok(request)

@@ -12,7 +12,9 @@ mod states;
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::future::try_join_all;
 use kube::ResourceExt;
-use rollback_api::{APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CONFIRM, PLAN, Reason, Word};
+use rollback_api::{
+    APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CONFIRM, PLAN, Reason, RequestState,
+};
 use serde_json::json;
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::scene::PRODUCTION;
@@ -79,8 +81,8 @@ async fn applied_all_along(tool: Tool) -> Result<()> {
         judged == (Status::InProgress, Health::Progressing),
         "{judged:?}"
     );
-    let (word, _) = testkit::scene::ready(&scene.request(REQUEST).await?);
-    ensure!(word == "RollingOut", "too late: it is {word}");
+    let (state, _) = testkit::scene::ready(&scene.request(REQUEST).await?);
+    ensure!(state == "RollingOut", "too late: it is {state}");
     git::until_over(&scene).await?;
 
     scene.wait_for(REQUEST, "Verifying").await?;
@@ -91,7 +93,7 @@ async fn applied_all_along(tool: Tool) -> Result<()> {
         "{judged:?}"
     );
     checks.answer(Answer::healthy());
-    let request = git::ends(&scene, Word::Succeeded, Reason::RolledBack).await?;
+    let request = git::ends(&scene, RequestState::Succeeded, Reason::RolledBack).await?;
     let approvals = request.status.unwrap_or_default().approvals;
     ensure!(approvals.len() == 1, "{approvals:?}");
 
@@ -153,7 +155,7 @@ async fn approved_and_applied(tool: Tool) -> Result<()> {
     }
     ensure!(git::reverts(&scene)? == 0, "reverted without a controller?");
     scene.start_controller().await?;
-    git::ends(&scene, Word::Succeeded, Reason::Unverified).await?;
+    git::ends(&scene, RequestState::Succeeded, Reason::Unverified).await?;
     git::unharmed(&scene, &uid).await?;
     once(&scene).await
 }
@@ -171,7 +173,7 @@ async fn pruned_and_restored(tool: Tool) -> Result<()> {
     tool.apply(&scene).await?;
     let digest = scene.plan(REQUEST).await?.digest;
     scene.approve(REQUEST, User::Approver).await?;
-    git::ends(&scene, Word::Succeeded, Reason::Unverified).await?;
+    git::ends(&scene, RequestState::Succeeded, Reason::Unverified).await?;
     once(&scene).await?;
 
     // The bad version again, a newer one, and the good one: none of them is touched.
@@ -189,7 +191,7 @@ async fn pruned_and_restored(tool: Tool) -> Result<()> {
             .approve_plan(REQUEST, User::Approver, PRODUCTION, &digest)
             .await;
         ensure!(again.is_err(), "a plan was approved that is not there");
-        let request = git::ends(&scene, Word::Succeeded, Reason::AlreadyRolledBack).await?;
+        let request = git::ends(&scene, RequestState::Succeeded, Reason::AlreadyRolledBack).await?;
         ensure!(
             request.status.unwrap_or_default().plan.is_none(),
             "there is a plan"
@@ -218,7 +220,7 @@ async fn restored_when_the_bad_version_is_gone_it_does_nothing() -> Result<()> {
     let mut manifest = Tool::Flux.manifest(&scene);
     manifest["spec"]["targets"][0]["from"] = json!({"image": "registry.broxiva.example/api:v2"});
     Tool::Flux.apply_object(&scene, &manifest).await?;
-    git::ends(&scene, Word::Superseded, Reason::NotLive).await?;
+    git::ends(&scene, RequestState::Superseded, Reason::NotLive).await?;
     let judged = git::judged(&scene, REQUEST).await?;
     assert_eq!(judged, (Status::Current, Health::Healthy));
     assert!(scene.image(DEPLOYMENT).await?.ends_with(":v3"));
@@ -229,7 +231,7 @@ async fn restored_when_the_bad_version_is_gone_it_does_nothing() -> Result<()> {
         .deploy(shop::deployment(DEPLOYMENT).version("v2"))
         .await?;
     Tool::Flux.apply_object(&scene, &manifest).await?;
-    git::ends(&scene, Word::Superseded, Reason::NotLive).await?;
+    git::ends(&scene, RequestState::Superseded, Reason::NotLive).await?;
     assert_eq!(git::reverts(&scene)?, 0);
     Ok(())
 }
@@ -243,7 +245,7 @@ async fn pruned_before_the_approval_it_is_cancelled_and_goes() -> Result<()> {
     git::prune(&scene).await?;
     git::gone(&scene).await?;
     let incident = git::incident(&scene).await?;
-    assert_eq!(incident["outcome"]["word"], "Cancelled");
+    assert_eq!(incident["outcome"]["result"], "Cancelled");
     assert_eq!(incident["outcome"]["reason"], "Deleted");
     assert_eq!(git::ledger(&scene).await?, (false, 0));
 
@@ -257,7 +259,7 @@ async fn pruned_before_the_approval_it_is_cancelled_and_goes() -> Result<()> {
         .await;
     assert!(old.is_err());
     scene.approve(REQUEST, User::Approver).await?;
-    git::ends(&scene, Word::Succeeded, Reason::Unverified).await?;
+    git::ends(&scene, RequestState::Succeeded, Reason::Unverified).await?;
     assert_eq!(git::reverts(&scene)?, 1);
     Ok(())
 }
@@ -280,13 +282,13 @@ async fn pruned_while_it_rolls_out_it_is_finished_and_reported_first() -> Result
     git::gone(&scene).await?;
 
     let incident = git::incident(&scene).await?;
-    assert_eq!(incident["outcome"]["word"], "Succeeded", "{incident}");
+    assert_eq!(incident["outcome"]["result"], "Succeeded", "{incident}");
     assert_eq!(incident["outcome"]["reason"], "Unverified");
     shop::wait_available(&scene.client(User::Admin).await?, scene.ns(), DEPLOYMENT).await?;
     once(&scene).await?;
 
     Tool::Flux.apply(&scene).await?;
-    git::ends(&scene, Word::Succeeded, Reason::AlreadyRolledBack).await?;
+    git::ends(&scene, RequestState::Succeeded, Reason::AlreadyRolledBack).await?;
     once(&scene).await
 }
 
@@ -315,7 +317,7 @@ async fn changed(tool: Tool) -> Result<()> {
     // What was asked for is still what is done.
     tool.apply(&scene).await?;
     scene.approve(REQUEST, User::Approver).await?;
-    git::ends(&scene, Word::Succeeded, Reason::Unverified).await?;
+    git::ends(&scene, RequestState::Succeeded, Reason::Unverified).await?;
     for change in [&other, &reworded] {
         forbidden(tool.apply_object(&scene, change).await)?;
     }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use futures::future::{LocalBoxFuture, try_join_all};
 use kube::api::DeleteParams;
-use rollback_api::{CANCELLED_BY, DENIED_BY, DENIED_REASON, Reason, Word};
+use rollback_api::{CANCELLED_BY, DENIED_BY, DENIED_REASON, Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::scene::{condition, request};
@@ -44,10 +44,16 @@ fn previous(name: &str) -> Value {
 }
 
 /// Waits for the end, and compares what is seen with what such an end means.
-async fn end(scene: &Scene, name: &str, word: Word, reason: Reason, status: Status) -> Result<()> {
+async fn end(
+    scene: &Scene,
+    name: &str,
+    state: RequestState,
+    reason: Reason,
+    status: Status,
+) -> Result<()> {
     let (request, outcome) = scene.wait_for_end(name).await?;
     ensure!(
-        (outcome.word, outcome.reason) == (word, reason),
+        (outcome.result, outcome.reason) == (state, reason),
         "{name} ended otherwise: {outcome:?}"
     );
     let expected = at_the_end(&outcome);
@@ -71,8 +77,8 @@ async fn end(scene: &Scene, name: &str, word: Word, reason: Reason, status: Stat
     Ok(())
 }
 
-async fn waiting(scene: &Scene, name: &str, word: &str, health: Health) -> Result<()> {
-    scene.wait_for(name, word).await?;
+async fn waiting(scene: &Scene, name: &str, state: &str, health: Health) -> Result<()> {
+    scene.wait_for(name, state).await?;
     let judged = judged(scene, name).await?;
     ensure!(
         judged == (Status::InProgress, health),
@@ -88,7 +94,7 @@ async fn no_op(scene: &Scene) -> Result<()> {
     end(
         scene,
         "no-op",
-        Word::Succeeded,
+        RequestState::Succeeded,
         Reason::NoOp,
         Status::Current,
     )
@@ -103,7 +109,7 @@ async fn dry_run(scene: &Scene) -> Result<()> {
     end(
         scene,
         "dry-run",
-        Word::Succeeded,
+        RequestState::Succeeded,
         Reason::DryRun,
         Status::Current,
     )
@@ -118,7 +124,7 @@ async fn unverified(scene: &Scene) -> Result<()> {
     end(
         scene,
         "unverified",
-        Word::Succeeded,
+        RequestState::Succeeded,
         Reason::Unverified,
         Status::Current,
     )
@@ -134,7 +140,7 @@ async fn denied(scene: &Scene) -> Result<()> {
     end(
         scene,
         "denied",
-        Word::Denied,
+        RequestState::Denied,
         Reason::DeniedByApprover,
         Status::Failed,
     )
@@ -152,7 +158,7 @@ async fn cancelled(scene: &Scene) -> Result<()> {
     end(
         scene,
         "cancelled",
-        Word::Cancelled,
+        RequestState::Cancelled,
         Reason::CancelledByUser,
         Status::Failed,
     )
@@ -168,7 +174,7 @@ async fn expired(scene: &Scene) -> Result<()> {
     end(
         scene,
         "expired",
-        Word::Expired,
+        RequestState::Expired,
         Reason::NotApprovedInTime,
         Status::Failed,
     )
@@ -181,7 +187,7 @@ async fn refused(scene: &Scene) -> Result<()> {
     end(
         scene,
         "refused",
-        Word::Refused,
+        RequestState::Refused,
         Reason::NoHistory,
         Status::Failed,
     )
@@ -197,7 +203,7 @@ async fn not_live(scene: &Scene) -> Result<()> {
     end(
         scene,
         "not-live",
-        Word::Superseded,
+        RequestState::Superseded,
         Reason::NotLive,
         Status::Current,
     )
@@ -213,7 +219,7 @@ async fn superseded_before(scene: &Scene) -> Result<()> {
     end(
         scene,
         name,
-        Word::Superseded,
+        RequestState::Superseded,
         Reason::NotLive,
         Status::Current,
     )
@@ -242,7 +248,7 @@ async fn superseded_mid_rollout(scene: &Scene) -> Result<()> {
     end(
         scene,
         name,
-        Word::Superseded,
+        RequestState::Superseded,
         Reason::TemplateChanged,
         Status::Failed,
     )
@@ -268,7 +274,7 @@ async fn gone(scene: &Scene) -> Result<()> {
     end(
         scene,
         "gone",
-        Word::Failed,
+        RequestState::Failed,
         Reason::TargetGone,
         Status::Failed,
     )
@@ -294,7 +300,7 @@ async fn checks_failed() -> Result<()> {
     end(
         &scene,
         name,
-        Word::Failed,
+        RequestState::Failed,
         Reason::ChecksFailed,
         Status::Failed,
     )

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use rollback_api::status::{Cause, CauseKind};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::scene::PATIENCE;
 use testkit::shop::{Behaviour, deployment};
@@ -96,7 +96,13 @@ async fn a_probe_that_fails_is_told_and_ends_nothing() -> Result<()> {
             .message
             .starts_with("container app runs and is not ready: ")
     );
-    let told = ends(&scene, "api-5xx", Word::Failed, Reason::RolloutTimedOut).await?;
+    let told = ends(
+        &scene,
+        "api-5xx",
+        RequestState::Failed,
+        Reason::RolloutTimedOut,
+    )
+    .await?;
     ensure!(told.contains("Unready"), "{told}");
     let everything = serde_json::to_string(&scene.status("api-5xx").await?)?;
     ensure!(!everything.contains(SECRET), "{everything}");
@@ -122,7 +128,13 @@ async fn a_crash_is_told_with_the_last_words() -> Result<()> {
     let cause = named(&scene, CauseKind::CrashLoop).await?;
     let words = cause.last_words.context("no last words")?;
     ensure!(!words.contains(SECRET), "{words}");
-    let told = ends(&scene, "api-5xx", Word::Failed, Reason::RolloutFailed).await?;
+    let told = ends(
+        &scene,
+        "api-5xx",
+        RequestState::Failed,
+        Reason::RolloutFailed,
+    )
+    .await?;
     ensure!(told.contains("It said last: "), "{told}");
     ensure!(!told.contains(SECRET), "{told}");
     Ok(())
@@ -134,7 +146,13 @@ async fn a_log_that_may_not_be_read_is_said_and_stops_nothing() -> Result<()> {
     let policy = json!({"rollout": {"timeoutSeconds": 60, "graceSeconds": 3, "logTailLines": 10}});
     let scene = rolling_out("no-logs", policy, Behaviour::Crash).await?;
     named(&scene, CauseKind::CrashLoop).await?;
-    ends(&scene, "api-5xx", Word::Failed, Reason::RolloutFailed).await?;
+    ends(
+        &scene,
+        "api-5xx",
+        RequestState::Failed,
+        Reason::RolloutFailed,
+    )
+    .await?;
     let warnings = target(&scene, "api-5xx").await?.warnings;
     let said = warnings.iter().any(|it| it.contains("rollback-read-logs"));
     ensure!(said, "{warnings:?}");
@@ -154,7 +172,7 @@ async fn pods_of_the_bad_version_are_not_blamed() -> Result<()> {
     scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
     scene.approve("api-5xx", User::Approver).await?;
     let (request, outcome) = scene.wait_for_end("api-5xx").await?;
-    ensure!(outcome.word == Word::Succeeded, "{outcome:?}");
+    ensure!(outcome.result == RequestState::Succeeded, "{outcome:?}");
     let audit = scene.cluster.audit().context("no audit log")?;
     let blamed = audit.events(scene.ns())?.into_iter().any(|event| {
         let body = event.request_object.unwrap_or_default();

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use kube::api::PostParams;
 use rollback_api::status::{CheckKind, Finding, RiskKind, TargetStatus};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::prometheus::Prometheus;
@@ -61,7 +61,13 @@ async fn a_service_that_leads_elsewhere_tells_nothing() -> Result<()> {
     let checks = json!({"timeoutSeconds": 3, "onFailure": "Restore", "http": [check, gone]});
     policy(&scene, checks).await?;
     roll_back(&scene, "api-5xx").await?;
-    let message = ends(&scene, "api-5xx", Word::Failed, Reason::HealthUnknown).await?;
+    let message = ends(
+        &scene,
+        "api-5xx",
+        RequestState::Failed,
+        Reason::HealthUnknown,
+    )
+    .await?;
     ensure!(
         message.contains("Service front leads to none of the new pods")
             && message.contains("there is no Service nobody"),
@@ -83,7 +89,13 @@ async fn a_body_has_to_say_what_the_check_asks_for() -> Result<()> {
         "bodyContains": "\"database\": \"up\""});
     policy(&scene, json!({"timeoutSeconds": 3, "http": [check]})).await?;
     roll_back(&scene, "api-5xx").await?;
-    let message = ends(&scene, "api-5xx", Word::Failed, Reason::ChecksFailed).await?;
+    let message = ends(
+        &scene,
+        "api-5xx",
+        RequestState::Failed,
+        Reason::ChecksFailed,
+    )
+    .await?;
     ensure!(
         message.contains("without the text that bodyContains asks for"),
         "{message}"
@@ -105,7 +117,13 @@ async fn the_pods_themselves_are_looked_at() -> Result<()> {
     )
     .await?;
     roll_back(&scene, "api-5xx").await?;
-    ends(&scene, "api-5xx", Word::Succeeded, Reason::RolledBack).await?;
+    ends(
+        &scene,
+        "api-5xx",
+        RequestState::Succeeded,
+        Reason::RolledBack,
+    )
+    .await?;
     let (finding, words) = said(&target(&scene, "api-5xx").await?, CheckKind::Pods)?;
     ensure!(
         finding == Finding::Pass && words == "2 of 2 pods are ready, 0 restarts",
@@ -136,7 +154,13 @@ async fn a_request_asks_for_more_and_for_no_address_outside() -> Result<()> {
     asked["spec"]["verification"] = json!({"http": [cart]});
     scene.ask_for(asked).await?;
     scene.approve("api-5xx", User::Approver).await?;
-    let message = ends(&scene, "api-5xx", Word::Failed, Reason::ChecksFailed).await?;
+    let message = ends(
+        &scene,
+        "api-5xx",
+        RequestState::Failed,
+        Reason::ChecksFailed,
+    )
+    .await?;
     ensure!(message.contains("check cart (/cart)"), "{message}");
     Ok(())
 }
@@ -160,7 +184,13 @@ async fn an_address_outside_needs_the_policy_and_a_network() -> Result<()> {
     )
     .await?;
     roll_back(&scene, "private").await?;
-    let message = ends(&scene, "private", Word::Failed, Reason::HealthUnknown).await?;
+    let message = ends(
+        &scene,
+        "private",
+        RequestState::Failed,
+        Reason::HealthUnknown,
+    )
+    .await?;
     ensure!(message.contains("--external-networks"), "{message}");
     ensure!(!message.contains("hunter2"), "{message}");
     ensure!(status_page.count() == 0, "it was asked");
@@ -178,7 +208,13 @@ async fn an_address_outside_needs_the_policy_and_a_network() -> Result<()> {
     )
     .await?;
     roll_back(&scene, "unlisted").await?;
-    let message = ends(&scene, "unlisted", Word::Failed, Reason::HealthUnknown).await?;
+    let message = ends(
+        &scene,
+        "unlisted",
+        RequestState::Failed,
+        Reason::HealthUnknown,
+    )
+    .await?;
     ensure!(message.contains("list of URLs"), "{message}");
     ensure!(status_page.count() == 0, "it was asked");
 
@@ -187,7 +223,13 @@ async fn an_address_outside_needs_the_policy_and_a_network() -> Result<()> {
         .await?;
     policy(&scene, checks(url, json!([format!("{page}/status")]))).await?;
     roll_back(&scene, "allowed").await?;
-    ends(&scene, "allowed", Word::Succeeded, Reason::RolledBack).await?;
+    ends(
+        &scene,
+        "allowed",
+        RequestState::Succeeded,
+        Reason::RolledBack,
+    )
+    .await?;
     ensure!(status_page.count() >= 2, "it was not asked");
     Ok(())
 }
@@ -223,7 +265,7 @@ async fn a_number_of_prometheus_decides_and_its_absence_does_not() -> Result<()>
     )
     .await?;
     roll_back(&scene, "well").await?;
-    ends(&scene, "well", Word::Succeeded, Reason::RolledBack).await?;
+    ends(&scene, "well", RequestState::Succeeded, Reason::RolledBack).await?;
     let (finding, words) = said(&target(&scene, "well").await?, CheckKind::Prometheus)?;
     ensure!(
         finding == Finding::Pass && words == "0.004 (at most 0.01)",
@@ -236,7 +278,7 @@ async fn a_number_of_prometheus_decides_and_its_absence_does_not() -> Result<()>
     let empty = of_new_pods("vector(1) > 2");
     policy(&scene, number(&prometheus, &empty, "atMost", 0.01)).await?;
     roll_back(&scene, "empty").await?;
-    let message = ends(&scene, "empty", Word::Failed, Reason::HealthUnknown).await?;
+    let message = ends(&scene, "empty", RequestState::Failed, Reason::HealthUnknown).await?;
     ensure!(message.contains("finds nothing"), "{message}");
 
     scene
@@ -248,7 +290,13 @@ async fn a_number_of_prometheus_decides_and_its_absence_does_not() -> Result<()>
     )
     .await?;
     roll_back(&scene, "unwell").await?;
-    let message = ends(&scene, "unwell", Word::Restored, Reason::RestoredFromBackup).await?;
+    let message = ends(
+        &scene,
+        "unwell",
+        RequestState::Restored,
+        Reason::RestoredFromBackup,
+    )
+    .await?;
     ensure!(message.contains("0.2 (at most 0.01)"), "{message}");
     ensure!(
         scene.image("api").await?.ends_with(":v4"),
@@ -265,7 +313,7 @@ async fn a_number_of_prometheus_decides_and_its_absence_does_not() -> Result<()>
     )
     .await?;
     roll_back(&scene, "down").await?;
-    let message = ends(&scene, "down", Word::Failed, Reason::HealthUnknown).await?;
+    let message = ends(&scene, "down", RequestState::Failed, Reason::HealthUnknown).await?;
     ensure!(message.contains("cannot be reached"), "{message}");
     Ok(())
 }
@@ -298,7 +346,7 @@ async fn a_prometheus_that_no_administrator_named_is_not_asked() -> Result<()> {
             "{risk:?}"
         );
         scene.approve(request, User::Approver).await?;
-        let message = ends(&scene, request, Word::Failed, Reason::HealthUnknown).await?;
+        let message = ends(&scene, request, RequestState::Failed, Reason::HealthUnknown).await?;
         ensure!(message.contains("--prometheus-allow"), "{message}");
         scene.controller = None;
         scene

@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::ListParams;
 use rollback_api::status::{Plan, RiskKind};
 use rollback_api::{
-    ACCEPT_DATA_RISK, APPROVED_BY, CHECKLIST, CONFIRM, PLAN, Reason, RollbackRequest, Word,
+    ACCEPT_DATA_RISK, APPROVED_BY, CHECKLIST, CONFIRM, PLAN, Reason, RequestState, RollbackRequest,
 };
 use serde_json::{Value, json};
 use testkit::scene::{PATIENCE, PRODUCTION, ready};
@@ -117,7 +117,7 @@ async fn an_irreversible_migration_waits_for_somebody_who_accepts_the_risk() -> 
     scene
         .annotate(NAME, User::Approver, approval(&plan, Some(WHY)))
         .await?;
-    ends(&scene, NAME, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, NAME, RequestState::Succeeded, Reason::Unverified).await?;
     ensure!(scene.image("api").await? == OLD);
     let status = scene.status(NAME).await?;
     let [counted] = status.approvals.as_slice() else {
@@ -155,7 +155,7 @@ async fn what_nobody_knows_blocks_where_the_policy_wants_to_know() -> Result<()>
     scene
         .annotate(NAME, User::Approver, approval(&plan, Some(WHY)))
         .await?;
-    ends(&scene, NAME, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, NAME, RequestState::Succeeded, Reason::Unverified).await?;
     Ok(())
 }
 
@@ -167,7 +167,7 @@ async fn what_nobody_knows_is_told_and_goes_on_where_the_policy_allows_it() -> R
         .await?;
     two(&scene, &[("schema-version", "7")], &[]).await?;
     roll_back(&scene, NAME).await?;
-    ends(&scene, NAME, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, NAME, RequestState::Succeeded, Reason::Unverified).await?;
     let plan = plan_of(scene.request(NAME).await?)?;
     ensure!(plan.data_risk.is_none(), "{:?}", plan.data_risk);
     let risks = &plan.targets[0].risks;

@@ -8,7 +8,8 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use rollback_api::status::{JobEnd, JobStage};
 use rollback_api::{
-    ACCEPT_DATA_RISK, APPROVED_BY, CHECKLIST, CONFIRM, PLAN, REQUEST_UID_LABEL, Reason, Word,
+    ACCEPT_DATA_RISK, APPROVED_BY, CHECKLIST, CONFIRM, PLAN, REQUEST_UID_LABEL, Reason,
+    RequestState,
 };
 use rollback_core::job;
 use serde_json::{Value, json};
@@ -151,7 +152,7 @@ async fn a_job_that_says_no_changes_nothing() -> Result<()> {
     let policy = before(&named("drain", Some(FAILS), json!({})));
     opened(&scene, policy, Jobs::Granted).await?;
     roll_back(&scene).await?;
-    let message = ends(&scene, "api-5xx", Word::Refused, Reason::HookVetoed).await?;
+    let message = ends(&scene, "api-5xx", RequestState::Refused, Reason::HookVetoed).await?;
     for part in [
         "PreRollback Job drain of Deployment api says no",
         "its container main failed (exit code 3)",
@@ -193,7 +194,13 @@ async fn jobs_run_with_the_image_of_the_version_that_is_meant_and_once() -> Resu
     });
     opened(&scene, policy, Jobs::Granted).await?;
     roll_back(&scene).await?;
-    ends(&scene, "api-5xx", Word::Succeeded, Reason::RolledBack).await?;
+    ends(
+        &scene,
+        "api-5xx",
+        RequestState::Succeeded,
+        Reason::RolledBack,
+    )
+    .await?;
     ensure!(scene.image("api").await? == OLD);
     for (name, expected) in [
         ("lenient", FAILS),
@@ -234,7 +241,7 @@ async fn a_job_that_fails_afterwards_fails_the_rollback_and_leaves_it_in_place()
     let policy = json!({"hooks": {"postRollback": [named("resume", Some(FAILS), json!({}))]}});
     opened(&scene, policy, Jobs::Granted).await?;
     roll_back(&scene).await?;
-    let message = ends(&scene, "api-5xx", Word::Failed, Reason::HookFailed).await?;
+    let message = ends(&scene, "api-5xx", RequestState::Failed, Reason::HookFailed).await?;
     ensure!(message.contains("(exit code 3)"), "{message}");
     ensure!(scene.image("api").await? == OLD);
     Ok(())
@@ -248,7 +255,13 @@ async fn a_smoke_test_that_fails_means_that_the_old_version_is_not_well() -> Res
     let policy = json!({"verification": {"jobs": [login, cart]}});
     opened(&scene, policy, Jobs::Granted).await?;
     roll_back(&scene).await?;
-    let message = ends(&scene, "api-5xx", Word::Failed, Reason::ChecksFailed).await?;
+    let message = ends(
+        &scene,
+        "api-5xx",
+        RequestState::Failed,
+        Reason::ChecksFailed,
+    )
+    .await?;
     ensure!(
         message.contains("login") && message.contains("exit code 3"),
         "{message}"
@@ -282,7 +295,7 @@ async fn a_job_of_somebody_else_under_the_same_name_is_not_taken_for_ours() -> R
     let api: Api<Job> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
     let uid = api.create(&PostParams::default(), &theirs).await?.uid();
     scene.approve("api-5xx", User::Approver).await?;
-    let message = ends(&scene, "api-5xx", Word::Refused, Reason::HookVetoed).await?;
+    let message = ends(&scene, "api-5xx", RequestState::Refused, Reason::HookVetoed).await?;
     ensure!(message.contains("is not of this request"), "{message}");
     ensure!(scene.image("api").await? == BAD);
     ensure!(api.get(&name).await?.uid() == uid, "it was touched");
@@ -295,7 +308,7 @@ async fn a_namespace_that_does_not_grant_jobs_is_told_what_to_bind() -> Result<(
     let policy = before(&named("drain", Some(SUCCEEDS), json!({})));
     opened(&scene, policy, Jobs::NotGranted).await?;
     roll_back(&scene).await?;
-    let message = ends(&scene, "api-5xx", Word::Refused, Reason::HookVetoed).await?;
+    let message = ends(&scene, "api-5xx", RequestState::Refused, Reason::HookVetoed).await?;
     let namespace = format!("namespace {}", scene.ns());
     for part in [
         "ClusterRole rollback-run-jobs",
@@ -317,7 +330,7 @@ async fn a_pod_that_the_api_server_does_not_take_is_a_failure_in_its_words() -> 
     job["podSpec"]["dnsPolicy"] = json!("hunter2hunter2");
     opened(&scene, before(&job), Jobs::Granted).await?;
     roll_back(&scene).await?;
-    let message = ends(&scene, "api-5xx", Word::Refused, Reason::HookVetoed).await?;
+    let message = ends(&scene, "api-5xx", RequestState::Refused, Reason::HookVetoed).await?;
     ensure!(message.contains("does not take it (HTTP 422)"), "{message}");
     let request = serde_json::to_string(&scene.request("api-5xx").await?)?;
     ensure!(!request.contains("hunter2"), "{request}");
@@ -338,7 +351,7 @@ async fn a_controller_that_comes_back_follows_the_job_and_starts_no_other() -> R
     let fail = json!({"metadata": {"annotations": {shop::BEHAVIOUR: "fail"}}});
     pods.patch(&pod, &PatchParams::default(), &Patch::Merge(&fail))
         .await?;
-    let message = ends(&scene, "api-5xx", Word::Refused, Reason::HookVetoed).await?;
+    let message = ends(&scene, "api-5xx", RequestState::Refused, Reason::HookVetoed).await?;
     ensure!(message.contains("(exit code 1)"), "{message}");
     ensure!(jobs(&scene).await?.len() == 1, "it was started again");
     Ok(())
@@ -350,7 +363,7 @@ async fn a_job_that_does_not_end_is_ended() -> Result<()> {
     let policy = before(&named("drain", Some(HANGS), json!({"timeoutSeconds": 3})));
     opened(&scene, policy, Jobs::Granted).await?;
     roll_back(&scene).await?;
-    let message = ends(&scene, "api-5xx", Word::Refused, Reason::HookVetoed).await?;
+    let message = ends(&scene, "api-5xx", RequestState::Refused, Reason::HookVetoed).await?;
     ensure!(
         message.contains("it did not end within 3 seconds"),
         "{message}"
@@ -380,7 +393,13 @@ async fn a_policy_that_changes_meanwhile_asks_everybody_again_and_runs_what_it_s
     let new = scene.plan("api-5xx").await?;
     ensure!(new.digest != old.digest);
     scene.approve("api-5xx", User::Approver).await?;
-    ends(&scene, "api-5xx", Word::Succeeded, Reason::Unverified).await?;
+    ends(
+        &scene,
+        "api-5xx",
+        RequestState::Succeeded,
+        Reason::Unverified,
+    )
+    .await?;
     ensure!(image(&scene, "drain").await.is_ok() && jobs(&scene).await?.len() == 2);
     Ok(())
 }
@@ -418,7 +437,13 @@ async fn migrations_that_cannot_be_lived_with_wait_for_somebody_who_accepts_the_
         CHECKLIST: items.join(","), ACCEPT_DATA_RISK: "v1 does not read the new column",
     });
     scene.annotate("api-5xx", User::Approver, approval).await?;
-    ends(&scene, "api-5xx", Word::Succeeded, Reason::Unverified).await?;
+    ends(
+        &scene,
+        "api-5xx",
+        RequestState::Succeeded,
+        Reason::Unverified,
+    )
+    .await?;
     ensure!(jobs(&scene).await?.len() == 1, "it was run again");
     Ok(())
 }

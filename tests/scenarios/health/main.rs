@@ -2,6 +2,7 @@
 //!
 //! Each test has a namespace and a controller process of its own, and they run in parallel.
 
+mod capacity;
 mod causes;
 mod checks;
 mod everywhere;
@@ -9,7 +10,6 @@ mod gate;
 mod jobs;
 mod remedies;
 mod reminder;
-mod room;
 mod secrets;
 mod slices;
 mod stage;

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use rollback_api::Word;
+use rollback_api::RequestState;
 use serde_json::{Value, json};
 use testkit::scene::{CONTROLLER, PATIENCE};
 use testkit::shop::deployment;
@@ -77,7 +77,7 @@ fn deletions(scene: &Scene) -> Result<Vec<(String, u16)>> {
 async fn a_pod_that_hangs_is_deleted_by_force() -> Result<()> {
     let (scene, bad) = hanging("force-delete", true).await?;
     let (_, outcome) = scene.wait_for_end("api-5xx").await?;
-    ensure!(outcome.word == Word::Succeeded, "{outcome:?}");
+    ensure!(outcome.result == RequestState::Succeeded, "{outcome:?}");
     let api = pods(&scene).await?;
     for name in &bad {
         ensure!(api.get_opt(name).await?.is_none(), "{name} is still there");
@@ -120,6 +120,6 @@ async fn without_the_role_it_says_so_and_goes_on() -> Result<()> {
         }
     }
     let (_, outcome) = scene.wait_for_end("api-5xx").await?;
-    ensure!(outcome.word == Word::Succeeded, "{outcome:?}");
+    ensure!(outcome.result == RequestState::Succeeded, "{outcome:?}");
     Ok(())
 }

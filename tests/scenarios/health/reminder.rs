@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
-use rollback_api::{DENIED_BY, DENIED_REASON, REVIEWED_BY, Reason, Word};
+use rollback_api::{DENIED_BY, DENIED_REASON, REVIEWED_BY, Reason, RequestState};
 use serde_json::json;
 use testkit::scene::PATIENCE;
 use testkit::{Scene, User, eventually, shop};
@@ -28,7 +28,7 @@ async fn denied(scene: &Scene, within_seconds: i32) -> Result<()> {
     let by = User::Approver;
     let no = json!({DENIED_BY: by.as_str(), DENIED_REASON: "it was the network"});
     scene.annotate(NAME, by, no).await?;
-    ends(scene, NAME, Word::Denied, Reason::DeniedByApprover).await?;
+    ends(scene, NAME, RequestState::Denied, Reason::DeniedByApprover).await?;
     Ok(())
 }
 

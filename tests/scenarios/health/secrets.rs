@@ -9,7 +9,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use rollback_api::{Reason, RollbackPolicy, Word};
+use rollback_api::{Reason, RequestState, RollbackPolicy};
 use serde_json::{Value, json};
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::scene::PATIENCE;
@@ -104,9 +104,9 @@ async fn fail_job(scene: &Scene, request: &str, words: &[String]) -> Result<Stri
     let statuses: Vec<Value> = words
         .iter()
         .enumerate()
-        .map(|(number, word)| {
+        .map(|(number, state)| {
             json!({"name": format!("part-{number}"), "image": "job-hang:1", "imageID": "", "ready": false,
-                "restartCount": 0, "state": {"terminated": {"exitCode": 3, "reason": "Error", "message": word}}})
+                "restartCount": 0, "state": {"terminated": {"exitCode": 3, "reason": "Error", "message": state}}})
         })
         .collect();
     let status = json!({"status": {"phase": "Failed", "containerStatuses": statuses}});
@@ -197,7 +197,10 @@ async fn fifty_planted_secrets_are_nowhere() -> Result<()> {
     let mut there = planted(&scene, &[&old, &new]).await?;
     there += &fail_job(&scene, "failing", &words).await?;
     let (_, end) = scene.wait_for_end("failing").await?;
-    ensure!(end.word == Word::Failed, "it ended otherwise: {end:?}");
+    ensure!(
+        end.result == RequestState::Failed,
+        "it ended otherwise: {end:?}"
+    );
     ensure_job_seen(&scene, "failing").await?;
 
     for pods in [&old, &new] {
@@ -218,7 +221,13 @@ async fn fifty_planted_secrets_are_nowhere() -> Result<()> {
         .await?;
     scene.approve("succeeding", User::Approver).await?;
     fail_job(&scene, "succeeding", &words).await?;
-    ends(&scene, "succeeding", Word::Succeeded, Reason::RolledBack).await?;
+    ends(
+        &scene,
+        "succeeding",
+        RequestState::Succeeded,
+        Reason::RolledBack,
+    )
+    .await?;
     ensure_job_seen(&scene, "succeeding").await?;
 
     let everything = everything(&scene, &["failing", "succeeding"]).await?;

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::scene::PATIENCE;
@@ -74,7 +74,13 @@ async fn checked(name: &str, old: &HealthServer) -> Result<Scene> {
 async fn a_pod_is_asked_where_it_is_whatever_a_slice_says() -> Result<()> {
     let old = HealthServer::start().await?;
     let scene = checked("slice-lies", &old).await?;
-    ends(&scene, "api-5xx", Word::Succeeded, Reason::RolledBack).await?;
+    ends(
+        &scene,
+        "api-5xx",
+        RequestState::Succeeded,
+        Reason::RolledBack,
+    )
+    .await?;
     ensure!(!old.paths().is_empty(), "the pods were not asked");
     Ok(())
 }
@@ -85,7 +91,13 @@ async fn a_pod_that_is_not_well_says_so_itself() -> Result<()> {
     let old = HealthServer::start().await?;
     old.answer(Answer::status(503));
     let scene = checked("slice-unwell", &old).await?;
-    let message = ends(&scene, "api-5xx", Word::Failed, Reason::ChecksFailed).await?;
+    let message = ends(
+        &scene,
+        "api-5xx",
+        RequestState::Failed,
+        Reason::ChecksFailed,
+    )
+    .await?;
     ensure!(message.contains("503"), "{message}");
     Ok(())
 }

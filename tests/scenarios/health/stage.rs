@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use rollback_api::status::TargetStatus;
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::health::HealthServer;
 use testkit::{Scene, User, shop};
@@ -22,10 +22,15 @@ pub async fn target(scene: &Scene, request: &str) -> Result<TargetStatus> {
 }
 
 /// Waits for the end of a request, which has to be this one; gives its message.
-pub async fn ends(scene: &Scene, request: &str, word: Word, reason: Reason) -> Result<String> {
+pub async fn ends(
+    scene: &Scene,
+    request: &str,
+    state: RequestState,
+    reason: Reason,
+) -> Result<String> {
     let (_, outcome) = scene.wait_for_end(request).await?;
     ensure!(
-        outcome.word == word && outcome.reason == reason,
+        outcome.result == state && outcome.reason == reason,
         "it ended otherwise: {outcome:?}"
     );
     Ok(outcome.message)

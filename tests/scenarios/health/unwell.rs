@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use kube::Api;
 use rollback_api::ledger::Verdict;
-use rollback_api::{Reason, RevisionLedger, Word};
+use rollback_api::{Reason, RequestState, RevisionLedger};
 use serde_json::{Value, json};
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::scene::CONTROLLER;
@@ -54,11 +54,17 @@ async fn an_older_version_is_tried_and_does() -> Result<()> {
     v2.answer(Answer::status(500));
     policy(&scene, checks("TryOlder")).await?;
     roll_back(&scene, "api-5xx").await?;
-    let message = ends(&scene, "api-5xx", Word::Succeeded, Reason::RolledBack).await?;
+    let message = ends(
+        &scene,
+        "api-5xx",
+        RequestState::Succeeded,
+        Reason::RolledBack,
+    )
+    .await?;
     ensure!(message.contains("not well either"), "{message}");
     ensure!(scene.image("api").await?.ends_with(":v1"));
-    let second = target(&scene, "api-5xx").await?.second;
-    ensure!(second.is_some_and(|second| second.reason == Reason::ChecksFailed));
+    let fallback = target(&scene, "api-5xx").await?.fallback;
+    ensure!(fallback.is_some_and(|fallback| fallback.reason == Reason::ChecksFailed));
     let verdicts = verdicts(&scene).await?;
     ensure!(
         verdicts
@@ -80,7 +86,13 @@ async fn it_is_tried_once_and_stays_there() -> Result<()> {
     v2.answer(Answer::status(500));
     policy(&scene, checks("TryOlder")).await?;
     roll_back(&scene, "api-5xx").await?;
-    ends(&scene, "api-5xx", Word::Failed, Reason::ChecksFailed).await?;
+    ends(
+        &scene,
+        "api-5xx",
+        RequestState::Failed,
+        Reason::ChecksFailed,
+    )
+    .await?;
     ensure!(scene.image("api").await?.ends_with(":v1"));
     let writes = writes(&scene)?;
     ensure!(writes == 2, "the Deployment was written {writes} times");
@@ -97,7 +109,7 @@ async fn a_policy_brings_back_what_was_there() -> Result<()> {
     ends(
         &scene,
         "api-5xx",
-        Word::Restored,
+        RequestState::Restored,
         Reason::RestoredFromBackup,
     )
     .await?;

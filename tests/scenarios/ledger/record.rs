@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use kube::api::{Patch, PatchParams};
 use rollback_api::ledger::Verdict;
-use rollback_api::{Reason, RevisionLedgerSpec, Word};
+use rollback_api::{Reason, RequestState, RevisionLedgerSpec};
 use rollback_core::ledger::kept_template;
 use serde_json::{Value, json};
 use testkit::scene::PATIENCE;
@@ -136,13 +136,16 @@ async fn claims_survive_the_recorder() -> Result<()> {
     let mut reasons = Vec::new();
     for name in ["first", "second"] {
         let (_, outcome) = scene.wait_for_end(name).await?;
-        reasons.push((outcome.word, outcome.reason));
+        reasons.push((outcome.result, outcome.reason));
     }
     noise.abort();
     // Whoever comes second finds it done.
     reasons.sort_by_key(|(_, reason)| reason.as_str());
-    let second = (Word::Superseded, Reason::RolledBackByAnother);
-    assert_eq!(reasons, [second, (Word::Succeeded, Reason::Unverified)]);
+    let second = (RequestState::Superseded, Reason::RolledBackByAnother);
+    assert_eq!(
+        reasons,
+        [second, (RequestState::Succeeded, Reason::Unverified)]
+    );
 
     let now = scene.deployment(APP).await?;
     wait_for_entry(&scene, &now, "it runs", |e| e.available_since.is_some()).await?;

@@ -8,7 +8,7 @@ use kube::core::DynamicObject;
 use kube::{Api, ResourceExt};
 use rollback_api::ledger::{Evidence, Verdict};
 use rollback_api::status::Outcome;
-use rollback_api::{Reason, RevisionLedger, Word};
+use rollback_api::{Reason, RequestState, RevisionLedger};
 use rollback_core::template::Template;
 use serde_json::{Value, json};
 use testkit::audit::Event;
@@ -112,7 +112,7 @@ pub async fn back_to_good(scene: &Scene, request: &str) -> Result<String> {
 pub async fn back_to(scene: &Scene, request: &str, to: Value) -> Result<String> {
     let (_, outcome) = scene.roll_back(request, APP, to).await?;
     ensure!(
-        (outcome.word, outcome.reason) == (Word::Succeeded, Reason::Unverified),
+        (outcome.result, outcome.reason) == (RequestState::Succeeded, Reason::Unverified),
         "{outcome:?}"
     );
     let image = scene.image(APP).await?;
@@ -127,7 +127,7 @@ pub async fn refused(scene: &Scene, request: &str, reason: Reason) -> Result<Out
         .await?;
     let (_, outcome) = scene.wait_for_end(request).await?;
     ensure!(
-        (outcome.word, outcome.reason) == (Word::Refused, reason),
+        (outcome.result, outcome.reason) == (RequestState::Refused, reason),
         "{outcome:?}"
     );
     Ok(outcome)

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use kube::Api;
 use kube::api::PostParams;
 use rollback_api::status::Outcome;
-use rollback_api::{Reason, RollbackRequest, Word};
+use rollback_api::{Reason, RequestState, RollbackRequest};
 use serde_json::{Value, json};
 use testkit::memory::Limit;
 use testkit::scene::{PATIENCE, ready, request};
@@ -120,11 +120,11 @@ async fn a_tenant_with_a_large_history_takes_no_memory_of_others() -> Result<()>
     let (_, outcome) = good
         .roll_back("good", "web", json!({"previous": {}}))
         .await?;
-    ensure!(outcome.word == Word::Succeeded, "{outcome:?}");
+    ensure!(outcome.result == RequestState::Succeeded, "{outcome:?}");
 
     let outcome = end(&bad, "by-image").await?;
     ensure!(
-        (outcome.word, outcome.reason) == (Word::Refused, Reason::TooLarge),
+        (outcome.result, outcome.reason) == (RequestState::Refused, Reason::TooLarge),
         "{outcome:?}"
     );
     ensure!(
@@ -177,7 +177,8 @@ async fn a_namespace_has_so_many_open_requests_and_the_oldest_keep_their_place()
         scene.ask(&name, "api", to.clone()).await?;
         let (request, outcome) = scene.wait_for_end(&name).await?;
         ensure!(
-            (outcome.word, outcome.reason) == (Word::Refused, Reason::TooManyOpenRequests),
+            (outcome.result, outcome.reason)
+                == (RequestState::Refused, Reason::TooManyOpenRequests),
             "{outcome:?}"
         );
         ensure!(outcome.message.contains("at most 3"), "{}", outcome.message);

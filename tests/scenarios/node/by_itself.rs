@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kube::api::ListParams;
-use rollback_api::{AUTOMATIC, RollbackRequest, Word};
+use rollback_api::{AUTOMATIC, RequestState, RollbackRequest};
 use serde_json::{Value, json};
 use testkit::health::HEALTH_PORT;
 use testkit::node::app::{APP, NO_IMAGE, version};
@@ -83,7 +83,7 @@ async fn rolled_back(scene: &Scene, alert: &str) -> Result<()> {
     }
     let name = request.metadata.name.unwrap_or_default();
     let (_, outcome) = scene.wait_for_end(&name).await?;
-    ensure!(outcome.word == Word::Succeeded, "{outcome:?}");
+    ensure!(outcome.result == RequestState::Succeeded, "{outcome:?}");
     ensure!(scene.image(APP).await?.ends_with(":v1"));
     println!("{alert}: {:?}", trigger.evidence);
     Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use jiff::SignedDuration;
 use rollback_api::status::{Cause, CauseKind};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::health::HEALTH_PORT;
 use testkit::node::app::{APP, NO_IMAGE, version};
@@ -78,7 +78,7 @@ async fn ensure_named(scene: &Scene, trouble: &Trouble<'_>) -> Result<()> {
     } else {
         Reason::RolloutFailed
     };
-    ensure_ended(&outcome, Word::Failed, reason)?;
+    ensure_ended(&outcome, RequestState::Failed, reason)?;
     for words in trouble.says {
         ensure!(outcome.message.contains(words), "{outcome:?}");
     }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use rollback_api::status::{CauseKind, FallbackWhen};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::audit::Event;
 use testkit::node::app::{APP, IMAGES, NO_IMAGE, version};
@@ -24,10 +24,10 @@ async fn an_image_that_is_known_to_be_good_is_tried_once() -> Result<()> {
     scene.deploy(version("v2")).await?;
     roll_back(&scene).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
 
-    let second = target(&request)?.second.context("no second try")?;
-    ensure!(second.when == FallbackWhen::ImagePull, "{second:?}");
+    let fallback = target(&request)?.fallback.context("no second try")?;
+    ensure!(fallback.when == FallbackWhen::ImagePull, "{fallback:?}");
     ensure!(scene.image(APP).await? == good, "another image runs");
     let deployment = scene.deployment(APP).await?;
     ensure!(

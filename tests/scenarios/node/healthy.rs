@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::health::HEALTH_PORT;
 use testkit::node::app::{APP, version};
@@ -67,7 +67,7 @@ async fn a_version_that_crashes_is_rolled_back_and_the_old_one_is_asked() -> Res
 
     roll_back(&scene).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure!(outcome.word == Word::Succeeded, "{outcome:?}");
+    ensure!(outcome.result == RequestState::Succeeded, "{outcome:?}");
     ensure!(outcome.reason != Reason::Unverified, "{outcome:?}");
     let target = target(&request)?;
     let checks = target.verification.context("nobody was asked")?.checks;
@@ -112,7 +112,7 @@ async fn an_old_version_that_answers_503_fails_the_checks() -> Result<()> {
     scene.deploy(version("v2")).await?;
     roll_back(&scene).await?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::ChecksFailed)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::ChecksFailed)?;
     ensure!(
         outcome.message.contains("answered 503 instead of 200"),
         "{outcome:?}"

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::json;
 use testkit::node::app::version;
 use testkit::scene::{CONTROLLER, PATIENCE};
@@ -185,7 +185,7 @@ async fn the_log_of_a_smoke_test_full_of_secrets() -> Result<()> {
     scene.deploy(version("v2")).await?;
     roll_back(&scene).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::ChecksFailed)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::ChecksFailed)?;
     let jobs = target(&request)?.jobs;
     let end = jobs.first().and_then(|job| job.end.as_ref());
     let end = end.context("no Job has ended")?;
@@ -226,7 +226,7 @@ async fn the_log_of_a_crash_full_of_secrets() -> Result<()> {
     scene.deploy(version("v2")).await?;
     roll_back(&scene).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::RolloutFailed)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::RolloutFailed)?;
     let rollout = target(&request)?.rollout.context("no rollout")?;
     ensure!(rollout.cause.is_some(), "{rollout:?}");
     // The end of the log, as long as a status may quote it. A kubelet that has cleared the container away by then gives

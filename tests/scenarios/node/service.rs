@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use rollback_api::status::Finding;
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::json;
 use testkit::health::HEALTH_PORT;
 use testkit::node::app::{APP, version};
@@ -31,7 +31,7 @@ async fn a_service_is_asked_through_the_new_pods_that_it_leads_to() -> Result<()
     scene.deploy(version("v2").env("FAIL_HEALTH", "1")).await?;
     roll_back(&scene).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::RolledBack)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::RolledBack)?;
     let target = target(&request)?;
     let before = target.before.first().context("no numbers before")?;
     ensure!(

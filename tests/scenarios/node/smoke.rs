@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use rollback_api::status::JobStage;
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::node::app::version;
 use testkit::{User, shop};
@@ -41,7 +41,7 @@ async fn jobs_that_succeed_are_kept_with_their_exit_codes() -> Result<()> {
     scene.deploy(version("v2")).await?;
     roll_back(&scene).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::RolledBack)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::RolledBack)?;
     ensure_one_patch(&scene)?;
 
     let target = target(&request)?;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use rollback_api::status::{CauseKind, Outcome, TargetStatus};
-use rollback_api::{Reason, RollbackRequest, Word};
+use rollback_api::{Reason, RequestState, RollbackRequest};
 use serde_json::{Value, json};
 use testkit::audit::Event;
 use testkit::node::{self, POD_NETWORK, app::APP};
@@ -60,10 +60,10 @@ pub fn target(request: &RollbackRequest) -> Result<TargetStatus> {
 }
 
 /// The request ended like this.
-pub fn ensure_ended(outcome: &Outcome, word: Word, reason: Reason) -> Result<()> {
+pub fn ensure_ended(outcome: &Outcome, state: RequestState, reason: Reason) -> Result<()> {
     ensure!(
-        (outcome.word, outcome.reason) == (word, reason),
-        "expected {word:?} because of {reason:?}, but it is {outcome:?}"
+        (outcome.result, outcome.reason) == (state, reason),
+        "expected {state:?} because of {reason:?}, but it is {outcome:?}"
     );
     Ok(())
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use jiff::SignedDuration;
 use rollback_api::status::CauseKind;
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::json;
 use testkit::node::app::version;
 
@@ -21,7 +21,7 @@ async fn a_readiness_probe_that_fails() -> Result<()> {
     scene.deploy(version("v2")).await?;
     roll_back(&scene).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::RolloutTimedOut)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::RolloutTimedOut)?;
     let target = target(&request)?;
     let reverted = target.reverted_at.context("not reverted")?;
     let cause = target.rollout.and_then(|rollout| rollout.cause);

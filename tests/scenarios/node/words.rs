@@ -1,7 +1,7 @@
 //! What containers say: the log of one that crashes, and that of a smoke test; both without the secrets in it.
 
 use anyhow::{Context, Result, ensure};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::json;
 use testkit::Scene;
 use testkit::node::app::version;
@@ -37,7 +37,7 @@ async fn the_log_of_a_container_that_crashes() -> Result<()> {
     scene.deploy(version("v2")).await?;
     roll_back(&scene).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::RolloutFailed)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::RolloutFailed)?;
     let rollout = target(&request)?.rollout.context("no rollout")?;
     let words = rollout.cause.context("no cause")?.last_words;
     let words = words.context("nothing is quoted")?;
@@ -68,7 +68,7 @@ async fn a_smoke_test_fails_and_its_log_is_kept() -> Result<()> {
     scene.deploy(version("v2")).await?;
     roll_back(&scene).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::ChecksFailed)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::ChecksFailed)?;
     let jobs = target(&request)?.jobs;
     let end = jobs.first().and_then(|job| job.end.as_ref());
     let end = end.context("no Job has ended")?;

@@ -1,7 +1,7 @@
 //! Whose word counts, how often, and for which plan.
 
 use anyhow::{Context as _, Result, ensure};
-use rollback_api::{APPROVED_BY, CHECKLIST, CONFIRM, PLAN, Reason, Word};
+use rollback_api::{APPROVED_BY, CHECKLIST, CONFIRM, PLAN, Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::scene::{CONTROLLER, PATIENCE, PRODUCTION, TICKED, ready};
 use testkit::{Scene, User, eventually};
@@ -118,8 +118,8 @@ async fn two_approvals_are_two_people() -> Result<()> {
         .await?;
     eventually("the second try was looked at", PATIENCE, async || {
         let request = scene.request("api-5xx").await?;
-        let (word, message) = ready(&request);
-        ensure!(word == "AwaitingApproval", "{word}");
+        let (state, message) = ready(&request);
+        ensure!(state == "AwaitingApproval", "{state}");
         ensure!(message.contains("1 of 2 approvals"), "{message}");
         Ok(())
     })
@@ -306,7 +306,7 @@ async fn forged_approvals_are_refused_by_the_api_server() -> Result<()> {
     ensure!(scene.image("api").await?.ends_with(":v2"));
     let no = json!({rollback_api::DENIED_BY: anna, rollback_api::DENIED_REASON: "a drill"});
     scene.annotate("api-5xx", User::Approver, no).await?;
-    End::badly(Word::Denied, Reason::DeniedByApprover)
+    End::badly(RequestState::Denied, Reason::DeniedByApprover)
         .check(&scene, "api-5xx")
         .await?;
     Ok(())

@@ -304,18 +304,18 @@ pub async fn create(client: &Client, namespace: &str, request: &Value) -> Result
 fn normal(scene: &Scene, message: &str) -> String {
     let mut text = String::new();
     let mut width = 0;
-    for word in message.replace(scene.ns(), "shop").split(' ') {
-        let word = match word.len() {
+    for state in message.replace(scene.ns(), "shop").split(' ') {
+        let state = match state.len() {
             200.. => "<the whole value>",
-            _ => word,
+            _ => state,
         };
-        if width > 0 && width + word.len() > 110 {
+        if width > 0 && width + state.len() > 110 {
             text.push_str("\n   ");
             width = 0;
         }
         text.push(' ');
-        text.push_str(word);
-        width += word.len() + 1;
+        text.push_str(state);
+        width += state.len() + 1;
     }
     format!("   {text}")
 }
@@ -374,7 +374,7 @@ async fn the_messages_help() -> Result<()> {
             page,
             "\n{} ({}, {})\n{}\n",
             case.title,
-            outcome.word.as_str(),
+            outcome.result.as_str(),
             outcome.reason.as_str(),
             normal(&scene, message)
         )?;

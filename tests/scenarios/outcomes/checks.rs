@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rollback_api::status::CheckStatus;
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::scene::PATIENCE;
@@ -67,7 +67,7 @@ impl Shop {
 
     /// The request ends because the old version does not pass, and says this.
     async fn fails(&self, says: &[&str]) -> Result<()> {
-        End::badly(Word::Failed, Reason::ChecksFailed)
+        End::badly(RequestState::Failed, Reason::ChecksFailed)
             .saying(says)
             .check(&self.scene, "api-5xx")
             .await?;
@@ -197,7 +197,7 @@ async fn a_network_that_is_not_allowed_is_not_reached() -> Result<()> {
     let shop = Shop::open(scene, 2, json!({})).await?;
     shop.roll_back().await?;
     // Nobody was asked, so nobody knows.
-    End::badly(Word::Failed, Reason::HealthUnknown)
+    End::badly(RequestState::Failed, Reason::HealthUnknown)
         .saying(&["is outside the networks that --probe-networks allows"])
         .check(&shop.scene, "api-5xx")
         .await?;

@@ -1,7 +1,7 @@
 //! The ends at which nothing is broken: it worked, there was nothing to do, or somebody said no.
 
 use anyhow::{Context as _, Result, ensure};
-use rollback_api::{CANCELLED_BY, DENIED_BY, DENIED_REASON, Reason, Word};
+use rollback_api::{CANCELLED_BY, DENIED_BY, DENIED_REASON, Reason, RequestState};
 use serde_json::json;
 use testkit::health::{HEALTH_PORT, HealthServer};
 use testkit::scene::{PATIENCE, condition, request};
@@ -131,7 +131,7 @@ async fn nothing_is_done_when_there_is_nothing_to_do() -> Result<()> {
     scene.plan("late").await?;
     let undo = ["rollout", "undo", "deployment/api", "-n", scene.ns()];
     scene.cluster.kubectl_ok(User::Admin, &undo, "").await?;
-    End::badly(Word::Superseded, Reason::NotLive)
+    End::badly(RequestState::Superseded, Reason::NotLive)
         .settled()
         .saying(&[
             "somebody else (field manager kubectl) was faster",
@@ -151,7 +151,7 @@ async fn denied_by_an_approver() -> Result<()> {
     let why = "the errors come from the payment provider";
     let no = json!({DENIED_BY: User::Approver.as_str(), DENIED_REASON: why});
     scene.annotate("api-5xx", User::Approver, no).await?;
-    let outcome = End::badly(Word::Denied, Reason::DeniedByApprover)
+    let outcome = End::badly(RequestState::Denied, Reason::DeniedByApprover)
         .saying(&[User::Approver.as_str(), why, "Nothing was changed"])
         .check(&scene, "api-5xx")
         .await?;
@@ -170,7 +170,7 @@ async fn cancelled_by_annotation_or_by_deletion() -> Result<()> {
     }
     let by = json!({CANCELLED_BY: User::Requester.as_str()});
     scene.annotate("annotated", User::Requester, by).await?;
-    End::badly(Word::Cancelled, Reason::CancelledByUser)
+    End::badly(RequestState::Cancelled, Reason::CancelledByUser)
         .saying(&[User::Requester.as_str(), "Nothing was changed"])
         .check(&scene, "annotated")
         .await?;
@@ -223,7 +223,7 @@ async fn expired_when_nobody_approves_in_time() -> Result<()> {
     own["spec"]["notAfter"] = json!(soon);
     scene.ask_for(own).await?;
     scene.plan("own").await?;
-    let end = End::badly(Word::Expired, Reason::NotApprovedInTime)
+    let end = End::badly(RequestState::Expired, Reason::NotApprovedInTime)
         .saying(&["Nobody approved before", "create a new RollbackRequest"]);
     end.check(&scene, "own").await?;
     // ... and by the policy.

@@ -9,7 +9,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use rollback_api::status::Outcome;
 use rollback_api::{
-    ARTIFACT_LABEL, REQUEST_UID_LABEL, Reason, RevisionLedger, RollbackRequest, Word,
+    ARTIFACT_LABEL, REQUEST_UID_LABEL, Reason, RequestState, RevisionLedger, RollbackRequest,
 };
 use testkit::scene::{PATIENCE, condition};
 use testkit::{Scene, User, eventually};
@@ -25,7 +25,7 @@ pub async fn scene(name: &str) -> Result<Scene> {
 /// How a request is expected to end.
 #[derive(Clone, Copy, Debug)]
 pub struct End<'a> {
-    word: Word,
+    state: RequestState,
     reason: Reason,
     settled: bool,
     incident: bool,
@@ -37,14 +37,14 @@ impl<'a> End<'a> {
     pub fn well(reason: Reason) -> Self {
         Self {
             settled: true,
-            ..Self::badly(Word::Succeeded, reason)
+            ..Self::badly(RequestState::Succeeded, reason)
         }
     }
 
     /// Without what was asked for: somebody has to look.
-    pub fn badly(word: Word, reason: Reason) -> Self {
+    pub fn badly(state: RequestState, reason: Reason) -> Self {
         Self {
-            word,
+            state,
             reason,
             settled: false,
             incident: true,
@@ -78,9 +78,9 @@ impl<'a> End<'a> {
         let (request, outcome) = scene.wait_for_end(name).await?;
         let story = format!("{name}: {outcome:?}");
         ensure!(
-            (outcome.word, outcome.reason) == (self.word, self.reason),
+            (outcome.result, outcome.reason) == (self.state, self.reason),
             "expected {:?}/{:?}, {story}",
-            self.word,
+            self.state,
             self.reason
         );
         ensure!(
@@ -113,7 +113,7 @@ impl<'a> End<'a> {
         }
         let text = |value: &str| value.to_owned();
         let ready = if self.settled { "True" } else { "False" };
-        let (word, reason) = (self.word.as_str(), self.reason.as_str());
+        let (state, reason) = (self.state.as_str(), self.reason.as_str());
         let said = outcome.message.clone();
         let ended = (text("True"), text(reason), said.clone());
         let expect = |kind: &str, wanted: Option<(String, String, String)>| {
@@ -124,12 +124,15 @@ impl<'a> End<'a> {
             );
             Ok(())
         };
-        expect("Ready", Some((text(ready), text(word), said)))?;
+        expect("Ready", Some((text(ready), text(state), said)))?;
         expect("Reconciling", None)?;
         expect("Complete", self.settled.then(|| ended.clone()))?;
         expect("Failed", (!self.settled).then(|| ended.clone()))?;
         expect("Stalled", (!self.settled).then(|| ended.clone()))?;
-        expect("Denied", (self.word == Word::Denied).then_some(ended))?;
+        expect(
+            "Denied",
+            (self.state == RequestState::Denied).then_some(ended),
+        )?;
         let reported = condition(request, "Reported").map(|(status, ..)| status);
         ensure!(
             reported == self.incident.then(|| text("True")),
@@ -180,7 +183,7 @@ impl<'a> End<'a> {
         ensure!(!column("TO").is_empty(), "{columns:?}");
         let ready = if self.settled { "True" } else { "False" };
         ensure!(column("READY") == ready, "{columns:?}");
-        ensure!(column("REASON") == self.word.as_str(), "{columns:?}");
+        ensure!(column("REASON") == self.state.as_str(), "{columns:?}");
         ensure!(column("AGE").ends_with(['s', 'm']), "{columns:?}");
         let status = request.status.clone().unwrap_or_default();
         for approval in &status.approvals {
@@ -218,7 +221,7 @@ impl<'a> End<'a> {
         let page = data.iter().find(|(name, _)| kind(name) == "md");
         let (_, page) = page.context("no page")?;
         ensure!(
-            page.contains(self.word.as_str()) && page.contains(&request.name_any()),
+            page.contains(self.state.as_str()) && page.contains(&request.name_any()),
             "the page does not say what happened to what: {page}"
         );
         ensure!(
@@ -230,7 +233,7 @@ impl<'a> End<'a> {
 
     async fn events(self, scene: &Scene, request: &RollbackRequest) -> Result<()> {
         let mut wanted = vec![(
-            self.word.as_str(),
+            self.state.as_str(),
             if self.settled { "Normal" } else { "Warning" },
         )];
         if self.incident {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::scene::{CONTROLLER, PATIENCE, request};
@@ -29,7 +29,7 @@ async fn what_is_called_bad_does_not_run() -> Result<()> {
     let nothing = format!("sha256:{}", "0".repeat(64));
     ask_from(&scene, "old-digest", json!({"templateDigest": nothing})).await?;
     for name in ["old-image", "old-digest"] {
-        End::badly(Word::Superseded, Reason::NotLive)
+        End::badly(RequestState::Superseded, Reason::NotLive)
             .settled()
             .without_incident()
             .saying(&["does not run any more", "Nothing was changed"])
@@ -53,7 +53,7 @@ async fn somebody_deploys_while_the_request_waits() -> Result<()> {
     scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
     scene.plan("api-5xx").await?;
     scene.deploy(deployment("api").version("v3")).await?;
-    End::badly(Word::Superseded, Reason::NotLive)
+    End::badly(RequestState::Superseded, Reason::NotLive)
         .settled()
         .saying(&["Nothing was changed", "Create a new request"])
         .check(&scene, "api-5xx")
@@ -75,7 +75,7 @@ async fn somebody_deploys_in_the_middle_of_the_rollout() -> Result<()> {
     scene
         .apply_deployment(deployment("api").version("v3"))
         .await?;
-    End::badly(Word::Superseded, Reason::TemplateChanged)
+    End::badly(RequestState::Superseded, Reason::TemplateChanged)
         .saying(&["Their change stands", "--show-managed-fields"])
         .check(&scene, "api-5xx")
         .await?;
@@ -95,7 +95,7 @@ async fn the_old_version_does_not_come_up_in_time() -> Result<()> {
     replaced(&scene, "api", dead).await?;
     scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
     scene.approve("api-5xx", User::Approver).await?;
-    End::badly(Word::Failed, Reason::RolloutTimedOut)
+    End::badly(RequestState::Failed, Reason::RolloutTimedOut)
         .saying(&["Deployment api", "The time allowed ended", "Escalate"])
         .check(&scene, "api-5xx")
         .await?;
@@ -117,7 +117,7 @@ async fn the_deployment_controller_gives_up() -> Result<()> {
     scene.patch_deployment("api", deadline).await?;
     scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
     scene.approve("api-5xx", User::Approver).await?;
-    End::badly(Word::Failed, Reason::RolloutFailed)
+    End::badly(RequestState::Failed, Reason::RolloutFailed)
         .saying(&["The Deployment controller gave up", "Escalate"])
         .check(&scene, "api-5xx")
         .await?;
@@ -140,7 +140,7 @@ async fn the_old_version_is_not_well_either() -> Result<()> {
     scene.deploy(deployment("api").version("v2")).await?;
     scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
     scene.approve("api-5xx", User::Approver).await?;
-    let outcome = End::badly(Word::Failed, Reason::ChecksFailed)
+    let outcome = End::badly(RequestState::Failed, Reason::ChecksFailed)
         .saying(&[
             "check ready (/health/ready)",
             "answered 503 instead of 200",
@@ -160,7 +160,7 @@ async fn the_old_version_is_not_well_either() -> Result<()> {
 #[tokio::test]
 async fn the_deployment_is_deleted() -> Result<()> {
     let scene = scene("target-gone").await?;
-    let gone = End::badly(Word::Failed, Reason::TargetGone);
+    let gone = End::badly(RequestState::Failed, Reason::TargetGone);
 
     scene.two_versions("api").await?;
     scene.ask("waiting", "api", json!({"previous": {}})).await?;
@@ -224,18 +224,18 @@ async fn the_api_server_does_not_take_the_old_template() -> Result<()> {
         "api:v1 has a known hole; use v2 or newer",
         "Nothing was changed",
     ];
-    End::badly(Word::Failed, Reason::PatchRejected)
+    End::badly(RequestState::Failed, Reason::PatchRejected)
         .saying(&words)
         .check(&scene, "api-5xx")
         .await?;
     scene.ask("again", "api", json!({"previous": {}})).await?;
     let (_, outcome) = scene.wait_for_end("again").await?;
     ensure!(
-        (outcome.word, outcome.reason) == (Word::Refused, Reason::PatchRejected),
+        (outcome.result, outcome.reason) == (RequestState::Refused, Reason::PatchRejected),
         "{outcome:?}"
     );
     ensure!(
-        words.iter().all(|word| outcome.message.contains(word)),
+        words.iter().all(|state| outcome.message.contains(state)),
         "{outcome:?}"
     );
     let after = scene.deployment("api").await?;

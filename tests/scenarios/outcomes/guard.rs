@@ -256,7 +256,7 @@ fn passed(scene: &Scene, row: &Break) -> Result<(usize, usize)> {
         lines.filter(|line| line.contains(passes)).count()
     };
     Ok((
-        said("a forged attempt was accepted"),
+        said("admission guard self-test FAILED"),
         said("no approval counts"),
     ))
 }

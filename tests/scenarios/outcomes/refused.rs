@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use kube::api::{Patch, PatchParams};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::scene::{CONTROLLER, request};
 use testkit::{Scene, User, shop};
@@ -11,7 +11,7 @@ use crate::expect::{End, PROGRAM, scene};
 use crate::people::{delete_deployment, grant, revoke, wait_until_may};
 
 fn refused(reason: Reason) -> End<'static> {
-    End::badly(Word::Refused, reason)
+    End::badly(RequestState::Refused, reason)
 }
 
 /// A request with these targets, for this category.

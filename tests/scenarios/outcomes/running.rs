@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::DeleteParams;
-use rollback_api::{ARTIFACT_LABEL, Reason, Word};
+use rollback_api::{ARTIFACT_LABEL, Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::scene::{CONTROLLER, PATIENCE, ready};
@@ -50,7 +50,7 @@ async fn metrics_count_what_ended() -> Result<()> {
     scene.roll_back("good", "api", to.clone()).await?;
     for name in ["bad", "worse"] {
         scene.ask(name, "nowhere", to.clone()).await?;
-        End::badly(Word::Refused, Reason::DeploymentNotFound)
+        End::badly(RequestState::Refused, Reason::DeploymentNotFound)
             .without_incident()
             .check(&scene, name)
             .await?;
@@ -58,13 +58,13 @@ async fn metrics_count_what_ended() -> Result<()> {
     let (status, page) = get(controller, "/metrics").await?;
     ensure!(status == 200);
     for line in [
-        r#"rollback_outcomes_total{word="Succeeded",reason="Unverified"} 1"#,
-        r#"rollback_outcomes_total{word="Refused",reason="DeploymentNotFound"} 2"#,
+        r#"rollback_outcomes_total{state="Succeeded",reason="Unverified"} 1"#,
+        r#"rollback_outcomes_total{state="Refused",reason="DeploymentNotFound"} 2"#,
         "rollback_recovery_seconds_count 1",
     ] {
         ensure!(page.lines().any(|l| l == line), "no {line} in {page}");
     }
-    ensure!(page.contains("rollback_pass_duration_seconds_count"));
+    ensure!(page.contains("rollback_reconcile_duration_seconds_count"));
     ensure!(page.ends_with("# EOF\n"), "{page}");
     // Whose reviews are overdue is told by namespace, and nothing else is.
     let others: Vec<&str> = page
@@ -258,7 +258,7 @@ async fn a_poison_object_delays_only_itself() -> Result<()> {
         );
         let (_, page) = get(controller, "/metrics").await?;
         ensure!(
-            page.contains(r#"rollback_errors_total{stage="observe"}"#),
+            page.contains(r#"rollback_reconcile_errors_total{stage="observe"}"#),
             "{page}"
         );
         Ok(())
@@ -268,7 +268,7 @@ async fn a_poison_object_delays_only_itself() -> Result<()> {
         let told = events(&scene, &asked).await?;
         let warning = told.iter().find_map(|event| {
             let note = event.note.as_deref()?;
-            (event.reason.as_deref() == Some("Retrying")).then_some(note)
+            (event.reason.as_deref() == Some("ReconcileFailed")).then_some(note)
         });
         let note = warning.context("no such Event")?;
         ensure!(note.contains(&name) && note.contains("delete it"), "{note}");

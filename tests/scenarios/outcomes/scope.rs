@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::DeleteParams;
-use rollback_api::Word;
+use rollback_api::RequestState;
 use serde_json::{Value, json};
 use testkit::scene::{PATIENCE, request};
 use testkit::{Scene, User, eventually};
@@ -57,7 +57,7 @@ async fn deleted_before_it_was_seen_it_leaves_nothing() -> Result<()> {
     scene.start_controller().await?;
     scene.approve("api-5xx", User::Approver).await?;
     let (_, outcome) = scene.wait_for_end("api-5xx").await?;
-    ensure!(outcome.word == Word::Succeeded, "{outcome:?}");
+    ensure!(outcome.result == RequestState::Succeeded, "{outcome:?}");
     let reports = scene.artifacts("incident", "api-5xx").await?;
     ensure!(reports.len() == 1, "{} reports", reports.len());
     Ok(())
@@ -88,7 +88,7 @@ async fn replaced_from_git_it_stays_held() -> Result<()> {
     ensure!(request.holds_finalizer(), "{:?}", request.metadata);
     scene.approve("api-5xx", User::Approver).await?;
     let (_, outcome) = scene.wait_for_end("api-5xx").await?;
-    ensure!(outcome.word == Word::Succeeded, "{outcome:?}");
+    ensure!(outcome.result == RequestState::Succeeded, "{outcome:?}");
     // It is over and held by nobody.
     replace(&scene, User::Gitops, &labelled).await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use kube::Api;
 use kube::api::ListParams;
-use rollback_api::{Reason, RevisionLedger, Word};
+use rollback_api::{Reason, RequestState, RevisionLedger};
 use serde_json::{Value, json};
 use testkit::scene::PATIENCE;
 use testkit::{Scene, User, eventually};
@@ -52,10 +52,10 @@ async fn killed_again_and_again_it_writes_each_once() -> Result<()> {
         kill_when(&mut scene, written, ended).await?;
     }
     let (request, outcome) = end(&scene).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     ensure_results(
         &request,
-        &NAMES.map(|name| (name, Word::Succeeded, Reason::Unverified)),
+        &NAMES.map(|name| (name, RequestState::Succeeded, Reason::Unverified)),
     )?;
     ensure!(artifacts(&scene, "backup", &request).await?.len() == 12);
     ensure!(artifacts(&scene, "incident", &request).await?.len() == 1);

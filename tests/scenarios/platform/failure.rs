@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::DeleteParams;
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::json;
 use testkit::{Scene, User};
 
@@ -14,10 +14,10 @@ use crate::stage::{
     let_go, named, roll_back, scene, start, tags, wait_for_target, well,
 };
 
-const UNVERIFIED: (Word, Reason) = (Word::Succeeded, Reason::Unverified);
-const CRASHED: (Word, Reason) = (Word::Failed, Reason::RolloutFailed);
-const SPARED: (Word, Reason) = (Word::Cancelled, Reason::NotBegun);
-const BACK: (Word, Reason) = (Word::Restored, Reason::RestoredFromBackup);
+const UNVERIFIED: (RequestState, Reason) = (RequestState::Succeeded, Reason::Unverified);
+const CRASHED: (RequestState, Reason) = (RequestState::Failed, Reason::RolloutFailed);
+const SPARED: (RequestState, Reason) = (RequestState::Cancelled, Reason::NotBegun);
+const BACK: (RequestState, Reason) = (RequestState::Restored, Reason::RestoredFromBackup);
 
 /// A namespace where a pod that crashes is no riddle for long.
 async fn impatient(name: &str) -> Result<Scene> {
@@ -28,8 +28,8 @@ async fn impatient(name: &str) -> Result<Scene> {
     Ok(scene)
 }
 
-fn of((word, reason): (Word, Reason), name: &str) -> (&str, Word, Reason) {
-    (name, word, reason)
+fn of((state, reason): (RequestState, Reason), name: &str) -> (&str, RequestState, Reason) {
+    (name, state, reason)
 }
 
 /// Three in the first wave, one of which crashes and one of which takes its time; two that wait.
@@ -63,7 +63,7 @@ async fn stop_begins_no_other_and_lets_those_under_way_finish() -> Result<()> {
     wait_for_target(&scene, "c-slow", "goes on", |it| it.outcome.is_none()).await?;
     let_go(&scene, "c-slow").await?;
     let (request, outcome) = end(&scene).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::TargetsFailed)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::TargetsFailed)?;
     ensure!(outcome.message.contains("b-bad: "), "{}", outcome.message);
     ensure_results(
         &request,
@@ -94,7 +94,7 @@ async fn continue_rolls_the_others_back_nevertheless() -> Result<()> {
     let targets = json!([named("a"), named("b"), later("c", 1), later("d", 2)]);
     let rollout = json!({"onFailure": "Continue", "parallelism": 1});
     let (request, outcome) = roll_back(&scene, targets, rollout).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::TargetsFailed)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::TargetsFailed)?;
     ensure_results(
         &request,
         &[
@@ -121,7 +121,7 @@ async fn restore_brings_back_what_each_had() -> Result<()> {
         before.push(scene.deployment(name).await?["spec"]["template"].clone());
     }
     let (request, outcome) = roll_back(&scene, five(), json!({"onFailure": "Restore"})).await?;
-    ensure_ended(&outcome, Word::Restored, Reason::TargetsFailed)?;
+    ensure_ended(&outcome, RequestState::Restored, Reason::TargetsFailed)?;
     ensure!(outcome.message.contains("b-bad: "), "{}", outcome.message);
     ensure_results(
         &request,
@@ -154,7 +154,7 @@ async fn restore_works_for_a_single_one() -> Result<()> {
     deploy(&scene, [held("api")]).await?;
     let rollout = json!({"onFailure": "Restore", "timeoutSeconds": 2});
     let (request, outcome) = roll_back(&scene, json!([named("api")]), rollout).await?;
-    ensure_ended(&outcome, Word::Restored, Reason::RestoredFromBackup)?;
+    ensure_ended(&outcome, RequestState::Restored, Reason::RestoredFromBackup)?;
     ensure!(
         outcome.message.contains("The time allowed ended"),
         "{}",
@@ -203,11 +203,11 @@ async fn restore_leaves_what_somebody_deployed_meanwhile() -> Result<()> {
     ensure_results(
         &request,
         &[
-            ("a-done", Word::Superseded, Reason::TemplateChanged),
+            ("a-done", RequestState::Superseded, Reason::TemplateChanged),
             of(BACK, "b-hangs"),
         ],
     )?;
-    ensure_ended(&outcome, Word::Failed, Reason::RestoreFailed)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::RestoreFailed)?;
     assert_eq!(
         tags(&scene, &["a-done", "b-hangs"]).await?,
         ["hotfix", "v2"]
@@ -232,11 +232,11 @@ async fn restore_without_a_backup_says_so() -> Result<()> {
         .await?;
     crash(&scene, "b-hangs").await?;
     let (request, outcome) = end(&scene).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::RestoreFailed)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::RestoreFailed)?;
     ensure_results(
         &request,
         &[
-            ("a-done", Word::Failed, Reason::RestoreFailed),
+            ("a-done", RequestState::Failed, Reason::RestoreFailed),
             of(BACK, "b-hangs"),
         ],
     )?;

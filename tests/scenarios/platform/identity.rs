@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use kube::api::{DeleteParams, PropagationPolicy};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::json;
 use testkit::scene::PATIENCE;
 use testkit::{Scene, User, eventually, shop};
@@ -55,15 +55,15 @@ async fn what_changed_before_its_turn_is_left_and_the_others_go_on() -> Result<(
     let_go(&scene, "a").await?;
 
     let (request, outcome) = end(&scene).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::TargetsFailed)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::TargetsFailed)?;
     ensure_results(
         &request,
         &[
-            ("a", Word::Succeeded, Reason::Unverified),
-            ("gone", Word::Failed, Reason::TargetGone),
-            ("twin", Word::Failed, Reason::TargetGone),
-            ("anew", Word::Superseded, Reason::NotLive),
-            ("rest", Word::Succeeded, Reason::Unverified),
+            ("a", RequestState::Succeeded, Reason::Unverified),
+            ("gone", RequestState::Failed, Reason::TargetGone),
+            ("twin", RequestState::Failed, Reason::TargetGone),
+            ("anew", RequestState::Superseded, Reason::NotLive),
+            ("rest", RequestState::Succeeded, Reason::Unverified),
         ],
     )?;
     let names = ["a", "twin", "anew", "rest"];
@@ -85,13 +85,13 @@ async fn one_that_was_deployed_anew_stops_nobody() -> Result<()> {
     deploy_next(&scene, &["anew"], "v3").await?;
     let_go(&scene, "a").await?;
     let (request, outcome) = end(&scene).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     ensure_results(
         &request,
         &[
-            ("a", Word::Succeeded, Reason::Unverified),
-            ("anew", Word::Superseded, Reason::NotLive),
-            ("rest", Word::Succeeded, Reason::Unverified),
+            ("a", RequestState::Succeeded, Reason::Unverified),
+            ("anew", RequestState::Superseded, Reason::NotLive),
+            ("rest", RequestState::Succeeded, Reason::Unverified),
         ],
     )?;
     assert_eq!(tags(&scene, &["anew", "rest"]).await?, ["v3", "v1"]);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use rollback_api::status::Outcome;
-use rollback_api::{Reason, RollbackRequest, Word};
+use rollback_api::{Reason, RequestState, RollbackRequest};
 use serde_json::json;
 use testkit::{Scene, User, eventually};
 
@@ -83,9 +83,9 @@ impl<'a> Run<'a> {
     }
 
     /// How many Deployments ended like this.
-    fn count(&self, word: Word, reason: Reason) -> usize {
+    fn count(&self, state: RequestState, reason: Reason) -> usize {
         let results = results(&self.request);
-        let fits = |end: &&(Word, Reason)| **end == (word, reason);
+        let fits = |end: &&(RequestState, Reason)| **end == (state, reason);
         results.values().filter(fits).count()
     }
 
@@ -158,7 +158,7 @@ async fn passes(scene: &Scene) -> Result<u64> {
     let page = client.get(url).send().await?.text().await?;
     let count = page
         .lines()
-        .find_map(|line| line.strip_prefix("rollback_pass_duration_seconds_count "));
+        .find_map(|line| line.strip_prefix("rollback_reconcile_duration_seconds_count "));
     Ok(count.context("no such metric")?.parse()?)
 }
 
@@ -178,9 +178,13 @@ async fn two_hundred_at_once_whatever_happens_when_one_fails() -> Result<()> {
     println!("prepared after {:.1?}", begun.elapsed());
 
     let restore = Run::new(&scene, "Restore").await?;
-    ensure_ended(&restore.outcome, Word::Restored, Reason::TargetsFailed)?;
-    let back = restore.count(Word::Restored, Reason::RestoredFromBackup);
-    let spared = restore.count(Word::Cancelled, Reason::NotBegun);
+    ensure_ended(
+        &restore.outcome,
+        RequestState::Restored,
+        Reason::TargetsFailed,
+    )?;
+    let back = restore.count(RequestState::Restored, Reason::RestoredFromBackup);
+    let spared = restore.count(RequestState::Cancelled, Reason::NotBegun);
     ensure!(
         back > BAD - PARALLELISM && spared > 0 && back + spared == MANY,
         "{back} are back, {spared} were not begun"
@@ -189,9 +193,9 @@ async fn two_hundred_at_once_whatever_happens_when_one_fails() -> Result<()> {
     restore.ensure_told().await?;
 
     let stop = Run::new(&scene, "Stop").await?;
-    ensure_ended(&stop.outcome, Word::Failed, Reason::TargetsFailed)?;
-    let done = stop.count(Word::Succeeded, Reason::Unverified);
-    let spared = stop.count(Word::Cancelled, Reason::NotBegun);
+    ensure_ended(&stop.outcome, RequestState::Failed, Reason::TargetsFailed)?;
+    let done = stop.count(RequestState::Succeeded, Reason::Unverified);
+    let spared = stop.count(RequestState::Cancelled, Reason::NotBegun);
     ensure!(
         done >= BAD - PARALLELISM && spared > 0 && done + spared + 1 == MANY,
         "{done} are done, {spared} were not begun"
@@ -208,9 +212,9 @@ async fn two_hundred_at_once_whatever_happens_when_one_fails() -> Result<()> {
     redeploy(&scene, &written).await?;
 
     let all = Run::new(&scene, "Continue").await?;
-    ensure_ended(&all.outcome, Word::Failed, Reason::TargetsFailed)?;
-    let done = all.count(Word::Succeeded, Reason::Unverified);
-    let failed = all.count(Word::Failed, Reason::RolloutFailed);
+    ensure_ended(&all.outcome, RequestState::Failed, Reason::TargetsFailed)?;
+    let done = all.count(RequestState::Succeeded, Reason::Unverified);
+    let failed = all.count(RequestState::Failed, Reason::RolloutFailed);
     assert_eq!((done, failed), (MANY - 1, 1));
     all.ensure_written(1)?;
     all.ensure_told().await?;

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
-use rollback_api::{CANCELLED_BY, Reason, RollbackRequest, Word};
+use rollback_api::{CANCELLED_BY, Reason, RequestState, RollbackRequest};
 use serde_json::json;
 use testkit::scene::PATIENCE;
 use testkit::{Scene, User, eventually};
@@ -38,7 +38,7 @@ async fn one_that_cannot_be_saved_keeps_no_other_waiting() -> Result<()> {
         let told = events.list(&ListParams::default()).await?;
         let told = told
             .iter()
-            .find(|it| it.reason.as_deref() == Some("Retrying"));
+            .find(|it| it.reason.as_deref() == Some("ReconcileFailed"));
         let note = told.and_then(|it| it.note.clone()).context("not yet")?;
         ensure!(note.contains(&squatter), "{note}");
         Ok(())
@@ -52,9 +52,9 @@ async fn one_that_cannot_be_saved_keeps_no_other_waiting() -> Result<()> {
         .annotate(REQUEST, rita, json!({CANCELLED_BY: rita.as_str()}))
         .await?;
     let (request, outcome) = end(&scene).await?;
-    ensure_ended(&outcome, Word::Cancelled, Reason::CancelledByUser)?;
-    let done = |name| (name, Word::Succeeded, Reason::Unverified);
-    let spared = ("q-1", Word::Cancelled, Reason::NotBegun);
+    ensure_ended(&outcome, RequestState::Cancelled, Reason::CancelledByUser)?;
+    let done = |name| (name, RequestState::Succeeded, Reason::Unverified);
+    let spared = ("q-1", RequestState::Cancelled, Reason::NotBegun);
     ensure_results(&request, &[done("q-0"), spared, done("q-2"), done("q-3")])?;
     assert_eq!(tags(&scene, &names).await?, ["v1", "v2", "v1", "v1"]);
     Ok(())
@@ -86,22 +86,22 @@ async fn two_requests_that_cross_get_along() -> Result<()> {
     }
     let_go(&scene, "c").await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     ensure_results(
         &request,
         &[
-            ("a", Word::Succeeded, Reason::Unverified),
-            ("b", Word::Superseded, Reason::RolledBackByAnother),
+            ("a", RequestState::Succeeded, Reason::Unverified),
+            ("b", RequestState::Superseded, Reason::RolledBackByAnother),
         ],
     )?;
     let (request, outcome) = scene.wait_for_end(other).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     ensure_results(
         &request,
         &[
-            ("a", Word::Superseded, Reason::RolledBackByAnother),
-            ("b", Word::Succeeded, Reason::Unverified),
-            ("c", Word::Succeeded, Reason::Unverified),
+            ("a", RequestState::Superseded, Reason::RolledBackByAnother),
+            ("b", RequestState::Succeeded, Reason::Unverified),
+            ("c", RequestState::Succeeded, Reason::Unverified),
         ],
     )?;
     ensure_free(&scene).await?;

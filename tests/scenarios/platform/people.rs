@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use kube::api::DeleteParams;
-use rollback_api::{CANCELLED_BY, DENIED_BY, DENIED_REASON, Reason, RollbackRequest, Word};
+use rollback_api::{CANCELLED_BY, DENIED_BY, DENIED_REASON, Reason, RequestState, RollbackRequest};
 use serde_json::json;
 use testkit::scene::PATIENCE;
 use testkit::{Scene, User, eventually};
@@ -35,11 +35,11 @@ async fn ensure_spared(scene: &Scene, request: &RollbackRequest) -> Result<()> {
     ensure_free(scene).await
 }
 
-async fn ensure_withdrawn(scene: &Scene, word: Word, reason: Reason) -> Result<()> {
+async fn ensure_withdrawn(scene: &Scene, state: RequestState, reason: Reason) -> Result<()> {
     wait_for_target(scene, "b", "is spared", |it| it.outcome.is_some()).await?;
     let_go(scene, "a").await?;
     let (request, outcome) = end(scene).await?;
-    ensure_ended(&outcome, word, reason)?;
+    ensure_ended(&outcome, state, reason)?;
     ensure!(
         !outcome.message.contains("Nothing was changed"),
         "{}",
@@ -48,9 +48,9 @@ async fn ensure_withdrawn(scene: &Scene, word: Word, reason: Reason) -> Result<(
     ensure_results(
         &request,
         &[
-            ("a", Word::Succeeded, Reason::Unverified),
-            ("b", Word::Cancelled, Reason::NotBegun),
-            ("c", Word::Cancelled, Reason::NotBegun),
+            ("a", RequestState::Succeeded, Reason::Unverified),
+            ("b", RequestState::Cancelled, Reason::NotBegun),
+            ("c", RequestState::Cancelled, Reason::NotBegun),
         ],
     )?;
     ensure_spared(scene, &request).await
@@ -63,7 +63,7 @@ async fn cancelled_in_the_middle() -> Result<()> {
     scene
         .annotate(REQUEST, rita, json!({CANCELLED_BY: rita.as_str()}))
         .await?;
-    ensure_withdrawn(&scene, Word::Cancelled, Reason::CancelledByUser).await
+    ensure_withdrawn(&scene, RequestState::Cancelled, Reason::CancelledByUser).await
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn denied_in_the_middle() -> Result<()> {
     let omar = User::SecondApprover;
     let denial = json!({DENIED_BY: omar.as_str(), DENIED_REASON: "the database is migrated"});
     scene.annotate(REQUEST, omar, denial).await?;
-    ensure_withdrawn(&scene, Word::Denied, Reason::DeniedByApprover).await
+    ensure_withdrawn(&scene, RequestState::Denied, Reason::DeniedByApprover).await
 }
 
 #[tokio::test]
@@ -109,10 +109,10 @@ async fn a_policy_that_changes_in_the_middle_asks_people_again_for_the_rest() ->
 
     scene.approve(REQUEST, User::Approver).await?;
     let (request, outcome) = end(&scene).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     ensure_results(
         &request,
-        &["a", "b", "c"].map(|name| (name, Word::Succeeded, Reason::Unverified)),
+        &["a", "b", "c"].map(|name| (name, RequestState::Succeeded, Reason::Unverified)),
     )?;
     if let Some(record) = Record::of(&scene)? {
         record.ensure_written(&["a", "b", "c"].map(|name| (name, 1)))?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use futures::{StreamExt, TryStreamExt};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::json;
 use testkit::scene::revision;
 use testkit::{Scene, User, shop};
@@ -32,12 +32,12 @@ async fn a_prefix_finds_those_whose_names_begin_so_and_no_others() -> Result<()>
 
     scene.approve(REQUEST, User::Approver).await?;
     let (request, outcome) = end(&scene).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     ensure_results(
         &request,
         &[
-            ("broxiva-api", Word::Succeeded, Reason::Unverified),
-            ("broxiva-web", Word::Succeeded, Reason::Unverified),
+            ("broxiva-api", RequestState::Succeeded, Reason::Unverified),
+            ("broxiva-web", RequestState::Succeeded, Reason::Unverified),
         ],
     )?;
     let after = row(&scene).await?;
@@ -63,8 +63,11 @@ async fn a_selector_finds_those_that_have_all_its_labels() -> Result<()> {
     let selector = json!({"matchLabels": {"tier": "front", "shop": "eu"}});
     let target = json!({"selector": selector, "to": {"previous": {}}});
     let (request, outcome) = roll_back(&scene, json!([target]), json!({})).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
-    ensure_results(&request, &[("cart", Word::Succeeded, Reason::Unverified)])?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
+    ensure_results(
+        &request,
+        &[("cart", RequestState::Succeeded, Reason::Unverified)],
+    )?;
     let names = ["cart", "orders", "search"];
     assert_eq!(tags(&scene, &names).await?, ["v1", "v2", "v2"]);
     Ok(())
@@ -83,7 +86,7 @@ async fn a_named_one_is_not_also_one_of_those_that_a_prefix_finds() -> Result<()
         named("cart"),
     ]);
     let (request, outcome) = roll_back(&scene, targets, json!({})).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     assert_eq!(tags(&scene, &names).await?, ["v1", "v2", "v2"]);
     let plan = request.status.and_then(|status| status.plan);
     let order: Vec<(String, i32)> = plan
@@ -172,8 +175,11 @@ async fn one_that_is_paused_is_left_out_when_the_others_are_to_go_on() -> Result
     pausing(&scene).await?;
     let rollout = json!({"onFailure": "Continue"});
     let (request, outcome) = roll_back(&scene, json!([prefix("broxiva-")]), rollout).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
-    let wanted = [("broxiva-web".to_owned(), (Word::Refused, Reason::Paused))];
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
+    let wanted = [(
+        "broxiva-web".to_owned(),
+        (RequestState::Refused, Reason::Paused),
+    )];
     assert_eq!(skipped(&request)?, wanted.into());
     let names = ["broxiva-api", "broxiva-web"];
     assert_eq!(tags(&scene, &names).await?, ["v1", "v2"]);
@@ -200,8 +206,11 @@ async fn one_without_a_past_is_left_out_unless_it_is_named() -> Result<()> {
     crate::stage::ask_as(&scene, second, json!([prefix("broxiva-")]), json!({})).await?;
     scene.approve(second, User::Approver).await?;
     let (request, outcome) = scene.wait_for_end(second).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
-    let wanted = [("broxiva-new".to_owned(), (Word::Refused, Reason::NoHistory))];
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
+    let wanted = [(
+        "broxiva-new".to_owned(),
+        (RequestState::Refused, Reason::NoHistory),
+    )];
     assert_eq!(skipped(&request)?, wanted.into());
     let names = ["broxiva-api", "broxiva-new"];
     assert_eq!(tags(&scene, &names).await?, ["v1", "v2"]);
@@ -216,15 +225,18 @@ async fn one_that_is_already_there_is_left_as_it_is() -> Result<()> {
     let before = revision(&scene.deployment("broxiva-old").await?);
     let first = json!([{"namePrefix": "broxiva-", "to": {"revision": 1}}]);
     let (request, outcome) = roll_back(&scene, first, json!({})).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
-    let wanted = [("broxiva-old".to_owned(), (Word::Succeeded, Reason::NoOp))];
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
+    let wanted = [(
+        "broxiva-old".to_owned(),
+        (RequestState::Succeeded, Reason::NoOp),
+    )];
     assert_eq!(skipped(&request)?, wanted.into());
     assert_eq!(revision(&scene.deployment("broxiva-old").await?), before);
 
     let again = json!([{"namePrefix": "broxiva-", "to": {"version": "v1"}}]);
     crate::stage::ask_as(&scene, "again", again, json!({})).await?;
     let (request, outcome) = scene.wait_for_end("again").await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::NoOp)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::NoOp)?;
     ensure!(request.status.is_some_and(|status| status.plan.is_none()));
     Ok(())
 }
@@ -238,7 +250,7 @@ async fn refusal(
 ) -> Result<String> {
     let asked = ask(scene, targets, rollout).await?;
     let (request, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, Word::Refused, reason)?;
+    ensure_ended(&outcome, RequestState::Refused, reason)?;
     ensure!(request.status.is_some_and(|status| status.plan.is_none()));
     if let Some(record) = Record::of(scene)? {
         record.ensure_written(&[])?;

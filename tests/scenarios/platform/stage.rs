@@ -8,7 +8,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use rollback_api::status::Outcome;
 use rollback_api::{
-    ARTIFACT_LABEL, REQUEST_UID_LABEL, Reason, RevisionLedger, RollbackRequest, Word,
+    ARTIFACT_LABEL, REQUEST_UID_LABEL, Reason, RequestState, RevisionLedger, RollbackRequest,
 };
 use rollback_core::phase;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ pub const REQUEST: &str = "platform-5xx";
 const AT_ONCE: usize = 12;
 
 /// What became of each Deployment.
-pub type Results = BTreeMap<String, (Word, Reason)>;
+pub type Results = BTreeMap<String, (RequestState, Reason)>;
 
 /// A namespace and a running controller.
 pub async fn scene(name: &str) -> Result<Scene> {
@@ -237,10 +237,10 @@ pub async fn ensure_free(scene: &Scene) -> Result<()> {
 }
 
 /// The request ended like this.
-pub fn ensure_ended(outcome: &Outcome, word: Word, reason: Reason) -> Result<()> {
+pub fn ensure_ended(outcome: &Outcome, state: RequestState, reason: Reason) -> Result<()> {
     ensure!(
-        (outcome.word, outcome.reason) == (word, reason),
-        "expected {word:?} because of {reason:?}, but it is {outcome:?}"
+        (outcome.result, outcome.reason) == (state, reason),
+        "expected {state:?} because of {reason:?}, but it is {outcome:?}"
     );
     Ok(())
 }
@@ -250,16 +250,19 @@ pub fn results(request: &RollbackRequest) -> Results {
     let status = request.status.clone().unwrap_or_default();
     let result = |progress: &rollback_api::status::TargetStatus| {
         let outcome = phase::result(progress)?;
-        Some((progress.name.clone(), (outcome.word, outcome.reason)))
+        Some((progress.name.clone(), (outcome.result, outcome.reason)))
     };
     status.targets.iter().filter_map(result).collect()
 }
 
 /// Exactly this became of each Deployment of the plan.
-pub fn ensure_results(request: &RollbackRequest, wanted: &[(&str, Word, Reason)]) -> Result<()> {
+pub fn ensure_results(
+    request: &RollbackRequest,
+    wanted: &[(&str, RequestState, Reason)],
+) -> Result<()> {
     let wanted: Results = wanted
         .iter()
-        .map(|(name, word, reason)| ((*name).to_owned(), (*word, *reason)))
+        .map(|(name, state, reason)| ((*name).to_owned(), (*state, *reason)))
         .collect();
     let found = results(request);
     ensure!(found == wanted, "expected {wanted:?}, but it is {found:?}");
@@ -272,7 +275,7 @@ pub fn skipped(request: &RollbackRequest) -> Result<Results> {
     let skipped = plan.context("no plan")?.skipped;
     Ok(skipped
         .into_iter()
-        .map(|one| (one.name, (one.word, one.reason)))
+        .map(|one| (one.name, (one.result, one.reason)))
         .collect())
 }
 

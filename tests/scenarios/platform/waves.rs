@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::json;
 use testkit::User;
 
@@ -43,11 +43,11 @@ async fn a_wave_begins_when_the_one_before_has_ended() -> Result<()> {
     );
     let_go(&scene, "db").await?;
     let (request, outcome) = end(&scene).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     ensure_results(
         &request,
         &["db", "cache", "api", "web", "cdn"]
-            .map(|name| (name, Word::Succeeded, Reason::Unverified)),
+            .map(|name| (name, RequestState::Succeeded, Reason::Unverified)),
     )?;
     if let Some(record) = Record::of(&scene)? {
         record.ensure_order(&["db", "cache"], &["api", "web", "cdn"])?;
@@ -64,7 +64,7 @@ async fn no_more_than_asked_for_are_under_way() -> Result<()> {
     deploy(&scene, names.map(slow)).await?;
     let rollout = json!({"parallelism": 3});
     let (_, outcome) = roll_back(&scene, json!([prefix("p-")]), rollout).await?;
-    ensure_ended(&outcome, Word::Succeeded, Reason::Unverified)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     if let Some(record) = Record::of(&scene)? {
         record.ensure_written(&names.map(|name| (name, 1)))?;
         record.ensure_at_most(3)?;
@@ -85,10 +85,10 @@ async fn each_has_its_own_time() -> Result<()> {
     assert_eq!(plan.rules.rollout_timeout_seconds, 3);
     scene.approve(REQUEST, User::Approver).await?;
     let (request, outcome) = end(&scene).await?;
-    ensure_ended(&outcome, Word::Failed, Reason::TargetsFailed)?;
+    ensure_ended(&outcome, RequestState::Failed, Reason::TargetsFailed)?;
     ensure_results(
         &request,
-        &["a-api", "a-web"].map(|name| (name, Word::Failed, Reason::RolloutTimedOut)),
+        &["a-api", "a-web"].map(|name| (name, RequestState::Failed, Reason::RolloutTimedOut)),
     )?;
     for progress in request.status.context("no status")?.targets {
         let written = progress.reverted_at.context("not written")?;
@@ -101,6 +101,6 @@ async fn each_has_its_own_time() -> Result<()> {
     // One named Deployment has the time that the policy gives.
     crate::stage::ask_as(&scene, "single", json!([named("a-api")]), json!(null)).await?;
     let single = scene.wait_for_end("single").await?.1;
-    ensure_ended(&single, Word::Refused, Reason::NoHistory)?;
+    ensure_ended(&single, RequestState::Refused, Reason::NoHistory)?;
     Ok(())
 }

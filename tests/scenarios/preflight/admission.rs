@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use jiff::SignedDuration;
 use kube::Api;
 use rollback_api::status::RiskKind;
-use rollback_api::{Reason, RevisionLedger, Word};
+use rollback_api::{Reason, RequestState, RevisionLedger};
 use rollback_core::template::Template;
 use serde_json::{Value, json};
 use testkit::shop::Behaviour;
@@ -72,7 +72,7 @@ async fn a_policy_that_comes_later_refuses_the_write_once() -> Result<()> {
     let plugin = Plugin::forbid(&scene, NOT_V1, "v1 is withdrawn").await?;
     try_out(&scene, &image_of("v1"), Result::is_err).await?;
     scene.start_controller().await?;
-    let (_, outcome) = ends(&scene, REQUEST, Word::Failed, Reason::PatchRejected).await?;
+    let (_, outcome) = ends(&scene, REQUEST, RequestState::Failed, Reason::PatchRejected).await?;
     says_all(
         &outcome.message,
         &["v1 is withdrawn", "Nothing was changed"],
@@ -133,7 +133,8 @@ async fn what_ails_the_altered_version_is_seen_in_time() -> Result<()> {
     altered(&scene, true).await?;
     plan_of(&scene, REQUEST, previous()).await?;
     scene.approve(REQUEST, User::Approver).await?;
-    let (request, outcome) = ends(&scene, REQUEST, Word::Failed, Reason::RolloutFailed).await?;
+    let (request, outcome) =
+        ends(&scene, REQUEST, RequestState::Failed, Reason::RolloutFailed).await?;
     says_all(&outcome.message, &["CrashLoop"])?;
     let since = progress(&request)?.reverted_at.context("not reverted")?;
     let took = outcome.at.duration_since(since);
@@ -154,7 +155,13 @@ async fn case_39_a_policy_that_alters_the_write_only_later_is_noticed() -> Resul
     altered(&scene, true).await?;
     scene.start_controller().await?;
 
-    let (request, outcome) = ends(&scene, REQUEST, Word::Failed, Reason::TemplateMutated).await?;
+    let (request, outcome) = ends(
+        &scene,
+        REQUEST,
+        RequestState::Failed,
+        Reason::TemplateMutated,
+    )
+    .await?;
     says_all(
         &outcome.message,
         &[
@@ -190,7 +197,7 @@ async fn a_policy_that_is_gone_by_the_time_of_the_write_does_no_harm() -> Result
     plugin.remove().await?;
     altered(&scene, false).await?;
     scene.start_controller().await?;
-    ends(&scene, REQUEST, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, REQUEST, RequestState::Succeeded, Reason::Unverified).await?;
     assert_eq!(template(&scene.deployment(APP).await?), old);
     ensure_reverts(&scene, 1)
 }

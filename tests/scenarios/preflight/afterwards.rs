@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
-use rollback_api::{FIELD_MANAGER, Reason, Word};
+use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::scene::PATIENCE;
 use testkit::{Scene, User, eventually, shop};
@@ -102,7 +102,13 @@ async fn ownership_is_kept_when_it_did_not_work() -> Result<()> {
     scene.deploy(shop::deployment(APP).version("v2")).await?;
     plan_of(&scene, REQUEST, previous()).await?;
     scene.approve(REQUEST, User::Approver).await?;
-    ends(&scene, REQUEST, Word::Failed, Reason::RolloutTimedOut).await?;
+    ends(
+        &scene,
+        REQUEST,
+        RequestState::Failed,
+        Reason::RolloutTimedOut,
+    )
+    .await?;
     let ours = managers(&scene).await?;
     ensure!(
         ours.iter().any(|manager| manager == FIELD_MANAGER),
@@ -144,8 +150,8 @@ async fn watched(scene: &Scene, seconds: u32) -> Result<()> {
     plan_of(scene, REQUEST, previous()).await?;
     scene.approve(REQUEST, User::Approver).await?;
     eventually("it is watched", PATIENCE, async || {
-        let (word, message) = testkit::scene::ready(&scene.request(REQUEST).await?);
-        ensure!(word == "Verifying", "it is {word}: {message}");
+        let (state, message) = testkit::scene::ready(&scene.request(REQUEST).await?);
+        ensure!(state == "Verifying", "it is {state}: {message}");
         says_all(&message, &["it is watched until"])
     })
     .await
@@ -156,7 +162,7 @@ async fn case_60_whoever_brings_the_bad_version_back_is_named() -> Result<()> {
     let scene = scene("case-60").await?;
     watched(&scene, 600).await?;
     set_image(&scene, "v2").await?;
-    let (_, outcome) = ends(&scene, REQUEST, Word::Failed, Reason::Reverted).await?;
+    let (_, outcome) = ends(&scene, REQUEST, RequestState::Failed, Reason::Overwritten).await?;
     let says = [
         "Field manager ci-pipeline",
         "brought the bad version",
@@ -175,7 +181,13 @@ async fn case_60_another_version_is_no_relapse() -> Result<()> {
     let scene = scene("case-60-other").await?;
     watched(&scene, 600).await?;
     set_image(&scene, "v3").await?;
-    let (_, outcome) = ends(&scene, REQUEST, Word::Superseded, Reason::TemplateChanged).await?;
+    let (_, outcome) = ends(
+        &scene,
+        REQUEST,
+        RequestState::Superseded,
+        Reason::TemplateChanged,
+    )
+    .await?;
     says_all(&outcome.message, &["Their change stands"])?;
     ensure_reverts(&scene, 1)
 }
@@ -184,7 +196,8 @@ async fn case_60_another_version_is_no_relapse() -> Result<()> {
 async fn case_60_what_stays_well_for_long_enough_is_well() -> Result<()> {
     let scene = scene("case-60-well").await?;
     watched(&scene, 3).await?;
-    let (request, outcome) = ends(&scene, REQUEST, Word::Succeeded, Reason::Unverified).await?;
+    let (request, outcome) =
+        ends(&scene, REQUEST, RequestState::Succeeded, Reason::Unverified).await?;
     let target = crate::stage::progress(&request)?;
     let passed = target.verification.and_then(|checks| checks.completed_at);
     let watched = outcome.at.duration_since(passed.context("not verified")?);
@@ -226,8 +239,8 @@ async fn case_49_the_last_pods_of_the_bad_version_are_waited_for() -> Result<()>
         .await?;
     lingering(&scene).await?;
     eventually("the old pods are waited for", PATIENCE, async || {
-        let (word, message) = testkit::scene::ready(&scene.request(REQUEST).await?);
-        ensure!(word == "RollingOut", "it is {word}: {message}");
+        let (state, message) = testkit::scene::ready(&scene.request(REQUEST).await?);
+        ensure!(state == "RollingOut", "it is {state}: {message}");
         says_all(
             &message,
             &["2 pods of the bad version are still on their way out"],
@@ -237,7 +250,7 @@ async fn case_49_the_last_pods_of_the_bad_version_are_waited_for() -> Result<()>
     let all_there = |deployment: &Value| deployment["status"]["availableReplicas"] == 2;
     scene.wait_for_deployment(APP, all_there).await?;
     let_go(&scene).await?;
-    ends(&scene, REQUEST, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, REQUEST, RequestState::Succeeded, Reason::Unverified).await?;
     Ok(())
 }
 
@@ -245,7 +258,7 @@ async fn case_49_the_last_pods_of_the_bad_version_are_waited_for() -> Result<()>
 async fn case_49_they_are_not_waited_for_unless_asked() -> Result<()> {
     let scene = scene("case-49-not").await?;
     lingering(&scene).await?;
-    ends(&scene, REQUEST, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, REQUEST, RequestState::Succeeded, Reason::Unverified).await?;
     let left = scene.deployment(APP).await?["status"]["terminatingReplicas"].clone();
     assert_eq!(left, 2);
     let_go(&scene).await

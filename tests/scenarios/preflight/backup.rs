@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use kube::api::PostParams;
 use rollback_api::status::Source;
-use rollback_api::{ARTIFACT_LABEL, CHANGE_CAUSE, Reason, Word};
+use rollback_api::{ARTIFACT_LABEL, CHANGE_CAUSE, Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::{Scene, User, shop};
 
@@ -68,7 +68,7 @@ async fn a_rollback_is_undone_exactly() -> Result<()> {
 
     // Once more: it runs already.
     scene.ask("again", APP, to(&backup)).await?;
-    let (_, outcome) = ends(&scene, "again", Word::Succeeded, Reason::NoOp).await?;
+    let (_, outcome) = ends(&scene, "again", RequestState::Succeeded, Reason::NoOp).await?;
     says_all(&outcome.message, &[&backup])
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::ListParams;
-use rollback_api::{Reason, RevisionLedger, Word};
+use rollback_api::{Reason, RequestState, RevisionLedger};
 use serde_json::{Value, json};
 use testkit::audit::Event;
 use testkit::scene::{CONTROLLER, request};
@@ -76,7 +76,7 @@ async fn a_dry_run_publishes_the_plan_of_the_real_request() -> Result<()> {
     let scene = scene("dry-run").await?;
     two_versions(&scene).await?;
     ask_for_dry_run(&scene, "try").await?;
-    let (tried, outcome) = ends(&scene, "try", Word::Succeeded, Reason::DryRun).await?;
+    let (tried, outcome) = ends(&scene, "try", RequestState::Succeeded, Reason::DryRun).await?;
     let tried = tried
         .status
         .and_then(|status| status.plan)
@@ -165,7 +165,7 @@ async fn a_dry_run_writes_nothing() -> Result<()> {
     two_versions(&scene).await?;
     let before = scene.deployment(APP).await?;
     ask_for_dry_run(&scene, "try").await?;
-    ends(&scene, "try", Word::Succeeded, Reason::DryRun).await?;
+    ends(&scene, "try", RequestState::Succeeded, Reason::DryRun).await?;
 
     let after = scene.deployment(APP).await?;
     assert_eq!(

@@ -223,7 +223,7 @@ async fn an_application_that_cannot_be_read_is_not_trusted() -> Result<()> {
     let says = [
         "Argo CD application far-away",
         "is not known",
-        "argocd app set far-away",
+        "argocd app resources far-away",
     ];
     refused(&scene, "refused", Reason::SelfHealingOwner, &says).await?;
     scene

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, ensure};
-use rollback_api::{Reason, RevisionLedger, Word};
+use rollback_api::{Reason, RequestState, RevisionLedger};
 use serde_json::{Value, json};
 use testkit::proxy::{Fault, Mutation, Point, Proxy};
 use testkit::scene::{PATIENCE, ready, request};
@@ -83,8 +83,8 @@ pub async fn holder(scene: &Scene) -> Result<Option<String>> {
 /// Waits until the request says that it waits for the other one.
 pub async fn waits_for(scene: &Scene, name: &str, other: &str) -> Result<()> {
     eventually(&format!("{name} waits for {other}"), PATIENCE, async || {
-        let (word, message) = ready(&scene.request(name).await?);
-        ensure!(word == "BackingUp", "it is {word}: {message}");
+        let (state, message) = ready(&scene.request(name).await?);
+        ensure!(state == "BackingUp", "it is {state}: {message}");
         says_all(&message, &[&format!("Waiting for RollbackRequest {other}")])
     })
     .await
@@ -92,8 +92,13 @@ pub async fn waits_for(scene: &Scene, name: &str, other: &str) -> Result<()> {
 
 /// The loser ended without having written anything, and names the winner.
 pub async fn loses(scene: &Scene, name: &str, winner: &str) -> Result<()> {
-    let (request, outcome) =
-        ends(scene, name, Word::Superseded, Reason::RolledBackByAnother).await?;
+    let (request, outcome) = ends(
+        scene,
+        name,
+        RequestState::Superseded,
+        Reason::RolledBackByAnother,
+    )
+    .await?;
     says_all(
         &outcome.message,
         &[&format!("RollbackRequest {winner} rolled Deployment {APP}")],
@@ -113,7 +118,7 @@ async fn writes(scene: &Scene, tag: &str) -> Result<()> {
 }
 
 async fn wins(scene: &Scene, name: &str, tag: &str) -> Result<()> {
-    ends(scene, name, Word::Succeeded, Reason::Unverified).await?;
+    ends(scene, name, RequestState::Succeeded, Reason::Unverified).await?;
     ensure!(
         scene.image(APP).await?.ends_with(tag),
         "{}",
@@ -150,7 +155,7 @@ async fn who_wanted_the_same_has_it() -> Result<()> {
     let end = ends(
         &scene,
         SECOND,
-        Word::Superseded,
+        RequestState::Superseded,
         Reason::RolledBackByAnother,
     )
     .await;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
-use rollback_api::{CANCELLED_BY, Reason, Word};
+use rollback_api::{CANCELLED_BY, Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::proxy::Point;
 use testkit::scene::CONTROLLER;
@@ -42,8 +42,14 @@ async fn the_next_one_goes_on_at_once_when_the_holder_withdraws() -> Result<()> 
     let before = Timestamp::now();
     held.release();
 
-    ends(&scene, FIRST, Word::Cancelled, Reason::CancelledByUser).await?;
-    ends(&scene, SECOND, Word::Succeeded, Reason::Unverified).await?;
+    ends(
+        &scene,
+        FIRST,
+        RequestState::Cancelled,
+        Reason::CancelledByUser,
+    )
+    .await?;
+    ends(&scene, SECOND, RequestState::Succeeded, Reason::Unverified).await?;
     ensure!(scene.image(APP).await?.ends_with(":v2"));
     ensure_reverts(&scene, 1)?;
     let free = when_held(&scene, None, before)?;
@@ -72,8 +78,14 @@ async fn who_was_overtaken_goes_on_when_the_other_withdraws() -> Result<()> {
     let cancelled = json!({CANCELLED_BY: User::Requester.as_str()});
     scene.annotate(SECOND, User::Requester, cancelled).await?;
     second.release();
-    ends(&scene, SECOND, Word::Cancelled, Reason::CancelledByUser).await?;
-    ends(&scene, FIRST, Word::Succeeded, Reason::Unverified).await?;
+    ends(
+        &scene,
+        SECOND,
+        RequestState::Cancelled,
+        Reason::CancelledByUser,
+    )
+    .await?;
+    ends(&scene, FIRST, RequestState::Succeeded, Reason::Unverified).await?;
     ensure!(scene.image(APP).await?.ends_with(":v1"));
     assert_eq!(holder(&scene).await?, None);
     ensure_reverts(&scene, 1)

@@ -1,7 +1,7 @@
 //! Revisions by number, and versions.
 
 use anyhow::{Result, ensure};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::json;
 use testkit::scene::{PATIENCE, revision};
 use testkit::{Scene, eventually, shop};
@@ -31,7 +31,7 @@ async fn a_renumbered_revision_is_found_and_said() -> Result<()> {
 
     // It runs, under a new number.
     scene.ask("runs", APP, json!({"revision": 1})).await?;
-    ends(&scene, "runs", Word::Succeeded, Reason::NoOp).await?;
+    ends(&scene, "runs", RequestState::Succeeded, Reason::NoOp).await?;
 
     deploy_all(&scene, &["v4"]).await?;
     let target = plan_of(&scene, "by-old-number", json!({"revision": 1})).await?;
@@ -65,7 +65,7 @@ async fn versions_are_compared_as_versions() -> Result<()> {
         assert_eq!(target.to_revision, Some(1), "{version}");
     }
     scene.ask("runs", APP, json!({"version": "2.2.0"})).await?;
-    ends(&scene, "runs", Word::Succeeded, Reason::NoOp).await?;
+    ends(&scene, "runs", RequestState::Succeeded, Reason::NoOp).await?;
     for (name, version) in [("short", "2.1"), ("other", "2.1.6")] {
         scene.ask(name, APP, json!({"version": version})).await?;
         let says = ["versions there: v2.2.0, v2.1.50, v2.1.5"];

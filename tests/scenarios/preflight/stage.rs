@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use kube::core::DynamicObject;
 use rollback_api::status::{Outcome, PlannedTarget, RiskKind, TargetStatus};
-use rollback_api::{POD_TEMPLATE_HASH, Reason, RollbackRequest, Word};
+use rollback_api::{POD_TEMPLATE_HASH, Reason, RequestState, RollbackRequest};
 use serde_json::{Value, json};
 use testkit::audit::Event;
 use testkit::proxy::{Mutation, Proxy};
@@ -70,20 +70,20 @@ pub fn previous() -> Value {
 pub async fn ends(
     scene: &Scene,
     name: &str,
-    word: Word,
+    state: RequestState,
     reason: Reason,
 ) -> Result<(RollbackRequest, Outcome)> {
     let (request, outcome) = scene.wait_for_end(name).await?;
     ensure!(
-        (outcome.word, outcome.reason) == (word, reason),
-        "expected {name} to end as {word:?}/{reason:?}, but it is {outcome:?}"
+        (outcome.result, outcome.reason) == (state, reason),
+        "expected {name} to end as {state:?}/{reason:?}, but it is {outcome:?}"
     );
     Ok((request, outcome))
 }
 
 /// Waits for a refusal that says all of this, and for nothing to be written.
 pub async fn refused(scene: &Scene, name: &str, reason: Reason, says: &[&str]) -> Result<String> {
-    let (_, outcome) = ends(scene, name, Word::Refused, reason).await?;
+    let (_, outcome) = ends(scene, name, RequestState::Refused, reason).await?;
     says_all(&outcome.message, says)?;
     Ok(outcome.message)
 }
@@ -135,7 +135,7 @@ pub fn kinds(target: &PlannedTarget) -> Vec<RiskKind> {
 /// Gives the approval, and waits until it has ended well.
 pub async fn goes_on(scene: &Scene, name: &str) -> Result<RollbackRequest> {
     scene.approve(name, User::Approver).await?;
-    let (request, _) = ends(scene, name, Word::Succeeded, Reason::Unverified).await?;
+    let (request, _) = ends(scene, name, RequestState::Succeeded, Reason::Unverified).await?;
     Ok(request)
 }
 

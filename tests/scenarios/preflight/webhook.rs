@@ -121,8 +121,13 @@ async fn a_webhook_that_is_down_is_waited_for() -> Result<()> {
     );
     eventually("an Event says why", PATIENCE, async || {
         let all = events.list(&kube::api::ListParams::default()).await?.items;
-        let told = |event: &&kube::core::DynamicObject| event.data["reason"] == "Retrying";
-        let note = all.iter().find(told).context("no Event Retrying")?.data["note"].to_string();
+        let told = |event: &&kube::core::DynamicObject| event.data["reason"] == "ReconcileFailed";
+        let note = all
+            .iter()
+            .find(told)
+            .context("no Event ReconcileFailed")?
+            .data["note"]
+            .to_string();
         says_all(&note, &["failed calling webhook"])
     })
     .await?;
@@ -132,7 +137,7 @@ async fn a_webhook_that_is_down_is_waited_for() -> Result<()> {
     crate::stage::ends(
         &scene,
         REQUEST,
-        rollback_api::Word::Succeeded,
+        rollback_api::RequestState::Succeeded,
         rollback_api::Reason::Unverified,
     )
     .await?;

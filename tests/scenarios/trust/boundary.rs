@@ -195,16 +195,16 @@ impl Arena {
         let what = format!("{name} has ended, or waits");
         let ended = eventually(&what, PATIENCE, async || {
             let request = self.scene.request(name).await?;
-            let (word, message) = ready(&request);
+            let (state, message) = ready(&request);
             let status = request.status.clone().unwrap_or_default();
             if status.outcome.is_some() && request.finalizers().is_empty() {
                 return Ok(true);
             }
             let changed = locked(&self.tape).done.is_some();
             let renewed = status.plan.is_some_and(|plan| plan.digest != digest);
-            let voided = word == "AwaitingApproval" && renewed && status.approvals.is_empty();
+            let voided = state == "AwaitingApproval" && renewed && status.approvals.is_empty();
             let waits = message.starts_with("Waiting for RollbackRequest");
-            ensure!(changed && (voided || waits), "it is {word}: {message}");
+            ensure!(changed && (voided || waits), "it is {state}: {message}");
             Ok(false)
         })
         .await?;

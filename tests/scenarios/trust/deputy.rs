@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use kube::Api;
-use rollback_api::{Reason, RollbackRequest, Word};
+use rollback_api::{Reason, RequestState, RollbackRequest};
 use serde_json::{Value, json};
 use testkit::scene::request;
 use testkit::{Scene, User};
@@ -126,7 +126,7 @@ async fn an_approver_who_may_not_do_it_by_hand_is_not_heard() -> Result<()> {
     let digest = scene.plan("named").await?.digest;
     let api = requests_of(&scene, ana).await?;
     annotate(&api, "named", &approval(ana, &digest)).await?;
-    ends(&scene, "named", Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, "named", RequestState::Succeeded, Reason::Unverified).await?;
     ensure_writes(&scene, 1)
 }
 
@@ -166,12 +166,12 @@ async fn whoever_may_trigger_asks_and_a_person_decides() -> Result<()> {
     counted(&scene, "alert", &[User::Approver.as_str()]).await?;
     ensure_writes(&scene, 0)?;
     scene.approve("alert", User::SecondApprover).await?;
-    ends(&scene, "alert", Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, "alert", RequestState::Succeeded, Reason::Unverified).await?;
     ensure_writes(&scene, 1)?;
 
     // The same alert once more: what is bad does not run any more.
     ask(&api, "again", target.clone()).await?;
-    ends(&scene, "again", Word::Superseded, Reason::NotLive).await?;
+    ends(&scene, "again", RequestState::Superseded, Reason::NotLive).await?;
 
     // What it may no longer do, it may not have had done either.
     scene.deploy(crate::stage::at_rest("api", "v2")).await?;
@@ -182,7 +182,7 @@ async fn whoever_may_trigger_asks_and_a_person_decides() -> Result<()> {
     crate::stage::unbind(&scene, &binding).await?;
     wait_until_may(&scene, &robot, trigger, false).await?;
     scene.approve("revoked", User::SecondApprover).await?;
-    let outcome = ends(&scene, "revoked", Word::Refused, Reason::Forbidden).await?;
+    let outcome = ends(&scene, "revoked", RequestState::Refused, Reason::Forbidden).await?;
     ensure!(outcome.message.contains(&robot), "{}", outcome.message);
     ensure_writes(&scene, 1)
 }

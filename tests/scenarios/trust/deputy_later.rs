@@ -1,7 +1,7 @@
 //! A right that is lost between the approval and the write is lost: the controller asks again, for everybody.
 
 use anyhow::{Context as _, Result, ensure};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::scene::request;
 use testkit::{Scene, User};
@@ -111,12 +111,15 @@ impl<'a> Case<'a> {
         let (request, outcome) = self.scene.wait_for_end(&self.name).await?;
         let story = format!("{}: {outcome:?}", self.name);
         // Of several, the outcome is that none came through; each says why.
-        let (word, reason) = if self.name.starts_with("named") {
-            (Word::Refused, Reason::Forbidden)
+        let (state, reason) = if self.name.starts_with("named") {
+            (RequestState::Refused, Reason::Forbidden)
         } else {
-            (Word::Failed, Reason::TargetsFailed)
+            (RequestState::Failed, Reason::TargetsFailed)
         };
-        ensure!((outcome.word, outcome.reason) == (word, reason), "{story}");
+        ensure!(
+            (outcome.result, outcome.reason) == (state, reason),
+            "{story}"
+        );
         let status = request.status.unwrap_or_default();
         for target in &status.targets {
             let ended = target.outcome.as_ref().map(|outcome| outcome.reason);
@@ -171,7 +174,7 @@ async fn a_right_that_is_left_for_one_of_two_is_used_for_that_one_at_most() -> R
     scene.approve(&case.name, User::SecondApprover).await?;
 
     let (request, outcome) = scene.wait_for_end(&case.name).await?;
-    ensure!(outcome.word != Word::Succeeded, "{outcome:?}");
+    ensure!(outcome.result != RequestState::Succeeded, "{outcome:?}");
     let lost = format!("{}-b", case.name);
     let status = request.status.unwrap_or_default();
     let other = status.targets.iter().find(|target| target.name == lost);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use rollback_api::status::Plan;
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::json;
 use testkit::scene::PATIENCE;
 use testkit::{Scene, User, eventually};
@@ -80,7 +80,7 @@ async fn an_approval_that_has_become_too_old_is_void() -> Result<()> {
             break;
         }
     }
-    ends(&scene, NAME, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, NAME, RequestState::Succeeded, Reason::Unverified).await?;
     ensure_writes(&scene, 1)
 }
 
@@ -101,6 +101,6 @@ async fn more_time_is_another_rule() -> Result<()> {
     scene.approve(NAME, User::SecondApprover).await?;
     counted(&scene, NAME, &[User::SecondApprover.as_str()]).await?;
     scene.approve(NAME, anna).await?;
-    ends(&scene, NAME, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, NAME, RequestState::Succeeded, Reason::Unverified).await?;
     ensure_writes(&scene, 1)
 }

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use kube::Api;
-use rollback_api::{Reason, RollbackRequest, Word};
+use rollback_api::{Reason, RequestState, RollbackRequest};
 use serde_json::{Value, json};
 use testkit::scene::{CONTROLLER, PATIENCE, condition, request};
 use testkit::shop::Behaviour;
@@ -74,7 +74,7 @@ async fn approved_in_a_window_it_waits_and_needs_a_new_word_after_it() -> Result
     scene.wait_for(NAME, "AwaitingApproval").await?;
     ensure_writes(&scene, 0)?;
     scene.approve(NAME, User::Approver).await?;
-    ends(&scene, NAME, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, NAME, RequestState::Succeeded, Reason::Unverified).await?;
     ensure_writes(&scene, 1)
 }
 
@@ -117,7 +117,7 @@ async fn what_is_down_is_rolled_back_in_a_window() -> Result<()> {
     scene.wait_for_deployment("api", is_down).await?;
     scene.ask(NAME, "api", json!({"previous": {}})).await?;
     scene.approve(NAME, User::Approver).await?;
-    ends(&scene, NAME, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, NAME, RequestState::Succeeded, Reason::Unverified).await?;
     ensure_writes(&scene, 1)
 }
 
@@ -163,7 +163,13 @@ async fn an_emergency_is_called_by_those_who_may() -> Result<()> {
     settle(&scene, "later").await?;
     ensure_writes(&scene, 0)?;
     scene.approve("critical", User::Approver).await?;
-    ends(&scene, "critical", Word::Succeeded, Reason::Unverified).await?;
+    ends(
+        &scene,
+        "critical",
+        RequestState::Succeeded,
+        Reason::Unverified,
+    )
+    .await?;
     ensure_writes(&scene, 1)
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
-use rollback_api::{BREAK_GLASS, BREAK_GLASS_LABEL, CHECKLIST, Reason, Word};
+use rollback_api::{BREAK_GLASS, BREAK_GLASS_LABEL, CHECKLIST, Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::scene::{PATIENCE, ready, request};
 use testkit::{Scene, User, eventually};
@@ -69,7 +69,7 @@ async fn alone_with_the_policys_leave_and_everybody_hears_of_it() -> Result<()> 
         forbidden(typed.map_err(Into::into), "10 to 1000 characters")?;
     }
     annotate(&api, NAME, &alone(GRETA, &digest, &why)).await?;
-    ends(&scene, NAME, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, NAME, RequestState::Succeeded, Reason::Unverified).await?;
     ensure_writes(&scene, 1)?;
 
     let request = scene.request(NAME).await?;
@@ -162,9 +162,9 @@ async fn who_may_not_break_it_any_more_has_not_broken_it() -> Result<()> {
     let api = requests_of(&scene, GRETA).await?;
     annotate(&api, NAME, &alone(GRETA, &digest, WHY)).await?;
     eventually("it waits for the other one", PATIENCE, async || {
-        let (word, message) = ready(&scene.request(NAME).await?);
+        let (state, message) = ready(&scene.request(NAME).await?);
         let waits = message.contains("Waiting for RollbackRequest rival");
-        ensure!(waits, "{word}: {message}");
+        ensure!(waits, "{state}: {message}");
         Ok(())
     })
     .await?;
@@ -177,7 +177,7 @@ async fn who_may_not_break_it_any_more_has_not_broken_it() -> Result<()> {
     // It looks again when the Deployment changes.
     let news = json!({"metadata": {"annotations": {"testkit.broxiva.com/news": "true"}}});
     scene.patch_deployment("api", news).await?;
-    let outcome = ends(&scene, NAME, Word::Refused, Reason::Forbidden).await?;
+    let outcome = ends(&scene, NAME, RequestState::Refused, Reason::Forbidden).await?;
     ensure!(outcome.message.contains("break-glass"), "{outcome:?}");
     ensure_writes(&scene, 0)
 }

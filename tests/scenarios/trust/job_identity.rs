@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use rollback_api::policy::Side;
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::scene::CONTROLLER;
 use testkit::shop::fake_node_toleration;
@@ -114,7 +114,13 @@ async fn who_approves_reads_what_runs_and_as_whom_and_that_runs() -> Result<()> 
         );
     }
     scene.approve("api-5xx", User::Approver).await?;
-    ends(&scene, "api-5xx", Word::Succeeded, Reason::Unverified).await?;
+    ends(
+        &scene,
+        "api-5xx",
+        RequestState::Succeeded,
+        Reason::Unverified,
+    )
+    .await?;
     let ran = |name: &str, account: &str, image: &str| {
         (name.to_owned(), account.to_owned(), vec![image.to_owned()])
     };
@@ -170,7 +176,13 @@ async fn an_image_that_does_not_change_is_in_the_plan_too() -> Result<()> {
         "{message}"
     );
     scene.approve("api-5xx", User::Approver).await?;
-    ends(&scene, "api-5xx", Word::Succeeded, Reason::Unverified).await?;
+    ends(
+        &scene,
+        "api-5xx",
+        RequestState::Succeeded,
+        Reason::Unverified,
+    )
+    .await?;
     ensure!(run(&scene).await?[0].2 == [TOOL]);
     Ok(())
 }
@@ -193,7 +205,7 @@ async fn an_image_that_came_after_the_plan_runs_in_no_job() -> Result<()> {
     let approval = crate::stage::approval(User::Approver.as_str(), &digest);
     let _ = scene.annotate("api-5xx", User::Approver, approval).await;
     let (_, outcome) = scene.wait_for_end("api-5xx").await?;
-    ensure!(outcome.word == Word::Superseded, "{outcome:?}");
+    ensure!(outcome.result == RequestState::Superseded, "{outcome:?}");
     ensure!(run(&scene).await?.is_empty());
     ensure_writes(&scene, 0)
 }
@@ -213,7 +225,7 @@ async fn a_job_whose_account_cannot_be_told_does_not_run() -> Result<()> {
         "{message}"
     );
     scene.approve("api-5xx", User::Approver).await?;
-    let outcome = ends(&scene, "api-5xx", Word::Refused, Reason::HookVetoed).await?;
+    let outcome = ends(&scene, "api-5xx", RequestState::Refused, Reason::HookVetoed).await?;
     ensure!(
         outcome.message.contains("serviceAccountName"),
         "{outcome:?}"

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use kube::{Api, Client};
 use rollback_api::{
-    APPROVED_BY, BREAK_GLASS, CONFIRM, PLAN, Reason, RollbackPolicy, RollbackRequest, Word,
+    APPROVED_BY, BREAK_GLASS, CONFIRM, PLAN, Reason, RequestState, RollbackPolicy, RollbackRequest,
 };
 use serde_json::{Value, json};
 use testkit::scene::{PATIENCE, PRODUCTION, ready, request};
@@ -48,8 +48,8 @@ fn of_api(name: &str) -> Value {
 /// What a request says that waits for people.
 pub async fn says(scene: &Scene, name: &str) -> Result<String> {
     eventually("it says how to approve", PATIENCE, async || {
-        let (word, message) = ready(&scene.request(name).await?);
-        ensure!(message.contains("To approve:"), "{word}: {message}");
+        let (state, message) = ready(&scene.request(name).await?);
+        ensure!(message.contains("To approve:"), "{state}: {message}");
         Ok(message)
     })
     .await
@@ -71,7 +71,7 @@ async fn takes_two(scene: &Scene, name: &str, who: &[&str], written: usize) -> R
     settle(scene, &format!("after-{name}")).await?;
     ensure_writes(scene, written)?;
     scene.approve(name, OMAR).await?;
-    ends(scene, name, Word::Succeeded, Reason::Unverified).await?;
+    ends(scene, name, RequestState::Succeeded, Reason::Unverified).await?;
     ensure_writes(scene, written + 1)
 }
 
@@ -106,7 +106,13 @@ async fn a_person_still_needs_one_other() -> Result<()> {
         "{message}"
     );
     scene.approve("by-rita", ANNA).await?;
-    ends(&scene, "by-rita", Word::Succeeded, Reason::Unverified).await?;
+    ends(
+        &scene,
+        "by-rita",
+        RequestState::Succeeded,
+        Reason::Unverified,
+    )
+    .await?;
     ensure_writes(&scene, 1)
 }
 
@@ -159,7 +165,13 @@ async fn for_a_machine_that_the_policy_names_one_person_is_enough() -> Result<()
     .await?;
     ensure_writes(&scene, 0)?;
     scene.approve("before", OMAR).await?;
-    ends(&scene, "before", Word::Succeeded, Reason::Unverified).await?;
+    ends(
+        &scene,
+        "before",
+        RequestState::Succeeded,
+        Reason::Unverified,
+    )
+    .await?;
     // Another machine is not named.
     scene.deploy(at_rest("api", "v3")).await?;
     let other = "system:serviceaccount:flux-system:helm-controller";
@@ -221,7 +233,13 @@ async fn who_breaks_the_glass_needs_nobody_else() -> Result<()> {
         BREAK_GLASS: "shop is down, nobody else on call answers since 03:10",
     });
     scene.annotate("from-git", ANNA, alone).await?;
-    ends(&scene, "from-git", Word::Succeeded, Reason::Unverified).await?;
+    ends(
+        &scene,
+        "from-git",
+        RequestState::Succeeded,
+        Reason::Unverified,
+    )
+    .await?;
     let approvals = scene.status("from-git").await?.approvals;
     let alone = approvals.first().context("no approval")?;
     ensure!(approvals.len() == 1 && alone.break_glass.is_some());

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use rollback_api::{CANCELLED_BY, DENIED_BY, DENIED_REASON, Reason, RevisionLedger, Word};
+use rollback_api::{CANCELLED_BY, DENIED_BY, DENIED_REASON, Reason, RequestState, RevisionLedger};
 use serde_json::{Value, json};
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::scene::{CONTROLLER, PATIENCE, condition, request};
@@ -114,7 +114,7 @@ async fn remembered(scene: &Scene, deployment: &str) -> Result<usize> {
 
 /// It ended as superseded, says who was faster and not that it was us, and nothing was done.
 async fn is_hers(scene: &Scene, name: &str, deployment: &str) -> Result<()> {
-    let outcome = ends(scene, name, Word::Superseded, Reason::NotLive).await?;
+    let outcome = ends(scene, name, RequestState::Superseded, Reason::NotLive).await?;
     for part in [
         "field manager kubectl-edit",
         "did not write it",
@@ -142,7 +142,7 @@ async fn twin(scene: &Scene, name: &str, deployment: &str, approvers: &[User]) -
     for approver in approvers {
         scene.approve(name, *approver).await?;
     }
-    ends(scene, name, Word::Succeeded, Reason::Unverified).await?;
+    ends(scene, name, RequestState::Succeeded, Reason::Unverified).await?;
     let status = scene.status(name).await?;
     let begun = status.targets[0].begun.clone().context("not begun")?;
     let names: Vec<&str> = approvers.iter().map(|user| user.as_str()).collect();
@@ -239,7 +239,7 @@ async fn first_is_hers(scene: &Scene) -> Result<()> {
         let status = scene.status(NAME).await?;
         let outcome = status.targets[0].outcome.clone().context("it goes on")?;
         ensure!(
-            (outcome.word, outcome.reason) == (Word::Superseded, Reason::NotLive),
+            (outcome.result, outcome.reason) == (RequestState::Superseded, Reason::NotLive),
             "{outcome:?}"
         );
         Ok(())
@@ -265,14 +265,14 @@ async fn in_a_freeze() -> Result<()> {
 async fn after_a_denial_and_after_a_cancellation() -> Result<()> {
     let why = json!("it comes from the payment provider");
     let (anna, rita) = (User::Approver, User::Requester);
-    for (name, user, key, reason, word) in [
-        ("own-denied", anna, DENIED_BY, why, Word::Denied),
+    for (name, user, key, reason, state) in [
+        ("own-denied", anna, DENIED_BY, why, RequestState::Denied),
         (
             "own-cancelled",
             rita,
             CANCELLED_BY,
             json!(null),
-            Word::Cancelled,
+            RequestState::Cancelled,
         ),
     ] {
         let scene = scene(name).await?;
@@ -281,7 +281,7 @@ async fn after_a_denial_and_after_a_cancellation() -> Result<()> {
         let no = json!({key: user.as_str(), DENIED_REASON: reason});
         scene.annotate(NAME, user, no).await?;
         let (_, outcome) = scene.wait_for_end(NAME).await?;
-        ensure!(outcome.word == word, "{outcome:?}");
+        ensure!(outcome.result == state, "{outcome:?}");
         let cause = our_name(&scene, NAME).await?;
         hand(&scene, "web", "v1", &cause).await?;
         settle(&scene, "later").await?;
@@ -330,7 +330,7 @@ async fn first_ends(scene: &Scene) -> Result<()> {
         let status = scene.status(NAME).await?;
         let outcome = status.targets[0].outcome.clone();
         let outcome = outcome.context("it is still under way")?;
-        ensure!(outcome.word == Word::Succeeded, "{outcome:?}");
+        ensure!(outcome.result == RequestState::Succeeded, "{outcome:?}");
         Ok(())
     })
     .await
@@ -359,7 +359,7 @@ async fn the_second_of_two_needs_approvals_of_its_own() -> Result<()> {
     ensure!(scene.image("web").await?.ends_with(":v2"));
     // Approved anew it goes on, and both approvals are told.
     scene.approve(NAME, User::SecondApprover).await?;
-    ends(&scene, NAME, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, NAME, RequestState::Succeeded, Reason::Unverified).await?;
     ensure_writes(&scene, 2)?;
     let status = scene.status(NAME).await?;
     let by = status.summary.and_then(|summary| summary.approved_by);
@@ -383,11 +383,11 @@ async fn the_second_of_two_is_hers() -> Result<()> {
     let cause = our_name(&scene, NAME).await?;
     hand(&scene, "web", "v1", &cause).await?;
     first_ends(&scene).await?;
-    ends(&scene, NAME, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, NAME, RequestState::Succeeded, Reason::Unverified).await?;
     let status = scene.status(NAME).await?;
     let second = status.targets[1].outcome.clone().context("no end")?;
     ensure!(
-        (second.word, second.reason) == (Word::Superseded, Reason::NotLive),
+        (second.result, second.reason) == (RequestState::Superseded, Reason::NotLive),
         "{second:?}"
     );
     ensure!(second.message.contains("did not write it"), "{second:?}");
@@ -409,7 +409,7 @@ async fn the_second_of_two_is_not_begun_upon_an_approval_that_is_too_old() -> Re
     let no = json!({DENIED_BY: user.as_str(), DENIED_REASON: "once is enough"});
     scene.annotate(NAME, user, no).await?;
     let (_, outcome) = scene.wait_for_end(NAME).await?;
-    ensure!(outcome.word == Word::Denied, "{outcome:?}");
+    ensure!(outcome.result == RequestState::Denied, "{outcome:?}");
     ensure_writes(&scene, 1)
 }
 
@@ -479,7 +479,7 @@ async fn a_job_is_not_run_after_a_forged_write() -> Result<()> {
     // The twin runs its Job.
     scene.ask("well", "web", json!({"previous": {}})).await?;
     scene.approve("well", User::Approver).await?;
-    ends(&scene, "well", Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, "well", RequestState::Succeeded, Reason::Unverified).await?;
     let jobs = scene.status("well").await?.targets[0].jobs.clone();
     let end = jobs.first().and_then(|job| job.end.clone());
     ensure!(end.is_some_and(|end| end.succeeded), "{jobs:?}");
@@ -497,7 +497,7 @@ async fn the_planned_template_without_our_name_is_hers_too() -> Result<()> {
     scene.ask(NAME, "api", json!({"previous": {}})).await?;
     scene.plan(NAME).await?;
     hand(&scene, "api", "v1", "deploy v1").await?;
-    let outcome = ends(&scene, NAME, Word::Superseded, Reason::NotLive).await?;
+    let outcome = ends(&scene, NAME, RequestState::Superseded, Reason::NotLive).await?;
     ensure!(
         outcome.message.contains("field manager kubectl-edit")
             && !outcome.message.contains("did not write it"),

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DynamicObject, ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
-use rollback_api::{CANCELLED_BY, DENIED_BY, DENIED_REASON, Reason, RollbackRequest, Word};
+use rollback_api::{CANCELLED_BY, DENIED_BY, DENIED_REASON, Reason, RequestState, RollbackRequest};
 use serde_json::{Value, json};
 use testkit::scene::{CONTROLLER, PATIENCE, request};
 use testkit::{Scene, User, eventually, shop};
@@ -90,7 +90,8 @@ async fn good_have_ended(scene: &Scene, count: usize) -> Result<()> {
             .collect();
         let well = |request: &&&RollbackRequest| {
             let outcome = request.status.as_ref().and_then(|s| s.outcome.as_ref());
-            outcome.is_some_and(|o| (o.word, o.reason) == (Word::Succeeded, Reason::DryRun))
+            outcome
+                .is_some_and(|o| (o.result, o.reason) == (RequestState::Succeeded, Reason::DryRun))
                 && request.finalizers().is_empty()
         };
         let ended = good.iter().filter(well).count();
@@ -190,11 +191,11 @@ impl Villain {
     async fn check(&self, scene: &Scene, events: &[Event]) -> Result<()> {
         let (request, outcome) = scene.wait_for_end(&self.name).await?;
         let wanted = match self.fate {
-            Fate::Denied => Word::Denied,
-            Fate::Cancelled => Word::Cancelled,
-            Fate::RolledBack => Word::Succeeded,
+            Fate::Denied => RequestState::Denied,
+            Fate::Cancelled => RequestState::Cancelled,
+            Fate::RolledBack => RequestState::Succeeded,
         };
-        ensure!(outcome.word == wanted, "{outcome:?}");
+        ensure!(outcome.result == wanted, "{outcome:?}");
         let incidents = scene.artifacts("incident", &self.name).await?;
         let incident = incidents.first().context("no report")?;
         for text in incident.data.clone().unwrap_or_default().into_values() {

@@ -13,7 +13,7 @@ const HEADINGS: [&str; 14] = [
     "## Plan",
     "## Each Deployment",
     "## Is it well again",
-    "## Made smaller to make room",
+    "## Scaled down to free capacity",
     "## How long it took",
     "## What people were told",
     "## To be checked by hand",

@@ -178,7 +178,7 @@ pub fn odd(good: &str) -> Vec<(&'static str, Value)> {
             "a status of its own",
             with(
                 "/status",
-                json!({"outcome": {"word": "Succeeded"}, "plan": deep(50)}),
+                json!({"outcome": {"result": "Succeeded"}, "plan": deep(50)}),
             ),
         ),
         (

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
 use kube::api::{Patch, PatchParams, PostParams};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::scene::{PATIENCE, TICKED};
 use testkit::{Scene, User, eventually};
@@ -131,7 +131,7 @@ async fn an_approved_request_that_comes_again_is_not_approved() -> Result<()> {
     two_versions(&scene, "api").await?;
     scene.ask(NAME, "api", json!({"previous": {}})).await?;
     scene.approve(NAME, User::Approver).await?;
-    ends(&scene, NAME, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, NAME, RequestState::Succeeded, Reason::Unverified).await?;
     ensure_writes(&scene, 1)?;
     let manifest = saved(&scene, NAME, User::Approver).await?;
     let old = digest_of(&manifest)?;
@@ -157,7 +157,13 @@ async fn an_approved_request_that_comes_again_is_not_approved() -> Result<()> {
             kubectl_create(&scene, user, &stripped(&named(&manifest, name))).await?;
         ensure!(created, "{said}");
     }
-    ends(&scene, NAME, Word::Succeeded, Reason::AlreadyRolledBack).await?;
+    ends(
+        &scene,
+        NAME,
+        RequestState::Succeeded,
+        Reason::AlreadyRolledBack,
+    )
+    .await?;
     let plan = scene.plan("another").await?;
     ensure!(
         plan.digest != old,
@@ -175,7 +181,13 @@ async fn an_approved_request_that_comes_again_is_not_approved() -> Result<()> {
     ensure_writes(&scene, 1)?;
 
     scene.approve("another", User::Approver).await?;
-    ends(&scene, "another", Word::Succeeded, Reason::Unverified).await?;
+    ends(
+        &scene,
+        "another",
+        RequestState::Succeeded,
+        Reason::Unverified,
+    )
+    .await?;
     ensure_writes(&scene, 2)
 }
 
@@ -227,7 +239,7 @@ async fn restored_from_a_backup_it_needs_everybody_again() -> Result<()> {
     ensure_writes(&scene, 0)?;
 
     scene.approve(NAME, anna).await?;
-    ends(&scene, NAME, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, NAME, RequestState::Succeeded, Reason::Unverified).await?;
     ensure_writes(&scene, 1)
 }
 
@@ -239,7 +251,7 @@ async fn a_thousand_replays_are_refused() -> Result<()> {
     two_versions(&scene, "api").await?;
     scene.ask(NAME, "api", json!({"previous": {}})).await?;
     scene.approve(NAME, User::Approver).await?;
-    ends(&scene, NAME, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, NAME, RequestState::Succeeded, Reason::Unverified).await?;
     let manifest = saved(&scene, NAME, User::Approver).await?;
     let mut people = Vec::new();
     for user in CREATORS {

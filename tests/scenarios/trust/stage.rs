@@ -7,7 +7,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::Status;
 use kube::{Api, Client, ResourceExt};
 use rollback_api::status::Outcome;
-use rollback_api::{APPROVED_BY, CHECKLIST, CONFIRM, PLAN, Reason, RollbackRequest, Word};
+use rollback_api::{APPROVED_BY, CHECKLIST, CONFIRM, PLAN, Reason, RequestState, RollbackRequest};
 use serde_json::{Value, json};
 use testkit::audit::Event;
 use testkit::scene::{CONTROLLER, PATIENCE, PRODUCTION, TICKED, ready};
@@ -243,10 +243,15 @@ pub async fn counted(scene: &Scene, request: &str, people: &[&str]) -> Result<()
 }
 
 /// Waits for this end.
-pub async fn ends(scene: &Scene, name: &str, word: Word, reason: Reason) -> Result<Outcome> {
+pub async fn ends(
+    scene: &Scene,
+    name: &str,
+    state: RequestState,
+    reason: Reason,
+) -> Result<Outcome> {
     let (_, outcome) = scene.wait_for_end(name).await?;
     ensure!(
-        (outcome.word, outcome.reason) == (word, reason),
+        (outcome.result, outcome.reason) == (state, reason),
         "{name} ended otherwise: {outcome:?}"
     );
     Ok(outcome)

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::ByteString;
 use kube::api::{DynamicObject, PostParams};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::scene::request;
 use testkit::{Scene, User, shop};
@@ -41,7 +41,7 @@ async fn others_go_on(scene: &mut Scene, name: &str) -> Result<()> {
     }
     scene.start_controller().await?;
     scene.approve(name, User::Approver).await?;
-    ends(scene, name, Word::Succeeded, Reason::Unverified).await?;
+    ends(scene, name, RequestState::Succeeded, Reason::Unverified).await?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! How many have to approve what, and what is rolled back at all, is the policy's to say; a claim only ever asks for more.
 
 use anyhow::{Result, ensure};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::scene::request;
 use testkit::{Scene, User};
@@ -73,7 +73,13 @@ async fn the_number_of_approvers_follows_the_urgency() -> Result<()> {
     }
     ensure_writes(&scene, 0)?;
     scene.approve("expedited", User::Approver).await?;
-    ends(&scene, "expedited", Word::Succeeded, Reason::Unverified).await?;
+    ends(
+        &scene,
+        "expedited",
+        RequestState::Succeeded,
+        Reason::Unverified,
+    )
+    .await?;
     ensure_writes(&scene, 1)
 }
 
@@ -82,7 +88,13 @@ async fn the_matrix_of_the_policy_decides_what_is_rolled_back() -> Result<()> {
     let scene = scene("matrix").await?;
     two_versions(&scene, "api").await?;
     scene.ask_for(asking("feature", "Feature", None)).await?;
-    ends(&scene, "feature", Word::Refused, Reason::HotfixForward).await?;
+    ends(
+        &scene,
+        "feature",
+        RequestState::Refused,
+        Reason::HotfixForward,
+    )
+    .await?;
 
     let matrix = json!([
         {"category": "Feature", "approval": "Manual"},
@@ -90,7 +102,13 @@ async fn the_matrix_of_the_policy_decides_what_is_rolled_back() -> Result<()> {
     ]);
     scene.policy(json!({"decisionMatrix": matrix})).await?;
     scene.ask_for(asking("latency", "Latency", None)).await?;
-    ends(&scene, "latency", Word::Refused, Reason::HotfixForward).await?;
+    ends(
+        &scene,
+        "latency",
+        RequestState::Refused,
+        Reason::HotfixForward,
+    )
+    .await?;
     ensure_writes(&scene, 0)?;
     scene
         .ask_for(asking("broken-feature", "Feature", None))
@@ -99,7 +117,7 @@ async fn the_matrix_of_the_policy_decides_what_is_rolled_back() -> Result<()> {
     ends(
         &scene,
         "broken-feature",
-        Word::Succeeded,
+        RequestState::Succeeded,
         Reason::Unverified,
     )
     .await?;
@@ -113,6 +131,12 @@ async fn the_matrix_of_the_policy_decides_what_is_rolled_back() -> Result<()> {
     scene.plan("late-feature").await?;
     scene.policy(json!({"environment": "production"})).await?;
     scene.ask_for(asking("again", "Feature", None)).await?;
-    ends(&scene, "again", Word::Refused, Reason::HotfixForward).await?;
+    ends(
+        &scene,
+        "again",
+        RequestState::Refused,
+        Reason::HotfixForward,
+    )
+    .await?;
     ensure_writes(&scene, 1)
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use rollback_api::{
-    APPROVED_BY, BREAK_GLASS, CHECKLIST, CONFIRM, PLAN, Reason, WITHDRAWN_BY, Word,
+    APPROVED_BY, BREAK_GLASS, CHECKLIST, CONFIRM, PLAN, Reason, RequestState, WITHDRAWN_BY,
 };
 use serde_json::{Value, json};
 use testkit::scene::PATIENCE;
@@ -51,7 +51,7 @@ async fn an_approval_that_was_taken_back_does_not_count() -> Result<()> {
     forbidden(still, "withdrawn-by")?;
     again[WITHDRAWN_BY] = json!(null);
     scene.annotate(NAME, anna, again).await?;
-    ends(&scene, NAME, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, NAME, RequestState::Succeeded, Reason::Unverified).await?;
     ensure_writes(&scene, 1)?;
     let late = scene.annotate(NAME, anna, taken_back(anna)).await;
     forbidden(late, "")
@@ -79,7 +79,7 @@ async fn nobody_takes_back_for_somebody_else() -> Result<()> {
     }
     counted(&scene, NAME, &[anna.as_str()]).await?;
     scene.approve(NAME, omar).await?;
-    ends(&scene, NAME, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, NAME, RequestState::Succeeded, Reason::Unverified).await?;
     ensure_writes(&scene, 1)
 }
 

@@ -120,7 +120,7 @@ async fn idle(cluster: &'static Cluster, size: Size) -> Result<Namespace> {
     Ok(namespace)
 }
 
-/// The rules of a namespace that is watched, without any brake that the bench would run into.
+/// The rules of a namespace that is watched, without any limit that the bench would run into.
 async fn opt_in(client: &kube::Client, namespace: &str) -> Result<()> {
     bind(client, namespace, "rollback-watch", "rollback-trigger").await?;
     let policy = json!({

@@ -9,7 +9,7 @@ use crate::policy::{
     ApprovalMode, ChecklistItem, Environment, FallbackImage, FreezeWindow, HttpCheck, ImageOf,
     OnJobFailure, OnUnwell, PodCheck, Prometheus, SelfHealing, Side, UnknownSchema,
 };
-use crate::{Reason, Word};
+use crate::{Reason, RequestState};
 
 /// What would be done, resolved once from live reads.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -48,7 +48,7 @@ pub struct Skipped {
     /// Name of the Deployment.
     pub name: String,
     /// What that means for it.
-    pub word: Word,
+    pub result: RequestState,
     /// Why, in one word.
     pub reason: Reason,
     /// Why, in a sentence.
@@ -147,7 +147,7 @@ pub struct Rules {
     /// Seconds after which a pod that hangs while it ends is deleted by force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force_delete_after_seconds: Option<i32>,
-    /// Deployments that may be made smaller to make room.
+    /// Deployments that may be scaled down to free capacity.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), extend("items" = {"type": "string", "maxLength": 253}))]
     pub scale_down: Vec<String>,
@@ -160,7 +160,7 @@ pub struct Rules {
     pub log_tail_lines: i32,
     /// What holds back a request that came by itself; absent for every other request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub automatic: Option<AutomaticRules>,
+    pub auto_approval: Option<AutoApprovalRules>,
     /// Seconds until the review; 0 in a plan of an older controller.
     #[serde(default, skip_serializing_if = "crate::request::is_zero")]
     pub review_within_seconds: i32,
@@ -169,7 +169,7 @@ pub struct Rules {
 /// What holds back a request that came by itself.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct AutomaticRules {
+pub struct AutoApprovalRules {
     /// Who decides on its category.
     pub approval: ApprovalMode,
     /// Whether the policy approves at all.

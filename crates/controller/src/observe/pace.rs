@@ -68,9 +68,10 @@ struct OfRequest {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Said {
     #[serde(default)]
-    automatic: Option<Value>,
+    auto_approval: Option<Value>,
 }
 
 /// Whether the policy has to decide about this request in this pass.
@@ -98,7 +99,7 @@ impl Scope<'_> {
         let url = RollbackRequest::url_path(&(), Some(self.namespace));
         self.each("the RollbackRequests", &url, |it: &OfRequest| {
             let Named { name, uid } = &it.metadata;
-            tally.request(name, uid, it.status.automatic.as_ref());
+            tally.request(name, uid, it.status.auto_approval.as_ref());
         })
         .await?;
         let url = RevisionLedger::url_path(&(), Some(self.namespace));

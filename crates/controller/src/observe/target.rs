@@ -8,7 +8,7 @@ use rollback_api::status::{Plan, PlannedTarget, Source, TargetStatus};
 use rollback_api::{ARTIFACT_LABEL, REQUEST_UID_LABEL, RevisionLedger, RollbackRequest};
 use rollback_core::artifact::{self, backed_up};
 use rollback_core::consent;
-use rollback_core::decide::second;
+use rollback_core::decide::fallback;
 use rollback_core::diagnose;
 use rollback_core::health;
 use rollback_core::ledger::{self, Holder, evidence, holder};
@@ -43,7 +43,7 @@ impl Scope<'_> {
             return Ok(Looked::default());
         };
         // What is tried now, if the version to go back to did not do.
-        let target = &second::target(target, progress);
+        let target = &fallback::target(target, progress);
         let upon = consent::Plans::of(plan, self.status);
         let plan = upon.plan_for(progress);
         let (mut seen, ledger) = match TargetPhase::of(self.status, progress) {
@@ -131,6 +131,7 @@ impl Scope<'_> {
             kept,
             rejection: self.rejection(&target.name),
             accepted: self.accepted(&target.name),
+            intended: self.intended(&target.name),
             ..SeenTarget::default()
         };
         seen.references = self.references(target, progress, &seen).await?;
@@ -186,6 +187,13 @@ impl Scope<'_> {
         let uid = self.request.uid()?;
         self.context
             .remember(&uid, |memory| memory.accepted.get(name).copied())
+    }
+
+    /// The generation in the last intent for this Deployment that this process has stored.
+    fn intended(&self, name: &str) -> Option<i64> {
+        let uid = self.request.uid()?;
+        self.context
+            .remember(&uid, |memory| memory.intended.get(name).copied())
     }
 
     /// The `ReplicaSet` of the plan is nearly always the one that runs; the whole history is read only
@@ -267,8 +275,8 @@ impl Scope<'_> {
         seen: &SeenTarget,
     ) -> Option<LastLog> {
         let lines = plan.rules.log_tail_lines;
-        let rollout = match &progress.second {
-            Some(second) => second.rollout.as_ref(),
+        let rollout = match &progress.fallback {
+            Some(fallback) => fallback.rollout.as_ref(),
             None => progress.rollout.as_ref(),
         };
         let before = rollout.and_then(|rollout| rollout.cause.as_ref());
@@ -295,8 +303,8 @@ impl Scope<'_> {
         progress: &TargetStatus,
     ) -> Result<SeenTarget, Error> {
         let mut seen = self.rolling(target).await?;
-        let verification = match &progress.second {
-            Some(second) => second.verification.as_ref(),
+        let verification = match &progress.fallback {
+            Some(fallback) => fallback.verification.as_ref(),
             None => progress.verification.as_ref(),
         };
         let open = verification.filter(|verification| verification.completed_at.is_none());
@@ -335,6 +343,7 @@ impl Scope<'_> {
             access: Seen::Found(access),
             rejection: self.rejection(&target.name),
             accepted: self.accepted(&target.name),
+            intended: self.intended(&target.name),
             ..SeenTarget::default()
         })
     }
@@ -356,6 +365,7 @@ impl Scope<'_> {
             kept,
             rejection: self.rejection(&target.name),
             accepted: self.accepted(&target.name),
+            intended: self.intended(&target.name),
             ..SeenTarget::default()
         })
     }

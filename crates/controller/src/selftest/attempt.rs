@@ -63,7 +63,7 @@ pub enum Attempt {
     /// A Deployment that is paused.
     Deployment,
     /// More replicas, along with another template.
-    Room,
+    Capacity,
 }
 
 /// What came of an attempt.
@@ -91,7 +91,7 @@ impl Attempt {
         Self::Stamp,
         Self::Artifact,
         Self::Deployment,
-        Self::Room,
+        Self::Capacity,
     ];
 
     /// The policy that it is aimed at.
@@ -106,7 +106,7 @@ impl Attempt {
             | Self::Spec
             | Self::Artifact
             | Self::Deployment
-            | Self::Room => Kind::Validating,
+            | Self::Capacity => Kind::Validating,
         };
         let name = self.policy().to_owned();
         Place { kind, name }
@@ -123,7 +123,7 @@ impl Attempt {
             Self::Stamp => "rollback-guard-stamp",
             Self::Artifact => "rollback-guard-artifact",
             Self::Deployment => "rollback-guard-deployment",
-            Self::Room => "rollback-guard-room",
+            Self::Capacity => "rollback-guard-capacity",
         }
     }
 
@@ -138,7 +138,7 @@ impl Attempt {
             Self::Stamp => "a forged stamp",
             Self::Artifact => "a backup that can be changed",
             Self::Deployment => "a change of a Deployment that is no rollback",
-            Self::Room => "a change of replicas along with a rollback",
+            Self::Capacity => "a change of replicas along with a rollback",
         }
     }
 
@@ -146,6 +146,12 @@ impl Attempt {
     pub fn sentence(self) -> String {
         let Place { kind, name } = self.place();
         format!("{} {name} lets {} pass", kind.as_str(), self.what())
+    }
+
+    /// The same for the log: which policy did not do its work.
+    pub fn failure(self) -> String {
+        let Place { kind, name } = self.place();
+        format!("{} {name} did not reject {}", kind.as_str(), self.what())
     }
 
     /// What is wrong when it was never answered.
@@ -234,7 +240,7 @@ impl Stage {
             | Attempt::Spec
             | Attempt::Stamp => (request_kind(), &self.request),
             Attempt::Artifact => (ApiResource::erase::<ConfigMap>(&()), &self.config_map),
-            Attempt::Deployment | Attempt::Room => {
+            Attempt::Deployment | Attempt::Capacity => {
                 (ApiResource::erase::<Deployment>(&()), &self.deployment)
             }
         };
@@ -384,7 +390,7 @@ fn forgery(attempt: Attempt, before: &DynamicObject) -> Value {
             json!({"spec": {"paused": !paused.unwrap_or_default()}})
         }
         // The policy of replicas may grant them alone; beside a template that nobody had before it never does.
-        Attempt::Room => {
+        Attempt::Capacity => {
             let replicas = before
                 .data
                 .pointer("/spec/replicas")
@@ -529,15 +535,15 @@ mod tests {
     #[test]
     fn an_attempt_that_changes_nothing_is_none() {
         let one = object(json!({"spec": {"replicas": 0}}));
-        let forged = forgery(Attempt::Room, &one);
+        let forged = forgery(Attempt::Capacity, &one);
         let mut other = json!({"spec": {"replicas": 1}});
         other["spec"]["template"] = forged["spec"]["template"].clone();
         let other = object(other);
         let untried = |answer| matches!(answer, Answer::Untried(_));
-        assert!(untried(came_of(Attempt::Room, &other, &other, &forged)));
-        assert!(untried(came_of(Attempt::Room, &one, &one, &forged)));
+        assert!(untried(came_of(Attempt::Capacity, &other, &other, &forged)));
+        assert!(untried(came_of(Attempt::Capacity, &one, &one, &forged)));
         assert_eq!(
-            came_of(Attempt::Room, &one, &other, &forged),
+            came_of(Attempt::Capacity, &one, &other, &forged),
             Answer::Accepted
         );
         // A stamp that is taken off is what that policy is there for.

@@ -6,7 +6,9 @@
 use jiff::Timestamp;
 use rollback_api::policy::ApprovalMode;
 use rollback_api::request::Trigger;
-use rollback_api::status::{Approval, Automatic, AutomaticRules, Brake, Plan, PlannedTarget};
+use rollback_api::status::{
+    Approval, AutoApproval, AutoApprovalRules, BlockedBy, Plan, PlannedTarget,
+};
 use rollback_api::{AUTOMATIC, RollbackRequest, RollbackRequestStatus};
 
 use crate::conditions::Stand;
@@ -27,7 +29,7 @@ pub(super) fn say(
     now: Timestamp,
 ) -> Option<Stand> {
     let trigger = request.spec.trigger.as_ref()?;
-    let rules = plan.rules.automatic.as_ref()?;
+    let rules = plan.rules.auto_approval.as_ref()?;
     if is_said(plan, status) {
         return None;
     }
@@ -38,16 +40,19 @@ pub(super) fn say(
     if seen.deployment == Seen::Unknown || seen.ledger == Seen::Unknown {
         return Some(Stand::recheck(now, "Reading the Deployment."));
     }
-    let brake = brake(request, plan, rules, seen, pace, now);
-    let message = match &brake {
-        Some((brake, why)) => format!("Not approved by the policy ({}): {why}", brake.as_str()),
+    let blocked_by = blocked_by(request, plan, rules, seen, pace, now);
+    let message = match &blocked_by {
+        Some((blocked_by, why)) => format!(
+            "Not approved by the policy ({}): {why}",
+            blocked_by.as_str()
+        ),
         None => format!(
             "Approved by the policy, because {} reports {}.",
             plain(&trigger.source, 63),
             plain(&trigger.alert, 200)
         ),
     };
-    if brake.is_none() {
+    if blocked_by.is_none() {
         status.approvals.push(Approval {
             by: request.spec.requested_by.clone().unwrap_or_default(),
             plan_digest: plan.digest.clone(),
@@ -58,9 +63,9 @@ pub(super) fn say(
             accepts_data_risk: None,
         });
     }
-    status.automatic = Some(Automatic {
+    status.auto_approval = Some(AutoApproval {
         plan_digest: plan.digest.clone(),
-        brake: brake.map(|(brake, _)| brake),
+        blocked_by: blocked_by.map(|(blocked_by, _)| blocked_by),
         message: message.clone(),
         evidence: evidence(trigger, seen),
         at: now,
@@ -70,56 +75,56 @@ pub(super) fn say(
 
 /// Whether the policy has spoken about this very plan.
 pub fn is_said(plan: &Plan, status: &RollbackRequestStatus) -> bool {
-    let said = status.automatic.as_ref();
+    let said = status.auto_approval.as_ref();
     said.is_some_and(|said| said.plan_digest == plan.digest)
 }
 
 /// What the policy said about this very plan when it did not approve it, for those who have to.
 pub(super) fn held_back<'a>(plan: &Plan, status: &'a RollbackRequestStatus) -> Option<&'a str> {
-    let said = status.automatic.as_ref()?;
-    (said.plan_digest == plan.digest && said.brake.is_some()).then_some(said.message.as_str())
+    let said = status.auto_approval.as_ref()?;
+    (said.plan_digest == plan.digest && said.blocked_by.is_some()).then_some(said.message.as_str())
 }
 
 /// The first thing that holds it back, and what that means.
-fn brake(
+fn blocked_by(
     request: &RollbackRequest,
     plan: &Plan,
-    rules: &AutomaticRules,
+    rules: &AutoApprovalRules,
     seen: &SeenTarget,
     pace: &Pace,
     now: Timestamp,
-) -> Option<(Brake, String)> {
+) -> Option<(BlockedBy, String)> {
     if let Some(field) = plan::beyond(request).into_iter().next() {
         // No plan is made of such a request; but a plan may be older than that rule.
         let why = format!("{field} is for people to ask for. A person has to decide.");
-        return Some((Brake::NotAllowed, why));
+        return Some((BlockedBy::NotAllowed, why));
     }
     by_rule(plan, rules, pace).or_else(|| {
         let (Some(deployment), [target]) = (seen.deployment.found(), plan.targets.as_slice())
         else {
             let why = "it is not about one Deployment that is there. A person has to decide.";
-            return Some((Brake::Many, why.to_owned()));
+            return Some((BlockedBy::MultipleTargets, why.to_owned()));
         };
         by_past(rules, deployment, target, seen, now)
     })
 }
 
-fn by_rule(plan: &Plan, rules: &AutomaticRules, pace: &Pace) -> Option<(Brake, String)> {
+fn by_rule(plan: &Plan, rules: &AutoApprovalRules, pace: &Pace) -> Option<(BlockedBy, String)> {
     let people = "A person has to decide.";
     if !rules.approve {
         let why = format!("triggers.approve of the RollbackPolicy is off. {people}");
-        return Some((Brake::NotAllowed, why));
+        return Some((BlockedBy::NotAllowed, why));
     }
     match rules.approval {
         ApprovalMode::Automatic => {}
         ApprovalMode::Manual | ApprovalMode::Refused => {
             let why = format!("the decision matrix leaves this category to people. {people}");
-            return Some((Brake::Category, why));
+            return Some((BlockedBy::Category, why));
         }
     }
     if rules.paused {
         let why = format!("triggers.paused of the RollbackPolicy is set. {people}");
-        return Some((Brake::Paused, why));
+        return Some((BlockedBy::Paused, why));
     }
     match pace.paused {
         Some(false) => {}
@@ -127,22 +132,22 @@ fn by_rule(plan: &Plan, rules: &AutomaticRules, pace: &Pace) -> Option<(Brake, S
             let why = format!(
                 "everything automatic is switched off by the ConfigMap rollback-automatic of the controller's namespace. {people}"
             );
-            return Some((Brake::Paused, why));
+            return Some((BlockedBy::Paused, why));
         }
         None => {
             let why = format!(
                 "the controller may not read the ConfigMap rollback-automatic of its own namespace, which could switch it off. {people}"
             );
-            return Some((Brake::Unknown, why));
+            return Some((BlockedBy::Unknown, why));
         }
     }
     if plan.data_risk.is_some() {
         let why = format!("the data may not fit the old version. {people}");
-        return Some((Brake::DataRisk, why));
+        return Some((BlockedBy::DataRisk, why));
     }
     if plan.targets.len() != 1 || !plan.skipped.is_empty() {
         let why = format!("it is about more than one Deployment. {people}");
-        return Some((Brake::Many, why));
+        return Some((BlockedBy::MultipleTargets, why));
     }
     let most = usize::try_from(rules.most_per_hour).unwrap_or_default();
     (pace.recent >= most).then(|| {
@@ -151,7 +156,7 @@ fn by_rule(plan: &Plan, rules: &AutomaticRules, pace: &Pace) -> Option<(Brake, S
             pace.recent,
             unread(pace)
         );
-        (Brake::HourlyLimit, why)
+        (BlockedBy::HourlyLimit, why)
     })
 }
 
@@ -179,19 +184,19 @@ fn unread(pace: &Pace) -> String {
 }
 
 fn by_past(
-    rules: &AutomaticRules,
+    rules: &AutoApprovalRules,
     deployment: &Deployment,
     target: &PlannedTarget,
     seen: &SeenTarget,
     now: Timestamp,
-) -> Option<(Brake, String)> {
+) -> Option<(BlockedBy, String)> {
     let people = "A person has to decide.";
     let name = plain(&target.name, 253);
     if !deployment.opts_in() {
         let why = format!(
             "Deployment {name} does not have the annotation {AUTOMATIC}: enabled. {people}"
         );
-        return Some((Brake::NotOptedIn, why));
+        return Some((BlockedBy::NotOptedIn, why));
     }
     let ledger = ledger::current(seen.ledger.found(), &target.uid);
     let rollbacks = ledger.map_or(&[][..], |ledger| ledger.rollbacks.as_slice());
@@ -201,7 +206,7 @@ fn by_past(
             "what runs was itself brought by the rollback {}, and a rollback is not rolled back without a person.",
             plain(&brought.request, 253)
         );
-        return Some((Brake::RollbackOfRollback, why));
+        return Some((BlockedBy::TargetIsRollback, why));
     }
     let same = rollbacks
         .iter()
@@ -213,7 +218,7 @@ fn by_past(
             plain(&before.request, 253),
             time::stamp(before.at)
         );
-        return Some((Brake::Once, why));
+        return Some((BlockedBy::PreviouslyRolledBack, why));
     }
     let cool = i64::from(rules.cool_down_seconds);
     let last = rollbacks.last();
@@ -222,18 +227,18 @@ fn by_past(
             "Deployment {name} was rolled back on {}, less than triggers.coolDownSeconds ago. {people}",
             time::stamp(last.at)
         );
-        return Some((Brake::CoolDown, why));
+        return Some((BlockedBy::CoolDown, why));
     }
     let Some(since) = target.from_since else {
         let why = format!("nobody can tell since when this version runs. {people}");
-        return Some((Brake::Unknown, why));
+        return Some((BlockedBy::Unknown, why));
     };
     (now >= time::after(since, i64::from(rules.blame_seconds))).then(|| {
         let why = format!(
             "this version runs since {}, longer than triggers.blameSeconds, so something else may be wrong. {people}",
             time::stamp(since)
         );
-        (Brake::TooLate, why)
+        (BlockedBy::TooLate, why)
     })
 }
 

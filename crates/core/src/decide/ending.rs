@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use rollback_api::ledger::Rollback;
 use rollback_api::status::{Artifact as ArtifactStatus, PlannedTarget, Rules, TargetStatus};
-use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, RollbackRequestStatus, Word};
+use rollback_api::{FIELD_MANAGER, Reason, RequestState, RollbackRequest, RollbackRequestStatus};
 use serde_json::json;
 
-use super::{room, second};
+use super::{capacity, fallback};
 use crate::conditions::Stand;
 use crate::ledger::Holder;
 use crate::observed::{Observed, Seen, SeenTarget};
@@ -26,7 +26,7 @@ pub(super) fn winding_up(
         .outcome
         .as_ref()
         .map_or_else(String::new, |outcome| outcome.message.clone());
-    if let Some(stand) = room::give_back(observed, status, &message, now) {
+    if let Some(stand) = capacity::give_back(observed, status, &message, now) {
         return stand;
     }
     if status.incident.is_none()
@@ -112,7 +112,7 @@ fn release(
     seen: &SeenTarget,
 ) -> Option<Step> {
     // What was tried last is what the rollback went to.
-    let meant = second::target(target, progress);
+    let meant = fallback::target(target, progress);
     let held = seen.ledger.found();
     let ours = ledger::holder(held, &target.uid, uid(request)) == Holder::Us;
     let outcome = result(progress);
@@ -144,7 +144,7 @@ fn release(
             from_digest: target.from_digest.clone(),
             to_digest: meant.restored_digest().to_owned(),
             at,
-            outcome: outcome.word,
+            outcome: outcome.result,
             automatic: begun.is_some_and(|begun| begun.automatic),
             verified: outcome.reason == Reason::RolledBack,
         });
@@ -168,15 +168,15 @@ fn release(
 fn unwell(target: &PlannedTarget, meant: &PlannedTarget, progress: &TargetStatus) -> Vec<String> {
     let failed = |reason: Reason| reason == Reason::ChecksFailed;
     let first = progress
-        .second
+        .fallback
         .as_ref()
-        .filter(|second| failed(second.reason))
+        .filter(|fallback| failed(fallback.reason))
         .map(|_| target.restored_digest().to_owned());
     // That the fallback could not be tried says nothing about it.
     let judged = progress
-        .second
+        .fallback
         .as_ref()
-        .is_none_or(|second| second.verification.is_some());
+        .is_none_or(|fallback| fallback.verification.is_some());
     let last = progress
         .outcome
         .as_ref()
@@ -194,7 +194,7 @@ fn disown(
     seen: &SeenTarget,
 ) -> Option<Step> {
     let wanted = rules.release_ownership
-        && result(progress).is_some_and(|outcome| outcome.word == Word::Succeeded)
+        && result(progress).is_some_and(|outcome| outcome.result == RequestState::Succeeded)
         && progress.reverted_at.is_some();
     let deployment = seen.deployment.found().filter(|_| wanted)?;
     if deployment.uid() != target.uid {

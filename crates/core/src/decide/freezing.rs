@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rollback_api::request::Urgency;
 use rollback_api::status::{Plan, TargetStatus};
-use rollback_api::{RollbackRequestStatus, Word};
+use rollback_api::{RequestState, RollbackRequestStatus};
 
 use crate::conditions::Stand;
 use crate::freeze::{Frozen, frozen};
@@ -65,7 +65,7 @@ pub(super) fn stand(plan: &Plan, open: &Frozen, now: Timestamp) -> Stand {
     let message = message(plan, open);
     let waiting = Stand::waiting(plan, now, "Approved", message);
     Stand {
-        word: Some(Word::Frozen),
+        state: Some(RequestState::Frozen),
         ..waiting
     }
 }

@@ -8,7 +8,7 @@ use rollback_api::policy::OnJobFailure;
 use rollback_api::status::{
     JobEnd, JobRule, JobStage, JobStatus, Plan, RollbackRequestStatus, TargetStatus,
 };
-use rollback_api::{Reason, RollbackRequest, Word};
+use rollback_api::{Reason, RequestState, RollbackRequest};
 
 use super::{Scope, Turn, remedies};
 use crate::observed::{JobState, Seen, SeenJob};
@@ -240,7 +240,7 @@ fn veto(
 ) -> Option<Turn> {
     let (title, said) = (title(scope, rule), said(end));
     let job = job::name(scope.request, scope.target, rule);
-    let ended = |word, reason, message: String| outcome::end(word, reason, message, scope.now);
+    let ended = |state, reason, message: String| outcome::end(state, reason, message, scope.now);
     match rule.stage {
         JobStage::MigrationStatus => {
             // The next pass puts it into the plan (`found_risk`) before it comes here, or waits for approvals.
@@ -254,7 +254,7 @@ fn veto(
                 "{title} says no, so the Deployment is not rolled back: {said}. Nothing was changed. Look at kubectl logs job/{}, put right what it found, and create a new request.",
                 shell::name(&job, "JOB")
             );
-            let outcome = ended(Word::Refused, Reason::HookVetoed, message);
+            let outcome = ended(RequestState::Refused, Reason::HookVetoed, message);
             Some(Turn::end(progress, outcome))
         }
         JobStage::Smoke => None,
@@ -263,7 +263,7 @@ fn veto(
                 "Rolled back, and the checks passed, but {title} failed: {said}. The old version stays in place. Look at kubectl logs job/{}, and do by hand what it should have done.",
                 shell::name(&job, "JOB")
             );
-            let outcome = ended(Word::Failed, Reason::HookFailed, message);
+            let outcome = ended(RequestState::Failed, Reason::HookFailed, message);
             Some(Turn::end(progress, outcome))
         }
     }

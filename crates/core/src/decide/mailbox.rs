@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rollback_api::status::Plan;
-use rollback_api::{RollbackRequest, RollbackRequestStatus, Word};
+use rollback_api::{RequestState, RollbackRequest, RollbackRequestStatus};
 
 use super::automatic;
 use crate::approval::{self, Mailbox};
@@ -24,7 +24,7 @@ pub(super) fn read(
     match &plan.data_risk {
         None => stand,
         Some(risk) => Stand {
-            word: Some(Word::Blocked),
+            state: Some(RequestState::Blocked),
             message: format!("{} {}", risk.message, stand.message),
             ..stand
         },

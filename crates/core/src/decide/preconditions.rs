@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use rollback_api::status::{
-    ImageChange, Outcome, Plan, PlannedTarget, Revert as Intent, Source, TargetStatus,
+    ImageChange, Intent, Outcome, Plan, PlannedTarget, Source, TargetStatus,
 };
-use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
+use rollback_api::{Reason, RequestState, RollbackRequest, RollbackRequestStatus};
 
 use super::recovery::reverted;
 use super::{Scope, Turn};
@@ -56,7 +56,7 @@ fn before_revert<'a>(scope: Scope<'a>, progress: &TargetStatus) -> Before<'a> {
         Seen::Found(deployment) if deployment.uid() == target.uid => deployment,
         Seen::Absent | Seen::Found(_) => {
             return Before::Over(end(
-                Word::Failed,
+                RequestState::Failed,
                 Reason::TargetGone,
                 format!(
                     "Deployment {} was deleted, or deleted and made again, since the plan was made. {effect} Create a new request if there is still something to roll back.",
@@ -74,8 +74,9 @@ fn before_revert<'a>(scope: Scope<'a>, progress: &TargetStatus) -> Before<'a> {
         return Before::Over(mutated(target, now));
     }
     // Once more after our write, if there was one: an intent says that it can only have been the next one.
+    // Without an intent that stands, nothing is ours that nobody saw in time: it was forgotten when approvals became void.
     let possible = consent::may_have_written(progress, deployment)
-        && intent.is_none_or(|intent| deployment.generation() > intent.generation + 1);
+        && intent.is_some_and(|intent| deployment.generation() > intent.generation + 1);
     let ours = possible && deployment.was_reverted_by(uid(request));
     let witness = |set: &ReplicaSet| {
         set.controller_uid() == Some(&target.uid) && set.was_restored_by(uid(request))
@@ -107,7 +108,7 @@ pub(super) fn is_as_altered(
 /// between, and it was ours.
 fn mutated(target: &PlannedTarget, now: Timestamp) -> Outcome {
     end(
-        Word::Failed,
+        RequestState::Failed,
         Reason::TemplateMutated,
         format!(
             "The old template was written to Deployment {}, but an admission plugin or webhook altered it on its way in a manner that the plan did not know. What runs now is neither the bad version nor the one that was approved: look at it, and at kubectl get mutatingwebhookconfigurations.",
@@ -120,7 +121,7 @@ fn mutated(target: &PlannedTarget, now: Timestamp) -> Outcome {
 /// Nobody can tell whether our write was made, so it is not made again.
 fn in_doubt(scope: Scope) -> Outcome {
     end(
-        Word::Superseded,
+        RequestState::Superseded,
         Reason::TemplateChanged,
         format!(
             "Deployment {} was changed several times while the controller was away with its write under way, and nobody can tell whether the old template was written and taken back. It is not written again without being asked: look at kubectl rollout history, and create a new request.",
@@ -135,7 +136,7 @@ fn overtaken(scope: Scope, digest: &str, intended: bool, effect: &str) -> Outcom
     let Scope { target, now, .. } = scope;
     if let Some(winner) = winner(scope, digest) {
         return end(
-            Word::Superseded,
+            RequestState::Superseded,
             Reason::RolledBackByAnother,
             format!(
                 "RollbackRequest {winner} rolled Deployment {} back first, so what this plan calls bad does not run any more. {effect} Look at its outcome before you create another request.",
@@ -150,7 +151,7 @@ fn overtaken(scope: Scope, digest: &str, intended: bool, effect: &str) -> Outcom
         Reason::NotLive
     };
     end(
-        Word::Superseded,
+        RequestState::Superseded,
         reason,
         format!(
             "Somebody deployed another version of {} since the plan was made, so what the plan calls bad does not run any more. {effect} Create a new request if the new version has to be rolled back too.",
@@ -288,11 +289,11 @@ pub(super) fn forget_intents(observed: &Observed, status: &mut RollbackRequestSt
     }
 }
 
-/// The Deployment has the old template. Either a pass of ours wrote it and did not live to say so, or somebody was
-/// faster: then the request has rolled back nothing, and says who has, as far as the object tells.
+/// The Deployment has the old template. Either a pass of ours wrote it, upon an intent that still stands, and did not
+/// live to say so; or somebody was faster: then the request has rolled back nothing, and says who has, as far as the
+/// object tells.
 fn already_reverted(scope: Scope, deployment: &Deployment, progress: &mut TargetStatus) -> Turn {
-    let signed = deployment.was_reverted_by(scope.uid());
-    if consent::is_begun(progress) && (progress.revert.is_some() || signed) {
+    if consent::is_begun(progress) && progress.revert.is_some() {
         return reverted(scope, deployment, progress);
     }
     let winner = winner(scope, scope.target.restored_digest());
@@ -310,18 +311,26 @@ fn already_reverted(scope: Scope, deployment: &Deployment, progress: &mut Target
         },
         |winner| format!("RollbackRequest {winner}"),
     );
-    let forged = if signed {
-        " The annotation kubernetes.io/change-cause names this request, which did not write it: anybody can write that."
-    } else {
-        ""
+    let signed = deployment.was_reverted_by(scope.uid());
+    let effect = match (consent::is_begun(progress), signed) {
+        (false, false) => "Nothing was changed by this request.",
+        (false, true) => {
+            "Nothing was changed by this request. The annotation kubernetes.io/change-cause names this request, which did not write it: anybody can write that."
+        }
+        (true, false) => {
+            "This request had begun, and its approvals became void before it had changed anything."
+        }
+        (true, true) => {
+            "The annotation kubernetes.io/change-cause names this request, whose approvals became void before anything was seen to be changed: either its write was late, or somebody copied that. Nothing more is written."
+        }
     };
     Turn::end(
         progress,
         end(
-            Word::Superseded,
+            RequestState::Superseded,
             reason,
             format!(
-                "Deployment {} already has the template that was asked for; {who} was faster. Nothing was changed by this request.{forged}",
+                "Deployment {} already has the template that was asked for; {who} was faster. {effect}",
                 deployment.name()
             ),
             scope.now,
@@ -350,7 +359,7 @@ pub(super) fn ready_to_write<'a>(
         Seen::Found(Access::Denied { who, what }) => Err(Turn::end(
             progress,
             end(
-                Word::Refused,
+                RequestState::Refused,
                 Reason::Forbidden,
                 format!(
                     "{} may not {}, so they cannot have it done either. Nothing was changed. Ask somebody who may.",
@@ -363,14 +372,32 @@ pub(super) fn ready_to_write<'a>(
     }
 }
 
-/// Stores the intent to write the Deployment that was just read, or renews it for what it has become.
-pub(super) fn intend(slot: &mut Option<Intent>, deployment: &Deployment, now: Timestamp) {
-    let intent = slot.get_or_insert_with(|| Intent {
-        intended_at: now,
-        generation: deployment.generation(),
-        progressing: deployment.progressing(),
-    });
-    intent.generation = deployment.generation();
+/// Stores the intent to write the Deployment that was just read, or renews it for what it has become. One that another
+/// process has stored for what is there now may have been carried out by it already.
+pub(super) fn intend(
+    slot: &mut Option<Intent>,
+    deployment: &Deployment,
+    seen: &SeenTarget,
+    now: Timestamp,
+) {
+    let generation = deployment.generation();
+    match slot {
+        Some(intent) if intent.generation == generation => {
+            intent.taken_over |= seen.intended != Some(generation);
+        }
+        Some(intent) => {
+            intent.generation = generation;
+            intent.taken_over = false;
+        }
+        None => {
+            *slot = Some(Intent {
+                intended_at: now,
+                generation,
+                taken_over: false,
+                progressing: deployment.progressing(),
+            });
+        }
+    }
 }
 
 /// What the API server said of this very write, in words. A refusal is final when the same patch, with the same
@@ -419,7 +446,7 @@ pub(super) fn planned_template(scope: Scope, deployment: &Deployment) -> Result<
     let Scope { target, now, .. } = scope;
     let Some(template) = kept_template(scope, deployment, &target.images) else {
         return Err(end(
-            Word::Refused,
+            RequestState::Refused,
             Reason::HistoryPruned,
             format!(
                 "{} was deleted since the plan was made. Nothing was changed. Create a new request{}.",
@@ -431,7 +458,7 @@ pub(super) fn planned_template(scope: Scope, deployment: &Deployment) -> Result<
     };
     if template.digest() != target.to_digest {
         return Err(end(
-            Word::Refused,
+            RequestState::Refused,
             Reason::DigestMismatch,
             format!(
                 "Somebody edited the template of {} since the plan was made, so it is not what was approved. Nothing was changed. Create a new request and look at its plan closely.",
@@ -470,27 +497,50 @@ fn remedy(source: Source) -> &'static str {
     }
 }
 
+/// Forgets the intents whose writes the API server refused, as this process knows: nothing was touched, so whatever keeps a
+/// Deployment from being begun counts again. Who changes it in a loop would otherwise hold an approved rollback past a
+/// denial, a freeze and the age of its approvals.
+pub(super) fn forget_refused(observed: &Observed, status: &mut RollbackRequestStatus) {
+    let reverting: Vec<bool> = status
+        .targets
+        .iter()
+        .map(|progress| TargetPhase::of(status, progress) == TargetPhase::Reverting)
+        .collect();
+    for (index, (progress, is_reverting)) in status.targets.iter_mut().zip(reverting).enumerate() {
+        let seen = observed.target(index);
+        let is_refused = |intent: &Intent| was_refused(intent, seen);
+        if is_reverting && progress.revert.as_ref().is_some_and(is_refused) {
+            progress.revert = None;
+        }
+    }
+}
+
+/// Whether the write of this intent is known not to have been made. A refusal shows that only to the process that stored
+/// the intent, as long as no other has taken it over, and unless an attempt before came through: what was written already
+/// is refused as well.
+fn was_refused(intent: &Intent, seen: &SeenTarget) -> bool {
+    let generation = intent.generation;
+    let tested = |test: &serde_json::Value| {
+        test["path"] == "/metadata/generation" && test["value"] == generation
+    };
+    let refused = seen.rejection.as_ref().is_some_and(|rejection| {
+        let patch = rejection.patch.as_array();
+        patch.is_some_and(|patch| patch.iter().any(tested))
+    });
+    let is_only_ours = seen.intended == Some(generation) && !intent.taken_over;
+    let came_through = seen.accepted == Some(generation + 1);
+    refused && is_only_ours && !came_through
+}
+
 /// Whether the evidence of a pass that died is lost: the Deployment was written at least twice since the intent was
-/// stored, and nobody remembers that ours was refused, or it came through. Then our write may be one of those, made and
-/// undone, and it must not be made again without asking.
+/// stored, and nobody knows that ours was refused. Then our write may be one of those, made and undone, and it must not
+/// be made again without asking.
 pub(super) fn is_in_doubt(
     deployment: &Deployment,
     intent: Option<&Intent>,
     seen: &SeenTarget,
 ) -> bool {
-    let Some(intent) = intent else {
-        return false;
-    };
-    let refused = seen.rejection.as_ref().is_some_and(|rejection| {
-        let tested = |test: &serde_json::Value| {
-            test["path"] == "/metadata/generation" && test["value"] == intent.generation
-        };
-        rejection
-            .patch
-            .as_array()
-            .is_some_and(|patch| patch.iter().any(tested))
-    });
-    // That a second attempt is refused shows nothing when an earlier one came through.
-    let came_through = seen.accepted == Some(intent.generation + 1);
-    deployment.generation() >= intent.generation + 2 && (came_through || !refused)
+    intent.is_some_and(|intent| {
+        deployment.generation() >= intent.generation + 2 && !was_refused(intent, seen)
+    })
 }

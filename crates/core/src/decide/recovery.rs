@@ -4,9 +4,9 @@ use rollback_api::status::{
     CauseKind, FallbackWhen, Finding, Outcome, RolloutStatus, Source, TargetStatus,
     VerificationStatus,
 };
-use rollback_api::{FIELD_MANAGER, Reason, RollbackRequest, Word};
+use rollback_api::{FIELD_MANAGER, Reason, RequestState, RollbackRequest};
 
-use super::{Scope, Turn, jobs, remedies, second};
+use super::{Scope, Turn, fallback, jobs, remedies};
 use crate::health;
 use crate::observed::Deployment;
 use crate::outcome::end;
@@ -48,7 +48,7 @@ pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
         Rollout::Unknown => Turn::recheck(now, "Reading the Deployment."),
         Rollout::Gone(message) => Turn::end(
             progress,
-            end(Word::Failed, Reason::TargetGone, message, now),
+            end(RequestState::Failed, Reason::TargetGone, message, now),
         ),
         Rollout::Superseded(message) => {
             let outcome = changed(scope, message);
@@ -60,7 +60,7 @@ pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
                 return turn;
             }
             let message = format!("{message} {}", what_next(scope.request));
-            Turn::end(progress, end(Word::Failed, reason, message, now))
+            Turn::end(progress, end(RequestState::Failed, reason, message, now))
         }
         Rollout::InProgress(counts, message) => {
             count(progress, counts);
@@ -74,7 +74,7 @@ pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
             let message = "The old template is in place, but the Deployment asks for no replicas, so nothing could show that it is well.";
             Turn::end(
                 progress,
-                end(Word::Succeeded, Reason::Unverified, message, now),
+                end(RequestState::Succeeded, Reason::Unverified, message, now),
             )
         }
         Rollout::Complete(counts) => {
@@ -104,7 +104,7 @@ fn pulled_from_elsewhere(
         .as_ref()
         .and_then(|rollout| rollout.cause.as_ref());
     cause.filter(|cause| cause.kind == CauseKind::ImagePull)?;
-    second::begin(scope, progress, FallbackWhen::ImagePull, reason, message)
+    fallback::begin(scope, progress, FallbackWhen::ImagePull, reason, message)
 }
 
 /// Whether trouble may come that nothing announces: the pods of a version without a known `ReplicaSet` are not
@@ -140,7 +140,7 @@ pub(super) fn changed(scope: Scope, message: String) -> Outcome {
         deployment.filter(|deployment| deployment.template().digest() == scope.target.from_digest);
     let Some(deployment) = back else {
         return end(
-            Word::Superseded,
+            RequestState::Superseded,
             Reason::TemplateChanged,
             message,
             scope.now,
@@ -151,8 +151,8 @@ pub(super) fn changed(scope: Scope, message: String) -> Outcome {
         |manager| format!("Field manager {}", plain(&manager, 100)),
     );
     end(
-        Word::Failed,
-        Reason::Reverted,
+        RequestState::Failed,
+        Reason::Overwritten,
         format!(
             "{who} brought the bad version of Deployment {} back after it was rolled back. Stop whoever does that (CI, Argo CD, Flux or a person), then create a new request.",
             scope.target.name
@@ -186,7 +186,7 @@ pub(super) fn verifying(scope: Scope, progress: &mut TargetStatus) -> Turn {
         Rollout::Gone(message) => {
             return Turn::end(
                 progress,
-                end(Word::Failed, Reason::TargetGone, message, now),
+                end(RequestState::Failed, Reason::TargetGone, message, now),
             );
         }
         Rollout::Superseded(message) => {
@@ -258,10 +258,13 @@ fn checking(
 fn unwell(scope: Scope, progress: &mut TargetStatus, checks: &str) -> Turn {
     let reason = Reason::ChecksFailed;
     let message = format!("Rolled back, but the old version is not well either: {checks}.");
-    let older = second::begin(scope, progress, FallbackWhen::Unwell, reason, &message);
+    let older = fallback::begin(scope, progress, FallbackWhen::Unwell, reason, &message);
     older.unwrap_or_else(|| {
         let message = format!("{message} {}", what_next(scope.request));
-        Turn::end(progress, end(Word::Failed, reason, message, scope.now))
+        Turn::end(
+            progress,
+            end(RequestState::Failed, reason, message, scope.now),
+        )
     })
 }
 
@@ -273,7 +276,12 @@ fn unsure(scope: Scope, progress: &mut TargetStatus, checks: &str) -> Turn {
     );
     Turn::end(
         progress,
-        end(Word::Failed, Reason::HealthUnknown, message, scope.now),
+        end(
+            RequestState::Failed,
+            Reason::HealthUnknown,
+            message,
+            scope.now,
+        ),
     )
 }
 
@@ -286,9 +294,19 @@ fn well(scope: Scope, verification: &VerificationStatus) -> Outcome {
         .count();
     if checks == 0 {
         let message = "Rolled back, and every replica is available. The policy defines no checks, so nothing else shows that the old version is well: look yourself.";
-        return end(Word::Succeeded, Reason::Unverified, message, scope.now);
+        return end(
+            RequestState::Succeeded,
+            Reason::Unverified,
+            message,
+            scope.now,
+        );
     }
     let message =
         format!("Rolled back, every replica is available, and {passed} of {checks} checks passed.");
-    end(Word::Succeeded, Reason::RolledBack, message, scope.now)
+    end(
+        RequestState::Succeeded,
+        Reason::RolledBack,
+        message,
+        scope.now,
+    )
 }

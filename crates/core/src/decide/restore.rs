@@ -1,10 +1,10 @@
 //! Bringing back what a Deployment had before the rollback, when the request asks for that upon a failure.
 
-use rollback_api::status::{Outcome, Restore, Revert as Intent, TargetStatus};
-use rollback_api::{FIELD_MANAGER, Reason, Word};
+use rollback_api::status::{Intent, Outcome, Restore, TargetStatus};
+use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 
 use super::preconditions::{intend, is_as_altered, is_in_doubt, refusal};
-use super::{Scope, Turn, second};
+use super::{Scope, Turn, fallback};
 use crate::observed::{Deployment, Seen};
 use crate::outcome::end;
 use crate::step::{Revert, Step, restore_cause, template_patch};
@@ -29,7 +29,7 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
             );
             return over(
                 progress,
-                end(Word::Failed, Reason::RestoreFailed, message, now),
+                end(RequestState::Failed, Reason::RestoreFailed, message, now),
             );
         }
     };
@@ -59,7 +59,7 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
             );
             return over(
                 progress,
-                end(Word::Failed, Reason::RestoreFailed, message, now),
+                end(RequestState::Failed, Reason::RestoreFailed, message, now),
             );
         }
     };
@@ -74,11 +74,11 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
         );
         return over(
             progress,
-            end(Word::Failed, Reason::RestoreFailed, message, now),
+            end(RequestState::Failed, Reason::RestoreFailed, message, now),
         );
     }
     let restore = progress.restore.get_or_insert_default();
-    intend(&mut restore.intent, deployment, now);
+    intend(&mut restore.intent, deployment, scope.seen, now);
     Turn::take(
         Step::Revert(revert),
         format!(
@@ -97,7 +97,7 @@ fn not_ours_any_more(
     digest: &str,
 ) -> Option<Outcome> {
     let now = scope.now;
-    let target = &second::target(scope.target, progress);
+    let target = &fallback::target(scope.target, progress);
     let is_right_after = |intent: Option<&Intent>| {
         intent.is_some_and(|intent| deployment.generation() == intent.generation + 1)
     };
@@ -110,7 +110,12 @@ fn not_ours_any_more(
             "The template that Deployment {} had before was written back, but an admission plugin or webhook altered it on its way: look at what runs, and at kubectl get mutatingwebhookconfigurations.",
             target.name
         );
-        return Some(end(Word::Failed, Reason::RestoreFailed, message, now));
+        return Some(end(
+            RequestState::Failed,
+            Reason::RestoreFailed,
+            message,
+            now,
+        ));
     }
     let mutated = progress
         .outcome
@@ -127,21 +132,31 @@ fn not_ours_any_more(
             "{who} has brought back the template that Deployment {} had before the rollback, so there is nothing left to bring back.",
             target.name
         );
-        return Some(end(Word::Superseded, Reason::TemplateChanged, message, now));
+        return Some(end(
+            RequestState::Superseded,
+            Reason::TemplateChanged,
+            message,
+            now,
+        ));
     }
     if !as_left {
         let message = format!(
             "Somebody deployed another version of {} meanwhile. Their change stands, and the template before the rollback is not brought back.",
             target.name
         );
-        return Some(end(Word::Superseded, Reason::TemplateChanged, message, now));
+        return Some(end(
+            RequestState::Superseded,
+            Reason::TemplateChanged,
+            message,
+            now,
+        ));
     }
     is_in_doubt(deployment, intent, scope.seen).then(|| {
         let message = format!(
             "Deployment {} was changed several times while the controller was away with the way back under way, and nobody can tell whether the template before the rollback was written and replaced again. It is not written once more: look at kubectl rollout history.",
             target.name
         );
-        end(Word::Superseded, Reason::TemplateChanged, message, now)
+        end(RequestState::Superseded, Reason::TemplateChanged, message, now)
     })
 }
 
@@ -165,7 +180,12 @@ fn back(scope: Scope, deployment: &Deployment, progress: &mut TargetStatus) -> T
     );
     over(
         progress,
-        end(Word::Restored, Reason::RestoredFromBackup, message, now),
+        end(
+            RequestState::Restored,
+            Reason::RestoredFromBackup,
+            message,
+            now,
+        ),
     )
 }
 

@@ -1,7 +1,7 @@
 //! From the claim to the one write.
 
 use rollback_api::status::{Artifact as ArtifactStatus, TargetStatus};
-use rollback_api::{Reason, Word};
+use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 
 use super::preconditions::{intend, planned_template, ready_to_write, refusal};
 use super::{Scope, Turn, jobs};
@@ -48,7 +48,12 @@ fn towards_the_write(scope: Scope, progress: &mut TargetStatus) -> Turn {
     if let Some(missing) = references::missing(&seen.references) {
         return Turn::end(
             progress,
-            end(Word::Refused, Reason::ReferenceMissing, missing, now),
+            end(
+                RequestState::Refused,
+                Reason::ReferenceMissing,
+                missing,
+                now,
+            ),
         );
     }
     let backup = match (&progress.backup, &seen.backup) {
@@ -81,11 +86,25 @@ fn towards_the_write(scope: Scope, progress: &mut TargetStatus) -> Turn {
         );
         return Turn::end(
             progress,
-            end(Word::Failed, Reason::PatchRejected, message, now),
+            end(RequestState::Failed, Reason::PatchRejected, message, now),
         );
     }
-    intend(&mut progress.revert, deployment, now);
-    let message = format!("Writing the old template to Deployment {}.", target.name);
+    intend(&mut progress.revert, deployment, scope.seen, now);
+    let again = if seen.rejection.is_some() {
+        let who = deployment.last_manager(FIELD_MANAGER).map_or_else(
+            || "somebody".to_owned(),
+            |manager| format!("field manager {}", plain(&manager, 100)),
+        );
+        format!(
+            " The last attempt was refused, because {who} changed the Deployment at the same time. If this goes on, keep them from it."
+        )
+    } else {
+        String::new()
+    };
+    let message = format!(
+        "Writing the old template to Deployment {}.{again}",
+        target.name
+    );
     Turn::take(Step::Revert(revert), message)
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use rollback_api::status::{Outcome, Plan, TargetStatus};
-use rollback_api::{Reason, RollbackRequestStatus, Word};
+use rollback_api::{Reason, RequestState, RollbackRequestStatus};
 
 use crate::conditions;
 use crate::outcome::end;
@@ -48,47 +48,47 @@ pub(super) fn summary(plan: &Plan, status: &RollbackRequestStatus, now: Timestam
             ..stopped.clone()
         };
     }
-    let (word, reason, what) = if let Some(restored) = restored(status) {
+    let (state, reason, what) = if let Some(restored) = restored(status) {
         restored
     } else if !failures.is_empty() {
         (
-            Word::Failed,
+            RequestState::Failed,
             Reason::TargetsFailed,
             "Not every Deployment was rolled back.",
         )
     } else {
         succeeded(&results)
     };
-    end(word, reason, message(what), now)
+    end(state, reason, message(what), now)
 }
 
-type Verdict = (Word, Reason, &'static str);
+type Verdict = (RequestState, Reason, &'static str);
 
 /// Whether everything that was written has again what it had before; `None` when nothing had to.
 fn restored(status: &RollbackRequestStatus) -> Option<Verdict> {
     status
         .stopped
         .as_ref()
-        .filter(|stopped| stopped.word == Word::Restored)?;
+        .filter(|stopped| stopped.result == RequestState::Restored)?;
     let written = |progress: &&TargetStatus| {
         let perhaps = progress.revert.is_some()
-            && result(progress).is_some_and(|outcome| outcome.word == Word::Superseded);
+            && result(progress).is_some_and(|outcome| outcome.result == RequestState::Superseded);
         progress.reverted_at.is_some() || perhaps
     };
     let has_it_back = |progress: &TargetStatus| {
-        result(progress).is_some_and(|outcome| outcome.word == Word::Restored)
+        result(progress).is_some_and(|outcome| outcome.result == RequestState::Restored)
     };
     let mut written = status.targets.iter().filter(written).peekable();
     written.peek()?;
     Some(if written.all(has_it_back) {
         (
-            Word::Restored,
+            RequestState::Restored,
             Reason::TargetsFailed,
             "A Deployment did not come back, so every one that was rolled back has again what it had before.",
         )
     } else {
         (
-            Word::Failed,
+            RequestState::Failed,
             Reason::RestoreFailed,
             "A Deployment did not come back, and not every one that was rolled back has again what it had before.",
         )
@@ -97,7 +97,7 @@ fn restored(status: &RollbackRequestStatus) -> Option<Verdict> {
 
 /// None of them failed.
 fn succeeded(results: &[&Outcome]) -> Verdict {
-    let superseded = |outcome: &&Outcome| outcome.word == Word::Superseded;
+    let superseded = |outcome: &&Outcome| outcome.result == RequestState::Superseded;
     if results.iter().all(superseded) {
         let by_another = |outcome: &&Outcome| outcome.reason == Reason::RolledBackByAnother;
         let reason = if results.iter().all(by_another) {
@@ -106,7 +106,7 @@ fn succeeded(results: &[&Outcome]) -> Verdict {
             Reason::NotLive
         };
         (
-            Word::Superseded,
+            RequestState::Superseded,
             reason,
             "There was nothing left to roll back.",
         )
@@ -115,13 +115,13 @@ fn succeeded(results: &[&Outcome]) -> Verdict {
         .any(|outcome| outcome.reason == Reason::Unverified)
     {
         (
-            Word::Succeeded,
+            RequestState::Succeeded,
             Reason::Unverified,
             "Rolled back, but not everything was verified: see status.targets.",
         )
     } else {
         (
-            Word::Succeeded,
+            RequestState::Succeeded,
             Reason::RolledBack,
             "Rolled back and verified.",
         )
@@ -154,7 +154,7 @@ fn single(only: &TargetStatus, now: Timestamp) -> Outcome {
         },
         (Some(outcome), None) | (None, Some(outcome)) => outcome,
         (None, None) => end(
-            Word::Failed,
+            RequestState::Failed,
             Reason::TargetsFailed,
             "It ended without a result.",
             now,

@@ -5,15 +5,15 @@ use jiff::Timestamp;
 use rollback_api::policy::OnUnwell;
 use rollback_api::request::OnFailure;
 use rollback_api::status::{Outcome, Plan, TargetStatus};
-use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
+use rollback_api::{Reason, RequestState, RollbackRequest, RollbackRequestStatus};
 
+use super::fallback::{as_it_is_meant, retrying};
 use super::preconditions::{forget_intents, look_at_unwritten, revalidate, void_approvals};
 use super::recovery::{rolling_out, verifying};
 use super::restore::restoring;
 use super::revert::writing;
-use super::second::{as_it_is_meant, retrying};
 use super::summary::{is_failure, summary, tally};
-use super::{Scope, Turn, finish, freezing, jobs, mailbox, room};
+use super::{Scope, Turn, capacity, finish, freezing, jobs, mailbox};
 use crate::approval;
 use crate::conditions::Stand;
 use crate::consent::{self, Plans};
@@ -34,7 +34,7 @@ pub(super) fn working(
         return Stand::again("The plan is missing.");
     };
     let mut turns = under_way(request, observed, &plan, status, now);
-    turns.extend(room::make(&plan, observed, status, now));
+    turns.extend(capacity::make(&plan, observed, status, now));
     stop_after_failure(request, &plan, status, now);
     spare(status, now);
     let mut stand = None;
@@ -212,19 +212,19 @@ fn stop_after_failure(
     let Some((progress, outcome)) = failed(status) else {
         return;
     };
-    let word = match request.rollout().on_failure {
+    let state = match request.rollout().on_failure {
         OnFailure::Continue => return,
-        OnFailure::Restore => Word::Restored,
-        OnFailure::Stop if puts_back(status, progress, outcome) => Word::Restored,
+        OnFailure::Restore => RequestState::Restored,
+        OnFailure::Stop if puts_back(status, progress, outcome) => RequestState::Restored,
         OnFailure::Stop if plan.targets.len() == 1 => return,
-        OnFailure::Stop => Word::Failed,
+        OnFailure::Stop => RequestState::Failed,
     };
     let message = format!(
         "{}: {}",
         plain(&progress.name, 253),
         plain(&outcome.message, 600)
     );
-    status.stopped = Some(end(word, Reason::TargetsFailed, message, now));
+    status.stopped = Some(end(state, Reason::TargetsFailed, message, now));
 }
 
 /// Whether the policy brings back what was there before, because a check says that the old version is not well. That
@@ -263,7 +263,7 @@ fn spare(status: &mut RollbackRequestStatus, now: Timestamp) {
                 "Not begun, and nothing was changed"
             };
             let message = format!("{what}: {}", plain(&why.message, 300));
-            progress.outcome = Some(end(Word::Cancelled, Reason::NotBegun, message, now));
+            progress.outcome = Some(end(RequestState::Cancelled, Reason::NotBegun, message, now));
         }
     }
 }

@@ -143,7 +143,7 @@ fn container_field(prefix: &str, name: &str, from: Side<'_>, to: Side<'_>, out: 
         "securityContext" => {
             differing_names(&format!("{prefix}security context"), from, to, out);
         }
-        word if WORDS.contains(&word) => leaf(&format!("{prefix}{word}"), from, to, true, out),
+        state if WORDS.contains(&state) => leaf(&format!("{prefix}{state}"), from, to, true, out),
         other => rest(prefix, other, from, to, out),
     }
 }

@@ -136,6 +136,18 @@ impl Deployment {
         Some(string(last, "/manager").to_owned())
     }
 
+    /// The field manager that wrote anything but the status last, other than the one named.
+    pub fn last_manager(&self, except: &str) -> Option<String> {
+        let managers = self.0.pointer("/metadata/managedFields")?.as_array()?;
+        let last = managers
+            .iter()
+            .filter(|entry| {
+                string(entry, "/manager") != except && entry.get("subresource").is_none()
+            })
+            .max_by_key(|entry| string(entry, "/time").to_owned())?;
+        Some(string(last, "/manager").to_owned())
+    }
+
     /// Replicas of the current template.
     pub fn updated(&self) -> i64 {
         self.count("updatedReplicas")

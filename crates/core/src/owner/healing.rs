@@ -9,6 +9,7 @@ use super::{
 };
 use crate::observed::seen::Seen;
 use crate::observed::workload::Deployment;
+use crate::shell;
 use crate::text::plain;
 
 /// Longest message about owners, in characters.
@@ -244,7 +245,8 @@ pub fn assess(
         let healing = healing(owner, deployment, object);
         let mut message = healing.sentence().to_owned();
         if healing.may_undo() {
-            let command = pause_command(owner, deployment);
+            let command = pause_command(owner, deployment)
+                .filter(|_| may_be_printed(owner, deployment, object));
             if command.is_none() {
                 message = format!("{message} {}", advice(owner));
             }
@@ -276,19 +278,59 @@ pub fn assess(
     (risks, refusal)
 }
 
-/// How to keep an owner from undoing the rollback when no command does.
-fn advice(owner: &Owner) -> &'static str {
+/// Whether a command that stops this owner may be pasted by whoever reads it. The marks are labels and annotations, which
+/// anybody can set who may write the Deployment: they must not choose whose owner in another namespace is switched off.
+/// What is proof is the list that the owner keeps itself.
+fn may_be_printed(owner: &Owner, deployment: &Deployment, object: &Seen<Value>) -> bool {
+    let own = text(&deployment.0, "/metadata/namespace");
+    let listed = |lists: fn(&Value, &Deployment) -> Option<bool>| {
+        object.found().and_then(|object| lists(object, deployment)) == Some(true)
+    };
     match owner {
+        Owner::ArgoCd { namespace, .. } => namespace.as_deref() == Some(own) || listed(tracks),
+        Owner::FluxHelmRelease { namespace, .. } => namespace == own || listed(lists),
+        // Their commands are about the Deployment itself.
+        Owner::FluxKustomization { .. }
+        | Owner::Helm { .. }
+        | Owner::Kubectl
+        | Owner::Olm { .. }
+        | Owner::Operator { .. } => true,
+    }
+}
+
+/// How to keep an owner from undoing the rollback when no command does, or none that may be printed: then with one that
+/// only looks.
+fn advice(owner: &Owner) -> String {
+    let look = |command: String| {
+        format!(
+            "Its marks can be set by anybody who may write the Deployment, so see first whether it lists the Deployment ({command}), and have it put on hold only then."
+        )
+    };
+    match owner {
+        Owner::ArgoCd {
+            application,
+            namespace,
+        } => {
+            let name = shell::name(application, "APPLICATION");
+            let qualified = match namespace.as_deref() {
+                Some(namespace) => format!("{}/{name}", shell::name(namespace, "NAMESPACE")),
+                None => name.to_owned(),
+            };
+            look(format!("argocd app resources {qualified}"))
+        }
+        Owner::FluxHelmRelease { namespace, name } => look(format!(
+            "kubectl get helmrelease {} -n {} -o yaml",
+            shell::name(name, "HELMRELEASE"),
+            shell::name(namespace, "NAMESPACE")
+        )),
         Owner::Olm { .. } => {
-            "No command pauses it; change the version in its Subscription instead."
+            "No command pauses it; change the version in its Subscription instead.".to_owned()
         }
         Owner::Operator { .. } => {
-            "Pause the operator, or change the version in the object that it reads."
+            "Pause the operator, or change the version in the object that it reads.".to_owned()
         }
-        Owner::ArgoCd { .. }
-        | Owner::FluxKustomization { .. }
-        | Owner::FluxHelmRelease { .. }
-        | Owner::Helm { .. }
-        | Owner::Kubectl => "Keep it from running.",
+        Owner::FluxKustomization { .. } | Owner::Helm { .. } | Owner::Kubectl => {
+            "Keep it from running.".to_owned()
+        }
     }
 }

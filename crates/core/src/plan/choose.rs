@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rollback_api::ledger::Verdict;
 use rollback_api::request::{Target, ToImage};
 use rollback_api::status::{Fallback, Outcome, Source};
-use rollback_api::{Reason, RollbackPolicySpec, Word};
+use rollback_api::{Reason, RequestState, RollbackPolicySpec};
 
 use super::fallback;
 use crate::history::{Choice, History, Wish};
@@ -135,7 +135,7 @@ impl Pick<'_> {
 
     fn nothing_to_do<T>(&self, which: &str) -> Result<T, Outcome> {
         Err(end(
-            Word::Succeeded,
+            RequestState::Succeeded,
             Reason::NoOp,
             format!(
                 "Deployment {} already runs {which}. Nothing was changed.",
@@ -165,7 +165,7 @@ impl Pick<'_> {
             }),
             Choice::Current(which) => self.nothing_to_do(&which),
             Choice::Equivalent(which) => Err(end(
-                Word::Succeeded,
+                RequestState::Succeeded,
                 Reason::Equivalent,
                 format!(
                     "Deployment {} already runs {which}; the two differ only by a kubectl rollout restart. Nothing was changed.",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rollback_api::request::{MAX_TARGETS, OnFailure, Target};
 use rollback_api::status::{Outcome, PlannedTarget, Skipped};
-use rollback_api::{Reason, RollbackRequest, Word};
+use rollback_api::{Reason, RequestState, RollbackRequest};
 
 use crate::observed::{Observed, SeenTarget};
 use crate::outcome::{end, refused};
@@ -87,7 +87,7 @@ pub fn divide(
                 }
                 skipped.push(Skipped {
                     name: seen.name.clone(),
-                    word: outcome.word,
+                    result: outcome.result,
                     reason: outcome.reason,
                     message: plain(&outcome.message, 300),
                 });
@@ -125,9 +125,11 @@ pub fn divide(
             "None of the {all} Deployments is rolled back ({}). Nothing was changed.",
             counts.join(", ")
         );
-        let harmless = skipped.iter().all(|one| one.word != Word::Refused);
+        let harmless = skipped
+            .iter()
+            .all(|one| one.result != RequestState::Refused);
         return Err(if harmless {
-            end(Word::Succeeded, Reason::NoOp, message, now)
+            end(RequestState::Succeeded, Reason::NoOp, message, now)
         } else {
             refused(Reason::TargetsRefused, message, now)
         });
@@ -137,7 +139,7 @@ pub fn divide(
 
 /// Whether it needs nothing: it already runs what was asked for, or not what is bad.
 fn is_harmless(outcome: &Outcome) -> bool {
-    outcome.word == Word::Succeeded || outcome.reason == Reason::NotLive
+    outcome.result == RequestState::Succeeded || outcome.reason == Reason::NotLive
 }
 
 /// Whether there is simply nothing to go back to.

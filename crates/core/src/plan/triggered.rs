@@ -23,7 +23,7 @@ const LISTED: usize = 10;
 /// Each field of the spec is decided here; `rollback-guard-create` refuses the same at creation:
 /// - `targets[].to`: only `previous` and `lastKnownGood`; everything else is a choice of what runs.
 /// - `targets[].from`: has to be there, so that an alert that comes late rolls nothing back.
-/// - `targets[].name`, `selector`, `namePrefix`, `wave`: several are for a person (`Brake::Many`).
+/// - `targets[].name`, `selector`, `namePrefix`, `wave`: several are for a person (`BlockedBy::MultipleTargets`).
 /// - `rollout`, `verification`: say when a rollback has failed and what is brought back then, so they choose what runs.
 /// - `dryRun`: would stand under a name of ours and do nothing.
 /// - `reason`: a claim, as of everybody; what it leads to is the policy's decision matrix.

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use rollback_api::status::{Fallback, FallbackWhen, ImageChange, PlannedTarget};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 
 use super::{
     FULL_TARGETS, LINE_LIMIT, PAGE_LIMIT, Report, SHORT_LIMIT, TEXT_LIMIT, alone, names, well,
@@ -24,7 +24,7 @@ pub(super) fn page(report: &Report) -> String {
     plan(&mut page, report);
     results(&mut page, report);
     well::checks(&mut page, report);
-    well::room(&mut page, report);
+    well::scaled_down(&mut page, report);
     timeline_table(&mut page, report);
     phases(&mut page, report);
     events(&mut page, report);
@@ -42,7 +42,7 @@ fn head(page: &mut String, report: &Report) {
         page,
         "# Rollback of {}: {}\n",
         markdown(&names(report.plan), LINE_LIMIT),
-        report.outcome.word.as_str()
+        report.outcome.result.as_str()
     );
     let _ = writeln!(page, "{}\n", markdown(&report.outcome.message, TEXT_LIMIT));
     let _ = writeln!(page, "| | |\n|---|---|");
@@ -111,14 +111,14 @@ fn people(page: &mut String, report: &Report) {
             stamp(trigger.started_at)
         );
     }
-    if let Some(said) = &report.automatic {
+    if let Some(said) = &report.auto_approval {
         let _ = writeln!(page, "- {}", markdown(&said.message, LINE_LIMIT));
         for sentence in &said.evidence {
             let _ = writeln!(page, "  - {}", markdown(sentence, LINE_LIMIT));
         }
     }
     let two = approval::because_of_a_machine(report.plan);
-    if !two.is_empty() && report.automatic.is_none() {
+    if !two.is_empty() && report.auto_approval.is_none() {
         let _ = writeln!(page, "- {}", markdown(two.trim_end(), LINE_LIMIT));
     }
     if report.approvals.is_empty() {
@@ -262,22 +262,23 @@ fn results(page: &mut String, report: &Report) {
         page,
         "## Each Deployment\n\n| Deployment | Result | Why |\n|---|---|---|"
     );
-    let row = |page: &mut String, name: &str, word: Word, reason: Reason, message: &str| {
-        let _ = writeln!(
-            page,
-            "| {} | {} ({}) | {} |",
-            code(name, 253),
-            word.as_str(),
-            reason.as_str(),
-            markdown(message, SHORT_LIMIT)
-        );
-    };
+    let row =
+        |page: &mut String, name: &str, state: RequestState, reason: Reason, message: &str| {
+            let _ = writeln!(
+                page,
+                "| {} | {} ({}) | {} |",
+                code(name, 253),
+                state.as_str(),
+                reason.as_str(),
+                markdown(message, SHORT_LIMIT)
+            );
+        };
     for target in report.targets {
         if let Some(outcome) = result(target) {
             row(
                 page,
                 &target.name,
-                outcome.word,
+                outcome.result,
                 outcome.reason,
                 &outcome.message,
             );
@@ -287,7 +288,7 @@ fn results(page: &mut String, report: &Report) {
         row(
             page,
             &skipped.name,
-            skipped.word,
+            skipped.result,
             skipped.reason,
             &skipped.message,
         );

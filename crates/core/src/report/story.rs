@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rollback_api::status::{Approval, Outcome, Plan, TargetStatus};
-use rollback_api::{RollbackRequest, RollbackRequestStatus, Word};
+use rollback_api::{RequestState, RollbackRequest, RollbackRequestStatus};
 
 use super::{Moment, alone, names};
 use crate::text::plain;
@@ -38,13 +38,13 @@ pub(super) fn timeline(
             ),
         );
     }
-    for room in &status.room {
-        let name = plain(&room.deployment, 253);
-        if let Some(at) = room.scaled_at {
-            add(at, format!("{name} was made smaller to make room"));
+    for scaled in &status.scaled_down {
+        let name = plain(&scaled.deployment, 253);
+        if let Some(at) = scaled.scaled_at {
+            add(at, format!("{name} was scaled down to free capacity"));
         }
-        if let Some(at) = room.given_back_at {
-            add(at, format!("{name} got its room back"));
+        if let Some(at) = scaled.restored_at {
+            add(at, format!("{name} has its replicas back"));
         }
     }
     for target in &status.targets {
@@ -88,7 +88,7 @@ pub(super) fn timeline(
         outcome.at,
         format!(
             "ended: {} ({})",
-            outcome.word.as_str(),
+            outcome.result.as_str(),
             outcome.reason.as_str()
         ),
     );
@@ -98,33 +98,33 @@ pub(super) fn timeline(
 
 pub(super) fn follow_ups(outcome: &Outcome, plan: &Plan, approvals: &[&Approval]) -> Vec<String> {
     let targets = names(plan);
-    let mut actions = match outcome.word {
-        Word::Succeeded => vec![
+    let mut actions = match outcome.result {
+        RequestState::Succeeded => vec![
             format!("Revert the change in Git, so that the next deployment of {targets} does not bring the bad version back."),
             "Check by hand what no probe sees: log in, browse, cart, checkout, orders, administration.".to_owned(),
             "Find the root cause and fix it before the version is deployed again.".to_owned(),
         ],
-        Word::Failed => vec![
+        RequestState::Failed => vec![
             format!("Escalate now: {targets} may still be broken."),
             "Find out why the old version is not well: configuration, data and dependencies may have changed since it ran.".to_owned(),
         ],
-        Word::Restored => vec![
+        RequestState::Restored => vec![
             format!("Escalate now: {targets} run again the version that was called bad."),
             "Find out why the old version did not come up: configuration, data and dependencies may have changed since it ran.".to_owned(),
         ],
-        Word::Superseded => vec![format!("Find out who changed {targets} and whether production is well now.")],
-        Word::Denied | Word::Cancelled | Word::Expired | Word::Refused => {
+        RequestState::Superseded => vec![format!("Find out who changed {targets} and whether production is well now.")],
+        RequestState::Denied | RequestState::Cancelled | RequestState::Expired | RequestState::Refused => {
             vec![format!("Nothing was changed. Check whether {targets} still needs help.")]
         }
-        Word::Planning
-        | Word::AwaitingApproval
-        | Word::Blocked
-        | Word::Frozen
-        | Word::BackingUp
-        | Word::Reverting
-        | Word::RollingOut
-        | Word::Verifying
-        | Word::Restoring => Vec::new(),
+        RequestState::Planning
+        | RequestState::AwaitingApproval
+        | RequestState::Blocked
+        | RequestState::Frozen
+        | RequestState::BackingUp
+        | RequestState::Reverting
+        | RequestState::RollingOut
+        | RequestState::Verifying
+        | RequestState::Restoring => Vec::new(),
     };
     if approvals
         .iter()
@@ -145,15 +145,17 @@ fn steps_beside(target: &TargetStatus, name: &str, add: &mut impl FnMut(Timestam
         let (stage, job) = (job.stage.as_str(), plain(&job.name, 63));
         add(end.at, format!("{stage} Job {job} of {name} {how}"));
     }
-    let Some(second) = &target.second else { return };
-    if let Some(intent) = &second.intent {
+    let Some(fallback) = &target.fallback else {
+        return;
+    };
+    if let Some(intent) = &fallback.intent {
         let at = intent.intended_at;
         add(at, format!("{name} was not well, so its fallback is tried"));
     }
-    if let Some(at) = second.reverted_at {
+    if let Some(at) = fallback.reverted_at {
         add(at, format!("{name} has the template of the fallback"));
     }
-    let passed = second.verification.as_ref();
+    let passed = fallback.verification.as_ref();
     if let Some(at) = passed.and_then(|checks| checks.completed_at) {
         add(at, format!("every check of the fallback of {name} passed"));
     }

@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 use rollback_api::status::{Outcome, Plan, TargetStatus};
-use rollback_api::{RollbackRequestStatus, Word};
+use rollback_api::{RequestState, RollbackRequestStatus};
 
 use super::Phase;
 use crate::consent;
 
 /// When every check of every Deployment had passed, if this request brought production back.
 pub(super) fn recovery(status: &RollbackRequestStatus, outcome: &Outcome) -> Option<Timestamp> {
-    if outcome.word != Word::Succeeded {
+    if outcome.result != RequestState::Succeeded {
         return None;
     }
     status.targets.iter().filter_map(verified).max()
@@ -17,24 +17,27 @@ pub(super) fn recovery(status: &RollbackRequestStatus, outcome: &Outcome) -> Opt
 
 fn verified(target: &TargetStatus) -> Option<Timestamp> {
     let first = target.verification.as_ref();
-    let second = target
-        .second
+    let fallback = target
+        .fallback
         .as_ref()
-        .and_then(|second| second.verification.as_ref());
-    second.or(first)?.completed_at
+        .and_then(|fallback| fallback.verification.as_ref());
+    fallback.or(first)?.completed_at
 }
 
 fn rolled_out(target: &TargetStatus) -> Option<Timestamp> {
-    let second = target
-        .second
+    let fallback = target
+        .fallback
         .as_ref()
-        .and_then(|second| second.rollout.as_ref());
-    second.or(target.rollout.as_ref())?.completed_at
+        .and_then(|fallback| fallback.rollout.as_ref());
+    fallback.or(target.rollout.as_ref())?.completed_at
 }
 
 fn written(target: &TargetStatus) -> Option<Timestamp> {
-    let second = target.second.as_ref().and_then(|second| second.reverted_at);
-    second.or(target.reverted_at)
+    let fallback = target
+        .fallback
+        .as_ref()
+        .and_then(|fallback| fallback.reverted_at);
+    fallback.or(target.reverted_at)
 }
 
 /// The phases that were gone through, each to the end of its last Deployment, and all of it.

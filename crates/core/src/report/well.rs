@@ -1,9 +1,10 @@
-//! Whether it is well again, and what it took: rollout, causes, checks, Jobs, the fallback, and room that was made.
+//! Whether it is well again, and what it took: rollout, causes, checks, Jobs, the fallback, and what was scaled down.
 
 use std::fmt::Write as _;
 
 use rollback_api::status::{
-    Cause, Finding, JobStatus, Measured, RolloutStatus, SecondTry, TargetStatus, VerificationStatus,
+    Cause, FallbackStatus, Finding, JobStatus, Measured, RolloutStatus, TargetStatus,
+    VerificationStatus,
 };
 
 use super::{FULL_TARGETS, LINE_LIMIT, PAGE_LIMIT, Report};
@@ -29,8 +30,8 @@ pub(super) fn checks(page: &mut String, report: &Report) {
         if let Some(checks) = &target.verification {
             verification(page, &target.before, checks);
         }
-        if let Some(second) = &target.second {
-            fallback(page, target, second);
+        if let Some(tried) = &target.fallback {
+            fallback(page, target, tried);
         }
         // What comes after has to fit too.
         let is_room = report.targets.len() <= FULL_TARGETS && page.len() < PAGE_LIMIT / 2;
@@ -109,14 +110,14 @@ fn found(finding: Finding, result: &str) -> String {
     format!("{finding}: {}", markdown(result, LINE_LIMIT))
 }
 
-fn fallback(page: &mut String, target: &TargetStatus, second: &SecondTry) {
-    let why = markdown(&second.why, LINE_LIMIT);
+fn fallback(page: &mut String, target: &TargetStatus, tried: &FallbackStatus) {
+    let why = markdown(&tried.why, LINE_LIMIT);
     let _ = writeln!(page, "The fallback was tried: {why}\n");
     let name = code(&target.name, 253);
-    if let Some(progress) = &second.rollout {
+    if let Some(progress) = &tried.rollout {
         rollout(page, &name, "the template of the fallback", progress);
     }
-    if let Some(checks) = &second.verification {
+    if let Some(checks) = &tried.verification {
         verification(page, &target.before, checks);
     }
 }
@@ -182,22 +183,24 @@ fn spoken(page: &mut String, who: &str, lines: &[&str]) {
     page.push('\n');
 }
 
-/// The Deployments that were made smaller, and whether they have their replicas back.
-pub(super) fn room(page: &mut String, report: &Report) {
-    if report.room.is_empty() {
+/// The Deployments that were scaled down, and whether they have their replicas back.
+pub(super) fn scaled_down(page: &mut String, report: &Report) {
+    if report.scaled_down.is_empty() {
         return;
     }
     let _ = writeln!(
         page,
-        "## Made smaller to make room\n\n| Deployment | Replicas | When | Given back |\n|---|---|---|---|"
+        "## Scaled down to free capacity\n\n| Deployment | Replicas | When | Given back |\n|---|---|---|---|"
     );
-    for room in report.room {
-        let scaled = room.scaled_at.map_or_else(|| "not done".to_owned(), stamp);
-        let back = room
-            .given_back_at
+    for scaled in report.scaled_down {
+        let at = scaled
+            .scaled_at
+            .map_or_else(|| "not done".to_owned(), stamp);
+        let back = scaled
+            .restored_at
             .map_or_else(|| "**NOT YET**".to_owned(), stamp);
-        let name = code(&room.deployment, 253);
-        let _ = writeln!(page, "| {name} | {} | {scaled} | {back} |", room.from);
+        let name = code(&scaled.deployment, 253);
+        let _ = writeln!(page, "| {name} | {} | {at} | {back} |", scaled.from);
     }
     page.push('\n');
 }

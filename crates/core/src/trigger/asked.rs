@@ -58,7 +58,71 @@ pub fn is_no_answer(
     if outcome.reason == Reason::AlertOlderThanVersion && asked.started_at < started_at {
         return Some("it was about an older alert");
     }
-    None
+    is_of_the_moment(outcome.reason).then_some("it was refused for what may not hold any more")
+}
+
+/// Whether a request was refused for something that has to do with the moment, and not with the version that it is about:
+/// an alert that comes again has to be asked about again, or whoever brought about that moment has silenced it for good.
+fn is_of_the_moment(reason: Reason) -> bool {
+    match reason {
+        Reason::TooManyOpenRequests
+        | Reason::Paused
+        | Reason::NamespaceNotOptedIn
+        | Reason::DeploymentDeleting
+        | Reason::LegacyRollback
+        | Reason::Forbidden
+        | Reason::ReferenceMissing
+        | Reason::SelfHealingOwner
+        | Reason::TooLarge
+        | Reason::RequesterUnknown => true,
+        Reason::RolledBack
+        | Reason::NoOp
+        | Reason::Equivalent
+        | Reason::Unverified
+        | Reason::AlreadyRolledBack
+        | Reason::DryRun
+        | Reason::NotLive
+        | Reason::TemplateChanged
+        | Reason::DeniedByApprover
+        | Reason::CancelledByUser
+        | Reason::Deleted
+        | Reason::NotApprovedInTime
+        | Reason::DeploymentNotFound
+        | Reason::NoHistory
+        | Reason::RevisionNotFound
+        | Reason::ImageNotInHistory
+        | Reason::VersionNotInHistory
+        | Reason::Ambiguous
+        | Reason::HotfixForward
+        | Reason::Unsupported
+        | Reason::SpecChanged
+        | Reason::HistoryPruned
+        | Reason::DigestMismatch
+        | Reason::TargetGone
+        | Reason::PatchRejected
+        | Reason::RolloutTimedOut
+        | Reason::RolloutFailed
+        | Reason::ChecksFailed
+        | Reason::RolledBackByAnother
+        | Reason::TooMany
+        | Reason::NothingFound
+        | Reason::NoKnownGood
+        | Reason::BackupNotFound
+        | Reason::BackupMismatch
+        | Reason::TargetsRefused
+        | Reason::NotBegun
+        | Reason::TargetsFailed
+        | Reason::TemplateMutated
+        | Reason::Overwritten
+        | Reason::RestoreFailed
+        | Reason::RestoredFromBackup
+        | Reason::HealthUnknown
+        | Reason::HookVetoed
+        | Reason::HookFailed
+        | Reason::SourceNotAllowed
+        | Reason::AlertOlderThanVersion
+        | Reason::DidNotHelp => false,
+    }
 }
 
 /// The one Deployment that a request is about, and the digest of its bad version.

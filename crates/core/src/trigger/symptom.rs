@@ -193,7 +193,7 @@ fn waits(status: &Value) -> Option<Symptom> {
 /// Whose fault it is that an image cannot be had.
 fn pull(message: &str) -> Symptom {
     let message = message.to_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    let says = |words: &[&str]| words.iter().any(|state| message.contains(state));
     if says(&UNREACHABLE) {
         Symptom::Registry
     } else if says(&MISSING) {

@@ -7,7 +7,7 @@ use crate::world::{
 use rollback_api::status::{Approval, Plan};
 use rollback_api::{
     APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, BREAK_GLASS, CANCELLED_BY, CHECKLIST, CONFIRM,
-    DENIED_BY, DENIED_REASON, PLAN, Reason, RollbackRequest, WITHDRAWN_BY, Word,
+    DENIED_BY, DENIED_REASON, PLAN, Reason, RequestState, RollbackRequest, WITHDRAWN_BY,
 };
 use rollback_core::approval::{self, Mailbox};
 use rollback_core::observed::Seen;
@@ -387,10 +387,20 @@ fn withdrawing_ends_it() {
         request.metadata.deletion_timestamp =
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(6)));
     };
-    for (say, word, reason, by) in [
-        (cancel, Word::Cancelled, Reason::CancelledByUser, Some(BOB)),
-        (deny, Word::Denied, Reason::DeniedByApprover, Some(BOB)),
-        (delete, Word::Cancelled, Reason::Deleted, None),
+    for (say, state, reason, by) in [
+        (
+            cancel,
+            RequestState::Cancelled,
+            Reason::CancelledByUser,
+            Some(BOB),
+        ),
+        (
+            deny,
+            RequestState::Denied,
+            Reason::DeniedByApprover,
+            Some(BOB),
+        ),
+        (delete, RequestState::Cancelled, Reason::Deleted, None),
     ] {
         for mut scene in [
             Scene::default(),
@@ -403,7 +413,7 @@ fn withdrawing_ends_it() {
         ] {
             let phase = scene.phase();
             say(&mut scene.request);
-            let outcome = scene.ends(word, reason);
+            let outcome = scene.ends(state, reason);
             assert_eq!(outcome.by.as_deref(), by, "{phase:?}");
             assert_eq!(scene.deployment(), &crate::world::deployment("v2"));
             assert_eq!(scene.request.metadata.finalizers, None);
@@ -426,7 +436,7 @@ fn a_denial_says_why_and_beats_an_approval() {
         DENIED_REASON,
         "it is\nthe \u{1b}[31mdatabase",
     );
-    let outcome = scene.ends(Word::Denied, Reason::DeniedByApprover);
+    let outcome = scene.ends(RequestState::Denied, Reason::DeniedByApprover);
     assert!(
         outcome.message.contains("it is the  [31mdatabase"),
         "{}",
@@ -435,7 +445,7 @@ fn a_denial_says_why_and_beats_an_approval() {
     assert_eq!(condition_map(&scene.status())["Denied"].0, "True");
     let mut silent = Scene::default();
     annotate(&mut silent.request, DENIED_BY, CAT);
-    let outcome = silent.ends(Word::Denied, Reason::DeniedByApprover);
+    let outcome = silent.ends(RequestState::Denied, Reason::DeniedByApprover);
     assert!(outcome.message.contains("no reason given"));
     // A reason without a name is nothing.
     let mut nobody = Scene::default();
@@ -469,7 +479,7 @@ fn it_expires_on_the_second() {
         scene.now = at(3599);
         assert!(scene.clone().decided().outcome.is_none());
         scene.now = at(3600);
-        scene.ends(Word::Expired, Reason::NotApprovedInTime);
+        scene.ends(RequestState::Expired, Reason::NotApprovedInTime);
     }
     let mut scene = Scene::default().intended();
     scene.now = at(7200);

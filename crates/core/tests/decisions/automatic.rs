@@ -3,8 +3,8 @@
 use crate::world::{DEPLOYMENT, Scene, approve, at, digest, replica_set, seen, sets, template};
 use jiff::Timestamp;
 use rollback_api::ledger::{Claim, Rollback};
-use rollback_api::status::Brake;
-use rollback_api::{AUTOMATIC, Reason, RevisionLedgerSpec, Word};
+use rollback_api::status::BlockedBy;
+use rollback_api::{AUTOMATIC, Reason, RequestState, RevisionLedgerSpec};
 use rollback_core::observed::{Deployment, Pace, Seen};
 use rollback_core::phase::Phase;
 use rollback_core::trigger::{live_since, request_name};
@@ -56,7 +56,7 @@ fn remembers(from: &str, to: &str, when: Timestamp) -> Seen<RevisionLedgerSpec> 
             from_digest: digest(from),
             to_digest: digest(to),
             at: when,
-            outcome: Word::Succeeded,
+            outcome: RequestState::Succeeded,
             automatic: true,
             verified: false,
         }],
@@ -65,10 +65,10 @@ fn remembers(from: &str, to: &str, when: Timestamp) -> Seen<RevisionLedgerSpec> 
 }
 
 /// The brake, once the policy has spoken; `None` when it approved.
-fn said(mut scene: Scene) -> Option<Brake> {
+fn said(mut scene: Scene) -> Option<BlockedBy> {
     scene.settle_all();
     let status = scene.status();
-    let said = status.automatic.expect("it has spoken");
+    let said = status.auto_approval.expect("it has spoken");
     assert_eq!(said.plan_digest, status.plan.unwrap().digest);
     assert!(
         said.evidence[0].starts_with("up == 0"),
@@ -76,14 +76,14 @@ fn said(mut scene: Scene) -> Option<Brake> {
         said.evidence
     );
     assert!(!said.evidence[0].contains("abcdef"), "{:?}", said.evidence);
-    assert_eq!(said.brake.is_none(), status.approvals.len() == 1);
-    if said.brake.is_none() {
+    assert_eq!(said.blocked_by.is_none(), status.approvals.len() == 1);
+    if said.blocked_by.is_none() {
         assert!(scene.phase() > Phase::AwaitingApproval);
     } else {
         assert_eq!(scene.phase(), Phase::AwaitingApproval);
         assert!(scene.message("Ready").starts_with(&said.message));
     }
-    said.brake
+    said.blocked_by
 }
 
 #[test]
@@ -95,38 +95,41 @@ fn what_nothing_holds_back_is_approved_by_the_policy() {
 fn each_brake_holds_back() {
     assert_eq!(
         said(alert(&json!({"approve": false}))),
-        Some(Brake::NotAllowed)
+        Some(BlockedBy::NotAllowed)
     );
-    assert_eq!(said(alert(&json!({"paused": true}))), Some(Brake::Paused));
+    assert_eq!(
+        said(alert(&json!({"paused": true}))),
+        Some(BlockedBy::Paused)
+    );
     assert_eq!(
         said(alert(&json!({"mostPerHour": 0}))),
-        Some(Brake::HourlyLimit)
+        Some(BlockedBy::HourlyLimit)
     );
     assert_eq!(
         said(alert(&json!({"blameSeconds": 300}))),
-        Some(Brake::TooLate)
+        Some(BlockedBy::TooLate)
     );
 
     let mut scene = alert(&json!({}));
     scene.request.spec.reason.category = rollback_api::request::Category::ErrorRate;
-    assert_eq!(said(scene), Some(Brake::Category));
+    assert_eq!(said(scene), Some(BlockedBy::Category));
 
-    for (paused, brake) in [(Some(true), Brake::Paused), (None, Brake::Unknown)] {
+    for (paused, blocked_by) in [(Some(true), BlockedBy::Paused), (None, BlockedBy::Unknown)] {
         let mut scene = alert(&json!({}));
         scene.observed.pace = pace(0, paused);
-        assert_eq!(said(scene), Some(brake));
+        assert_eq!(said(scene), Some(blocked_by));
     }
-    for (recent, brake) in [(2, None), (3, Some(Brake::HourlyLimit))] {
+    for (recent, blocked_by) in [(2, None), (3, Some(BlockedBy::HourlyLimit))] {
         let mut scene = alert(&json!({}));
         scene.observed.pace = pace(recent, Some(false));
-        assert_eq!(said(scene), brake);
+        assert_eq!(said(scene), blocked_by);
     }
     for value in [json!("true"), json!(""), Value::Null] {
         let mut scene = alert(&json!({}));
         let mut live = crate::world::deployment("v2");
         live["metadata"]["annotations"][AUTOMATIC] = value;
         scene.seen().deployment = seen(live);
-        assert_eq!(said(scene), Some(Brake::NotOptedIn));
+        assert_eq!(said(scene), Some(BlockedBy::NotOptedIn));
     }
 }
 
@@ -134,11 +137,11 @@ fn each_brake_holds_back() {
 fn what_was_rolled_back_before_holds_back() {
     let mut scene = alert(&json!({}));
     scene.seen().ledger = remembers("v2", "v1", at(-86_400));
-    assert_eq!(said(scene), Some(Brake::Once));
+    assert_eq!(said(scene), Some(BlockedBy::PreviouslyRolledBack));
 
     let mut scene = alert(&json!({}));
     scene.seen().ledger = remembers("v0", "v1", at(-1000));
-    assert_eq!(said(scene), Some(Brake::CoolDown));
+    assert_eq!(said(scene), Some(BlockedBy::CoolDown));
 
     let mut scene = alert(&json!({}));
     scene.seen().ledger = remembers("v0", "v1", at(-1900));
@@ -147,7 +150,7 @@ fn what_was_rolled_back_before_holds_back() {
     // Long after the rollback that brought it, when nobody is called any more.
     let mut scene = alert(&json!({"escalateSeconds": 60, "coolDownSeconds": 0}));
     scene.seen().ledger = remembers("v0", "v2", at(-500));
-    assert_eq!(said(scene), Some(Brake::RollbackOfRollback));
+    assert_eq!(said(scene), Some(BlockedBy::TargetIsRollback));
 }
 
 /// People may approve what the policy has not, two of them because a machine asked, and nothing that the policy said is said again.
@@ -155,10 +158,10 @@ fn what_was_rolled_back_before_holds_back() {
 fn two_people_let_go_what_was_held_back() {
     let mut scene = alert(&json!({"approve": false}));
     scene.settle_all();
-    let first = scene.status().automatic;
+    let first = scene.status().auto_approval;
     scene.now = at(60);
     scene.settle_all();
-    assert_eq!(scene.status().automatic, first);
+    assert_eq!(scene.status().auto_approval, first);
     approve(&mut scene.request, "bob@broxiva.com");
     scene.settle_all();
     assert_eq!(scene.status().approvals.len(), 1);
@@ -169,7 +172,7 @@ fn two_people_let_go_what_was_held_back() {
     );
     approve(&mut scene.request, "carol@broxiva.com");
     scene.until(Phase::Reverting);
-    assert_eq!(scene.status().automatic, first);
+    assert_eq!(scene.status().auto_approval, first);
 }
 
 /// Another policy makes another plan: the policy speaks again, and an approval by the old one is void.
@@ -181,7 +184,7 @@ fn another_policy_speaks_again() {
     scene.observed.policy = open.observed.policy;
     scene.settle_all();
     assert!(scene.phase() > Phase::AwaitingApproval);
-    assert_eq!(scene.status().automatic.unwrap().brake, None);
+    assert_eq!(scene.status().auto_approval.unwrap().blocked_by, None);
 }
 
 /// While something is not read, nothing is said.
@@ -190,7 +193,7 @@ fn what_is_not_known_is_waited_for() {
     let mut scene = alert(&json!({}));
     scene.observed.pace = Seen::Unknown;
     scene.settle_all();
-    assert_eq!(scene.status().automatic, None);
+    assert_eq!(scene.status().auto_approval, None);
     assert_eq!(scene.phase(), Phase::AwaitingApproval);
 }
 
@@ -200,44 +203,44 @@ fn a_hole_in_the_guard_stops_the_policy_too() {
     let mut scene = alert(&json!({}));
     scene.observed.guard.holes = vec!["rollback-guard-create is missing".to_owned()];
     scene.settle_all();
-    assert_eq!(scene.status().automatic, None);
+    assert_eq!(scene.status().auto_approval, None);
     assert_eq!(scene.phase(), Phase::AwaitingApproval);
 }
 
 #[test]
 fn some_end_before_there_is_a_plan() {
-    let ends = |mut scene: Scene, word: Word, reason: Reason| {
+    let ends = |mut scene: Scene, state: RequestState, reason: Reason| {
         scene.settle_all();
         let outcome = scene.status().outcome.expect("it has ended");
         assert_eq!(
-            (outcome.word, outcome.reason),
-            (word, reason),
+            (outcome.result, outcome.reason),
+            (state, reason),
             "{}",
             outcome.message
         );
     };
     ends(
         alert(&json!({"sources": ["others"]})),
-        Word::Refused,
+        RequestState::Refused,
         Reason::SourceNotAllowed,
     );
     let mut unruled = alert(&json!({}));
     unruled.observed.policy = Seen::Absent;
-    ends(unruled, Word::Refused, Reason::SourceNotAllowed);
+    ends(unruled, RequestState::Refused, Reason::SourceNotAllowed);
     let mut own = alert(&json!({}));
     own.request.spec.trigger.as_mut().unwrap().source = "controller".to_owned();
-    ends(own, Word::Refused, Reason::SourceNotAllowed);
+    ends(own, RequestState::Refused, Reason::SourceNotAllowed);
 
     let mut young = alert(&json!({}));
     young.seen().replica_sets = history(at(-30));
-    ends(young, Word::Refused, Reason::AlertOlderThanVersion);
+    ends(young, RequestState::Refused, Reason::AlertOlderThanVersion);
     let mut again = alert(&json!({}));
     again.seen().ledger = remembers("v0", "v2", at(-500));
-    ends(again, Word::Refused, Reason::DidNotHelp);
+    ends(again, RequestState::Refused, Reason::DidNotHelp);
     let mut gone = alert(&json!({}));
     let live = crate::world::deployment_of(&template("v3"));
     gone.seen().deployment = seen(live);
-    ends(gone, Word::Superseded, Reason::NotLive);
+    ends(gone, RequestState::Superseded, Reason::NotLive);
 }
 
 /// A request of a person is none of the policy's business, whatever category it claims.
@@ -246,7 +249,7 @@ fn a_person_is_not_approved_by_the_policy() {
     let mut scene = alert(&json!({}));
     scene.request.spec.trigger = None;
     scene.settle_all();
-    assert_eq!(scene.status().automatic, None);
+    assert_eq!(scene.status().auto_approval, None);
     assert!(scene.status().approvals.is_empty());
     assert_eq!(scene.phase(), Phase::AwaitingApproval);
 }

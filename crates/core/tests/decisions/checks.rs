@@ -3,7 +3,7 @@
 use crate::world::{Scene, at, policy, request};
 use rollback_api::policy::HttpCheck;
 use rollback_api::status::{CheckKind, Finding, JobEnd, JobStage, JobStatus, Rules};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use rollback_core::health::{Verdict, begin, due, fold, fold_jobs, measured, verdict, wake};
 use rollback_core::observed::{Answer, Found, Heard, PodState, Reading, Silence};
 use rollback_core::phase::Phase;
@@ -244,7 +244,7 @@ fn the_checks_of_a_request_come_on_top_and_replace_nothing() {
     assert_eq!((names, rules.soak_seconds), (vec!["live", "cart"], 60));
     let same = json!({"http": [{"name": "live", "port": 81, "path": "/"}]});
     let mut scene = Scene::new(&asks(same)).with_policy(of_policy);
-    let outcome = scene.ends(Word::Refused, Reason::Unsupported);
+    let outcome = scene.ends(RequestState::Refused, Reason::Unsupported);
     assert!(
         outcome.message.contains("spec.verification.http[0].name"),
         "{outcome:?}"

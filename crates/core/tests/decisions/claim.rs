@@ -4,7 +4,7 @@ use crate::world::{
     DEPLOYMENT, Move, REQUEST, REQUESTER, Scene, annotate, at, claimed_by, deployment, digest,
     seen, template,
 };
-use rollback_api::{CANCELLED_BY, Reason, RevisionLedgerSpec, Word};
+use rollback_api::{CANCELLED_BY, Reason, RequestState, RevisionLedgerSpec};
 use rollback_core::artifact::backup_name;
 use rollback_core::observed::{Rival, Seen};
 use rollback_core::phase::Phase;
@@ -52,9 +52,9 @@ fn case_44_a_claim_of_another_request_is_respected() {
     scene.observed.targets[0].rival = rival(true);
     let mut late = scene.clone();
     late.now = at(3600);
-    late.ends(Word::Expired, Reason::NotApprovedInTime);
+    late.ends(RequestState::Expired, Reason::NotApprovedInTime);
     annotate(&mut scene.request, CANCELLED_BY, REQUESTER);
-    scene.ends(Word::Cancelled, Reason::CancelledByUser);
+    scene.ends(RequestState::Cancelled, Reason::CancelledByUser);
     assert_eq!(
         scene.observed.targets[0].ledger,
         Seen::Found(claimed_by("other", "r-2")),
@@ -165,7 +165,7 @@ fn only_a_write_is_remembered() {
             .is_some()
     );
     annotate(&mut scene.request, CANCELLED_BY, REQUESTER);
-    scene.ends(Word::Cancelled, Reason::CancelledByUser);
+    scene.ends(RequestState::Cancelled, Reason::CancelledByUser);
     let ledger = scene.observed.targets[0].ledger.found().unwrap();
     assert_eq!((&ledger.claim, ledger.rollbacks.len()), (&None, 0));
 }
@@ -205,29 +205,29 @@ fn a_version_that_was_restored_well_is_not_bad_any_more() {
     // v2 -> v1, then v1 -> v2 on purpose: v1 is the bad one now.
     let mut scene = Scene::default().rolled_out();
     scene.settle();
-    let back = |word| {
+    let back = |state| {
         let mut back = Scene::new(&json!({"targets": [{"name": "api", "to": {"revision": 2}}]}));
         back.request.metadata.name = Some("back".to_owned());
         back.request.metadata.uid = Some("another".to_owned());
         back.seen().ledger = scene.target("api").ledger.clone();
         back.seen().deployment = seen(deployment("v1"));
         let mut back = back.reverted();
-        if word == Word::Succeeded {
+        if state == RequestState::Succeeded {
             back.roll_out();
         } else {
             back.now = at(400);
         }
         back.settle();
-        assert_eq!(back.outcome().word, word);
+        assert_eq!(back.outcome().result, state);
         back.target("api").ledger.found().unwrap().clone()
     };
     let bad = |ledger: &RevisionLedgerSpec, uid| {
         rollback_core::ledger::bad_templates(Some(ledger), uid, None, at(500))
     };
-    let ledger = back(Word::Succeeded);
+    let ledger = back(RequestState::Succeeded);
     assert_eq!(bad(&ledger, DEPLOYMENT), [digest("v1")]);
     // Had it failed, both would be.
-    let failed = back(Word::Failed);
+    let failed = back(RequestState::Failed);
     assert_eq!(bad(&failed, DEPLOYMENT), [digest("v2"), digest("v1")]);
     assert!(bad(&failed, "d-2").is_empty());
 }
@@ -303,7 +303,7 @@ fn who_lost_the_claim_waits_and_ends_with_the_name_of_the_winner() {
     let mut superseded = loser.clone();
     superseded.deploy(&template("v0"));
     let held = superseded.clone();
-    let outcome = superseded.ends(Word::Superseded, Reason::RolledBackByAnother);
+    let outcome = superseded.ends(RequestState::Superseded, Reason::RolledBackByAnother);
     assert!(
         outcome
             .message
@@ -323,7 +323,7 @@ fn who_lost_the_claim_waits_and_ends_with_the_name_of_the_winner() {
         rollbacks: vec![rolled_back("winner", "v0")],
         ..claimed_by("", "")
     });
-    let outcome = released.ends(Word::Superseded, Reason::RolledBackByAnother);
+    let outcome = released.ends(RequestState::Superseded, Reason::RolledBackByAnother);
     assert!(outcome.message.contains("RollbackRequest winner rolled"));
     let mut signed = held;
     signed.seen().ledger = Seen::Absent;
@@ -331,12 +331,12 @@ fn who_lost_the_claim_waits_and_ends_with_the_name_of_the_winner() {
         d["metadata"]["annotations"]["kubernetes.io/change-cause"] =
             json!("rollback to revision 1 by RollbackRequest winner (r-2)");
     });
-    let outcome = signed.ends(Word::Superseded, Reason::NotLive);
+    let outcome = signed.ends(RequestState::Superseded, Reason::NotLive);
     assert!(!outcome.message.contains("winner"), "{}", outcome.message);
     // Or the same version: then there is nothing left to do.
     let mut same = loser.clone();
     same.deploy(&template("v1"));
-    let outcome = same.ends(Word::Superseded, Reason::RolledBackByAnother);
+    let outcome = same.ends(RequestState::Superseded, Reason::RolledBackByAnother);
     assert!(
         outcome
             .message
@@ -359,7 +359,7 @@ fn rolled_back(request: &str, version: &str) -> rollback_api::ledger::Rollback {
         from_digest: digest("v2"),
         to_digest: digest(version),
         at: at(1),
-        outcome: Word::Succeeded,
+        outcome: RequestState::Succeeded,
         verified: false,
     }
 }
@@ -371,7 +371,7 @@ fn a_claim_that_was_taken_over_at_the_last_moment_does_not_make_it_forget() {
     let theirs = claimed_by("winner", "r-2");
     loser.seen().ledger = Seen::Found(theirs.clone());
     loser.roll_out();
-    loser.ends(Word::Succeeded, Reason::Unverified);
+    loser.ends(RequestState::Succeeded, Reason::Unverified);
     let ledger = loser.target("api").ledger.found().unwrap();
     assert_eq!(ledger.claim, theirs.claim, "theirs is kept");
     assert_eq!(ledger.rollbacks.len(), 1);

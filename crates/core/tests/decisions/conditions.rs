@@ -9,7 +9,7 @@ use crate::world::{
 };
 use rollback_api::ledger::Rollback;
 use rollback_api::status::Outcome;
-use rollback_api::{Reason, RevisionLedgerSpec, RollbackRequest, Word};
+use rollback_api::{Reason, RequestState, RevisionLedgerSpec, RollbackRequest};
 use rollback_core::conditions::is_settled;
 use rollback_core::decide::crowd::Crowd;
 use rollback_core::observed::{Access, Deployment, Rejection, Seen};
@@ -174,6 +174,7 @@ fn ends() -> Vec<(&'static str, Scene)> {
         most: 2,
         by_people: 2,
         by_themselves: 0,
+        by_the_same: 2,
     });
     add("Refused/TooManyOpenRequests", scene);
     let mut scene = Scene::default().approved();
@@ -250,7 +251,7 @@ fn ends() -> Vec<(&'static str, Scene)> {
     add("Failed/TemplateMutated", scene);
     let mut scene = Scene::default().reverted();
     scene.deploy(&template("v2"));
-    add("Failed/Reverted", scene);
+    add("Failed/Overwritten", scene);
     let restore = json!({"rollout": {"onFailure": "Restore"}});
     let mut scene = Scene::new(&restore).reverted();
     scene.backups.clear();
@@ -277,24 +278,24 @@ fn every_end_is_reached_and_reads_right() {
     for (name, mut scene) in ends() {
         // It may be written first and judged then; the word is the same from the first moment.
         scene.settle();
-        assert_eq!(scene.word(), name);
+        assert_eq!(scene.state(), name);
         let status = scene.status();
         let map = condition_map(&status);
-        let (word, reason) = name.split_once('/').unwrap();
-        let good = word == "Succeeded"
+        let (state, reason) = name.split_once('/').unwrap();
+        let good = state == "Succeeded"
             || ["Superseded/NotLive", "Superseded/RolledBackByAnother"].contains(&name);
         let (truth, end) = if good {
             ("True", "Complete")
         } else {
             ("False", "Failed")
         };
-        assert_eq!(map["Ready"], (truth.to_owned(), word.to_owned()), "{name}");
+        assert_eq!(map["Ready"], (truth.to_owned(), state.to_owned()), "{name}");
         assert_eq!(map[end], ("True".to_owned(), reason.to_owned()), "{name}");
         assert_eq!(map.contains_key("Complete"), good, "{name}");
         assert_eq!(map.contains_key("Failed"), !good, "{name}");
         assert_eq!(map.contains_key("Stalled"), !good, "{name}");
         assert!(!map.contains_key("Reconciling"), "{name}");
-        assert_eq!(map.contains_key("Denied"), word == "Denied", "{name}");
+        assert_eq!(map.contains_key("Denied"), state == "Denied", "{name}");
         let expected = match (good, reason) {
             (_, "Deleted") => Kstatus::Terminating,
             (true, _) => Kstatus::Current,
@@ -351,7 +352,7 @@ fn brought_v2() -> Rollback {
         from_digest: digest("v3"),
         to_digest: digest("v2"),
         at: at(-300),
-        outcome: Word::Succeeded,
+        outcome: RequestState::Succeeded,
         automatic: false,
         verified: false,
     }
@@ -424,7 +425,7 @@ fn every_state_of_waiting_is_in_progress() {
     let verifying = Scene::default()
         .with_policy(json!({"verification": {"http": [{"name": "live", "port": 1, "path": "/"}]}}))
         .rolled_out();
-    for (word, mut scene) in [
+    for (state, mut scene) in [
         ("Planning", planning),
         ("AwaitingApproval", waiting),
         ("AwaitingApproval", invalid),
@@ -437,14 +438,14 @@ fn every_state_of_waiting_is_in_progress() {
         let step = scene.settle();
         assert!(
             matches!(step, Move::Wait { until: Some(_) }),
-            "{word}: {step:?}"
+            "{state}: {step:?}"
         );
-        assert_eq!(compute(&scene.request), Kstatus::InProgress, "{word}");
+        assert_eq!(compute(&scene.request), Kstatus::InProgress, "{state}");
         let map = condition_map(&scene.status());
-        assert_eq!(map["Ready"], ("False".to_owned(), word.to_owned()));
-        assert_eq!(map["Reconciling"], ("True".to_owned(), word.to_owned()));
+        assert_eq!(map["Ready"], ("False".to_owned(), state.to_owned()));
+        assert_eq!(map["Reconciling"], ("True".to_owned(), state.to_owned()));
         for end in ["Complete", "Failed", "Stalled", "Denied", "Reported"] {
-            assert!(!map.contains_key(end), "{word} {end}");
+            assert!(!map.contains_key(end), "{state} {end}");
         }
         fits(&scene.request);
     }
@@ -475,36 +476,36 @@ fn superseded_before_anything_was_written_is_for_git_no_failure() {
     scene.until(Phase::AwaitingApproval);
     scene.deploy(&template("v3"));
     scene.settle();
-    assert_eq!(scene.outcome().word, Word::Superseded);
+    assert_eq!(scene.outcome().result, RequestState::Superseded);
     assert_eq!(compute(&scene.request), Kstatus::Current);
 }
 
 #[test]
 fn what_is_settled() {
-    let outcome = |word, reason| Outcome {
-        word,
+    let outcome = |state, reason| Outcome {
+        result: state,
         reason,
         message: String::new(),
         by: None,
         at: at(0),
     };
-    for (word, reason, settled) in [
-        (Word::Succeeded, Reason::RolledBack, true),
-        (Word::Succeeded, Reason::Unverified, true),
-        (Word::Superseded, Reason::NotLive, true),
-        (Word::Superseded, Reason::RolledBackByAnother, true),
-        (Word::Superseded, Reason::TemplateChanged, false),
-        (Word::Denied, Reason::DeniedByApprover, false),
-        (Word::Cancelled, Reason::CancelledByUser, false),
-        (Word::Expired, Reason::NotApprovedInTime, false),
-        (Word::Refused, Reason::Paused, false),
-        (Word::Failed, Reason::ChecksFailed, false),
-        (Word::Failed, Reason::Reverted, false),
-        (Word::Failed, Reason::TargetsFailed, false),
-        (Word::Restored, Reason::TargetsFailed, false),
-        (Word::Restored, Reason::RestoredFromBackup, false),
+    for (state, reason, settled) in [
+        (RequestState::Succeeded, Reason::RolledBack, true),
+        (RequestState::Succeeded, Reason::Unverified, true),
+        (RequestState::Superseded, Reason::NotLive, true),
+        (RequestState::Superseded, Reason::RolledBackByAnother, true),
+        (RequestState::Superseded, Reason::TemplateChanged, false),
+        (RequestState::Denied, Reason::DeniedByApprover, false),
+        (RequestState::Cancelled, Reason::CancelledByUser, false),
+        (RequestState::Expired, Reason::NotApprovedInTime, false),
+        (RequestState::Refused, Reason::Paused, false),
+        (RequestState::Failed, Reason::ChecksFailed, false),
+        (RequestState::Failed, Reason::Overwritten, false),
+        (RequestState::Failed, Reason::TargetsFailed, false),
+        (RequestState::Restored, Reason::TargetsFailed, false),
+        (RequestState::Restored, Reason::RestoredFromBackup, false),
     ] {
-        assert_eq!(is_settled(&outcome(word, reason)), settled, "{word:?}");
+        assert_eq!(is_settled(&outcome(state, reason)), settled, "{state:?}");
     }
 }
 
@@ -574,7 +575,7 @@ fn transition_times_change_only_with_the_status() {
     );
     scene.now = at(70);
     scene.settle();
-    assert_eq!(scene.word(), "Succeeded/Unverified");
+    assert_eq!(scene.state(), "Succeeded/Unverified");
     assert_eq!(
         (since(&scene, "Ready"), since(&scene, "Complete")),
         (at(70), at(70))

@@ -4,7 +4,7 @@ use crate::world::{Scene, at, request};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rollback_api::request::Trigger;
 use rollback_api::status::Outcome;
-use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, Word};
+use rollback_api::{Reason, RequestState, RollbackRequest, RollbackRequestStatus};
 use rollback_core::decide::crowd::{Crowd, no_place};
 use serde_json::json;
 
@@ -12,6 +12,9 @@ use serde_json::json;
 fn open(name: &str, second: i64, by_itself: bool) -> RollbackRequest {
     let mut request = request(&json!({}));
     request.metadata.name = Some(name.to_owned());
+    if let Some(by) = &mut request.spec.requested_by {
+        by.username = format!("who-asks-for-{name}");
+    }
     request.metadata.creation_timestamp = Some(Time(at(second)));
     request.spec.trigger = by_itself.then(|| Trigger {
         source: "alertmanager".to_owned(),
@@ -36,7 +39,7 @@ fn who_came_first_keeps_the_place() {
         .iter()
         .map(|own| refusal(own, &all, 4).is_some())
         .collect();
-    assert_eq!(refused, [false, false, false, false, true, true]);
+    assert_eq!(refused, [false, false, false, true, true, true]);
     // Of the same second, the name tells.
     let same = [open("b", 1, false), open("a", 1, false)];
     assert!(refusal(&same[0], &same, 1).is_some());
@@ -64,6 +67,31 @@ fn what_came_by_itself_keeps_no_person_out() {
     assert!(refusal(&open("auto", 9, true), &people[..3], 4).is_none());
 }
 
+/// Who asks for many keeps neither others nor alerts from asking.
+#[test]
+fn nobody_takes_all_places() {
+    let by = |mut request: RollbackRequest, who: &str| {
+        request.spec.requested_by.as_mut().unwrap().username = who.to_owned();
+        request
+    };
+    let many: Vec<RollbackRequest> = (0..100)
+        .map(|number| by(open(&format!("m{number:03}"), number, false), "mallory"))
+        .collect();
+    let accepted: Vec<RollbackRequest> = many
+        .iter()
+        .filter(|own| refusal(own, &many, 100).is_none())
+        .cloned()
+        .collect();
+    assert_eq!(accepted.len(), 50);
+    let mut all = accepted;
+    let rita = by(open("rita", 200, false), "rita");
+    assert_eq!(refusal(&rita, &all, 100), None);
+    // With a friend they take what people may have; alerts have places all the same.
+    all.extend((0..25).map(|number| by(open(&format!("f{number}"), 150, false), "friend")));
+    assert!(refusal(&rita, &all, 100).is_some());
+    assert_eq!(refusal(&open("auto", 200, true), &all, 100), None);
+}
+
 #[test]
 fn only_what_is_open_in_the_same_namespace_counts() {
     let own = open("own", 9, false);
@@ -72,7 +100,7 @@ fn only_what_is_open_in_the_same_namespace_counts() {
     let mut ended = open("ended", 1, false);
     ended.status = Some(RollbackRequestStatus {
         outcome: Some(Outcome {
-            word: Word::Refused,
+            result: RequestState::Refused,
             reason: Reason::NoHistory,
             message: String::new(),
             by: None,
@@ -91,17 +119,19 @@ fn the_refusal_says_the_limit_and_what_to_do() {
         most: 100,
         by_people: 99,
         by_themselves: 7,
+        by_the_same: 3,
     });
     let status = scene.decided();
     let outcome = status.outcome.unwrap();
     assert_eq!(
-        (outcome.word, outcome.reason),
-        (Word::Refused, Reason::TooManyOpenRequests)
+        (outcome.result, outcome.reason),
+        (RequestState::Refused, Reason::TooManyOpenRequests)
     );
     for part in [
         "106 requests",
-        "7 of them",
-        "at most 100",
+        "7 came by themselves",
+        "3 are of the same requester",
+        "at most 75 of those that people asked for",
         "kubectl get rbr",
     ] {
         assert!(

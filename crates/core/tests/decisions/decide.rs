@@ -5,10 +5,10 @@ use crate::world::{
     set_progressing, sets, template,
 };
 use rollback_api::status::Progressing;
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use rollback_core::observed::{Rejection, Seen};
 use rollback_core::phase::Phase;
-use rollback_core::step::Revert;
+use rollback_core::step::{Revert, Step};
 use serde_json::json;
 
 #[test]
@@ -17,7 +17,7 @@ fn the_way_of_a_request_that_ends_well() {
     let mut way = Vec::new();
     for _ in 0..30 {
         let step = scene.pass();
-        way.push(format!("{} {}", scene.word(), step.name()));
+        way.push(format!("{} {}", scene.state(), step.name()));
         match (scene.phase(), &step) {
             (Phase::AwaitingApproval, Move::Wait { .. }) => {
                 approve(&mut scene.request, "bob@broxiva.com");
@@ -55,13 +55,13 @@ fn the_way_of_a_request_that_ends_well() {
     );
     assert_eq!(rollback.from_digest, digest("v2"));
     assert_eq!(rollback.to_digest, digest("v1"));
-    assert_eq!(rollback.outcome, Word::Succeeded);
+    assert_eq!(rollback.outcome, RequestState::Succeeded);
     assert_eq!(Some(rollback.at), scene.status().targets[0].reverted_at);
     // The same request made again does nothing, whatever runs then.
     let mut again = Scene::default();
     again.observed.targets[0].ledger = scene.observed.targets[0].ledger.clone();
     again.request.metadata.uid = Some("another".to_owned());
-    again.ends(Word::Succeeded, Reason::AlreadyRolledBack);
+    again.ends(RequestState::Succeeded, Reason::AlreadyRolledBack);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_write_in_doubt_is_not_made_again() {
         let mut scene = scene.clone();
         scene.edit(|d| d["metadata"]["generation"] = json!(generation));
         if doubtful {
-            let outcome = scene.ends(Word::Superseded, Reason::TemplateChanged);
+            let outcome = scene.ends(RequestState::Superseded, Reason::TemplateChanged);
             assert!(
                 outcome.message.contains("nobody can tell"),
                 "{}",
@@ -180,7 +180,7 @@ fn a_write_in_doubt_is_not_made_again() {
         message: "no".to_owned(),
     });
     other.edit(|d| d["metadata"]["generation"] = json!(6));
-    other.ends(Word::Superseded, Reason::TemplateChanged);
+    other.ends(RequestState::Superseded, Reason::TemplateChanged);
     // One of that generation says it, unless an attempt before it came through.
     let mut known = scene.clone();
     known.seen().rejection = Some(Rejection {
@@ -192,7 +192,41 @@ fn a_write_in_doubt_is_not_made_again() {
     let mut second = known.clone();
     second.seen().accepted = Some(5);
     assert_eq!(known.revert().patch[1]["value"], json!(6));
-    second.ends(Word::Superseded, Reason::TemplateChanged);
+    second.ends(RequestState::Superseded, Reason::TemplateChanged);
+}
+
+/// What another process intended, it may have done.
+#[test]
+fn a_refusal_shows_nothing_to_who_took_the_intent_over() {
+    let refused = |mut scene: Scene| {
+        scene.seen().rejection = Some(Rejection {
+            patch: scene.revert().patch,
+            code: 422,
+            message: "no".to_owned(),
+        });
+        scene.edit(|d| d["metadata"]["generation"] = json!(6));
+        scene
+    };
+    // A process that has just begun finds the intent, and says so before it writes.
+    let mut heir = Scene::default().intended();
+    let first = heir.clone();
+    heir.seen().intended = None;
+    let sent = heir.commit();
+    assert!(matches!(sent, Move::Write(Step::Revert(_))));
+    let intent = heir.status().targets[0].revert.clone().unwrap();
+    assert!(intent.taken_over && intent.generation == 4);
+    refused(heir.clone()).ends(RequestState::Superseded, Reason::TemplateChanged);
+    // The one that had stored it lives as well, and is refused: it can have been the heir who was not.
+    let mut late = heir.clone();
+    late.seen().intended = Some(4);
+    refused(late).ends(RequestState::Superseded, Reason::TemplateChanged);
+    // Nobody came between: it was not written.
+    assert_eq!(refused(first).revert().patch[1]["value"], json!(6));
+    // For another generation it is the intent of who stores it now.
+    heir.edit(|d| d["metadata"]["generation"] = json!(5));
+    heir.commit();
+    let intent = heir.status().targets[0].revert.clone().unwrap();
+    assert!(!intent.taken_over && intent.generation == 5);
 }
 
 #[test]
@@ -205,7 +239,7 @@ fn case_32_40_a_refusal_is_final_for_the_same_patch_only() {
         message: "spec.template.spec.containers: Required value.".to_owned(),
     });
     let mut moved = refused.clone();
-    let outcome = refused.ends(Word::Failed, Reason::PatchRejected);
+    let outcome = refused.ends(RequestState::Failed, Reason::PatchRejected);
     assert!(
         outcome
             .message

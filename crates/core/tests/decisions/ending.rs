@@ -1,7 +1,7 @@
 //! From the write to the end, and what is owed after it.
 
 use crate::world::{Move, REQUESTER, Scene, annotate, at, deployment, template};
-use rollback_api::{CANCELLED_BY, Reason, Word};
+use rollback_api::{CANCELLED_BY, Reason, RequestState};
 use rollback_core::observed::Seen;
 use rollback_core::phase::Phase;
 use rollback_core::step::Step;
@@ -12,22 +12,22 @@ fn a_spec_that_changed_or_a_requester_whom_nobody_knows_is_refused() {
     for generation in [0, 2, 3] {
         let mut scene = Scene::default();
         scene.request.metadata.generation = Some(generation);
-        scene.ends(Word::Refused, Reason::SpecChanged);
+        scene.ends(RequestState::Refused, Reason::SpecChanged);
         let mut scene = Scene::default().approved();
         scene.request.metadata.generation = Some(generation);
-        scene.ends(Word::Refused, Reason::SpecChanged);
+        scene.ends(RequestState::Refused, Reason::SpecChanged);
     }
     for requester in [None, Some(crate::world::person(""))] {
         let mut scene = Scene::default();
         scene.request.spec.requested_by = requester;
-        scene.ends(Word::Refused, Reason::RequesterUnknown);
+        scene.ends(RequestState::Refused, Reason::RequesterUnknown);
     }
 }
 
 #[test]
 fn a_dry_run_publishes_the_plan_and_leaves_nothing() {
     let mut scene = Scene::new(&json!({"dryRun": true}));
-    let outcome = scene.ends(Word::Succeeded, Reason::DryRun);
+    let outcome = scene.ends(RequestState::Succeeded, Reason::DryRun);
     let status = scene.status();
     assert!(outcome.message.contains(&status.plan.unwrap().digest));
     assert_eq!(
@@ -75,7 +75,7 @@ fn what_is_counted_is_kept() {
 fn failures_after_the_write_say_what_to_do() {
     let mut scene = Scene::default().reverted();
     scene.now = at(305);
-    let outcome = scene.ends(Word::Failed, Reason::RolloutTimedOut);
+    let outcome = scene.ends(RequestState::Failed, Reason::RolloutTimedOut);
     for part in [
         "The old template stays in place",
         "kubectl describe rbr api-5xx",
@@ -84,14 +84,14 @@ fn failures_after_the_write_say_what_to_do() {
     }
     assert_eq!(scene.deployment()["spec"]["template"], template("v1"));
     let rollbacks = &scene.observed.targets[0].ledger.found().unwrap().rollbacks;
-    assert_eq!(rollbacks[0].outcome, Word::Failed);
+    assert_eq!(rollbacks[0].outcome, RequestState::Failed);
 }
 
 #[test]
 fn after_the_end_the_report_the_claim_and_the_finalizer() {
     let mut scene = Scene::default().rolled_out();
     scene.commit();
-    assert_eq!(scene.word(), "Succeeded/Unverified");
+    assert_eq!(scene.state(), "Succeeded/Unverified");
     // Whatever is said now, it stays as it ended.
     annotate(&mut scene.request, CANCELLED_BY, REQUESTER);
     scene.now = at(99_999);

@@ -7,8 +7,8 @@ use crate::world::{Scene, approve, at};
 use rollback_api::policy::ChecklistItem;
 use rollback_api::request::Category;
 use rollback_api::status::{
-    Cause, CauseKind, CheckKind, CheckStatus, DataRisk, Fallback, FallbackWhen, Finding,
-    ImageChange, JobEnd, JobStage, JobStatus, Measured, Revert, RolloutStatus, Room, SecondTry,
+    Cause, CauseKind, CheckKind, CheckStatus, DataRisk, Fallback, FallbackStatus, FallbackWhen,
+    Finding, ImageChange, Intent, JobEnd, JobStage, JobStatus, Measured, RolloutStatus, ScaledDown,
     Source, VerificationStatus,
 };
 use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus};
@@ -123,13 +123,13 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
     for upon in &mut status.begun_upon {
         upon.approvals.clone_from(&status.approvals);
     }
-    status.room = vec![Room {
+    status.scaled_down = vec![ScaledDown {
         deployment: "reports".to_owned(),
         uid: "d-9".to_owned(),
         from: 4,
         intended_at: at(130),
         scaled_at: Some(at(131)),
-        given_back_at: Some(at(445)),
+        restored_at: Some(at(445)),
     }];
 
     let target = &mut status.targets[0];
@@ -166,14 +166,15 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
         completed_at: None,
     });
     target.verification = None;
-    target.second = Some(SecondTry {
+    target.fallback = Some(FallbackStatus {
         when: FallbackWhen::Unwell,
         reason: Reason::RolloutTimedOut,
         at: at(149),
         why: "api did not come up: CrashLoop".to_owned(),
-        intent: Some(Revert {
+        intent: Some(Intent {
             intended_at: at(150),
             generation: 4,
+            taken_over: false,
             progressing: None,
         }),
         reverted_at: Some(at(151)),
@@ -347,8 +348,8 @@ fn what_matters_is_told_once() {
         "DataRiskAccepted",
         "JobFailed",
         "FallbackTried",
-        "RoomMade",
-        "RoomGivenBack",
+        "ScaledDown",
+        "ScaledUp",
     ] {
         assert!(reasons.contains(&reason), "{reason} in {reasons:?}");
     }
@@ -361,7 +362,7 @@ fn what_matters_is_told_once() {
         "those that succeed are no news"
     );
 
-    status.targets[0].second = None;
+    status.targets[0].fallback = None;
     let named = |status: &RollbackRequestStatus| {
         let all = notices(status);
         let cause = all
@@ -410,7 +411,7 @@ fn the_review_is_due_when_the_policy_says() {
 #[test]
 fn without_a_change_nobody_checks_by_hand_and_without_a_success_nothing_recovered() {
     let (request, mut status) = rich();
-    status.outcome.as_mut().unwrap().word = rollback_api::Word::Failed;
+    status.outcome.as_mut().unwrap().result = rollback_api::RequestState::Failed;
     let page = |status: &RollbackRequestStatus| {
         let artifact = incident(&request, status).unwrap();
         artifact

@@ -1,7 +1,7 @@
 //! What others do to a Deployment between the plan and the end stands, and is never overwritten.
 
 use crate::world::{CAUSE, Scene, deployment, replica_set, seen, sets, template};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use rollback_core::observed::{Access, Deployment, Seen};
 use rollback_core::phase::Phase;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ fn somebody_else_was_faster() {
     for mut scene in [Scene::default(), Scene::default().approved()] {
         scene.until(scene.phase().max(Phase::AwaitingApproval));
         scene.deploy(&template("v1"));
-        let outcome = scene.ends(Word::Superseded, Reason::NotLive);
+        let outcome = scene.ends(RequestState::Superseded, Reason::NotLive);
         assert!(outcome.message.contains("somebody else was faster"));
         assert_eq!(scene.status().targets[0].reverted_at, None);
         assert!(
@@ -21,15 +21,20 @@ fn somebody_else_was_faster() {
                 .is_none_or(|ledger| ledger.rollbacks.is_empty())
         );
     }
-    // With our change-cause on it, it was us, when it was begun: even when the intent was taken back meanwhile.
+    // With our change-cause on it, it may have been a late write of ours or somebody who copied that, when the intent was
+    // taken back meanwhile: nothing follows from it.
     let mut scene = Scene::default().intended();
     scene.observed.guard.holes = vec!["a policy is gone".to_owned()];
     scene.pass();
     assert_eq!(scene.status().targets[0].revert, None);
     scene.deploy(&template("v1"));
     scene.edit(|d| d["metadata"]["annotations"]["kubernetes.io/change-cause"] = json!(CAUSE));
-    scene.pass();
-    assert_eq!(scene.phase(), Phase::RollingOut);
+    let outcome = scene.ends(RequestState::Superseded, Reason::NotLive);
+    assert!(
+        outcome.message.contains("became void"),
+        "{}",
+        outcome.message
+    );
     // A request without a UID wrote nothing.
     let mut scene = Scene::default().approved();
     scene.request.metadata.uid = None;
@@ -49,7 +54,7 @@ fn another_version_supersedes_at_every_point_before_the_write() {
         (Scene::default().intended(), Reason::TemplateChanged),
     ] {
         scene.deploy(&template("v3"));
-        scene.ends(Word::Superseded, reason);
+        scene.ends(RequestState::Superseded, reason);
         let intended = scene.status().targets[0].revert.is_some();
         let remembered = scene.observed.targets[0]
             .ledger
@@ -88,13 +93,13 @@ fn a_write_that_somebody_changed_again_is_not_repeated() {
     // Or another version.
     let mut other = written;
     other.deploy(&template("v3"));
-    for (mut scene, word, reason) in [
-        (kept, Word::Failed, Reason::Reverted),
-        (copied, Word::Failed, Reason::Reverted),
-        (other, Word::Superseded, Reason::TemplateChanged),
+    for (mut scene, state, reason) in [
+        (kept, RequestState::Failed, Reason::Overwritten),
+        (copied, RequestState::Failed, Reason::Overwritten),
+        (other, RequestState::Superseded, Reason::TemplateChanged),
     ] {
         let before = scene.deployment().clone();
-        let outcome = scene.ends(word, reason);
+        let outcome = scene.ends(state, reason);
         assert!(
             outcome.message.contains("after it was rolled back"),
             "{}",
@@ -107,7 +112,7 @@ fn a_write_that_somebody_changed_again_is_not_repeated() {
             1,
             "it is remembered, so that the request made again does nothing"
         );
-        assert_eq!(rollbacks[0].outcome, word);
+        assert_eq!(rollbacks[0].outcome, state);
     }
     // What a `ReplicaSet` of somebody else says is nothing.
     let mut scene = Scene::default().intended();
@@ -132,7 +137,7 @@ fn a_write_without_a_trace_is_not_repeated() {
         scene.edit(|d| d["metadata"]["annotations"]["kubernetes.io/change-cause"] = cause);
     }
     assert_ne!(scene.decide().name(), "Revert");
-    let outcome = scene.ends(Word::Superseded, Reason::TemplateChanged);
+    let outcome = scene.ends(RequestState::Superseded, Reason::TemplateChanged);
     assert!(
         outcome.message.contains("nobody can tell"),
         "{}",
@@ -157,7 +162,7 @@ fn case_17_53_another_deployment_of_this_name_is_gone() {
         }] {
             let mut scene = scene.clone();
             scene.observed.targets[0].deployment = again;
-            let outcome = scene.ends(Word::Failed, Reason::TargetGone);
+            let outcome = scene.ends(RequestState::Failed, Reason::TargetGone);
             assert_eq!(
                 outcome.message.contains("Nothing was changed"),
                 !intended,
@@ -187,7 +192,7 @@ fn case_36_38_64_a_deployment_that_must_not_be_touched_any_more() {
         ] {
             let mut scene = scene.clone();
             scene.edit(edit);
-            scene.ends(Word::Refused, reason);
+            scene.ends(RequestState::Refused, reason);
             assert_eq!(scene.deployment()["spec"]["template"], template("v2"));
         }
     }
@@ -206,7 +211,7 @@ fn who_may_not_do_it_may_not_have_it_done() {
             who: "eve\u{1b}".to_owned(),
             what: "patch deployments.apps/api".to_owned(),
         });
-        let outcome = scene.ends(Word::Refused, Reason::Forbidden);
+        let outcome = scene.ends(RequestState::Refused, Reason::Forbidden);
         assert!(
             outcome
                 .message
@@ -227,19 +232,19 @@ fn case_21_65_the_revision_that_was_approved_must_still_be_it() {
     for scene in [claimed, Scene::default().intended()] {
         let mut pruned = scene.clone();
         pruned.observed.targets[0].replica_sets.remove(0);
-        let outcome = pruned.ends(Word::Refused, Reason::HistoryPruned);
+        let outcome = pruned.ends(RequestState::Refused, Reason::HistoryPruned);
         assert!(outcome.message.contains("revisionHistoryLimit"));
         // One with the same name, number and template, but made again, is not it.
         let mut again = scene.clone();
         again.observed.targets[0].replica_sets[0].0["metadata"]["uid"] = json!("rs-again");
-        again.ends(Word::Refused, Reason::HistoryPruned);
+        again.ends(RequestState::Refused, Reason::HistoryPruned);
         let mut dying = scene.clone();
         dying.observed.targets[0].replica_sets[0].0["metadata"]["deletionTimestamp"] = json!("now");
-        dying.ends(Word::Refused, Reason::HistoryPruned);
+        dying.ends(RequestState::Refused, Reason::HistoryPruned);
         let mut edited = scene.clone();
         edited.observed.targets[0].replica_sets[0].0["spec"]["template"]["spec"]["containers"][0]
             ["image"] = json!("evil");
-        let outcome = edited.ends(Word::Refused, Reason::DigestMismatch);
+        let outcome = edited.ends(RequestState::Refused, Reason::DigestMismatch);
         assert!(outcome.message.contains("api-v1"));
         // Renumbered, it is still it.
         let mut renumbered = scene;
@@ -255,11 +260,11 @@ fn case_60_changed_again_while_it_is_checked() {
     let scene = Scene::default().with_policy(checks).rolled_out();
     let mut superseded = scene.clone();
     superseded.deploy(&template("v3"));
-    superseded.ends(Word::Superseded, Reason::TemplateChanged);
+    superseded.ends(RequestState::Superseded, Reason::TemplateChanged);
     // The bad version again: who did it will probably do it again.
     let mut back = scene.clone();
     back.deploy(&template("v2"));
-    back.clone().ends(Word::Failed, Reason::Reverted);
+    back.clone().ends(RequestState::Failed, Reason::Overwritten);
     back.edit(|d| {
         let entry = |manager: &str, time: &str, fields: Value| {
             json!({"manager": manager, "operation": "Apply", "time": time, "fieldsV1": fields})
@@ -275,7 +280,7 @@ fn case_60_changed_again_while_it_is_checked() {
             status,
         ]);
     });
-    let outcome = back.ends(Word::Failed, Reason::Reverted);
+    let outcome = back.ends(RequestState::Failed, Reason::Overwritten);
     assert!(
         outcome.message.starts_with(
             "Field manager argocd-controller brought the bad version of Deployment api back"
@@ -285,7 +290,7 @@ fn case_60_changed_again_while_it_is_checked() {
     );
     let mut gone = scene.clone();
     gone.observed.targets[0].deployment = Seen::Absent;
-    gone.ends(Word::Failed, Reason::TargetGone);
+    gone.ends(RequestState::Failed, Reason::TargetGone);
     // Pods that come and go, or a Deployment that cannot be read, are the business of the checks.
     for blur in [Seen::Unknown, {
         let mut object = scene.deployment().clone();

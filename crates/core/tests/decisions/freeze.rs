@@ -222,7 +222,7 @@ fn a_freeze_that_lasts_ends_in_the_expiry_and_says_so() {
     scene.now = crate::world::at(3700);
     scene.settle();
     let outcome = scene.status().outcome.unwrap();
-    assert_eq!(outcome.word, rollback_api::Word::Expired);
+    assert_eq!(outcome.result, rollback_api::RequestState::Expired);
     assert!(
         outcome.message.contains("freeze window"),
         "{}",

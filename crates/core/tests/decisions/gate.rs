@@ -5,7 +5,7 @@ use crate::world::{
 };
 use rollback_api::policy::UnknownSchema;
 use rollback_api::status::{PlannedTarget, Risk, RiskKind};
-use rollback_api::{ACCEPT_DATA_RISK, Reason, Word};
+use rollback_api::{ACCEPT_DATA_RISK, Reason, RequestState};
 use rollback_core::approval::{Mailbox, how_to_approve, read};
 use rollback_core::gate::{Verdict, assess, data_risk, questions, verdict};
 use rollback_core::phase::Phase;
@@ -87,7 +87,7 @@ fn a_blocked_request_says_why_and_whom_to_ask() {
     let mut scene = irreversible(json!({"dataGate": {"contact": "dba@shop.example"}}));
     scene.until(Phase::AwaitingApproval);
     scene.settle();
-    assert_eq!(scene.word(), "Blocked");
+    assert_eq!(scene.state(), "Blocked");
     let status = scene.status();
     let message = &status
         .conditions
@@ -127,7 +127,7 @@ fn an_approval_has_to_accept_the_risk_and_say_why() {
         );
     }
     scene.settle();
-    assert_eq!(scene.word(), "Blocked");
+    assert_eq!(scene.state(), "Blocked");
     let status = scene.status();
     let message = &status
         .conditions
@@ -150,7 +150,7 @@ fn an_approval_has_to_accept_the_risk_and_say_why() {
         Some("the new column is empty so far")
     );
     scene.roll_out();
-    scene.ends(Word::Succeeded, Reason::Unverified);
+    scene.ends(RequestState::Succeeded, Reason::Unverified);
 }
 
 #[test]
@@ -201,5 +201,5 @@ fn a_blocked_request_expires_like_any_other() {
     let mut scene = irreversible(json!({}));
     scene.until(Phase::AwaitingApproval);
     scene.now = at(4000);
-    scene.ends(Word::Expired, Reason::NotApprovedInTime);
+    scene.ends(RequestState::Expired, Reason::NotApprovedInTime);
 }

@@ -2,7 +2,7 @@
 
 use crate::world::{Move, Scene, answer, at, policy, reading, request};
 use rollback_api::status::{Rules, VerificationStatus};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use rollback_core::health::{Verdict, begin, due, fold, verdict, wake};
 use rollback_core::observed::{Answer, Reading, Silence};
 use rollback_core::phase::Phase;
@@ -313,7 +313,7 @@ fn checks_decide_the_end() {
         assert!(matches!(well.pass(), Move::Wait { .. } | Move::Again));
         well.now += jiff::SignedDuration::from_secs(5);
     }
-    let outcome = well.ends(Word::Succeeded, Reason::RolledBack);
+    let outcome = well.ends(RequestState::Succeeded, Reason::RolledBack);
     assert!(
         outcome.message.contains("2 of 2 checks"),
         "{}",
@@ -338,7 +338,7 @@ fn checks_decide_the_end() {
         }
     );
     ill.now += jiff::SignedDuration::from_secs(60);
-    let outcome = ill.ends(Word::Failed, Reason::ChecksFailed);
+    let outcome = ill.ends(RequestState::Failed, Reason::ChecksFailed);
     assert!(
         outcome.message.contains("not well either"),
         "{}",

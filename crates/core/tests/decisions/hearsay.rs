@@ -3,7 +3,7 @@
 
 use crate::world::{Scene, at, digest, set_counts};
 use rollback_api::status::{Cause, CauseKind};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use rollback_core::phase::Phase;
 use serde_json::{Value, json};
 
@@ -118,7 +118,7 @@ fn an_event_ends_nothing_before_the_deadline() {
             assert_eq!(scene.phase(), Phase::RollingOut, "{reason}");
             scene.roll_out();
             scene.seen().pods.clear();
-            scene.ends(Word::Succeeded, Reason::Unverified);
+            scene.ends(RequestState::Succeeded, Reason::Unverified);
         }
     }
 }
@@ -131,7 +131,7 @@ fn the_deadline_ends_it_and_quotes_the_event() {
         say(&mut scene, reason, message);
         scene.settle();
         scene.now = scene.status().targets[0].rollout.clone().unwrap().deadline;
-        let outcome = scene.ends(Word::Failed, Reason::RolloutTimedOut);
+        let outcome = scene.ends(RequestState::Failed, Reason::RolloutTimedOut);
         let quoted = rollback_core::redact::redact(message);
         assert!(
             outcome.message.contains(quoted.trim_end_matches('.')),
@@ -157,7 +157,7 @@ fn what_the_status_shows_ends_it_after_the_grace() {
         scene.settle();
         assert_eq!(scene.phase(), Phase::RollingOut);
         scene.now = at(seconds + 60);
-        scene.ends(Word::Failed, Reason::RolloutFailed);
+        scene.ends(RequestState::Failed, Reason::RolloutFailed);
         assert_eq!(cause(&scene).unwrap().kind, kind);
     }
 }

@@ -5,7 +5,7 @@ use rollback_api::policy::{ImageOf, Side};
 use rollback_api::status::{
     Fallback, FallbackWhen, ImageChange, JobRule, Plan, PlannedTarget, Source,
 };
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use rollback_core::phase::Phase;
 use rollback_core::{job, plan, rules};
 use serde_json::{Value, json};
@@ -113,7 +113,7 @@ fn another_image_since_the_plan_starts_nothing() {
         .with_policy(hook(&pod("migrator"), Some(("Newer", "api"))))
         .approved();
     scene.deploy(&template("miner"));
-    scene.ends(Word::Superseded, Reason::NotLive);
+    scene.ends(RequestState::Superseded, Reason::NotLive);
     assert!(scene.status().targets[0].jobs.is_empty());
 }
 
@@ -175,7 +175,7 @@ fn an_account_that_cannot_be_told_is_no_account() {
         assert!(told.contains(&says), "{spec}: {told}");
         if expected.is_none() {
             let mut scene = Scene::default().with_policy(hook(&spec, None)).approved();
-            let outcome = scene.ends(Word::Refused, Reason::HookVetoed);
+            let outcome = scene.ends(RequestState::Refused, Reason::HookVetoed);
             assert!(
                 outcome.message.contains("which ServiceAccount"),
                 "{outcome:?}"

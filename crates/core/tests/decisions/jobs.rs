@@ -3,7 +3,7 @@
 use crate::world::{Move, REQUEST, REQUESTER, Scene, annotate, approve, at, template};
 use rollback_api::policy::JobTemplate;
 use rollback_api::status::{JobRule, JobStage, JobStatus};
-use rollback_api::{CANCELLED_BY, REQUEST_UID_LABEL, Reason, Word};
+use rollback_api::{CANCELLED_BY, REQUEST_UID_LABEL, Reason, RequestState};
 use rollback_core::job::{self, Standing};
 use rollback_core::observed::{JobState, Seen};
 use rollback_core::phase::Phase;
@@ -90,7 +90,7 @@ fn starts(scene: &mut Scene) -> (String, Option<String>) {
         }
         scene.take(&taken);
     }
-    panic!("no Job is started: {}", scene.word());
+    panic!("no Job is started: {}", scene.state());
 }
 
 /// Nothing was written to the Deployment.
@@ -138,7 +138,7 @@ fn a_veto_changes_nothing_and_says_so() {
         let mut scene = Scene::default().with_policy(policy).approved();
         starts(&mut scene);
         see(&mut scene, state);
-        let outcome = scene.ends(Word::Refused, Reason::HookVetoed);
+        let outcome = scene.ends(RequestState::Refused, Reason::HookVetoed);
         assert!(outcome.message.contains(says), "{}", outcome.message);
         assert!(outcome.message.contains("Nothing was changed."));
         let job = jobs(&scene).remove(0);
@@ -161,7 +161,7 @@ fn a_job_that_may_fail_is_told_once_and_the_rollback_goes_on() {
     see(&mut scene, failed(3));
     scene.until(Phase::RollingOut);
     scene.roll_out();
-    scene.ends(Word::Succeeded, Reason::Unverified);
+    scene.ends(RequestState::Succeeded, Reason::Unverified);
     assert_eq!(
         scene.status().targets[0].warnings,
         [
@@ -187,7 +187,7 @@ fn the_time_of_a_job_ends_it() {
             None => assert!(matches!(early, Move::Write(Step::RunJob { .. }))),
         }
         scene.now = at(5 + 60 + job::JOB_SLACK_SECONDS);
-        let outcome = scene.ends(Word::Refused, Reason::HookVetoed);
+        let outcome = scene.ends(RequestState::Refused, Reason::HookVetoed);
         let says = match state {
             Some(_) => "did not end within 60 seconds",
             None => "could not be started before",
@@ -242,7 +242,7 @@ fn a_crash_at_any_point_starts_no_second_job() {
     let expected: Vec<String> = jobs(&scene).into_iter().map(|job| job.job).collect();
     assert_eq!(started, expected);
     assert_eq!(started.len(), 2);
-    assert_eq!(scene.word(), "Succeeded/Unverified");
+    assert_eq!(scene.state(), "Succeeded/Unverified");
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn after_the_checks_a_veto_fails_the_rollback_and_leaves_it_in_place() {
     // What the newer version had is known from the plan alone by now.
     assert_eq!(starts(&mut scene), ("resume".into(), Some(NEWER.into())));
     see(&mut scene, failed(7));
-    let outcome = scene.ends(Word::Failed, Reason::HookFailed);
+    let outcome = scene.ends(RequestState::Failed, Reason::HookFailed);
     assert!(
         outcome.message.contains("PostRollback Job resume of Deployment api failed: its container main failed (exit code 7)"),
         "{}",
@@ -265,19 +265,19 @@ fn after_the_checks_a_veto_fails_the_rollback_and_leaves_it_in_place() {
 fn a_smoke_test_is_one_of_the_checks() {
     let older = json!({"imageOf": {"version": "Older", "container": "api"}});
     let table = [
-        (succeeded(), Word::Succeeded, Reason::RolledBack),
-        (failed(1), Word::Failed, Reason::ChecksFailed),
+        (succeeded(), RequestState::Succeeded, Reason::RolledBack),
+        (failed(1), RequestState::Failed, Reason::ChecksFailed),
     ];
-    for (state, word, reason) in table {
+    for (job, end, reason) in table {
         let policy = smoke(&[named("login", older.clone()), named("cart", older.clone())]);
         let mut scene = Scene::default().with_policy(policy).rolled_out();
         assert_eq!(starts(&mut scene), ("login".into(), Some(OLDER.into())));
-        see(&mut scene, state.clone());
+        see(&mut scene, job.clone());
         if reason == Reason::RolledBack {
             starts(&mut scene);
-            see(&mut scene, state);
+            see(&mut scene, job);
         }
-        let outcome = scene.ends(word, reason);
+        let outcome = scene.ends(end, reason);
         let count = if reason == Reason::RolledBack { 2 } else { 1 };
         assert_eq!(jobs(&scene).len(), count, "{}", outcome.message);
     }
@@ -288,7 +288,7 @@ fn a_container_that_the_version_does_not_have_is_said_before_anything_is_started
     let of = json!({"imageOf": {"version": "Older", "container": "web"}});
     let policy = hooks(&[named("drain", of)], &[]);
     let mut scene = Scene::default().with_policy(policy).approved();
-    let outcome = scene.ends(Word::Refused, Reason::HookVetoed);
+    let outcome = scene.ends(RequestState::Refused, Reason::HookVetoed);
     let says = "imageOf names container web and the older version has none of that name";
     assert!(outcome.message.contains(says), "{}", outcome.message);
     assert_eq!(scene.seen().job, Seen::Unknown);
@@ -335,7 +335,7 @@ fn whoever_withdraws_while_a_job_runs_is_heard() {
     let mut scene = Scene::default().with_policy(policy).approved();
     starts(&mut scene);
     annotate(&mut scene.request, CANCELLED_BY, REQUESTER);
-    scene.ends(Word::Cancelled, Reason::CancelledByUser);
+    scene.ends(RequestState::Cancelled, Reason::CancelledByUser);
     assert!(is_untouched(&scene));
 }
 
@@ -343,7 +343,7 @@ fn whoever_withdraws_while_a_job_runs_is_heard() {
 fn a_dry_run_runs_nothing() {
     let policy = hooks(&[named("drain", json!({}))], &[]);
     let mut scene = Scene::new(&json!({"dryRun": true})).with_policy(policy);
-    scene.ends(Word::Succeeded, Reason::DryRun);
+    scene.ends(RequestState::Succeeded, Reason::DryRun);
     assert!(jobs(&scene).is_empty());
 }
 

@@ -7,7 +7,7 @@ use crate::world::{
 };
 use rollback_api::ledger::{Evidence, Verdict};
 use rollback_api::status::Source;
-use rollback_api::{Reason, RevisionLedgerSpec, Word};
+use rollback_api::{Reason, RequestState, RevisionLedgerSpec};
 use rollback_core::ledger::{bad_templates, entry_of, is_quarantined, kept_template};
 use rollback_core::observed::Seen;
 use rollback_core::phase::Phase;
@@ -49,7 +49,7 @@ fn chosen(mut scene: Scene) -> String {
                 target.source_name.as_deref().unwrap_or("nowhere")
             )
         }
-        None => scene.word(),
+        None => scene.state(),
     }
 }
 
@@ -135,11 +135,11 @@ fn what_the_history_has_lost_the_ledger_has_kept() {
         .replica_sets
         .extend(sets([replica_set("v1", "8")]));
     scene.roll_out();
-    scene.ends(Word::Succeeded, Reason::Unverified);
+    scene.ends(RequestState::Succeeded, Reason::Unverified);
     // Lost from the ledger as well, before or after the approval.
     let lost = evidence(&template("v1"), Verdict::Good);
     let mut scene = ledger(lost.clone());
-    let outcome = scene.ends(Word::Refused, Reason::HistoryPruned);
+    let outcome = scene.ends(RequestState::Refused, Reason::HistoryPruned);
     assert!(
         outcome.message.starts_with(
             "spec.targets[0].to.lastKnownGood: 1 versions are known to have been good"
@@ -149,12 +149,12 @@ fn what_the_history_has_lost_the_ledger_has_kept() {
     );
     let mut scene = ledger(good.clone()).approved();
     scene.seen().ledger = Seen::Found(ledger_of([lost]));
-    scene.ends(Word::Refused, Reason::HistoryPruned);
+    scene.ends(RequestState::Refused, Reason::HistoryPruned);
     // A template that is not what its digest says was never kept.
     let mut forged = good;
     forged.template = Some(template("evil").to_string());
     assert_eq!(kept_template(&forged), None);
-    ledger(forged).ends(Word::Refused, Reason::HistoryPruned);
+    ledger(forged).ends(RequestState::Refused, Reason::HistoryPruned);
     // What runs, or did a moment ago, is in the ledger as well. It does not stay there, so no plan relies on it.
     let passing = Evidence {
         revision: Some(4),
@@ -347,14 +347,14 @@ fn what_a_rollback_says_about_the_two_versions() {
     // Verified: it is good.
     let mut scene = Scene::default().with_policy(checks.clone()).rolled_out();
     scene.probe(200);
-    scene.ends(Word::Succeeded, Reason::RolledBack);
+    scene.ends(RequestState::Succeeded, Reason::RolledBack);
     assert_eq!(
         verdicts(&scene),
         [(v2.clone(), Verdict::Bad), (v1.clone(), Verdict::Good)]
     );
     // Not verified: nobody knows.
     let mut scene = Scene::default().rolled_out();
-    scene.ends(Word::Succeeded, Reason::Unverified);
+    scene.ends(RequestState::Succeeded, Reason::Unverified);
     assert_eq!(
         verdicts(&scene),
         [(v2.clone(), Verdict::Bad), (v1.clone(), Verdict::Unknown)]
@@ -362,21 +362,21 @@ fn what_a_rollback_says_about_the_two_versions() {
     // Nobody could tell: it is no better than it was, and no worse.
     let mut scene = Scene::default().with_policy(checks.clone()).rolled_out();
     scene.now = at(400);
-    scene.ends(Word::Failed, Reason::HealthUnknown);
+    scene.ends(RequestState::Failed, Reason::HealthUnknown);
     assert_eq!(verdicts(&scene), [(v2.clone(), Verdict::Bad)]);
     // A check said that it is not well: it is bad too.
     let mut scene = Scene::default().with_policy(checks).rolled_out();
     scene.probe(500);
     scene.pass();
     scene.now = at(400);
-    scene.ends(Word::Failed, Reason::ChecksFailed);
+    scene.ends(RequestState::Failed, Reason::ChecksFailed);
     assert_eq!(verdicts(&scene), [(v2, Verdict::Bad), (v1, Verdict::Bad)]);
     // Brought back: nothing is said of either.
     let mut scene = Scene::new(&json!({"rollout": {"onFailure": "Restore"}})).reverted();
     scene.now = at(400);
     scene.settle();
     scene.roll_out();
-    scene.ends(Word::Restored, Reason::RestoredFromBackup);
+    scene.ends(RequestState::Restored, Reason::RestoredFromBackup);
     assert!(verdicts(&scene).is_empty());
     let ledger = scene.target("api").ledger.found().unwrap();
     assert_eq!(
@@ -422,7 +422,7 @@ fn case_22_a_new_image_only_on_demand() {
         }
         Scene::new(&to(&json!({"image": image})))
     };
-    image(json!({})).ends(Word::Refused, Reason::ImageNotInHistory);
+    image(json!({})).ends(RequestState::Refused, Reason::ImageNotInHistory);
     let mut scene = image(json!({"allowNew": true}));
     scene.until(Phase::AwaitingApproval);
     let target = scene.status().plan.unwrap().targets[0].clone();
@@ -448,7 +448,7 @@ fn case_22_a_new_image_only_on_demand() {
     fresh["metadata"]["uid"] = json!("rs-v9");
     scene.seen().replica_sets.extend(sets([fresh]));
     scene.roll_out();
-    scene.ends(Word::Succeeded, Reason::Unverified);
+    scene.ends(RequestState::Succeeded, Reason::Unverified);
     // An image that the history has is that revision, new ones allowed or not.
     let fields =
         to(&json!({"image": {"image": "registry.broxiva.com/shop/api:v1", "allowNew": true}}));
@@ -488,7 +488,7 @@ fn case_22_a_new_image_only_on_demand() {
         .push(proxy);
     let mut scene = image(json!({"allowNew": true, "image": "elsewhere/api:v9"}));
     scene.deploy(&two);
-    scene.ends(Word::Refused, Reason::Ambiguous);
+    scene.ends(RequestState::Refused, Reason::Ambiguous);
 }
 
 #[test]
@@ -522,7 +522,7 @@ fn a_backup_undoes_the_rollback_that_made_it() {
     let mut scene = undo().reverted();
     assert_eq!(scene.deployment()["spec"]["template"], template("v2"));
     scene.roll_out();
-    scene.ends(Word::Succeeded, Reason::Unverified);
+    scene.ends(RequestState::Succeeded, Reason::Unverified);
     // It was called bad, and now the other one is.
     let ledger = scene.target("api").ledger.found();
     assert_eq!(
@@ -532,7 +532,7 @@ fn a_backup_undoes_the_rollback_that_made_it() {
     // Gone before the plan, gone after it, of another Deployment, edited, or nothing to undo.
     let mut gone = undo();
     gone.backups.clear();
-    let outcome = gone.ends(Word::Refused, Reason::BackupNotFound);
+    let outcome = gone.ends(RequestState::Refused, Reason::BackupNotFound);
     assert!(
         outcome
             .message
@@ -542,7 +542,7 @@ fn a_backup_undoes_the_rollback_that_made_it() {
     );
     let mut pruned = undo().approved();
     pruned.backups.remove(&backup);
-    let outcome = pruned.ends(Word::Refused, Reason::HistoryPruned);
+    let outcome = pruned.ends(RequestState::Refused, Reason::HistoryPruned);
     assert!(
         outcome
             .message
@@ -556,15 +556,15 @@ fn a_backup_undoes_the_rollback_that_made_it() {
     edited
         .backups
         .insert(backup.clone(), rollback_core::observed::Deployment(evil));
-    edited.ends(Word::Refused, Reason::DigestMismatch);
+    edited.ends(RequestState::Refused, Reason::DigestMismatch);
     let mut other = undo();
     let mut again = other.deployment().clone();
     again["metadata"]["uid"] = json!("d-2");
     other.seen().deployment = seen(again);
-    other.ends(Word::Refused, Reason::BackupMismatch);
+    other.ends(RequestState::Refused, Reason::BackupMismatch);
     let mut nothing = undo();
     nothing.deploy(&template("v2"));
-    nothing.ends(Word::Succeeded, Reason::NoOp);
+    nothing.ends(RequestState::Succeeded, Reason::NoOp);
 }
 
 #[test]
@@ -572,7 +572,7 @@ fn a_history_that_keeps_nothing_says_so() {
     let mut scene = Scene::default();
     scene.edit(|d| d["spec"]["revisionHistoryLimit"] = json!(0));
     scene.seen().replica_sets.remove(0);
-    let outcome = scene.ends(Word::Refused, Reason::HistoryPruned);
+    let outcome = scene.ends(RequestState::Refused, Reason::HistoryPruned);
     assert!(
         outcome
             .message

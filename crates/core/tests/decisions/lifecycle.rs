@@ -18,7 +18,7 @@ use crate::cluster::story::{Setting, any_story, approved, crash, setting};
 use crate::cluster::{Cluster, Crash, Event, Kind, View};
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed, TestRunner};
-use rollback_api::Word;
+use rollback_api::RequestState;
 use rollback_core::phase::result;
 
 /// Tells so many stories, and says so on the terminal.
@@ -102,10 +102,10 @@ fn old_views_break_no_law_about_the_deployments() {
 /// What a single request comes to, for the eyes of somebody who does not see how.
 #[derive(Debug, PartialEq)]
 struct End {
-    word: Option<String>,
+    state: Option<String>,
     results: Vec<String>,
     specs: Vec<Option<serde_json::Value>>,
-    rollbacks: Vec<(String, String, Word)>,
+    rollbacks: Vec<(String, String, RequestState)>,
     writes: BTreeMap<(String, Kind), usize>,
     incidents: usize,
 }
@@ -139,20 +139,20 @@ fn crashes_do_not_change_the_end() {
         }
         cluster.settle();
         let case = &cluster.cases[0];
-        let word = |end: &rollback_api::status::Outcome| {
-            format!("{}/{}", end.word.as_str(), end.reason.as_str())
+        let state = |end: &rollback_api::status::Outcome| {
+            format!("{}/{}", end.result.as_str(), end.reason.as_str())
         };
         let mut writes = BTreeMap::new();
         for write in &case.writes {
             *writes.entry(write.clone()).or_default() += 1;
         }
         End {
-            word: case.last.outcome.as_ref().map(word),
+            state: case.last.outcome.as_ref().map(state),
             results: case
                 .last
                 .targets
                 .iter()
-                .filter_map(|progress| result(progress).map(word))
+                .filter_map(|progress| result(progress).map(state))
                 .collect(),
             specs: cluster
                 .places
@@ -187,7 +187,7 @@ fn crashes_do_not_change_the_end() {
                 run(&setting, &places, &crashes),
                 run(&setting, &places, &[]),
             );
-            assert_ne!(quiet.word.as_deref(), Some("Expired/NotApprovedInTime"));
+            assert_ne!(quiet.state.as_deref(), Some("Expired/NotApprovedInTime"));
             assert_eq!(crashed, quiet);
         },
     );
@@ -258,7 +258,7 @@ fn the_stories_come_to_every_end() {
         for case in &cluster.cases {
             let ends = case.last.targets.iter().filter_map(result);
             for end in ends.chain(&case.last.outcome) {
-                count(format!("{}/{}", end.word.as_str(), end.reason.as_str()));
+                count(format!("{}/{}", end.result.as_str(), end.reason.as_str()));
             }
             for (_, kind) in &case.writes {
                 count(format!("{kind:?}"));
@@ -277,7 +277,7 @@ fn the_stories_come_to_every_end() {
         "Failed/ChecksFailed",
         "Failed/PatchRejected",
         "Failed/RestoreFailed",
-        "Failed/Reverted",
+        "Failed/Overwritten",
         "Failed/RolloutTimedOut",
         "Failed/TargetGone",
         "Failed/TargetsFailed",

@@ -16,6 +16,7 @@
 
 mod approval;
 mod automatic;
+mod capacity;
 mod checks;
 mod claim;
 mod cluster;
@@ -29,6 +30,7 @@ mod ending;
 mod episodes;
 mod evidence;
 mod example;
+mod fallback;
 mod foreign;
 mod freeze;
 mod gate;
@@ -55,9 +57,7 @@ mod restore;
 mod review;
 mod risks;
 mod rollout;
-mod room;
 mod rules;
-mod second;
 mod triggered;
 mod voices;
 mod watching;

@@ -5,7 +5,7 @@ use crate::world::{
     quiet, request, sets, template_in, world_of,
 };
 use rollback_api::status::{Outcome, Plan};
-use rollback_api::{CANCELLED_BY, DENIED_BY, Reason, RollbackRequest, Word};
+use rollback_api::{CANCELLED_BY, DENIED_BY, Reason, RequestState, RollbackRequest};
 use rollback_core::observed::{Access, Observed, Rejection, Rival, Seen, SeenTarget};
 use rollback_core::phase::{Phase, TargetPhase, due};
 use rollback_core::plan;
@@ -109,7 +109,10 @@ fn each_deployment_is_rolled_back_once() {
         {"name": "web", "to": previous}, {"name": "api", "to": previous}, {"name": "web", "to": first}
     ]});
     let end = make(&fields, &found(&[(0, "web"), (1, "api"), (2, "web")])).unwrap_err();
-    assert_eq!((end.word, end.reason), (Word::Refused, Reason::Ambiguous));
+    assert_eq!(
+        (end.result, end.reason),
+        (RequestState::Refused, Reason::Ambiguous)
+    );
     assert!(
         end.message
             .starts_with("spec.targets[2].name: web is named twice (also by spec.targets[0])"),
@@ -128,13 +131,13 @@ fn two_hundred_fit_and_one_more_does_not() {
     assert_eq!(plan.targets.len(), 200);
     assert!(serde_json::to_vec(&most.request).unwrap().len() < 1_000_000);
     let mut many = Scene::prefixed("web-", &names, &json!({}));
-    let outcome = many.ends(Word::Refused, Reason::TooMany);
+    let outcome = many.ends(RequestState::Refused, Reason::TooMany);
     assert!(
         outcome.message.contains("finds 201 Deployments"),
         "{}",
         outcome.message
     );
-    Scene::prefixed("web-", &[], &json!({})).ends(Word::Refused, Reason::NothingFound);
+    Scene::prefixed("web-", &[], &json!({})).ends(RequestState::Refused, Reason::NothingFound);
 }
 
 #[test]
@@ -150,7 +153,7 @@ fn what_does_not_fit_is_refused_and_says_how_large_it_is() {
             .collect();
         scene.deploy_to(name, &wide);
     }
-    let outcome = scene.ends(Word::Refused, Reason::TooLarge);
+    let outcome = scene.ends(RequestState::Refused, Reason::TooLarge);
     assert!(
         outcome
             .message
@@ -168,7 +171,7 @@ fn what_does_not_fit_is_refused_and_says_how_large_it_is() {
             d["metadata"]["annotations"]["x"] = json!("x".repeat(1_100_000));
         });
         scene.settle_all();
-        assert_eq!(scene.word(), expected);
+        assert_eq!(scene.state(), expected);
     }
 }
 
@@ -248,7 +251,7 @@ fn what_cannot_be_rolled_back_refuses_the_request_unless_it_is_to_go_on() {
         for on_failure in ["Stop", "Restore"] {
             let mut scene = three(&json!({"onFailure": on_failure}));
             trouble(scene.of("web"));
-            let outcome = scene.ends(Word::Refused, Reason::TargetsRefused);
+            let outcome = scene.ends(RequestState::Refused, Reason::TargetsRefused);
             assert!(
                 outcome.message.starts_with(
                     "Some of the Deployments cannot be rolled back, so none is. web: "
@@ -265,8 +268,8 @@ fn what_cannot_be_rolled_back_refuses_the_request_unless_it_is_to_go_on() {
         assert_eq!(names(&plan), ["api", "worker"]);
         let skipped = &plan.skipped[0];
         assert_eq!(
-            (skipped.name.as_str(), skipped.word, skipped.reason),
-            ("web", Word::Refused, reason)
+            (skipped.name.as_str(), skipped.result, skipped.reason),
+            ("web", RequestState::Refused, reason)
         );
     }
 }
@@ -292,11 +295,11 @@ fn what_was_merely_found_and_has_no_past_is_left_as_it_is() {
     // But a paused one is in the way of what was asked for.
     let mut found = Scene::prefixed("w", &["web", "worker"], &json!({}));
     found.of("web").deployment = crate::world::seen(paused());
-    found.ends(Word::Refused, Reason::TargetsRefused);
+    found.ends(RequestState::Refused, Reason::TargetsRefused);
     // And when none has a past, there is nothing to do.
     let mut found = Scene::prefixed("w", &["web"], &json!({}));
     trouble(&mut found);
-    found.ends(Word::Refused, Reason::TargetsRefused);
+    found.ends(RequestState::Refused, Reason::TargetsRefused);
 }
 
 #[test]
@@ -315,13 +318,13 @@ fn what_needs_nothing_is_skipped_and_when_all_do_it_is_done() {
     let skipped: Vec<_> = plan
         .skipped
         .iter()
-        .map(|one| (one.word, one.reason))
+        .map(|one| (one.result, one.reason))
         .collect();
     assert_eq!(
         skipped,
         [
-            (Word::Succeeded, Reason::NoOp),
-            (Word::Superseded, Reason::NotLive)
+            (RequestState::Succeeded, Reason::NoOp),
+            (RequestState::Superseded, Reason::NotLive)
         ]
     );
     let fields = json!({"targets": [
@@ -330,7 +333,7 @@ fn what_needs_nothing_is_skipped_and_when_all_do_it_is_done() {
     ]});
     let mut scene = Scene::new(&fields);
     scene.observed = found(&[(0, "web"), (1, "worker")]);
-    let outcome = scene.ends(Word::Succeeded, Reason::NoOp);
+    let outcome = scene.ends(RequestState::Succeeded, Reason::NoOp);
     assert_eq!(
         outcome.message,
         "None of the 2 Deployments is rolled back (NoOp: 1, NotLive: 1). Nothing was changed."
@@ -345,7 +348,7 @@ fn a_refusal_names_ten() {
     for name in &names {
         scene.of(name).deployment = Seen::Absent;
     }
-    let outcome = scene.ends(Word::Refused, Reason::TargetsRefused);
+    let outcome = scene.ends(RequestState::Refused, Reason::TargetsRefused);
     assert!(outcome.message.contains("web-09: spec.targets[9].name"));
     assert!(!outcome.message.contains("web-10"));
     assert!(outcome.message.contains("And 3 more."));
@@ -369,7 +372,7 @@ fn at_most_so_many_at_the_same_time() {
     rolls_out(&mut scene, &["web"]);
     assert_eq!(under_way(&scene), ["api", "worker"]);
     rolls_out(&mut scene, &["api", "worker"]);
-    assert_eq!(scene.word(), "Succeeded/Unverified");
+    assert_eq!(scene.state(), "Succeeded/Unverified");
 }
 
 #[test]
@@ -424,7 +427,7 @@ fn how_several_end_well() {
     rolls_out(&mut scene, &["api", "web", "worker"]);
     assert_eq!(scene.phase(), Phase::Verifying);
     scene.probe(200);
-    let outcome = scene.ends(Word::Succeeded, Reason::RolledBack);
+    let outcome = scene.ends(RequestState::Succeeded, Reason::RolledBack);
     assert_eq!(
         outcome.message,
         "Rolled back and verified. 3 Deployments: 3 RolledBack."
@@ -442,13 +445,13 @@ fn how_several_end_well() {
             "worker Superseded/NotLive"
         ]
     );
-    assert_eq!(scene.word(), "Succeeded/Unverified");
+    assert_eq!(scene.state(), "Succeeded/Unverified");
     // None of them did.
     let mut scene = three(&json!({"parallelism": 3})).approved();
     for name in ["api", "web", "worker"] {
         scene.deploy_to(name, &template_in(name, "v3"));
     }
-    let outcome = scene.ends(Word::Superseded, Reason::NotLive);
+    let outcome = scene.ends(RequestState::Superseded, Reason::NotLive);
     assert!(
         outcome
             .message
@@ -473,7 +476,7 @@ fn stop_begins_no_other_and_those_under_way_go_on() {
             "worker Cancelled/NotBegun"
         ]
     );
-    let outcome = scene.ends(Word::Failed, Reason::TargetsFailed);
+    let outcome = scene.ends(RequestState::Failed, Reason::TargetsFailed);
     assert!(
         outcome
             .message
@@ -487,8 +490,8 @@ fn stop_begins_no_other_and_those_under_way_go_on() {
     );
     let stopped = scene.status().stopped.unwrap();
     assert_eq!(
-        (stopped.word, stopped.reason),
-        (Word::Failed, Reason::TargetsFailed)
+        (stopped.result, stopped.reason),
+        (RequestState::Failed, Reason::TargetsFailed)
     );
 }
 
@@ -518,7 +521,7 @@ fn continue_rolls_back_the_others_nevertheless() {
             "worker Succeeded/Unverified"
         ]
     );
-    assert_eq!(scene.word(), "Failed/TargetsFailed");
+    assert_eq!(scene.state(), "Failed/TargetsFailed");
     assert_eq!(scene.status().stopped, None);
 }
 
@@ -557,13 +560,13 @@ fn a_target_that_cannot_be_written_is_a_failure_like_any_other() {
             "api Refused/DigestMismatch",
         ),
     ];
-    for (trouble, word) in troubles {
+    for (trouble, state) in troubles {
         let mut stopped = three(&json!({})).approved();
         trouble(&mut stopped);
-        stopped.ends(Word::Failed, Reason::TargetsFailed);
+        stopped.ends(RequestState::Failed, Reason::TargetsFailed);
         assert_eq!(
             stopped.words(),
-            [word, "web Cancelled/NotBegun", "worker Cancelled/NotBegun"]
+            [state, "web Cancelled/NotBegun", "worker Cancelled/NotBegun"]
         );
         let mut going = three(&json!({"onFailure": "Continue"})).approved();
         trouble(&mut going);
@@ -571,7 +574,7 @@ fn a_target_that_cannot_be_written_is_a_failure_like_any_other() {
         assert_eq!(
             going.words(),
             [
-                word,
+                state,
                 "web Succeeded/Unverified",
                 "worker Succeeded/Unverified"
             ]
@@ -592,7 +595,7 @@ fn one_that_is_gone_ends_for_itself_while_the_others_wait_for_people() {
     );
     approve(&mut scene.request, "bob@broxiva.com");
     rolls_out(&mut scene, &["api", "worker"]);
-    assert_eq!(scene.word(), "Failed/TargetsFailed");
+    assert_eq!(scene.state(), "Failed/TargetsFailed");
 }
 
 #[test]
@@ -687,20 +690,25 @@ fn withdrawn_in_the_middle_spares_what_has_not_begun() {
         request.metadata.deletion_timestamp =
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(6)));
     };
-    for (say, word, reason, by) in [
+    for (say, state, reason, by) in [
         (
             cancel,
-            Word::Cancelled,
+            RequestState::Cancelled,
             Reason::CancelledByUser,
             Some("bob"),
         ),
-        (deny, Word::Denied, Reason::DeniedByApprover, Some("bob")),
-        (delete, Word::Cancelled, Reason::Deleted, None),
+        (
+            deny,
+            RequestState::Denied,
+            Reason::DeniedByApprover,
+            Some("bob"),
+        ),
+        (delete, RequestState::Cancelled, Reason::Deleted, None),
     ] {
         // Before anything: as for a single one.
         let mut early = three(&json!({})).approved();
         say(&mut early.request);
-        let outcome = early.ends(word, reason);
+        let outcome = early.ends(state, reason);
         assert!(outcome.message.contains("Nothing was changed"));
         // In the middle.
         let mut scene = three(&json!({})).reverted();
@@ -715,7 +723,7 @@ fn withdrawn_in_the_middle_spares_what_has_not_begun() {
             ]
         );
         scene.roll_out_of("api");
-        let outcome = scene.ends(word, reason);
+        let outcome = scene.ends(state, reason);
         assert_eq!(outcome.by.as_deref(), by);
         assert!(
             !outcome.message.contains("Nothing was changed")
@@ -732,14 +740,14 @@ fn withdrawn_in_the_middle_spares_what_has_not_begun() {
         let mut scene = three(&json!({})).intended_many();
         say(&mut scene.request);
         rolls_out(&mut scene, &["api"]);
-        assert_eq!(scene.outcome().word, word);
+        assert_eq!(scene.outcome().result, state);
         assert_eq!(scene.words()[0], "api Succeeded/Unverified");
         // When all have begun there is nothing to withdraw.
         let mut scene = three(&json!({"parallelism": 3})).reverted();
         scene.settle_all();
         say(&mut scene.request);
         rolls_out(&mut scene, &["api", "web", "worker"]);
-        assert_eq!(scene.word(), "Succeeded/Unverified");
+        assert_eq!(scene.state(), "Succeeded/Unverified");
     }
 }
 
@@ -752,7 +760,7 @@ fn the_time_to_approve_is_not_the_time_to_roll_back() {
     scene.now = at(3700);
     scene.roll_out_of("api");
     rolls_out(&mut scene, &["api", "web", "worker"]);
-    assert_eq!(scene.word(), "Succeeded/Unverified");
+    assert_eq!(scene.state(), "Succeeded/Unverified");
     // Not so when the approvals of the rest are void and nobody gives them again.
     let mut scene = three(&json!({})).reverted();
     scene.observed.policy = Seen::Found(policy(json!({"environment": "staging"})));
@@ -765,7 +773,7 @@ fn the_time_to_approve_is_not_the_time_to_roll_back() {
     );
     assert_eq!(scene.phase(), Phase::AwaitingApproval);
     scene.now = at(3600);
-    let outcome = scene.ends(Word::Expired, Reason::NotApprovedInTime);
+    let outcome = scene.ends(RequestState::Expired, Reason::NotApprovedInTime);
     assert!(
         !outcome.message.contains("Nothing was changed"),
         "{}",
@@ -817,7 +825,7 @@ fn another_policy_or_guard_in_the_middle_voids_the_approvals_of_the_rest() {
         scene.settle_all();
         approve(&mut scene.request, "cat@broxiva.com");
         rolls_out(&mut scene, &["web", "worker"]);
-        assert_eq!(scene.word(), "Succeeded/Unverified", "{what}");
+        assert_eq!(scene.state(), "Succeeded/Unverified", "{what}");
     }
 }
 
@@ -859,16 +867,16 @@ fn every_ledger_remembers_its_own_and_is_given_back() {
     rolls_out(&mut scene, &["api", "web"]);
     scene.now = at(190);
     scene.settle_all();
-    for (name, word) in [
-        ("api", Word::Succeeded),
-        ("web", Word::Succeeded),
-        ("worker", Word::Failed),
+    for (name, state) in [
+        ("api", RequestState::Succeeded),
+        ("web", RequestState::Succeeded),
+        ("worker", RequestState::Failed),
     ] {
         let ledger = scene.target(name).ledger.found().unwrap();
         assert_eq!(ledger.claim, None);
         assert_eq!(ledger.rollbacks.len(), 1);
         assert_eq!(ledger.rollbacks[0].from_digest, digest_in(name, "v2"));
-        assert_eq!(ledger.rollbacks[0].outcome, word, "{name}");
+        assert_eq!(ledger.rollbacks[0].outcome, state, "{name}");
     }
     // The claims of those that cannot be read are not forgotten, and nothing else is done before.
     assert_eq!(scene.request.metadata.finalizers, None);

@@ -35,7 +35,7 @@ fn life(mut scene: Scene) -> Vec<RollbackRequestStatus> {
             return statuses;
         }
     }
-    panic!("it does not end: {}", scene.word());
+    panic!("it does not end: {}", scene.state());
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_renewed_plan_is_told_again() {
 
 #[test]
 fn an_end_that_needs_somebody_is_a_warning() {
-    for (key, word) in [
+    for (key, state) in [
         (rollback_api::DENIED_BY, "Denied"),
         (rollback_api::CANCELLED_BY, "Cancelled"),
     ] {
@@ -101,14 +101,14 @@ fn an_end_that_needs_somebody_is_a_warning() {
         annotate(&mut scene.request, key, "bob");
         scene.settle();
         let all = notices(&scene.status());
-        assert_eq!((all[0].reason, all[0].warning), (word, true));
+        assert_eq!((all[0].reason, all[0].warning), (state, true));
         assert!(all[0].note.contains("bob"));
     }
 }
 
 #[test]
 fn every_end_has_an_action() {
-    for (word, action) in [
+    for (state, action) in [
         ("Succeeded", "Finish"),
         ("Failed", "Finish"),
         ("Refused", "Finish"),
@@ -124,10 +124,10 @@ fn every_end_has_an_action() {
         ("Verifying", "Verify"),
     ] {
         let status: RollbackRequestStatus = serde_json::from_value(json!({"outcome": {
-            "word": word, "reason": "NoOp", "message": "m", "at": "2026-11-23T14:00:00Z",
+            "result": state, "reason": "NoOp", "message": "m", "at": "2026-11-23T14:00:00Z",
         }}))
         .unwrap();
-        assert_eq!(notices(&status)[0].action, action, "{word}");
+        assert_eq!(notices(&status)[0].action, action, "{state}");
     }
 }
 

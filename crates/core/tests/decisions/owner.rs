@@ -299,7 +299,7 @@ fn commands_hold_names_and_nothing_else() {
     );
 }
 
-fn word(healing: &Healing) -> &'static str {
+fn state(healing: &Healing) -> &'static str {
     match healing {
         Healing::No(_) => "no",
         Healing::Yes(_) => "yes",
@@ -370,7 +370,7 @@ fn kustomizations() {
     ];
     for (deployment, object, expected, says) in cases {
         let healing = healing(&kustomization(), &deployment, &object);
-        assert_eq!(word(&healing), expected, "{healing:?} {object:?}");
+        assert_eq!(state(&healing), expected, "{healing:?} {object:?}");
         assert!(healing.sentence().contains(says), "{healing:?}");
     }
 }
@@ -412,7 +412,7 @@ fn helm_releases() {
     ];
     for (deployment, object, expected, says) in cases {
         let healing = healing(&release(), &deployment, &object);
-        assert_eq!(word(&healing), expected, "{healing:?} {object:?}");
+        assert_eq!(state(&healing), expected, "{healing:?} {object:?}");
         assert!(healing.sentence().contains(says), "{healing:?}");
     }
 }
@@ -475,7 +475,7 @@ fn applications() {
     ];
     for (object, expected, says) in cases {
         let healing = healing(&argo("web", None), &plain(), &object);
-        assert_eq!(word(&healing), expected, "{healing:?} {object:?}");
+        assert_eq!(state(&healing), expected, "{healing:?} {object:?}");
         assert!(healing.sentence().contains(says), "{healing:?}");
     }
 }
@@ -522,7 +522,7 @@ fn owners_that_have_no_object() {
     ];
     for (owner, deployment, expected, says) in cases {
         let healing = healing(&owner, &deployment, &Seen::Unknown);
-        assert_eq!(word(&healing), expected, "{healing:?}");
+        assert_eq!(state(&healing), expected, "{healing:?}");
         assert!(healing.sentence().contains(says), "{healing:?}");
     }
 }
@@ -557,11 +557,9 @@ fn case_42_owners_are_told_and_those_that_undo_are_refused() {
     let (_, holds) = assess(&plain(), &seen[..1], true);
     assert_eq!(holds, None);
     let (_, unread) = assess(&plain(), &[(argo("web", None), Seen::Absent)], true);
-    assert!(
-        unread
-            .unwrap()
-            .contains("argocd app set web --sync-policy none")
-    );
+    let unread = unread.unwrap();
+    assert!(unread.contains("argocd app resources web"), "{unread}");
+    assert!(!unread.contains("--sync-policy"), "{unread}");
     let (_, operator) = assess(
         &plain(),
         &[(
@@ -574,6 +572,45 @@ fn case_42_owners_are_told_and_those_that_undo_are_refused() {
         true,
     );
     assert!(operator.unwrap().ends_with("then create a new request."));
+}
+
+/// Whoever may write the Deployment may label it with the name of somebody else's owner.
+#[test]
+fn marks_alone_choose_nobody_whom_a_reader_switches_off() {
+    let drift = json!({"spec": {"driftDetection": {"mode": "enabled"}}});
+    let heals = json!({"spec": {"syncPolicy": {"automated": {"selfHeal": true}}}});
+    let with = |object: &Value, status: Value| {
+        let mut object = object.clone();
+        object["status"] = status;
+        Seen::Found(object)
+    };
+    let firewall = Owner::FluxHelmRelease {
+        namespace: "flux-system".into(),
+        name: "cluster-firewall".into(),
+    };
+    let inventory = |id: &str| json!({"inventory": {"entries": [{"id": id, "v": "v1"}]}});
+    let resources = |name: &str| json!({"resources": [{"group": "apps", "kind": "Deployment", "namespace": "shop", "name": name}]});
+    let ours = "shop_api_apps_Deployment";
+    let other = argo("platform", None);
+    let stops = ["flux suspend", "--sync-policy"];
+    for (owner, object, is_told) in [
+        (&firewall, with(&drift, json!({})), false),
+        (&firewall, with(&drift, inventory(ours)), true),
+        (&firewall, Seen::Unknown, false),
+        (&release(), with(&drift, json!({})), true),
+        (&other, with(&heals, json!({})), false),
+        (&other, with(&heals, resources("web")), false),
+        (&other, with(&heals, resources("api")), true),
+        (&other, Seen::Absent, false),
+        (&argo("web", Some("shop")), with(&heals, json!({})), true),
+    ] {
+        let (risks, refusal) = assess(&plain(), &[(owner.clone(), object.clone())], true);
+        let refusal = refusal.unwrap_or_default();
+        for said in [&risks[0].message, &refusal] {
+            let stopped = stops.iter().any(|stop| said.contains(stop));
+            assert_eq!(stopped, is_told, "{owner:?} {object:?}: {said}");
+        }
+    }
 }
 
 fn everything() -> Value {

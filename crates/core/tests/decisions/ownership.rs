@@ -2,13 +2,13 @@
 //! and what was begun is carried out as the plan says that was approved, and not as another one says.
 
 use crate::world::{
-    REQUEST, REQUESTER, Scene, annotate, approve, at, deployment, digest, replica_set, seen, sets,
-    template, template_in,
+    Move, REQUEST, REQUESTER, Scene, annotate, approve, at, deployment, digest, replica_set, seen,
+    sets, template, template_in,
 };
-use rollback_api::{CANCELLED_BY, DENIED_BY, Reason, RollbackRequest, WITHDRAWN_BY, Word};
+use rollback_api::{CANCELLED_BY, DENIED_BY, Reason, RequestState, RollbackRequest, WITHDRAWN_BY};
 use rollback_core::consent;
 use rollback_core::decide::decide;
-use rollback_core::observed::Seen;
+use rollback_core::observed::{Rejection, Seen};
 use rollback_core::phase::Phase;
 use rollback_core::step::{Next, Step};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ fn forgeries() -> Vec<Option<String>> {
         Some(format!("anything {REQUEST}")),
         Some(crate::world::CAUSE.to_owned()),
         Some(format!(
-            "second try: rollback to what api-v0 keeps by RollbackRequest api-5xx ({REQUEST})"
+            "fallback: rollback to what api-v0 keeps by RollbackRequest api-5xx ({REQUEST})"
         )),
         Some(format!(
             "restore of backup rollback-backup-0 by RollbackRequest api-5xx ({REQUEST})"
@@ -145,7 +145,7 @@ fn nobody_has_approved_and_an_annotation_says_that_we_wrote_it() {
                 json!(forgery);
         }
         only_records(&mut scene, None);
-        let outcome = scene.ends(Word::Superseded, Reason::NotLive);
+        let outcome = scene.ends(RequestState::Superseded, Reason::NotLive);
         assert!(
             outcome
                 .message
@@ -181,7 +181,7 @@ fn another_template_with_our_name_is_somebody_elses() {
             scene.until(scene.phase().max(Phase::AwaitingApproval));
             hand(&mut scene, "api", &template(version), forgery.as_deref());
             only_records(&mut scene, None);
-            scene.ends(Word::Superseded, Reason::NotLive);
+            scene.ends(RequestState::Superseded, Reason::NotLive);
             assert_eq!(remembered(&scene, "api"), 0);
         }
     }
@@ -231,7 +231,7 @@ fn every_deployment_is_begun_upon_approvals_that_suffice_then() {
     let too_old: Say = |scene| scene.now = at(70);
     let frozen: Say = |_| {};
     let guard: Say = |scene| scene.observed.guard.holes = vec!["a policy is gone".to_owned()];
-    for (what, say, word) in [
+    for (what, say, state) in [
         ("withdrawn", withdrawn, "AwaitingApproval"),
         ("too old", too_old, "AwaitingApproval"),
         ("guard", guard, "AwaitingApproval"),
@@ -263,7 +263,7 @@ fn every_deployment_is_begun_upon_approvals_that_suffice_then() {
             ["api Succeeded/Unverified", "web Waiting"],
             "{what}"
         );
-        assert_eq!(scene.word(), word, "{what}");
+        assert_eq!(scene.state(), state, "{what}");
         // Who approved what was begun is still known.
         let status = scene.status();
         let begun = status.targets[0].begun.clone().unwrap();
@@ -297,7 +297,7 @@ fn every_deployment_is_begun_upon_approvals_that_suffice_then() {
             ["api Succeeded/Unverified", "web Cancelled/NotBegun"],
             "{what}"
         );
-        assert_eq!(scene.word(), "Expired/NotApprovedInTime", "{what}");
+        assert_eq!(scene.state(), "Expired/NotApprovedInTime", "{what}");
         let report = rollback_core::report::incident(&scene.request, &scene.status()).unwrap();
         let page: String = report.data.values().cloned().collect();
         assert!(
@@ -332,7 +332,7 @@ fn a_new_approval_is_for_what_has_not_begun() {
     assert_ne!(second.plan_digest, first.plan_digest);
     scene.roll_out_of("web");
     scene.settle_all();
-    assert_eq!(scene.word(), "Succeeded/Unverified");
+    assert_eq!(scene.state(), "Succeeded/Unverified");
     let by = scene.status().summary.unwrap().approved_by.unwrap();
     assert_eq!(by, "bob@broxiva.com,cat@broxiva.com");
 }
@@ -419,7 +419,7 @@ fn a_new_policy_is_for_what_has_not_begun() {
     let mut policy = checks(&json!({"onFailure": "Restore", "jobs": [job.clone()]}));
     policy["hooks"] = json!({"postRollback": [job]});
     policy["remedies"] = json!({"forceDeleteAfterSeconds": 1});
-    policy["makeRoom"] = json!({"scaleDown": ["reports"]});
+    policy["capacity"] = json!({"scaleDown": ["reports"]});
     let mut scene = Scene::many(&["api", "web"], &json!({"rollout": {"parallelism": 1}}))
         .with_policy(checks(&json!({})))
         .reverted();
@@ -453,6 +453,92 @@ fn a_new_policy_is_for_what_has_not_begun() {
     assert_eq!(scene.words()[1], "web Cancelled/NotBegun");
 }
 
+/// Approvals became void after the intent and before anything was written: what is written then is nobody's of us, also
+/// where the Deployment was begun once, and nothing follows from it.
+#[test]
+fn what_is_written_by_hand_once_approvals_are_void_is_theirs() {
+    let check = json!({"name": "live", "port": 1, "path": "/", "consecutiveSuccesses": 1});
+    let rules = |required: i32, on_failure: &str| json!({"approvals": {"required": required}, "verification": {"onFailure": on_failure, "http": [check]}});
+    for (on_failure, forgery) in
+        ["TryOlder", "Restore", "Escalate"]
+            .into_iter()
+            .flat_map(|on_failure| {
+                forgeries()
+                    .into_iter()
+                    .map(move |forgery| (on_failure, forgery))
+            })
+    {
+        let mut scene = Scene::default()
+            .with_policy(rules(1, on_failure))
+            .intended()
+            .with_policy(rules(3, "Escalate"));
+        scene.pass();
+        let progress = &scene.status().targets[0];
+        assert!(progress.begun.is_some() && progress.revert.is_none());
+        assert!(scene.status().approvals.is_empty());
+        hand(&mut scene, "api", &template("v1"), forgery.as_deref());
+        scene.roll_out();
+        scene.probe(500);
+        let mut undone = scene.clone();
+        only_records(&mut scene, None);
+        scene.ends(RequestState::Superseded, Reason::NotLive);
+        // Not either when it is replaced before anybody looks.
+        hand(&mut undone, "api", &template("v3"), None);
+        only_records(&mut undone, None);
+        undone.ends(RequestState::Superseded, Reason::NotLive);
+    }
+}
+
+/// Who changes the Deployment in a loop makes each write of ours fail, and must not hold the rollback so past everything
+/// that would keep it from being begun.
+#[test]
+fn a_write_that_is_known_to_be_refused_has_begun_nothing() {
+    let freeze = json!({"freezeWindows": [{"name": "soon", "schedule": "3 14 * * *", "durationMinutes": 10}]});
+    let mut raced = Scene::default().with_policy(freeze).intended();
+    raced.seen().rejection = Some(Rejection {
+        patch: raced.revert().patch,
+        code: 422,
+        message: "the test did not hold".to_owned(),
+    });
+    raced.edit(|d| d["metadata"]["generation"] = json!(5));
+    // Nothing is in the way: it is written again, and the reader gets to know why it takes so long.
+    let again = raced.clone().commit();
+    assert!(matches!(again, Move::Write(Step::Revert(_))), "{again:?}");
+    let mut twin = raced.clone();
+    twin.commit();
+    assert!(
+        twin.message("Ready")
+            .contains("changed the Deployment at the same time")
+    );
+
+    let mut denied = raced.clone();
+    annotate(&mut denied.request, DENIED_BY, "bob@broxiva.com");
+    only_records(&mut denied, None);
+    denied.ends(RequestState::Denied, Reason::DeniedByApprover);
+    let mut cancelled = raced.clone();
+    annotate(&mut cancelled.request, CANCELLED_BY, REQUESTER);
+    only_records(&mut cancelled, None);
+    cancelled.ends(RequestState::Cancelled, Reason::CancelledByUser);
+    let mut withdrawn = raced.clone();
+    annotate(&mut withdrawn.request, WITHDRAWN_BY, "bob@broxiva.com");
+    withdrawn.settle();
+    assert_eq!(withdrawn.phase(), Phase::AwaitingApproval);
+    let mut frozen = raced.clone();
+    frozen.now = at(200);
+    frozen.settle();
+    assert_eq!(frozen.state(), "Frozen");
+    let mut old = raced.clone();
+    old.now = at(3700);
+    only_records(&mut old, None);
+    old.ends(RequestState::Expired, Reason::NotApprovedInTime);
+
+    // Who does not know that it was refused has begun.
+    let mut heir = raced;
+    heir.seen().intended = None;
+    annotate(&mut heir.request, DENIED_BY, "bob@broxiva.com");
+    assert!(matches!(heir.commit(), Move::Write(Step::Revert(_))));
+}
+
 /// Its fallback is ours when its own intent was stored, and not before.
 #[test]
 fn a_fallback_that_somebody_else_writes_is_theirs() {
@@ -472,23 +558,23 @@ fn a_fallback_that_somebody_else_writes_is_theirs() {
         scene.probe(500);
         scene.pass();
         scene.now = at(400);
-        while scene.status().targets[0].second.is_none() {
+        while scene.status().targets[0].fallback.is_none() {
             scene.pass();
         }
         let mut twin = scene.clone();
         assert_eq!(
-            scene.status().targets[0].second.as_ref().unwrap().intent,
+            scene.status().targets[0].fallback.as_ref().unwrap().intent,
             None
         );
         hand(&mut scene, "api", &template("v1"), forgery.as_deref());
         scene.roll_out();
         only_records(&mut scene, None);
-        let second = scene.status().targets[0].second.clone().unwrap();
+        let second = scene.status().targets[0].fallback.clone().unwrap();
         assert_eq!((second.intent, second.reverted_at), (None, None));
-        scene.ends(Word::Superseded, Reason::TemplateChanged);
+        scene.ends(RequestState::Superseded, Reason::TemplateChanged);
         // With its intent it is.
         twin.settle();
-        let second = twin.status().targets[0].second.clone().unwrap();
+        let second = twin.status().targets[0].fallback.clone().unwrap();
         assert!(second.intent.is_some() && second.reverted_at.is_some());
         let runs = twin.target("api").deployment.found().unwrap().template();
         assert_eq!(runs.digest(), digest("v1"));

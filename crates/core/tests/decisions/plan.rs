@@ -7,7 +7,7 @@ use crate::world::{
 use rollback_api::ledger::{Rollback, Verdict};
 use rollback_api::policy::Environment;
 use rollback_api::status::{Outcome, Plan, Source};
-use rollback_api::{Reason, RevisionLedgerSpec, Word};
+use rollback_api::{Reason, RequestState, RevisionLedgerSpec};
 use rollback_core::observed::{Deployment, Observed, Seen, SeenTarget};
 use rollback_core::{ledger, plan};
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ fn outcome(fields: &Value, observed: &Observed) -> String {
         Err(outcome) => {
             assert!(!outcome.message.is_empty());
             assert_eq!((outcome.at, &outcome.by), (at(5), &None));
-            format!("{}/{}", outcome.word.as_str(), outcome.reason.as_str())
+            format!("{}/{}", outcome.result.as_str(), outcome.reason.as_str())
         }
     }
 }
@@ -42,7 +42,7 @@ fn one(edit: impl FnOnce(&mut SeenTarget)) -> Observed {
     world_of([seen])
 }
 
-fn rolled_back(name: &str, fields: &Value, word: Word) -> Rollback {
+fn rolled_back(name: &str, fields: &Value, state: RequestState) -> Rollback {
     Rollback {
         automatic: false,
         request: name.to_owned(),
@@ -51,7 +51,7 @@ fn rolled_back(name: &str, fields: &Value, word: Word) -> Rollback {
         from_digest: digest("v2"),
         to_digest: digest("v1"),
         at: at(-500),
-        outcome: word,
+        outcome: state,
         verified: false,
     }
 }
@@ -122,7 +122,7 @@ fn what_is_not_supported_is_refused() {
         assert_eq!(outcome(&fields, &nothing), "Refused/Unsupported");
         let mut scene = Scene::new(&fields);
         scene.observed = nothing;
-        scene.ends(Word::Refused, Reason::Unsupported);
+        scene.ends(RequestState::Refused, Reason::Unsupported);
     }
 }
 
@@ -243,14 +243,22 @@ fn what_is_bad_is_asked_before_the_history() {
 #[test]
 fn a_request_that_ran_is_not_run_again() {
     let fields = json!({});
-    for word in [Word::Succeeded, Word::Failed, Word::Superseded] {
-        let world = with_rollbacks(vec![rolled_back("api-5xx", &fields, word)]);
+    for state in [
+        RequestState::Succeeded,
+        RequestState::Failed,
+        RequestState::Superseded,
+    ] {
+        let world = with_rollbacks(vec![rolled_back("api-5xx", &fields, state)]);
         assert_eq!(outcome(&fields, &world), "Succeeded/AlreadyRolledBack");
     }
     // The server stamps who re-created it; that is no other request.
     let mut again = request(&fields);
     again.spec.requested_by = Some(crate::world::person("gitops"));
-    let world = with_rollbacks(vec![rolled_back("api-5xx", &fields, Word::Succeeded)]);
+    let world = with_rollbacks(vec![rolled_back(
+        "api-5xx",
+        &fields,
+        RequestState::Succeeded,
+    )]);
     let end = plan::make(&again, &world, at(5)).unwrap_err();
     assert_eq!(end.reason, Reason::AlreadyRolledBack);
 }
@@ -258,10 +266,10 @@ fn a_request_that_ran_is_not_run_again() {
 #[test]
 fn another_name_another_content_or_another_deployment_is_another_request() {
     let fields = json!({});
-    let renamed = with_rollbacks(vec![rolled_back("api-6xx", &fields, Word::Failed)]);
+    let renamed = with_rollbacks(vec![rolled_back("api-6xx", &fields, RequestState::Failed)]);
     let other = json!({"urgency": "Critical"});
-    let changed = with_rollbacks(vec![rolled_back("api-5xx", &other, Word::Failed)]);
-    let mut elsewhere = with_rollbacks(vec![rolled_back("api-5xx", &fields, Word::Failed)]);
+    let changed = with_rollbacks(vec![rolled_back("api-5xx", &other, RequestState::Failed)]);
+    let mut elsewhere = with_rollbacks(vec![rolled_back("api-5xx", &fields, RequestState::Failed)]);
     let Seen::Found(spec) = &mut elsewhere.targets[0].ledger else {
         unreachable!()
     };
@@ -431,8 +439,8 @@ fn the_expiry_is_the_earlier_of_the_request_and_the_policy() {
     ] {
         let end = with(own, seconds).unwrap_err();
         assert_eq!(
-            (end.word, end.reason),
-            (Word::Expired, Reason::NotApprovedInTime)
+            (end.result, end.reason),
+            (RequestState::Expired, Reason::NotApprovedInTime)
         );
     }
     assert_eq!(with(None, Some(6)).unwrap(), at(6));

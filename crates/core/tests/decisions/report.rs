@@ -4,9 +4,9 @@ use crate::world::{Move, Scene, annotate, approve, at, reading};
 use rollback_api::RollbackRequest;
 use rollback_api::policy::ChecklistItem;
 use rollback_api::status::{
-    Cause, CauseKind, DataRisk, FallbackWhen, Finding, Measured, Outcome, Plan, SecondTry,
+    Cause, CauseKind, DataRisk, FallbackStatus, FallbackWhen, Finding, Measured, Outcome, Plan,
 };
-use rollback_api::{Reason, RollbackRequestStatus, Word};
+use rollback_api::{Reason, RequestState, RollbackRequestStatus};
 use rollback_core::artifact::{Artifact, Kind, backup_name, incident_name};
 use rollback_core::phase::Phase;
 use rollback_core::report::incident;
@@ -62,7 +62,7 @@ fn rich() -> Scene {
         })
         .to_vec();
     scene.commit();
-    assert_eq!(scene.word(), "Succeeded/RolledBack");
+    assert_eq!(scene.state(), "Succeeded/RolledBack");
     scene
 }
 
@@ -120,7 +120,7 @@ fn a_failed_incident_as_a_page() {
     scene.edit(|d| crate::world::set_counts(d, 4, 2, 1));
     scene.now = at(95 + 300);
     scene.commit();
-    assert_eq!(scene.word(), "Failed/RolloutTimedOut");
+    assert_eq!(scene.state(), "Failed/RolloutTimedOut");
     insta::assert_snapshot!(page(&report(&scene)));
 }
 
@@ -321,7 +321,7 @@ fn poison_beside(status: &mut RollbackRequestStatus, text: &str) {
         }))
         .unwrap(),
     ];
-    status.room =
+    status.scaled_down =
         vec![serde_json::from_value(json!({
         "deployment": text, "uid": text, "from": 3, "intendedAt": at(70), "scaledAt": at(71),
     })).unwrap()];
@@ -341,7 +341,7 @@ fn poison_beside(status: &mut RollbackRequestStatus, text: &str) {
         last_words: Some(owned()),
         since: at(110),
     });
-    target.second = Some(SecondTry {
+    target.fallback = Some(FallbackStatus {
         when: FallbackWhen::Unwell,
         reason: Reason::RolloutTimedOut,
         why: owned(),
@@ -480,18 +480,21 @@ fn the_report_is_bounded_whatever_it_is_about() {
 #[test]
 fn every_end_has_something_to_do_next() {
     let scene = rich();
-    for (word, part) in [
-        (Word::Succeeded, "Revert the change in Git"),
-        (Word::Failed, "Escalate now"),
-        (Word::Superseded, "Find out who changed api"),
-        (Word::Denied, "Check whether api still needs help"),
-        (Word::Cancelled, "Check whether api still needs help"),
-        (Word::Expired, "Check whether api still needs help"),
-        (Word::Refused, "Check whether api still needs help"),
+    for (state, part) in [
+        (RequestState::Succeeded, "Revert the change in Git"),
+        (RequestState::Failed, "Escalate now"),
+        (RequestState::Superseded, "Find out who changed api"),
+        (RequestState::Denied, "Check whether api still needs help"),
+        (
+            RequestState::Cancelled,
+            "Check whether api still needs help",
+        ),
+        (RequestState::Expired, "Check whether api still needs help"),
+        (RequestState::Refused, "Check whether api still needs help"),
     ] {
         let mut status = scene.status();
         status.outcome = Some(Outcome {
-            word,
+            result: state,
             reason: Reason::NoOp,
             message: "m".to_owned(),
             by: None,
@@ -501,7 +504,7 @@ fn every_end_has_something_to_do_next() {
         let page = page(&artifact);
         assert!(page.contains(part), "{page}");
         assert!(page.contains("Hold the post-incident review"));
-        assert!(page.contains(&format!("# Rollback of api: {}", word.as_str())));
+        assert!(page.contains(&format!("# Rollback of api: {}", state.as_str())));
     }
 }
 

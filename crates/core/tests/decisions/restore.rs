@@ -4,7 +4,7 @@ use crate::world::{
     DEPLOYMENT, Move, REQUEST, Scene, at, deployment, deployment_in, digest, patch, seen, template,
     template_in,
 };
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use rollback_core::observed::{Deployment, Rejection, Seen};
 use rollback_core::phase::Phase;
 use rollback_core::step::{Revert, Step};
@@ -17,7 +17,7 @@ fn failed() -> Scene {
     scene.now = at(400);
     scene.commit();
     assert_eq!(scene.phase(), Phase::Restoring);
-    assert_eq!(scene.word(), "Restoring");
+    assert_eq!(scene.state(), "Restoring");
     scene
 }
 
@@ -91,7 +91,7 @@ fn the_way_back_step_by_step() {
         (Some(at(400)), None)
     );
     scene.roll_on();
-    let outcome = scene.ends(Word::Restored, Reason::RestoredFromBackup);
+    let outcome = scene.ends(RequestState::Restored, Reason::RestoredFromBackup);
     assert!(
         outcome.message.starts_with(&failure.message)
             && outcome.message.contains("production needs help"),
@@ -100,8 +100,8 @@ fn the_way_back_step_by_step() {
     );
     let stopped = scene.status().stopped.unwrap();
     assert_eq!(
-        (stopped.word, stopped.reason),
-        (Word::Restored, Reason::TargetsFailed)
+        (stopped.result, stopped.reason),
+        (RequestState::Restored, Reason::TargetsFailed)
     );
     assert_eq!(scene.deployment()["spec"]["template"], template("v2"));
     // The report says what happened in which order.
@@ -188,7 +188,7 @@ fn the_api_server_may_refuse_the_way_back() {
         code: 403,
         message: "a policy says no.".to_owned(),
     });
-    let outcome = refused.ends(Word::Failed, Reason::RestoreFailed);
+    let outcome = refused.ends(RequestState::Failed, Reason::RestoreFailed);
     assert!(
         outcome.message.contains("(HTTP 403): a policy says no."),
         "{}",
@@ -216,7 +216,7 @@ fn another_size_is_no_other_version_on_the_way_back_either() {
     let mut two = scene.clone();
     two.edit(|d| d["metadata"]["generation"] = json!(7));
     let mut known = two.clone();
-    let outcome = two.ends(Word::Superseded, Reason::TemplateChanged);
+    let outcome = two.ends(RequestState::Superseded, Reason::TemplateChanged);
     assert!(
         outcome.message.contains("nobody can tell"),
         "{}",
@@ -231,7 +231,7 @@ fn another_size_is_no_other_version_on_the_way_back_either() {
     assert_eq!(known.revert().patch[1]["value"], json!(7));
     // An attempt before the one that was refused came through.
     second.seen().accepted = Some(6);
-    second.ends(Word::Superseded, Reason::TemplateChanged);
+    second.ends(RequestState::Superseded, Reason::TemplateChanged);
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn what_was_brought_back_and_replaced_again_is_left() {
     named.seen().replica_sets[1].0["metadata"]["annotations"]["kubernetes.io/change-cause"] = cause;
     for mut scene in [quiet, named] {
         let before = scene.deployment().clone();
-        scene.ends(Word::Superseded, Reason::TemplateChanged);
+        scene.ends(RequestState::Superseded, Reason::TemplateChanged);
         assert_eq!(scene.deployment(), &before);
     }
 }
@@ -262,7 +262,7 @@ fn a_webhook_that_alters_the_way_back_is_not_fought() {
     let mut scene = failed();
     scene.webhook =
         Some(|d| d["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other:1"));
-    let outcome = scene.ends(Word::Failed, Reason::RestoreFailed);
+    let outcome = scene.ends(RequestState::Failed, Reason::RestoreFailed);
     assert!(
         outcome.message.contains("altered it on its way"),
         "{}",
@@ -289,12 +289,12 @@ fn what_a_webhook_made_of_the_old_version_is_taken_back() {
     let mut well = mutated.clone();
     well.settle();
     well.roll_on();
-    well.ends(Word::Restored, Reason::RestoredFromBackup);
+    well.ends(RequestState::Restored, Reason::RestoredFromBackup);
     assert_eq!(well.deployment()["spec"]["template"], template("v2"));
     // Unless somebody wrote since: then what runs may be theirs, whatever the change-cause says.
     let mut theirs = mutated;
     theirs.deploy(&template("v3"));
-    theirs.ends(Word::Superseded, Reason::TemplateChanged);
+    theirs.ends(RequestState::Superseded, Reason::TemplateChanged);
     assert_eq!(theirs.deployment()["spec"]["template"], template("v3"));
 }
 
@@ -337,7 +337,7 @@ fn all_that_were_written_get_back_what_they_had_the_last_one_first() {
             "worker Restored/RestoredFromBackup"
         ]
     );
-    let outcome = scene.ends(Word::Restored, Reason::TargetsFailed);
+    let outcome = scene.ends(RequestState::Restored, Reason::TargetsFailed);
     assert!(
         outcome
             .message
@@ -367,7 +367,7 @@ fn what_others_did_meanwhile_is_theirs_and_what_did_not_begin_is_spared() {
             d["status"]["observedGeneration"] = d["metadata"]["generation"].clone();
         });
     }
-    let outcome = scene.ends(Word::Failed, Reason::RestoreFailed);
+    let outcome = scene.ends(RequestState::Failed, Reason::RestoreFailed);
     assert_eq!(
         scene.words(),
         [
@@ -406,7 +406,7 @@ fn a_failure_before_anything_was_written_brings_nothing_back() {
             "worker Cancelled/NotBegun"
         ]
     );
-    let outcome = scene.ends(Word::Failed, Reason::TargetsFailed);
+    let outcome = scene.ends(RequestState::Failed, Reason::TargetsFailed);
     assert!(
         outcome
             .message
@@ -490,7 +490,7 @@ fn what_was_never_written_is_not_missing_from_the_way_back() {
             "worker Cancelled/NotBegun"
         ]
     );
-    scene.ends(Word::Restored, Reason::TargetsFailed);
+    scene.ends(RequestState::Restored, Reason::TargetsFailed);
 }
 
 #[test]

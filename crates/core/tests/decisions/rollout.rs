@@ -5,8 +5,8 @@ use crate::world::{
     sets, template,
 };
 use rollback_api::Reason;
-use rollback_api::Word;
-use rollback_api::status::{Progressing, Revert, RolloutStatus, Rules, TargetStatus};
+use rollback_api::RequestState;
+use rollback_api::status::{Intent, Progressing, RolloutStatus, Rules, TargetStatus};
 use rollback_core::observed::{ReplicaSet, Seen, SeenTarget};
 use rollback_core::phase::Phase;
 use rollback_core::rollout::{Counts, Rollout, cause, judge, wake};
@@ -20,9 +20,10 @@ const AFTER: &str = "2026-11-23T14:11:00Z";
 fn progress(before: Option<(&str, &str)>) -> TargetStatus {
     TargetStatus {
         name: "api".to_owned(),
-        revert: Some(Revert {
+        revert: Some(Intent {
             intended_at: at(-1),
             generation: 3,
+            taken_over: false,
             progressing: before.map(|(reason, updated)| Progressing {
                 reason: reason.to_owned(),
                 last_update_time: updated.to_owned(),
@@ -88,7 +89,7 @@ fn judged(object: Value, seconds: i64) -> Rollout {
     judged_with(object, &owned(), &progress(None), seconds)
 }
 
-fn word(rollout: &Rollout) -> &'static str {
+fn state(rollout: &Rollout) -> &'static str {
     match rollout {
         Rollout::Unknown => "unknown",
         Rollout::Gone(_) => "gone",
@@ -108,7 +109,7 @@ fn case_46_a_failure_that_stood_there_before_is_not_ours() {
         set_progressing(d, "False", "ProgressDeadlineExceeded", BEFORE);
     });
     let verdict = judged_with(object, &owned(), &progress(stale), 299);
-    assert_eq!(word(&verdict), "in progress");
+    assert_eq!(state(&verdict), "in progress");
     // A new one, at the end of a whole progress deadline of the old version, is.
     let object = restored(|d| {
         d["spec"]["progressDeadlineSeconds"] = json!(60);
@@ -137,10 +138,10 @@ fn case_46_an_old_rollout_that_times_out_after_the_revert_is_not_ours_either() {
     });
     let before = Some(("ReplicaSetUpdated", "2026-11-23T13:50:02Z"));
     let verdict = judged_with(object.clone(), &owned(), &progress(before), 10);
-    assert_eq!(word(&verdict), "in progress");
+    assert_eq!(state(&verdict), "in progress");
     // Nor is it known who was meant when the condition was not saved before.
     let verdict = judged_with(object, &owned(), &progress(None), 10);
-    assert_eq!(word(&verdict), "in progress");
+    assert_eq!(state(&verdict), "in progress");
 }
 
 #[test]
@@ -166,10 +167,10 @@ fn case_46_a_failure_between_the_intent_and_the_revert_is_not_ours() {
     scene.until(Phase::RollingOut);
     scene.now = at(125);
     scene.settle();
-    assert_eq!(scene.word(), "RollingOut");
+    assert_eq!(scene.state(), "RollingOut");
     scene.roll_out();
     scene.settle();
-    assert_eq!(scene.outcome().word, Word::Succeeded);
+    assert_eq!(scene.outcome().result, RequestState::Succeeded);
 }
 
 #[test]
@@ -183,10 +184,10 @@ fn case_46_ends_well_for_one_replica() {
     let mut scene = scene.reverted();
     scene.edit(|d| d["status"]["observedGeneration"] = d["metadata"]["generation"].clone());
     scene.settle();
-    assert_eq!(scene.word(), "RollingOut");
+    assert_eq!(scene.state(), "RollingOut");
     scene.roll_out();
     scene.settle();
-    assert_eq!(scene.outcome().word, Word::Succeeded);
+    assert_eq!(scene.outcome().result, RequestState::Succeeded);
 }
 
 #[test]
@@ -206,7 +207,7 @@ fn case_47_66_our_own_deadline_holds_whatever_the_deployment_says() {
         let owned = sets([failing, replica_set("v2", "2")]);
         let progress = progress(Some(("NewReplicaSetAvailable", BEFORE)));
         assert_eq!(
-            word(&judged_with(object(), &owned, &progress, 299)),
+            state(&judged_with(object(), &owned, &progress, 299)),
             "in progress"
         );
         let verdict = judged_with(object(), &owned, &progress, 300);
@@ -243,7 +244,7 @@ fn case_48_complete_is_every_count() {
     ] {
         let object = restored(|d| set_counts(d, replicas, updated, available));
         assert_eq!(
-            word(&judged(object, 10)),
+            state(&judged(object, 10)),
             "in progress",
             "{replicas} {updated} {available}"
         );
@@ -263,12 +264,12 @@ fn case_48_complete_needs_a_replica_set_with_the_template() {
         sets([dying]),
     ] {
         let verdict = judged_with(restored(|_| {}), &owned, &progress(None), 10);
-        assert_eq!(word(&verdict), "in progress");
+        assert_eq!(state(&verdict), "in progress");
     }
     // It may be another object than the one that was planned, as after a webhook or a collision.
     let made_again = sets([crate::world::replica_set_of("other", "9", &template("v1"))]);
     let verdict = judged_with(restored(|_| {}), &made_again, &progress(None), 10);
-    assert_eq!(word(&verdict), "complete");
+    assert_eq!(state(&verdict), "complete");
 }
 
 #[test]
@@ -278,11 +279,11 @@ fn what_the_deployment_controller_has_not_seen_does_not_count() {
         panic!("the status is of the time before");
     };
     assert!(message.contains("not taken up"), "{message}");
-    assert_eq!(word(&judged(object, 300)), "RolloutTimedOut");
+    assert_eq!(state(&judged(object, 300)), "RolloutTimedOut");
     let never = restored(|d| d["status"] = json!({}));
-    assert_eq!(word(&judged(never, 10)), "in progress");
+    assert_eq!(state(&judged(never, 10)), "in progress");
     let ahead = restored(|d| d["status"]["observedGeneration"] = json!(9));
-    assert_eq!(word(&judged(ahead, 10)), "complete");
+    assert_eq!(state(&judged(ahead, 10)), "complete");
 }
 
 #[test]
@@ -293,14 +294,14 @@ fn a_failure_that_the_deployment_controller_has_not_seen_the_revert_for_does_not
         set_counts(d, 1, 0, 0);
         set_progressing(d, "False", "ProgressDeadlineExceeded", AFTER);
     });
-    assert_eq!(word(&judged(object, 100)), "in progress");
+    assert_eq!(state(&judged(object, 100)), "in progress");
 }
 
 #[test]
 fn case_49_replicas_that_still_terminate_are_tolerated() {
     for terminating in [json!(0), json!(2), Value::Null] {
         let object = restored(|d| d["status"]["terminatingReplicas"] = terminating.clone());
-        assert_eq!(word(&judged(object, 10)), "complete");
+        assert_eq!(state(&judged(object, 10)), "complete");
     }
 }
 
@@ -310,23 +311,23 @@ fn case_50_no_replicas_prove_nothing() {
         d["spec"]["replicas"] = json!(0);
         set_counts(d, 0, 0, 0);
     });
-    assert_eq!(word(&judged(empty, 10)), "empty");
+    assert_eq!(state(&judged(empty, 10)), "empty");
     let draining = restored(|d| {
         d["spec"]["replicas"] = json!(0);
         set_counts(d, 2, 0, 0);
     });
-    assert_eq!(word(&judged(draining.clone(), 10)), "in progress");
-    assert_eq!(word(&judged(draining, 300)), "RolloutTimedOut");
+    assert_eq!(state(&judged(draining.clone(), 10)), "in progress");
+    assert_eq!(state(&judged(draining, 300)), "RolloutTimedOut");
     let not_seen = restored(|d| {
         d["spec"]["replicas"] = json!(0);
         d["metadata"]["generation"] = json!(5);
         set_counts(d, 0, 0, 0);
     });
-    assert_eq!(word(&judged(not_seen, 10)), "in progress");
+    assert_eq!(state(&judged(not_seen, 10)), "in progress");
     let mut scene = Scene::default().reverted();
     scene.edit(|d| d["spec"]["replicas"] = json!(0));
     scene.roll_out();
-    scene.ends(Word::Succeeded, Reason::Unverified);
+    scene.ends(RequestState::Succeeded, Reason::Unverified);
 }
 
 #[test]
@@ -336,37 +337,37 @@ fn case_51_ready_is_not_available() {
         set_counts(d, 3, 3, 2);
         d["status"]["readyReplicas"] = json!(3);
     });
-    assert_eq!(word(&judged(object, 10)), "in progress");
+    assert_eq!(state(&judged(object, 10)), "in progress");
 }
 
 #[test]
 fn case_52_another_template_supersedes_and_another_size_does_not() {
     let edited = restored(|d| d["spec"]["template"] = template("v3"));
-    assert_eq!(word(&judged(edited, 10)), "superseded");
+    assert_eq!(state(&judged(edited, 10)), "superseded");
     let reverted_again = restored(|d| d["spec"]["template"] = template("v2"));
-    assert_eq!(word(&judged(reverted_again, 10)), "superseded");
+    assert_eq!(state(&judged(reverted_again, 10)), "superseded");
     let restarted = restored(|d| d["spec"]["template"] = crate::world::restarted("v1", AFTER));
-    assert_eq!(word(&judged(restarted, 10)), "superseded");
+    assert_eq!(state(&judged(restarted, 10)), "superseded");
     let scaled = restored(|d| {
         d["metadata"]["generation"] = json!(9);
         d["status"]["observedGeneration"] = json!(9);
         d["spec"]["replicas"] = json!(5);
         set_counts(d, 5, 5, 5);
     });
-    assert_eq!(word(&judged(scaled, 10)), "complete");
+    assert_eq!(state(&judged(scaled, 10)), "complete");
     let scaling = restored(|d| {
         d["spec"]["replicas"] = json!(5);
         set_counts(d, 3, 3, 3);
     });
-    assert_eq!(word(&judged(scaling, 10)), "in progress");
+    assert_eq!(state(&judged(scaling, 10)), "in progress");
 }
 
 #[test]
 fn case_53_another_deployment_with_the_name_is_not_it() {
     let again = restored(|d| d["metadata"]["uid"] = json!("d-2"));
-    assert_eq!(word(&judged(again.clone(), 10)), "gone");
+    assert_eq!(state(&judged(again.clone(), 10)), "gone");
     let deleting = restored(|d| d["metadata"]["deletionTimestamp"] = json!(AFTER));
-    assert_eq!(word(&judged(deleting.clone(), 10)), "gone");
+    assert_eq!(state(&judged(deleting.clone(), 10)), "gone");
     for (deployment, seconds, expected) in
         [(Seen::Absent, 10, "gone"), (Seen::Unknown, 9999, "unknown")]
     {
@@ -374,7 +375,7 @@ fn case_53_another_deployment_with_the_name_is_not_it() {
             deployment,
             ..SeenTarget::default()
         };
-        assert_eq!(word(&judged_by(&seen, &progress(None), seconds)), expected);
+        assert_eq!(state(&judged_by(&seen, &progress(None), seconds)), expected);
     }
     for (verdict, how) in [
         (again, "was deleted and made again"),
@@ -420,7 +421,7 @@ fn case_67_the_revision_annotation_of_the_deployment_says_nothing() {
         let object = restored(|d| {
             d["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = json!(revision);
         });
-        assert_eq!(word(&judged(object, 10)), "complete");
+        assert_eq!(state(&judged(object, 10)), "complete");
     }
 }
 
@@ -431,8 +432,8 @@ fn paused_after_the_revert_runs_into_our_deadline() {
         set_counts(d, 3, 0, 0);
         set_progressing(d, "Unknown", "DeploymentPaused", AFTER);
     });
-    assert_eq!(word(&judged(object.clone(), 10)), "in progress");
-    assert_eq!(word(&judged(object, 300)), "RolloutTimedOut");
+    assert_eq!(state(&judged(object.clone(), 10)), "in progress");
+    assert_eq!(state(&judged(object, 300)), "RolloutTimedOut");
 }
 
 #[test]
@@ -485,20 +486,20 @@ fn a_failure_counts_from_the_end_of_the_time_that_the_old_version_had() {
         set_counts(d, 3, 3, 0);
         set_progressing(d, "False", "ProgressDeadlineExceeded", AFTER);
     });
-    assert_eq!(word(&judged(object.clone(), 59)), "in progress");
-    assert_eq!(word(&judged(object.clone(), 60)), "RolloutFailed");
+    assert_eq!(state(&judged(object.clone(), 59)), "in progress");
+    assert_eq!(state(&judged(object.clone(), 60)), "RolloutFailed");
     // Said before already, in the very same words, it is still of before.
     let before = progress(Some(("ProgressDeadlineExceeded", AFTER)));
     let verdict = judged_with(object.clone(), &owned(), &before, 299);
-    assert_eq!(word(&verdict), "in progress");
+    assert_eq!(state(&verdict), "in progress");
     // Another reason at the same time is another thing.
     let before = progress(Some(("ReplicaSetUpdated", AFTER)));
     let verdict = judged_with(object, &owned(), &before, 60);
-    assert_eq!(word(&verdict), "RolloutFailed");
+    assert_eq!(state(&verdict), "RolloutFailed");
     let going_on = restored(|d| {
         d["spec"]["progressDeadlineSeconds"] = json!(60);
         set_counts(d, 3, 3, 0);
         set_progressing(d, "True", "ReplicaSetUpdated", AFTER);
     });
-    assert_eq!(word(&judged(going_on, 299)), "in progress");
+    assert_eq!(state(&judged(going_on, 299)), "in progress");
 }

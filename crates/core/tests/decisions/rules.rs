@@ -3,7 +3,7 @@
 use crate::world::{at, observed, policy, request};
 use rollback_api::policy::{ApprovalMode, Environment};
 use rollback_api::request::Urgency;
-use rollback_api::{Identity, Reason, RollbackRequest, Word};
+use rollback_api::{Identity, Reason, RequestState, RollbackRequest};
 use rollback_core::observed::{Observed, Seen};
 use rollback_core::rules::{approval_mode, is_hurried, makes_a_difference, rules, urgency};
 use rollback_core::{plan, rules};
@@ -242,8 +242,8 @@ fn more_hurry_than_allowed_is_refused_and_says_how_to_ask() {
     assert!(plan::make(&hurried, &world(Seen::Found(true)), at(5)).is_ok());
     let outcome = plan::make(&hurried, &world(Seen::Found(false)), at(5)).unwrap_err();
     assert_eq!(
-        (outcome.word, outcome.reason),
-        (Word::Refused, Reason::Forbidden)
+        (outcome.result, outcome.reason),
+        (RequestState::Refused, Reason::Forbidden)
     );
     for part in [
         "spec.urgency",

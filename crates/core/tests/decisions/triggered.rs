@@ -3,8 +3,8 @@
 
 use crate::world::{Scene, at, digest, observed, request, seen};
 use jiff::Timestamp;
-use rollback_api::status::{Brake, Outcome};
-use rollback_api::{Identity, Reason, RollbackRequest, RollbackRequestStatus, Word};
+use rollback_api::status::{BlockedBy, Outcome};
+use rollback_api::{Identity, Reason, RequestState, RollbackRequest, RollbackRequestStatus};
 use rollback_core::observed::{Observed, Pace, Seen};
 use rollback_core::pace::Tally;
 use rollback_core::phase::Phase;
@@ -105,8 +105,8 @@ fn what_slipped_past_admission_is_refused_by_the_plan() {
     for (what, fields, field) in beyond() {
         let outcome = plan::make(&request(&fields), &world(), at(5)).unwrap_err();
         assert_eq!(
-            (outcome.word, outcome.reason),
-            (Word::Refused, Reason::Forbidden),
+            (outcome.result, outcome.reason),
+            (RequestState::Refused, Reason::Forbidden),
             "{what}: {}",
             outcome.message
         );
@@ -155,8 +155,13 @@ fn an_old_plan_of_what_only_a_person_may_ask_for_is_not_approved() {
             ..Pace::default()
         });
         scene.settle_all();
-        let said = scene.status().automatic.expect("it has spoken");
-        assert_eq!(said.brake, Some(Brake::NotAllowed), "{}", said.message);
+        let said = scene.status().auto_approval.expect("it has spoken");
+        assert_eq!(
+            said.blocked_by,
+            Some(BlockedBy::NotAllowed),
+            "{}",
+            said.message
+        );
         assert!(said.message.contains(field), "{}", said.message);
     }
 }
@@ -174,7 +179,7 @@ fn stored(fields: &Value, by: &str) -> RollbackRequest {
 fn ended(mut request: RollbackRequest, reason: Reason) -> RollbackRequest {
     request.status = Some(RollbackRequestStatus {
         outcome: Some(Outcome {
-            word: Word::Refused,
+            result: RequestState::Refused,
             reason,
             message: String::new(),
             by: None,
@@ -270,6 +275,15 @@ fn what_only_has_the_name_is_no_answer() {
     older["trigger"]["startedAt"] = json!(at(-600));
     let stale = ended(stored(&older, RECEIVER), Reason::AlertOlderThanVersion);
     cases.push(("of an older alert", stale, "older alert"));
+    for reason in [
+        Reason::TooManyOpenRequests,
+        Reason::Paused,
+        Reason::NamespaceNotOptedIn,
+        Reason::SelfHealingOwner,
+    ] {
+        let there = ended(stored(&by_itself(), RECEIVER), reason);
+        cases.push(("refused for the moment", there, "may not hold any more"));
+    }
     for (what, there, says) in cases {
         let why =
             difference(&there, &wanted, &ours).unwrap_or_else(|| panic!("{what} is the answer"));
@@ -338,7 +352,7 @@ fn rollbacks_without_a_person_are_counted_once_each() {
     tally.request("six", "u-6", Some(&approved(at(-70))));
     tally.request("old", "u-7", Some(&approved(at(-3600))));
     let mut held_back = approved(at(-70));
-    held_back["brake"] = json!("CoolDown");
+    held_back["blockedBy"] = json!("CoolDown");
     tally.request("held-back", "u-8", Some(&held_back));
     tally.request("a-person's", "u-9", None);
     let pace = tally.pace(Some(false));
@@ -374,8 +388,13 @@ fn what_cannot_be_read_counts_and_is_named() {
     let mut scene = Scene::new(&by_itself()).with_policy(rules());
     scene.observed.pace = Seen::Found(pace);
     scene.settle_all();
-    let said = scene.status().automatic.expect("it has spoken");
-    assert_eq!(said.brake, Some(Brake::HourlyLimit), "{}", said.message);
+    let said = scene.status().auto_approval.expect("it has spoken");
+    assert_eq!(
+        said.blocked_by,
+        Some(BlockedBy::HourlyLimit),
+        "{}",
+        said.message
+    );
     for name in named {
         assert!(said.message.contains(name), "{}", said.message);
     }

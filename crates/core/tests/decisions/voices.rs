@@ -2,8 +2,8 @@
 
 use crate::world::{Move, REQUESTER, Scene, annotate, approve, at, policy, reason_of};
 use rollback_api::{
-    APPROVED_BY, BREAK_GLASS, BREAK_GLASS_LABEL, CHECKLIST, CONFIRM, PLAN, Reason, WITHDRAWN_BY,
-    Word,
+    APPROVED_BY, BREAK_GLASS, BREAK_GLASS_LABEL, CHECKLIST, CONFIRM, PLAN, Reason, RequestState,
+    WITHDRAWN_BY,
 };
 use rollback_core::approval::{breaks_glass, suffices};
 use rollback_core::artifact::{Artifact, Kind};
@@ -174,8 +174,12 @@ fn the_report_says_who_broke_the_glass_and_why() {
     alone(&mut scene, "nobody else | answers the <b>phone</b>");
     scene.settle();
     let status = scene.status();
-    let outcome =
-        rollback_core::outcome::end(Word::Failed, Reason::TargetGone, "It is gone.", at(90));
+    let outcome = rollback_core::outcome::end(
+        RequestState::Failed,
+        Reason::TargetGone,
+        "It is gone.",
+        at(90),
+    );
     let ended = rollback_api::RollbackRequestStatus {
         outcome: Some(outcome),
         ..status

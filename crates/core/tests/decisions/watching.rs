@@ -2,7 +2,7 @@
 
 use crate::world::{DEPLOYMENT, Move, Scene, at, digest, replica_set_of, seen, sets, template};
 use rollback_api::status::RiskKind;
-use rollback_api::{FIELD_MANAGER, Reason, Word};
+use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 use rollback_core::observed::{Deployment, Rehearsal, Seen};
 use rollback_core::phase::Phase;
 use rollback_core::step::{Revert, Step};
@@ -36,7 +36,7 @@ fn watched() -> Scene {
     let mut scene = soaking().rolled_out();
     scene.probe(200);
     scene.pass();
-    assert_eq!(scene.word(), "Verifying");
+    assert_eq!(scene.state(), "Verifying");
     scene
 }
 
@@ -53,16 +53,16 @@ fn it_is_watched_for_as_long_as_the_policy_says() {
     scene.now = at(94);
     scene.probe(500);
     scene.settle();
-    assert_eq!(scene.word(), "Verifying");
+    assert_eq!(scene.state(), "Verifying");
     scene.now = at(95);
-    scene.ends(Word::Succeeded, Reason::RolledBack);
+    scene.ends(RequestState::Succeeded, Reason::RolledBack);
     // Without checks it is watched too, and is no better known for it.
     let policy = json!({"verification": {"soakSeconds": 90}});
     let mut scene = Scene::default().with_policy(policy).rolled_out();
     scene.settle();
     scene.waits(90);
     scene.now = at(95);
-    scene.ends(Word::Succeeded, Reason::Unverified);
+    scene.ends(RequestState::Succeeded, Reason::Unverified);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn case_60_reverted_while_it_is_watched_names_who_did_it() {
         let mut scene = watched();
         scene.deploy(&template("v2"));
         scene.edit(|d| d["metadata"]["managedFields"] = managers);
-        let outcome = scene.ends(Word::Failed, Reason::Reverted);
+        let outcome = scene.ends(RequestState::Failed, Reason::Overwritten);
         assert!(
             outcome.message.starts_with(who) && outcome.message.len() < 500,
             "{}",
@@ -108,16 +108,16 @@ fn case_60_reverted_while_it_is_watched_names_who_did_it() {
     // Another version is another thing, and so is no Deployment at all.
     let mut other = watched();
     other.deploy(&template("v3"));
-    other.ends(Word::Superseded, Reason::TemplateChanged);
+    other.ends(RequestState::Superseded, Reason::TemplateChanged);
     let mut gone = watched();
     gone.seen().deployment = Seen::Absent;
-    gone.ends(Word::Failed, Reason::TargetGone);
+    gone.ends(RequestState::Failed, Reason::TargetGone);
     // After that time nobody watches.
     let mut late = watched();
     late.now = at(95);
     late.settle();
     late.deploy(&template("v2"));
-    late.ends(Word::Succeeded, Reason::RolledBack);
+    late.ends(RequestState::Succeeded, Reason::RolledBack);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn case_39_what_a_webhook_is_known_to_make_of_it_is_accepted() {
     let fresh = replica_set_of("n1", "3", &with_sidecar("v1"));
     scene.seen().replica_sets.extend(sets([fresh]));
     scene.roll_out();
-    scene.ends(Word::Succeeded, Reason::Unverified);
+    scene.ends(RequestState::Succeeded, Reason::Unverified);
     // The prediction is part of what is approved.
     let plain = Scene::default().approved().status().plan.unwrap();
     let mut other = Scene {
@@ -160,7 +160,7 @@ fn case_39_what_a_webhook_makes_of_it_unforeseen_is_a_failure() {
     let mut scene = Scene::default().intended();
     scene.webhook = Some(sidecar);
     let mut crashed = scene.clone();
-    let outcome = scene.ends(Word::Failed, Reason::TemplateMutated);
+    let outcome = scene.ends(RequestState::Failed, Reason::TemplateMutated);
     assert!(
         outcome
             .message
@@ -170,24 +170,24 @@ fn case_39_what_a_webhook_makes_of_it_unforeseen_is_a_failure() {
     );
     assert_eq!(scene.status().targets[0].reverted_at, Some(at(5)));
     let ledger = scene.target("api").ledger.found().unwrap();
-    assert_eq!(ledger.rollbacks[0].outcome, Word::Failed);
+    assert_eq!(ledger.rollbacks[0].outcome, RequestState::Failed);
     // One write later it is the write of somebody else that is seen, whatever the change-cause says.
     let taken = crashed.decide();
     crashed.take(&taken);
     crashed.webhook = None;
     crashed.deploy(&template("v3"));
-    crashed.ends(Word::Superseded, Reason::TemplateChanged);
+    crashed.ends(RequestState::Superseded, Reason::TemplateChanged);
     // And without our change-cause it is not ours either.
     let mut foreign = Scene::default().intended();
     foreign.deploy(&template("v3"));
-    foreign.ends(Word::Superseded, Reason::TemplateChanged);
+    foreign.ends(RequestState::Superseded, Reason::TemplateChanged);
     // Nor with it: anybody can write that.
     let mut forged = Scene::default().intended();
     forged.deploy(&template("v3"));
     forged.edit(|d| {
         d["metadata"]["annotations"]["kubernetes.io/change-cause"] = json!(crate::world::CAUSE);
     });
-    forged.ends(Word::Superseded, Reason::TemplateChanged);
+    forged.ends(RequestState::Superseded, Reason::TemplateChanged);
     // A prediction that does not come true is no better.
     let predicted = Scene {
         webhook: Some(sidecar),
@@ -197,7 +197,7 @@ fn case_39_what_a_webhook_makes_of_it_unforeseen_is_a_failure() {
     predicted.webhook = Some(|object| {
         object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other:1");
     });
-    predicted.ends(Word::Failed, Reason::TemplateMutated);
+    predicted.ends(RequestState::Failed, Reason::TemplateMutated);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn what_the_dry_run_says_is_in_the_plan() {
         code: 403,
         message: "an image of this registry is not allowed.".to_owned(),
     }));
-    let outcome = scene.ends(Word::Refused, Reason::PatchRejected);
+    let outcome = scene.ends(RequestState::Refused, Reason::PatchRejected);
     assert!(
         outcome
             .message
@@ -235,7 +235,7 @@ fn what_the_dry_run_says_is_in_the_plan() {
     // A webhook that turns it back would make a rollback that does nothing.
     let back = crate::world::deployment("v2");
     let mut scene = rehearsed(Seen::Found(Rehearsal::Stored(Deployment(back))));
-    let outcome = scene.ends(Word::Refused, Reason::PatchRejected);
+    let outcome = scene.ends(RequestState::Refused, Reason::PatchRejected);
     assert!(
         outcome.message.contains("back into the one that runs"),
         "{}",
@@ -274,7 +274,7 @@ fn trouble_that_does_not_go_away_is_a_failure_after_the_grace() {
     assert_eq!(cause(&scene).unwrap().since, at(20));
     scene.now = at(79);
     scene.settle();
-    assert_eq!(scene.word(), "RollingOut");
+    assert_eq!(scene.state(), "RollingOut");
     // It went away and came again: the time counts anew.
     let mut relapsed = scene.clone();
     relapsed.seen().pods.clear();
@@ -284,10 +284,10 @@ fn trouble_that_does_not_go_away_is_a_failure_after_the_grace() {
     relapsed.now = at(100);
     relapsed.settle();
     assert_eq!(cause(&relapsed).unwrap().since, at(100));
-    assert_eq!(relapsed.word(), "RollingOut");
+    assert_eq!(relapsed.state(), "RollingOut");
     // It did not.
     scene.now = at(80);
-    let outcome = scene.ends(Word::Failed, Reason::RolloutFailed);
+    let outcome = scene.ends(RequestState::Failed, Reason::RolloutFailed);
     for part in [
         "CrashLoop (pod api-1)",
         "since 2026-11-23 14:00:20 UTC, longer than the 60 seconds",
@@ -317,9 +317,9 @@ fn trouble_that_does_not_go_away_is_a_failure_after_the_grace() {
     patient.seen().pods = vec![crashing("api-1")];
     patient.now = at(300);
     patient.settle();
-    assert_eq!(patient.word(), "RollingOut");
+    assert_eq!(patient.state(), "RollingOut");
     patient.now = at(305);
-    let outcome = patient.ends(Word::Failed, Reason::RolloutTimedOut);
+    let outcome = patient.ends(RequestState::Failed, Reason::RolloutTimedOut);
     assert!(outcome.message.contains("CrashLoop"), "{}", outcome.message);
 }
 
@@ -447,7 +447,7 @@ fn what_is_not_ours_or_not_wanted_is_not_given_up() {
     let mut failed = Scene::default().with_policy(policy).reverted();
     failed.edit(|d| d["metadata"]["managedFields"] = managed(&["helm", FIELD_MANAGER]));
     failed.now = at(400);
-    failed.ends(Word::Failed, Reason::RolloutTimedOut);
+    failed.ends(RequestState::Failed, Reason::RolloutTimedOut);
     assert_eq!(
         failed.deployment()["metadata"]["managedFields"],
         managed(&["helm", FIELD_MANAGER])

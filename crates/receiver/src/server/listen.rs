@@ -68,7 +68,9 @@ pub async fn serve(listener: TcpListener, listen: Listen, stop: CancellationToke
     drop(listener);
     tasks.close();
     if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
-        tracing::warn!("deliveries under way were cut off; their senders send them again");
+        tracing::warn!(
+            "shutdown grace period exceeded, aborting in-flight deliveries; their senders send them again"
+        );
     }
 }
 

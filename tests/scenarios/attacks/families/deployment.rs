@@ -70,13 +70,13 @@ pub fn fields() -> Family {
 }
 
 /// Whose replicas the controller may change.
-pub fn room() -> Family {
-    let says = |what| Expect::Guard("rollback-guard-room", what);
+pub fn capacity() -> Family {
+    let says = |what| Expect::Guard("rollback-guard-capacity", what);
     let replicas = field("replicas", json!(0));
     let alone = says("in a write of its own");
     let and = |more: Value| crate::fire::merged(&field("replicas", json!(0)), &more);
     Family {
-        name: "room",
+        name: "capacity",
         attacks: rows! {
             "of one that is not named", WHO, &[MERGE, JSON, STRATEGIC, APPLY, MERGE.dry()], APP, replicas.clone(), says("may not change the replicas of Deployment api");
             "raised", WHO, &[MERGE], APP, field("replicas", json!(100)), says("may not change the replicas of Deployment api");

@@ -92,7 +92,7 @@ pub fn all() -> Vec<Family> {
         artifact::changing(),
         artifact::deleting(),
         deployment::fields(),
-        deployment::room(),
+        deployment::capacity(),
         policy::family(),
         policy::schema(),
         phrases::family(),

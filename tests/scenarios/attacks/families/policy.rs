@@ -10,8 +10,8 @@ use crate::people::{
 
 const ITS: &[Thing] = &[Thing::Policy];
 
-fn room(names: &Value) -> Value {
-    json!({"spec": {"makeRoom": {"scaleDown": names}}})
+fn capacity(names: &Value) -> Value {
+    json!({"spec": {"capacity": {"scaleDown": names}}})
 }
 
 fn hooks(when: &str) -> Value {
@@ -24,7 +24,7 @@ fn job() -> Value {
     json!({"name": "miner", "podSpec": {"serviceAccountName": "robot", "containers": [{"name": "main", "image": "miner:1"}]}})
 }
 
-/// Who may name Deployments that make room, or Jobs, and who may not write rules at all.
+/// Who may name Deployments that are scaled down, or Jobs, and who may not write rules at all.
 pub fn family() -> Family {
     let one = Expect::Guard(
         "rollback-guard-policy",
@@ -42,9 +42,9 @@ pub fn family() -> Family {
     Family {
         name: "policy",
         attacks: rows! {
-            "one more makes room", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY, MERGE.dry()], ITS, room(&json!(["worker", "api"])), one;
-            "another makes room", &[POLICY_ADMIN], &[MERGE], ITS, room(&json!(["api"])), one;
-            "two more make room", &[POLICY_ADMIN], &[MERGE, JSON], ITS, room(&json!(["api", "web"])), many;
+            "one more may be scaled down", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY, MERGE.dry()], ITS, capacity(&json!(["worker", "api"])), one;
+            "another may be scaled down", &[POLICY_ADMIN], &[MERGE], ITS, capacity(&json!(["api"])), one;
+            "two more may be scaled down", &[POLICY_ADMIN], &[MERGE, JSON], ITS, capacity(&json!(["api", "web"])), many;
             "a Job before", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY, MERGE.dry()], ITS, hooks("preRollback"), jobs;
             "a Job afterwards", &[POLICY_ADMIN], &[MERGE, JSON], ITS, hooks("postRollback"), jobs;
             "a smoke test", &[POLICY_ADMIN], &[MERGE, JSON], ITS, smoke.clone(), jobs;
@@ -53,9 +53,9 @@ pub fn family() -> Family {
             "deleted", &[REQUESTER, EDITOR, CONTROLLER], &[DELETE], ITS, json!({}), Expect::Rbac;
         },
         twins: twins! {
-            "one less makes room", &[POLICY_ADMIN], &[MERGE, JSON, PUT], ITS, room(&json!([]));
-            "the same make room", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, room(&json!(["worker"]));
-            "more make room, by who may patch them", &[KEEPER, OWNER, ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, room(&json!(["api", "web"]));
+            "one less may be scaled down", &[POLICY_ADMIN], &[MERGE, JSON, PUT], ITS, capacity(&json!([]));
+            "the same may be scaled down", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, capacity(&json!(["worker"]));
+            "more may be scaled down, by who may patch them", &[KEEPER, OWNER, ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, capacity(&json!(["api", "web"]));
             "a Job before, by who may create Jobs", &[KEEPER, OWNER, ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, hooks("preRollback");
             "a Job afterwards, by who may create Jobs", &[KEEPER], &[MERGE], ITS, hooks("postRollback");
             "a smoke test, by who may create Jobs", &[KEEPER], &[MERGE], ITS, smoke;

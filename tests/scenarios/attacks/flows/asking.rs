@@ -1,6 +1,6 @@
 //! Asking, and the tools that people ask and approve with.
 
-use rollback_api::{APPROVED_BY, CHECKLIST, CONFIRM, PLAN, Word};
+use rollback_api::{APPROVED_BY, CHECKLIST, CONFIRM, PLAN, RequestState};
 use serde_json::{Value, json};
 use testkit::User;
 use testkit::scene::PRODUCTION;
@@ -123,7 +123,7 @@ fn asking() -> Vec<Flow> {
             "only-looking",
             REQUESTER,
             of_api(json!({"dryRun": true})),
-            vec![Step::Ends(Word::Succeeded)],
+            vec![Step::Ends(RequestState::Succeeded)],
         ),
         asked(
             "with-a-remark",

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
-use rollback_api::{APPROVED_BY, Word};
+use rollback_api::{APPROVED_BY, RequestState};
 use serde_json::{Value, json};
 use testkit::scene::{PATIENCE, request};
 use testkit::{User, eventually};
@@ -44,7 +44,7 @@ pub enum Step {
     /// This place holds this.
     Holds(Thing, &'static str, Value),
     /// The request has ended like this.
-    Ends(Word),
+    Ends(RequestState),
     /// This is gone.
     Gone(Thing),
 }
@@ -96,9 +96,9 @@ impl Flow {
                 .await
             }
             Step::Holds(on, place, value) => holds(stage, *on, place, value).await,
-            Step::Ends(word) => {
+            Step::Ends(state) => {
                 let (_, outcome) = stage.scene.wait_for_end(self.name).await?;
-                ensure!(outcome.word == *word, "{outcome:?}");
+                ensure!(outcome.result == *state, "{outcome:?}");
                 Ok(())
             }
             Step::Gone(on) => {

@@ -2,7 +2,7 @@
 
 use rollback_api::{
     APPROVED_BY, BREAK_GLASS, CANCELLED_BY, CHECKLIST, CONFIRM, DENIED_BY, DENIED_REASON, PLAN,
-    WITHDRAWN_BY, Word,
+    RequestState, WITHDRAWN_BY,
 };
 use serde_json::{Value, json};
 use testkit::scene::PRODUCTION;
@@ -71,7 +71,7 @@ fn approving() -> Vec<Flow> {
 }
 
 fn together() -> Vec<Flow> {
-    let rolled_back = |step| vec![step, Step::Ends(Word::Succeeded)];
+    let rolled_back = |step| vec![step, Step::Ends(RequestState::Succeeded)];
     let again = notes(json!({
         APPROVED_BY: "$ME", CONFIRM: PRODUCTION, PLAN: "$DIGEST", CHECKLIST: testkit::scene::TICKED, WITHDRAWN_BY: null,
     }));
@@ -90,7 +90,7 @@ fn together() -> Vec<Flow> {
                 Step::Does(GITOPS, PUT, stripped()),
                 Step::Counted(1),
                 Step::Does(SECOND, APPLY, whole_approval()),
-                Step::Ends(Word::Succeeded),
+                Step::Ends(RequestState::Succeeded),
             ]),
         ),
         asked(
@@ -148,7 +148,7 @@ fn together() -> Vec<Flow> {
                 Step::Does(SECOND, MERGE, whole_approval()),
                 Step::Counted(1),
                 Step::Does(BOTH, MERGE, whole_approval()),
-                Step::Ends(Word::Succeeded),
+                Step::Ends(RequestState::Succeeded),
             ]),
         ),
     ]
@@ -165,20 +165,20 @@ fn ending() -> Vec<Flow> {
             ],
         )
     };
-    let ended = |name, who, how, what, word| {
+    let ended = |name, who, how, what, state| {
         asked(
             name,
-            vec![Step::Planned, Step::Does(who, how, what), Step::Ends(word)],
+            vec![Step::Planned, Step::Does(who, how, what), Step::Ends(state)],
         )
     };
     vec![
-        ended("denied", APPROVER, MERGE, no(), Word::Denied),
-        ended("denied-applied", SECOND, APPLY, no(), Word::Denied),
+        ended("denied", APPROVER, MERGE, no(), RequestState::Denied),
+        ended("denied-applied", SECOND, APPLY, no(), RequestState::Denied),
         asked(
             "denied-in-between",
             counted_and(vec![
                 Step::Does(SECOND, JSON, no()),
-                Step::Ends(Word::Denied),
+                Step::Ends(RequestState::Denied),
             ]),
         ),
         asked(
@@ -186,7 +186,7 @@ fn ending() -> Vec<Flow> {
             vec![
                 Step::Planned,
                 Step::Does(APPROVER, MERGE, no()),
-                Step::Ends(Word::Denied),
+                Step::Ends(RequestState::Denied),
                 Step::Does(
                     GITOPS,
                     MERGE,
@@ -194,19 +194,25 @@ fn ending() -> Vec<Flow> {
                 ),
             ],
         ),
-        ended("cancelled", REQUESTER, MERGE, never_mind(), Word::Cancelled),
+        ended(
+            "cancelled",
+            REQUESTER,
+            MERGE,
+            never_mind(),
+            RequestState::Cancelled,
+        ),
         ended(
             "cancelled-by-approver",
             APPROVER,
             PUT,
             never_mind(),
-            Word::Cancelled,
+            RequestState::Cancelled,
         ),
         asked(
             "cancelled-in-between",
             counted_and(vec![
                 Step::Does(REQUESTER, JSON, never_mind()),
-                Step::Ends(Word::Cancelled),
+                Step::Ends(RequestState::Cancelled),
             ]),
         ),
         asked_for(
@@ -216,7 +222,7 @@ fn ending() -> Vec<Flow> {
             vec![
                 Step::Planned,
                 Step::Does(ROBOT, MERGE, never_mind()),
-                Step::Ends(Word::Cancelled),
+                Step::Ends(RequestState::Cancelled),
             ],
         ),
         gone("deleted", REQUESTER),
@@ -226,7 +232,7 @@ fn ending() -> Vec<Flow> {
             vec![
                 Step::Planned,
                 Step::Does(REQUESTER, MERGE, never_mind()),
-                Step::Ends(Word::Cancelled),
+                Step::Ends(RequestState::Cancelled),
                 Step::Does(REQUESTER, DELETE, json!({})),
                 Step::Gone(Thing::Called("deleted-at-the-end")),
             ],
@@ -241,7 +247,7 @@ pub fn staging() -> Vec<Flow> {
         vec![
             Step::Planned,
             Step::Does(who, how, short.clone()),
-            Step::Ends(Word::Succeeded),
+            Step::Ends(RequestState::Succeeded),
         ]
     };
     vec![
@@ -268,7 +274,7 @@ pub fn glass() -> Vec<Flow> {
             vec![
                 Step::Planned,
                 Step::Does(BREAKER, MERGE, alone),
-                Step::Ends(Word::Succeeded),
+                Step::Ends(RequestState::Succeeded),
             ],
         ),
         asked_for(
@@ -284,7 +290,7 @@ pub fn glass() -> Vec<Flow> {
             }));
             counted_and(vec![
                 Step::Does(OWNER, MERGE, over),
-                Step::Ends(Word::Succeeded),
+                Step::Ends(RequestState::Succeeded),
             ])
         }),
     ]

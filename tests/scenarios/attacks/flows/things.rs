@@ -29,15 +29,15 @@ fn approvals(approvals: Value) -> Value {
 }
 
 fn rules() -> Vec<Flow> {
-    let room = |names: &Value| json!({"spec": {"makeRoom": {"scaleDown": names}}});
+    let capacity = |names: &Value| json!({"spec": {"capacity": {"scaleDown": names}}});
     let two = approvals(json!({"required": 2}));
     let three = approvals(json!({"required": 3}));
     let eyes = approvals(json!({"fourEyes": true}));
     let glass = approvals(json!({"breakGlass": true}));
     let window = json!({"name": "friday", "schedule": "0 18 * * FRI", "durationMinutes": 60});
     let frozen = json!({"spec": {"freezeWindows": [window]}});
-    let both = room(&json!(["worker", "api"]));
-    let one = room(&json!(["worker"]));
+    let both = capacity(&json!(["worker", "api"]));
+    let one = capacity(&json!(["worker"]));
     let named = vec![rule(KEEPER, MERGE, both), rule(POLICY_ADMIN, MERGE, one)];
     // What stays as it is, or is taken out, takes no right to run anything.
     let job =
@@ -55,7 +55,7 @@ fn rules() -> Vec<Flow> {
         flow("four-eyes", vec![rule(POLICY_ADMIN, JSON, eyes)]),
         flow("frozen", vec![rule(POLICY_ADMIN, APPLY, frozen)]),
         flow("glass", vec![rule(RELAXER, PUT, glass)]),
-        flow("room-named", named),
+        flow("capacity-named", named),
         flow("jobs-named", jobs),
     ]
 }
@@ -69,7 +69,7 @@ fn deployments() -> Vec<Flow> {
     let scaled = vec![scale(EDITOR, MERGE, 2), scale(EDITOR, MERGE.on("scale"), 1)];
     let template = vec![Step::To(CONTROLLER, JSON, Thing::App, restored)];
     vec![
-        flow("room-made", made),
+        flow("capacity-made", made),
         flow("scaled-by-people", scaled),
         flow("template-restored", template),
     ]

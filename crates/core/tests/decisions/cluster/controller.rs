@@ -7,7 +7,7 @@ use rollback_api::{FINALIZER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::approval::MAILBOX;
 use rollback_core::artifact::{self, backup_name, incident_name};
 use rollback_core::consent::{self, Plans};
-use rollback_core::decide::{decide, second};
+use rollback_core::decide::{decide, fallback};
 use rollback_core::ledger::{Holder, holder};
 use rollback_core::observed::{
     Access, Answer, Deployment, Found, Heard, JobState, Observed, Reading, Rehearsal, Rejection,
@@ -15,7 +15,7 @@ use rollback_core::observed::{
 };
 use rollback_core::phase::{Phase, TargetPhase};
 use rollback_core::step::{Decision, Next, Step};
-use rollback_core::{health, job, plan};
+use rollback_core::{health, intent, job, plan};
 use serde_json::{Value, json};
 
 use super::{Cluster, Crash, Event, Memory, Place, Seeing, View};
@@ -152,8 +152,8 @@ impl Cluster {
             target.and_then(|target| target.source_name.clone())
         };
         let kept = kept.and_then(|kept| self.config_maps.get(&kept)?.1.clone());
-        let verification = progress.and_then(|progress| match &progress.second {
-            Some(second) => second.verification.as_ref(),
+        let verification = progress.and_then(|progress| match &progress.fallback {
+            Some(fallback) => fallback.verification.as_ref(),
             None => progress.verification.as_ref(),
         });
         let readings = verification
@@ -201,6 +201,10 @@ impl Cluster {
                 .accepted
                 .get(&(case, name.to_owned()))
                 .copied(),
+            intended: self.controllers[controller]
+                .intended
+                .get(&(case, name.to_owned()))
+                .copied(),
             readings,
             ..SeenTarget::default()
         }
@@ -216,7 +220,7 @@ impl Cluster {
         let open = planned.zip(status.plan.as_ref()).and_then(|(index, plan)| {
             let (target, progress) = (plan.targets.get(index)?, status.targets.get(index)?);
             let plans = Plans::of(plan, status);
-            let target = second::target(target, progress);
+            let target = fallback::target(target, progress);
             let (_, open) = job::open(request, plans.plan_for(progress), &target, progress)?;
             Some(open.job.clone())
         });
@@ -321,6 +325,7 @@ impl Cluster {
         let dead = |memory: &mut Memory| {
             memory.rejections.retain(|(other, _), _| *other != case);
             memory.accepted.retain(|(other, _), _| *other != case);
+            memory.intended.retain(|(other, _), _| *other != case);
         };
         if crash == Crash::BeforeCommit {
             dead(&mut self.controllers[controller]);
@@ -339,6 +344,10 @@ impl Cluster {
         let Some(committed) = self.commit(case, request, &decision.status) else {
             return Some(decision);
         };
+        for (name, generation) in intent::stored(request.status.as_ref(), &decision.status) {
+            let memory = &mut self.controllers[controller];
+            memory.intended.insert((case, name.to_owned()), generation);
+        }
         if crash == Crash::BeforeAct {
             dead(&mut self.controllers[controller]);
             return Some(decision);

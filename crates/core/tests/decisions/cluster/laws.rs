@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use rollback_api::request::{OnFailure, Urgency};
 use rollback_api::status::{Plan, PlannedTarget, TargetStatus};
 use rollback_api::{
-    CANCELLED_BY, DENIED_BY, Reason, RollbackRequest, RollbackRequestStatus, WITHDRAWN_BY, Word,
+    CANCELLED_BY, DENIED_BY, Reason, RequestState, RollbackRequest, RollbackRequestStatus,
+    WITHDRAWN_BY,
 };
 use rollback_core::ledger::bad_templates;
 use rollback_core::observed::{Access, Observed, Seen};
@@ -238,14 +239,14 @@ impl Cluster {
             assert!(
                 next.stopped
                     .as_ref()
-                    .is_some_and(|stopped| stopped.word == Word::Restored),
+                    .is_some_and(|stopped| stopped.result == RequestState::Restored),
                 "a way back without a failure"
             );
             return;
         }
-        if let Some(second) = &progress.second {
+        if let Some(fallback) = &progress.fallback {
             assert!(
-                second.intent.is_some() && progress.reverted_at.is_some(),
+                fallback.intent.is_some() && progress.reverted_at.is_some(),
                 "a fallback without intent, or without a first try"
             );
             return;
@@ -315,7 +316,8 @@ impl Cluster {
     pub(super) fn judge_claim(&self, case: usize, deployment: &str) {
         let status = self.status(case);
         let progress = progress_of(&status, deployment).unwrap();
-        if TargetPhase::of(&status, progress) == TargetPhase::Restoring || progress.second.is_some()
+        if TargetPhase::of(&status, progress) == TargetPhase::Restoring
+            || progress.fallback.is_some()
         {
             return;
         }
@@ -381,7 +383,7 @@ impl Cluster {
         ];
         let failed = old.targets.iter().find(|progress| {
             progress.outcome.as_ref().is_some_and(|outcome| {
-                outcome.word != Word::Succeeded && !harmless.contains(&outcome.reason)
+                outcome.result != RequestState::Succeeded && !harmless.contains(&outcome.reason)
             })
         });
         for (index, progress) in next.targets.iter().enumerate() {
@@ -410,7 +412,7 @@ impl Cluster {
                     .targets
                     .iter()
                     .filter(|progress| progress.revert.is_some() && progress.outcome.is_none())
-                    .filter(|progress| progress.second.is_none())
+                    .filter(|progress| progress.fallback.is_none())
                     .count();
                 assert!(
                     under_way <= most,
@@ -452,8 +454,8 @@ impl Cluster {
         assert!(reason.contains(&uid));
         let kind = if reason.starts_with("restore of backup ") {
             Kind::Restore
-        } else if reason.starts_with("second try: ") {
-            Kind::Second
+        } else if reason.starts_with("fallback: ") {
+            Kind::Fallback
         } else {
             Kind::Revert
         };
@@ -467,7 +469,7 @@ impl Cluster {
                 );
                 assert_eq!(digest(after), target.to_digest);
             }
-            Kind::Second => {
+            Kind::Fallback => {
                 assert!(
                     target.is_restored_by(&digest(before)),
                     "a foreign edit is overwritten by the fallback"
@@ -608,7 +610,9 @@ impl Cluster {
             .rollbacks
             .iter()
             .position(|rollback| rollback.request_uid == *uid);
-        let Some(ours) = ours.filter(|ours| spec.rollbacks[*ours].outcome != Word::Restored) else {
+        let Some(ours) =
+            ours.filter(|ours| spec.rollbacks[*ours].outcome != RequestState::Restored)
+        else {
             return;
         };
         let rehabilitated = spec.rollbacks[ours + 1..]
@@ -629,7 +633,7 @@ impl Cluster {
             .last
             .stopped
             .as_ref()
-            .is_some_and(|stopped| stopped.word == Word::Restored);
+            .is_some_and(|stopped| stopped.result == RequestState::Restored);
         let written_by_others = self.cases.iter().any(|other| {
             other.uid != case.uid && other.writes.iter().any(|(name, _)| *name == target.name)
         });
@@ -644,7 +648,7 @@ impl Cluster {
         let end = result(progress).unwrap();
         let doubtful = end.message.contains("nobody can tell");
         assert!(
-            end.word == Word::Restored || doubtful,
+            end.result == RequestState::Restored || doubtful,
             "{} is not brought back: {end:?}",
             target.name
         );
@@ -667,21 +671,21 @@ fn begins(old: &RollbackRequestStatus, progress: &TargetStatus) -> bool {
 
 /// Nothing is ours that was not begun.
 fn judge_ours(progress: &TargetStatus) {
-    let second = progress.second.as_ref();
+    let fallback = progress.fallback.as_ref();
     let ours = progress.revert.is_some()
         || progress.reverted_at.is_some()
         || progress.rollout.is_some()
         || progress.verification.is_some()
         || progress.restore.is_some()
-        || second.is_some();
+        || fallback.is_some();
     assert!(
         !ours || progress.begun.is_some(),
         "{} is taken for ours and was never begun: {progress:?}",
         progress.name
     );
-    if let Some(second) = second {
+    if let Some(fallback) = fallback {
         assert!(
-            second.reverted_at.is_none() || second.intent.is_some(),
+            fallback.reverted_at.is_none() || fallback.intent.is_some(),
             "{}: the fallback of somebody else is taken for ours",
             progress.name
         );

@@ -159,7 +159,7 @@ pub enum Kind {
     /// The old template.
     Revert,
     /// The fallback.
-    Second,
+    Fallback,
     /// The template from before.
     Restore,
 }
@@ -225,6 +225,7 @@ pub struct Case {
 struct Memory {
     rejections: BTreeMap<(usize, String), Rejection>,
     accepted: BTreeMap<(usize, String), i64>,
+    intended: BTreeMap<(usize, String), i64>,
     views: BTreeMap<usize, Rc<Seeing>>,
 }
 

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use rollback_api::status::{Outcome, RollbackRequestStatus};
-use rollback_api::{FINALIZER, Reason, RollbackRequest, Word};
+use rollback_api::{FINALIZER, Reason, RequestState, RollbackRequest};
 use rollback_core::approval::MAILBOX;
 use rollback_core::artifact::{self, backup_name};
 use rollback_core::decide::decide;
+use rollback_core::intent;
 use rollback_core::observed::{
     Deployment, JobState, Observed, Rehearsal, Seen, SeenJob, SeenTarget,
 };
@@ -263,7 +264,10 @@ impl Scene {
     /// Decides and commits.
     pub fn commit_all(&mut self) -> Decision {
         let decision = self.decide_all();
-        self.request.status = Some(decision.status.clone());
+        let before = self.request.status.replace(decision.status.clone());
+        for (name, generation) in intent::stored(before.as_ref(), &decision.status) {
+            self.of(name).intended = Some(generation);
+        }
         decision
     }
 
@@ -320,7 +324,7 @@ impl Scene {
                 }
             }
             Step::Publish(_) => self.observed.incident = Seen::Found(self.now),
-            // No world here has pods, nor Deployments that make room.
+            // No world here has pods, nor Deployments that are scaled down.
             Step::ForceDelete { .. } | Step::Scale(_) => {}
             Step::Revert(revert) | Step::Disown(revert) => {
                 let webhook = self.webhook;
@@ -368,7 +372,7 @@ impl Scene {
                 return decision.next;
             }
         }
-        panic!("it never comes to rest: {:?}", self.word());
+        panic!("it never comes to rest: {:?}", self.state());
     }
 
     /// Passes until nothing moves any more; the last move.
@@ -506,9 +510,9 @@ impl Scene {
         let (status, now) = (self.status(), self.now);
         let Some(plan) = &status.plan else { return };
         for progress in &status.targets {
-            let second = progress.second.as_ref();
-            let verification = match second {
-                Some(second) => &second.verification,
+            let fallback = progress.fallback.as_ref();
+            let verification = match fallback {
+                Some(fallback) => &fallback.verification,
                 None => &progress.verification,
             };
             let Some(verification) = verification else {
@@ -536,10 +540,10 @@ impl Scene {
     }
 
     /// How it ended, in two words; the words of the Ready condition before that.
-    pub fn word(&self) -> String {
+    pub fn state(&self) -> String {
         let status = self.status();
         match &status.outcome {
-            Some(outcome) => format!("{}/{}", outcome.word.as_str(), outcome.reason.as_str()),
+            Some(outcome) => format!("{}/{}", outcome.result.as_str(), outcome.reason.as_str()),
             None => reason_of(&status, "Ready"),
         }
     }
@@ -547,28 +551,28 @@ impl Scene {
     /// How each target ended, in two words, or its phase: `api Succeeded/Unverified`.
     pub fn words(&self) -> Vec<String> {
         let status = self.status();
-        let word = |progress: &rollback_api::status::TargetStatus| {
+        let state = |progress: &rollback_api::status::TargetStatus| {
             let phase = TargetPhase::of(&status, progress);
             let end = rollback_core::phase::result(progress);
             end.filter(|_| phase == TargetPhase::Ended).map_or_else(
                 || format!("{phase:?}"),
-                |end| format!("{}/{}", end.word.as_str(), end.reason.as_str()),
+                |end| format!("{}/{}", end.result.as_str(), end.reason.as_str()),
             )
         };
         status
             .targets
             .iter()
-            .map(|progress| format!("{} {}", progress.name, word(progress)))
+            .map(|progress| format!("{} {}", progress.name, state(progress)))
             .collect()
     }
 
     /// Passes to the end and checks which it is.
-    pub fn ends(&mut self, word: Word, reason: Reason) -> Outcome {
+    pub fn ends(&mut self, state: RequestState, reason: Reason) -> Outcome {
         self.settle_all();
         let outcome = self.outcome();
         assert_eq!(
-            (outcome.word, outcome.reason),
-            (word, reason),
+            (outcome.result, outcome.reason),
+            (state, reason),
             "{outcome:?}"
         );
         outcome

@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
-use rollback_api::status::Brake;
-use rollback_api::{Reason, Word};
+use rollback_api::status::BlockedBy;
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::scene::{PATIENCE, ready};
 use testkit::shop::Behaviour;
@@ -17,17 +17,17 @@ use crate::stage::{
 };
 
 /// A bad release whose rollback waits for a person because of this; then a person approves.
-async fn waits(name: &str, triggers: Value, brake: Brake) -> Result<Scene> {
+async fn waits(name: &str, triggers: Value, blocked_by: BlockedBy) -> Result<Scene> {
     let scene = scene(name, triggers).await?;
     bad_release(&scene, Behaviour::Crash).await?;
     let name = asked(&scene).await?;
-    let said = held_back(&scene, &name, brake).await?;
-    let (word, message) = ready(&scene.wait_for(&name, "AwaitingApproval").await?);
-    ensure!(message.starts_with(&said), "{word}: {message}");
+    let said = held_back(&scene, &name, blocked_by).await?;
+    let (state, message) = ready(&scene.wait_for(&name, "AwaitingApproval").await?);
+    ensure!(message.starts_with(&said), "{state}: {message}");
     let metrics = metrics(&scene).await?;
     let series = format!(
-        "rollback_automatic_total{{decision=\"{}\"}} 1",
-        brake.as_str()
+        "rollback_auto_approvals_total{{decision=\"{}\"}} 1",
+        blocked_by.as_str()
     );
     ensure!(metrics.contains(&series), "{metrics}");
     let events = events(&scene, &name).await?;
@@ -37,27 +37,32 @@ async fn waits(name: &str, triggers: Value, brake: Brake) -> Result<Scene> {
     );
     ensure!(runs(&scene, "api", "v2").await?);
     scene.approve_by_two(&name).await?;
-    ends(&scene, &name, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, &name, RequestState::Succeeded, Reason::Unverified).await?;
     Ok(scene)
 }
 
 #[tokio::test]
 async fn without_leave_a_person_decides() -> Result<()> {
-    waits("brake-leave", json!({"watch": true}), Brake::NotAllowed).await?;
+    waits(
+        "blocked-leave",
+        json!({"watch": true}),
+        BlockedBy::NotAllowed,
+    )
+    .await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_pause_of_the_namespace_holds_back() -> Result<()> {
     let paused = json!({"watch": true, "approve": true, "paused": true});
-    waits("brake-paused", paused, Brake::Paused).await?;
+    waits("blocked-paused", paused, BlockedBy::Paused).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_limit_of_the_hour_holds_back() -> Result<()> {
     let none = json!({"watch": true, "approve": true, "mostPerHour": 0});
-    waits("brake-hour", none, Brake::HourlyLimit).await?;
+    waits("blocked-hour", none, BlockedBy::HourlyLimit).await?;
     Ok(())
 }
 
@@ -65,7 +70,7 @@ async fn a_limit_of_the_hour_holds_back() -> Result<()> {
 #[tokio::test]
 async fn of_many_at_once_the_limit_is_kept() -> Result<()> {
     let one = json!({"watch": true, "approve": true, "mostPerHour": 1});
-    let scene = scene("brake-race", one).await?;
+    let scene = scene("blocked-race", one).await?;
     let names = ["one", "two", "three", "four"];
     for name in names {
         scene.deploy(named(name, "v1")).await?;
@@ -80,11 +85,14 @@ async fn of_many_at_once_the_limit_is_kept() -> Result<()> {
         let all = requests(&scene).await?;
         let said: Vec<_> = all
             .iter()
-            .filter_map(|request| request.status.as_ref()?.automatic.as_ref())
-            .map(|said| said.brake)
+            .filter_map(|request| request.status.as_ref()?.auto_approval.as_ref())
+            .map(|said| said.blocked_by)
             .collect();
         ensure!(said.len() == names.len(), "{said:?}");
-        let approved = said.iter().filter(|brake| brake.is_none()).count();
+        let approved = said
+            .iter()
+            .filter(|blocked_by| blocked_by.is_none())
+            .count();
         ensure!(approved == 1, "{said:?}");
         Ok(())
     })
@@ -95,36 +103,36 @@ async fn of_many_at_once_the_limit_is_kept() -> Result<()> {
 #[tokio::test]
 async fn the_same_version_again_and_the_next_one_too_soon_are_held_back() -> Result<()> {
     let long = json!({"watch": true, "approve": true, "coolDownSeconds": 600, "mostPerHour": 10});
-    let scene = scene("brake-again", long).await?;
+    let scene = scene("blocked-again", long).await?;
     bad_release(&scene, Behaviour::Crash).await?;
     let first = asked(&scene).await?;
-    ends(&scene, &first, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, &first, RequestState::Succeeded, Reason::Unverified).await?;
     next_second().await;
     let again = version("v2").behaviour(Behaviour::Crash);
     scene.apply_deployment(again).await?;
     let second = asked_times(&scene, 2).await?;
     ensure!(second != first);
-    held_back(&scene, &second, Brake::Once).await?;
+    held_back(&scene, &second, BlockedBy::PreviouslyRolledBack).await?;
     scene.approve_by_two(&second).await?;
-    ends(&scene, &second, Word::Succeeded, Reason::Unverified).await?;
+    ends(&scene, &second, RequestState::Succeeded, Reason::Unverified).await?;
     next_second().await;
     let third = version("v3").behaviour(Behaviour::Crash);
     scene.apply_deployment(third).await?;
     let third = asked_times(&scene, 3).await?;
-    held_back(&scene, &third, Brake::CoolDown).await?;
+    held_back(&scene, &third, BlockedBy::CoolDown).await?;
     Ok(())
 }
 
 /// What another version has taken the place of is not rolled back any more.
 #[tokio::test]
 async fn what_does_not_run_any_more_is_left_alone() -> Result<()> {
-    let scene = scene("brake-fixed", json!({"watch": true})).await?;
+    let scene = scene("blocked-fixed", json!({"watch": true})).await?;
     bad_release(&scene, Behaviour::Crash).await?;
     let name = asked(&scene).await?;
-    held_back(&scene, &name, Brake::NotAllowed).await?;
+    held_back(&scene, &name, BlockedBy::NotAllowed).await?;
     scene.deploy(version("v3")).await?;
     let (_, outcome) = scene.wait_for_end(&name).await?;
-    ensure!(outcome.word == Word::Superseded, "{outcome:?}");
+    ensure!(outcome.result == RequestState::Superseded, "{outcome:?}");
     ensure!(runs(&scene, "api", "v3").await?);
     Ok(())
 }
@@ -132,7 +140,7 @@ async fn what_does_not_run_any_more_is_left_alone() -> Result<()> {
 /// An administrator switches everything automatic off, for all namespaces at once.
 #[tokio::test]
 async fn one_switch_holds_everything_back() -> Result<()> {
-    let mut scene = Scene::without_controller(PROGRAM, "brake-switch").await?;
+    let mut scene = Scene::without_controller(PROGRAM, "blocked-switch").await?;
     prepare(&scene, json!({"approve": true})).await?;
     // Its own namespace is this one, so that no other test is switched off.
     let home = ["--lease-namespace", scene.ns(), "--leader-elect=false"];
@@ -148,7 +156,7 @@ async fn one_switch_holds_everything_back() -> Result<()> {
     scene.deploy(version("v2")).await?;
     next_second().await;
     send(&scene, "down", "api", "HealthCheck").await?;
-    held_back(&scene, "down", Brake::Paused).await?;
+    held_back(&scene, "down", BlockedBy::Paused).await?;
     maps.delete("rollback-automatic", &DeleteParams::default())
         .await?;
     // What was held back stays so; what comes now goes.
@@ -157,8 +165,14 @@ async fn one_switch_holds_everything_back() -> Result<()> {
     scene.deploy(named("web", "v2")).await?;
     next_second().await;
     send(&scene, "web-down", "web", "HealthCheck").await?;
-    ends(&scene, "web-down", Word::Succeeded, Reason::Unverified).await?;
-    let (word, _) = ready(&scene.request("down").await?);
-    ensure!(word == "AwaitingApproval", "{word}");
+    ends(
+        &scene,
+        "web-down",
+        RequestState::Succeeded,
+        Reason::Unverified,
+    )
+    .await?;
+    let (state, _) = ready(&scene.request("down").await?);
+    ensure!(state == "AwaitingApproval", "{state}");
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! Room for the old version: a Deployment that the policy names is made smaller, and gets back what it had.
+//! Capacity for the old version: a Deployment that the policy names is scaled down, and gets back what it had.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::Api;
 use kube::api::PostParams;
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use serde_json::{Value, json};
 use testkit::scene::PATIENCE;
 use testkit::shop::deployment;
@@ -17,10 +17,10 @@ async fn crowded(name: &str, granted: bool) -> Result<Scene> {
     let scene = scene(name).await?;
     let client = scene.client(User::Admin).await?;
     if granted {
-        scene.grant("rollback-make-room").await?;
+        scene.grant("rollback-scale-down").await?;
     }
     scene
-        .policy(json!({"makeRoom": {"scaleDown": ["reports"]},
+        .policy(json!({"capacity": {"scaleDown": ["reports"]},
             "rollout": {"timeoutSeconds": 45, "graceSeconds": 40}}))
         .await?;
     scene.two_versions("api").await?;
@@ -49,15 +49,18 @@ fn replicas(deployment: &Value) -> i64 {
 
 /// Whether the old version then comes up in time is up to the controller of `ReplicaSets`, which asks the quota ever more rarely.
 #[tokio::test]
-async fn room_is_made_and_given_back() -> Result<()> {
-    let scene = crowded("room", true).await?;
+async fn capacity_is_freed_and_given_back() -> Result<()> {
+    let scene = crowded("capacity", true).await?;
     roll_back(&scene, "api-5xx").await?;
-    eventually("room is made", PATIENCE, async || {
+    eventually("capacity is freed", PATIENCE, async || {
         let status = scene.status("api-5xx").await?;
-        let room = status.room.first().context("no room was made")?;
+        let scaled = status
+            .scaled_down
+            .first()
+            .context("nothing was scaled down")?;
         ensure!(
-            room.deployment == "reports" && room.from == 2 && room.scaled_at.is_some(),
-            "{room:?}, {:?}",
+            scaled.deployment == "reports" && scaled.from == 2 && scaled.scaled_at.is_some(),
+            "{scaled:?}, {:?}",
             status.targets[0].warnings
         );
         ensure!(replicas(&scene.deployment("reports").await?) == 0);
@@ -66,20 +69,30 @@ async fn room_is_made_and_given_back() -> Result<()> {
     .await?;
     scene.wait_for_end("api-5xx").await?;
     let status = scene.status("api-5xx").await?;
-    ensure!(status.room[0].given_back_at.is_some(), "{:?}", status.room);
+    ensure!(
+        status.scaled_down[0].restored_at.is_some(),
+        "{:?}",
+        status.scaled_down
+    );
     ensure!(replicas(&scene.deployment("reports").await?) == 2);
     Ok(())
 }
 
 #[tokio::test]
 async fn without_the_grant_nothing_is_made_smaller_and_it_is_told() -> Result<()> {
-    let scene = crowded("room-denied", false).await?;
+    let scene = crowded("capacity-denied", false).await?;
     roll_back(&scene, "api-5xx").await?;
-    ends(&scene, "api-5xx", Word::Failed, Reason::RolloutFailed).await?;
+    ends(
+        &scene,
+        "api-5xx",
+        RequestState::Failed,
+        Reason::RolloutFailed,
+    )
+    .await?;
     ensure!(replicas(&scene.deployment("reports").await?) == 2);
     let warnings = target(&scene, "api-5xx").await?.warnings;
     ensure!(
-        warnings.iter().any(|it| it.contains("rollback-make-room")),
+        warnings.iter().any(|it| it.contains("rollback-scale-down")),
         "{warnings:?}"
     );
     Ok(())

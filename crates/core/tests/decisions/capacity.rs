@@ -1,8 +1,8 @@
-//! Room for the old version: made one Deployment after the other, given back at the end, and never forgotten.
+//! Capacity for the old version: freed one Deployment after the other, given back at the end, and never forgotten.
 
 use crate::world::{Scene, at, deployment_in, digest, set_counts, template_in};
-use rollback_api::Word;
-use rollback_core::decide::room::{candidates, is_wanted};
+use rollback_api::RequestState;
+use rollback_core::decide::capacity::{candidates, is_wanted};
 use rollback_core::observed::{Deployment, Seen};
 use rollback_core::phase::Phase;
 use rollback_core::step::Step;
@@ -15,10 +15,10 @@ fn other(name: &str, replicas: i64) -> Seen<Deployment> {
 }
 
 fn policy() -> Value {
-    json!({"makeRoom": {"scaleDown": ["api", "reports", "batch", "gone"]}})
+    json!({"capacity": {"scaleDown": ["api", "reports", "batch", "gone"]}})
 }
 
-/// The old version's pods find no node; `reports` and `batch` may make room.
+/// The old version's pods find no node; `reports` and `batch` may be scaled down.
 fn crowded() -> Scene {
     let mut scene = Scene::default().with_policy(policy()).reverted();
     scene.edit(|d| {
@@ -35,7 +35,7 @@ fn crowded() -> Scene {
         "status": {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
             "reason": "Unschedulable", "message": "0/5 nodes are available: 5 Insufficient cpu."}]},
     })];
-    scene.observed.room = [
+    scene.observed.capacity = [
         ("reports".to_owned(), other("reports", 2)),
         ("batch".to_owned(), other("batch", 5)),
         ("gone".to_owned(), Seen::Absent),
@@ -45,7 +45,7 @@ fn crowded() -> Scene {
 }
 
 fn replicas(scene: &Scene, name: &str) -> i64 {
-    scene.observed.room[name].found().unwrap().desired()
+    scene.observed.capacity[name].found().unwrap().desired()
 }
 
 /// Carries out what was asked for, as the API server does: only while it is as the step says.
@@ -54,7 +54,7 @@ fn carry_out(scene: &mut Scene, steps: &[Step]) -> usize {
     for step in steps {
         match step {
             Step::Scale(scale) => {
-                let seen = scene.observed.room.get_mut(&scale.deployment).unwrap();
+                let seen = scene.observed.capacity.get_mut(&scale.deployment).unwrap();
                 let Seen::Found(Deployment(object)) = seen else {
                     continue;
                 };
@@ -80,7 +80,7 @@ fn settle(scene: &mut Scene) -> usize {
             return scaled;
         }
     }
-    panic!("it never comes to rest: {}", scene.word());
+    panic!("it never comes to rest: {}", scene.state());
 }
 
 #[test]
@@ -98,13 +98,13 @@ fn nothing_is_made_smaller_unless_the_policy_names_it() {
     let mut without = plan;
     without.rules.scale_down.clear();
     let mut status = scene.status();
-    status.room.clear();
+    status.scaled_down.clear();
     status.plan = Some(without.clone());
     assert!(!is_wanted(&without, &status));
 }
 
 #[test]
-fn room_is_made_one_after_the_other_and_given_back() {
+fn capacity_is_freed_one_after_the_other_and_given_back() {
     let mut scene = crowded();
     assert_eq!(settle(&mut scene), 1);
     assert_eq!(
@@ -112,12 +112,15 @@ fn room_is_made_one_after_the_other_and_given_back() {
         (0, 5)
     );
     let status = scene.status();
-    assert_eq!((status.room.len(), status.room[0].from), (1, 2));
+    assert_eq!(
+        (status.scaled_down.len(), status.scaled_down[0].from),
+        (1, 2)
+    );
     // It does not suffice.
     scene.now = at(30);
     assert_eq!(settle(&mut scene), 1);
     assert_eq!(replicas(&scene, "batch"), 0);
-    // Nothing is left that could make room.
+    // Nothing is left that could be scaled down.
     scene.now = at(50);
     assert_eq!(settle(&mut scene), 0);
     scene.of("api").pods.clear();
@@ -127,13 +130,13 @@ fn room_is_made_one_after_the_other_and_given_back() {
         (replicas(&scene, "reports"), replicas(&scene, "batch")),
         (2, 5)
     );
-    assert_eq!(scene.outcome().word, Word::Succeeded);
+    assert_eq!(scene.outcome().result, RequestState::Succeeded);
     assert!(
         scene
             .status()
-            .room
+            .scaled_down
             .iter()
-            .all(|room| room.given_back_at.is_some())
+            .all(|scaled| scaled.restored_at.is_some())
     );
     assert_eq!(scene.phase(), Phase::Ended);
 }
@@ -144,52 +147,52 @@ fn it_is_given_back_after_a_failure_too() {
     settle(&mut scene);
     scene.now = at(4000);
     settle(&mut scene);
-    assert_eq!(scene.outcome().word, Word::Failed);
+    assert_eq!(scene.outcome().result, RequestState::Failed);
     assert_eq!(replicas(&scene, "reports"), 2);
 }
 
 #[test]
 fn the_intent_comes_first_and_a_crash_repeats_nothing() {
     let mut scene = crowded();
-    let mut scaled = 0;
+    let mut times = 0;
     for _ in 0..8 {
         let decision = scene.commit_all();
         if let Some(Step::Scale(scale)) = decision.steps.first() {
-            let room = &scene.status().room[0];
+            let scaled = &scene.status().scaled_down[0];
             assert_eq!(
-                (&room.deployment, room.from),
+                (&scaled.deployment, scaled.from),
                 (&scale.deployment, scale.from),
                 "intent first"
             );
             // The pass died before the write; the next one makes it, and then sees it.
             let again = scene.commit_all();
             assert_eq!(again.steps, decision.steps);
-            scaled += carry_out(&mut scene, &again.steps);
+            times += carry_out(&mut scene, &again.steps);
         }
     }
-    assert_eq!((scaled, replicas(&scene, "reports")), (1, 0));
+    assert_eq!((times, replicas(&scene, "reports")), (1, 0));
 }
 
 #[test]
 fn what_somebody_else_changed_is_theirs() {
-    // Before it is made smaller.
+    // Before it is scaled down.
     let mut scene = crowded();
     scene.pass();
     scene.pass();
-    assert_eq!(scene.status().room.len(), 1);
+    assert_eq!(scene.status().scaled_down.len(), 1);
     scene
         .observed
-        .room
+        .capacity
         .insert("reports".to_owned(), other("reports", 7));
     settle(&mut scene);
     assert_eq!(replicas(&scene, "reports"), 7);
-    assert!(scene.status().room[0].scaled_at.is_none());
+    assert!(scene.status().scaled_down[0].scaled_at.is_none());
     // Afterwards.
     let mut scene = crowded();
     settle(&mut scene);
     scene
         .observed
-        .room
+        .capacity
         .insert("reports".to_owned(), other("reports", 1));
     scene.of("api").pods.clear();
     scene.roll_out();
@@ -202,7 +205,10 @@ fn what_somebody_else_changed_is_theirs() {
     if let Seen::Found(Deployment(object)) = &mut stranger {
         object["metadata"]["uid"] = json!("another");
     }
-    scene.observed.room.insert("reports".to_owned(), stranger);
+    scene
+        .observed
+        .capacity
+        .insert("reports".to_owned(), stranger);
     scene.of("api").pods.clear();
     scene.roll_out();
     settle(&mut scene);
@@ -213,19 +219,19 @@ fn what_somebody_else_changed_is_theirs() {
 fn a_refusal_is_told_and_the_rollback_goes_on() {
     let mut scene = crowded();
     let refusals = [("reports", "forbidden"), ("batch", "forbidden")];
-    scene.observed.room_refused = refusals
+    scene.observed.capacity_refused = refusals
         .map(|(name, why)| (name.to_owned(), why.to_owned()))
         .into();
     assert_eq!(settle(&mut scene), 0);
     let warnings = &scene.status().targets[0].warnings;
     assert!(
-        warnings.iter().any(|it| it.contains("rollback-make-room")),
+        warnings.iter().any(|it| it.contains("rollback-scale-down")),
         "{warnings:?}"
     );
     scene.of("api").pods.clear();
     scene.roll_out();
     settle(&mut scene);
-    assert_eq!(scene.outcome().word, Word::Succeeded);
+    assert_eq!(scene.outcome().result, RequestState::Succeeded);
 }
 
 #[test]
@@ -234,12 +240,12 @@ fn what_cannot_be_read_is_waited_for_before_the_request_lets_go() {
     settle(&mut scene);
     scene.of("api").pods.clear();
     scene.roll_out();
-    let known = scene.observed.room.clone();
-    scene.observed.room.clear();
+    let known = scene.observed.capacity.clone();
+    scene.observed.capacity.clear();
     settle(&mut scene);
     assert!(scene.request.holds_finalizer(), "something is owed");
-    assert!(scene.status().room[0].given_back_at.is_none());
-    scene.observed.room = known;
+    assert!(scene.status().scaled_down[0].restored_at.is_none());
+    scene.observed.capacity = known;
     settle(&mut scene);
     assert_eq!(replicas(&scene, "reports"), 2);
     assert!(!scene.request.holds_finalizer());

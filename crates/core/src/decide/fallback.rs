@@ -6,10 +6,9 @@
 use std::borrow::Cow;
 
 use rollback_api::status::{
-    Fallback, FallbackWhen, Outcome, PlannedTarget, Revert as Intent, SecondTry, Source,
-    TargetStatus,
+    Fallback, FallbackStatus, FallbackWhen, Intent, Outcome, PlannedTarget, Source, TargetStatus,
 };
-use rollback_api::{Reason, RollbackRequest, Word};
+use rollback_api::{Reason, RequestState, RollbackRequest};
 
 use super::preconditions::{intend, is_as_altered, is_in_doubt, kept_template, refusal};
 use super::recovery::{changed, reverted};
@@ -28,11 +27,11 @@ pub(super) fn begin(
     reason: Reason,
     why: &str,
 ) -> Option<Turn> {
-    let fallback = of(scope.target, when)?;
-    if progress.second.is_some() {
+    let planned = of(scope.target, when)?;
+    if progress.fallback.is_some() {
         return None;
     }
-    progress.second = Some(SecondTry {
+    progress.fallback = Some(FallbackStatus {
         when,
         reason,
         why: plain(why, 1000),
@@ -44,20 +43,17 @@ pub(super) fn begin(
     });
     Some(Turn::again(format!(
         "{why} Trying {}, which the plan has for that case.",
-        name(fallback)
+        name(planned)
     )))
 }
 
 fn of(target: &PlannedTarget, when: FallbackWhen) -> Option<&Fallback> {
-    target
-        .fallbacks
-        .iter()
-        .find(|fallback| fallback.when == when)
+    target.fallbacks.iter().find(|planned| planned.when == when)
 }
 
 /// What is tried, in words.
-fn name(fallback: &Fallback) -> String {
-    match (fallback.source, fallback.to_revision) {
+fn name(planned: &Fallback) -> String {
+    match (planned.source, planned.to_revision) {
         (Source::NewImage, _) => "an image that is known to be good".to_owned(),
         (Source::ReplicaSet | Source::Ledger | Source::Backup, Some(number)) => {
             format!("revision {number}")
@@ -70,17 +66,17 @@ fn name(fallback: &Fallback) -> String {
 
 /// The target as it is now meant: with the template of the fallback, once that is being tried.
 pub fn target<'a>(target: &'a PlannedTarget, progress: &TargetStatus) -> Cow<'a, PlannedTarget> {
-    let second = progress.second.as_ref();
-    let Some(fallback) = second.and_then(|second| of(target, second.when)) else {
+    let fallback = progress.fallback.as_ref();
+    let Some(planned) = fallback.and_then(|fallback| of(target, fallback.when)) else {
         return Cow::Borrowed(target);
     };
     Cow::Owned(PlannedTarget {
-        to_digest: fallback.to_digest.clone(),
-        to_revision: fallback.to_revision,
+        to_digest: planned.to_digest.clone(),
+        to_revision: planned.to_revision,
         stored_digest: None,
-        source: fallback.source,
-        source_name: fallback.source_name.clone(),
-        source_uid: fallback.source_uid.clone(),
+        source: planned.source,
+        source_name: planned.source_name.clone(),
+        source_uid: planned.source_uid.clone(),
         ..target.clone()
     })
 }
@@ -91,7 +87,7 @@ pub(super) fn as_it_is_meant(
     progress: &mut TargetStatus,
     judge: impl Fn(Scope, &mut TargetStatus) -> Turn,
 ) -> Turn {
-    if progress.second.is_none() {
+    if progress.fallback.is_none() {
         return judge(scope, progress);
     }
     let meant = target(scope.target, progress);
@@ -104,11 +100,11 @@ pub(super) fn as_it_is_meant(
         progress,
     );
     exchange(progress);
-    let second = progress.second.as_ref();
-    if let (Some(second), Some(outcome)) = (second, progress.outcome.as_mut()) {
+    let fallback = progress.fallback.as_ref();
+    if let (Some(fallback), Some(outcome)) = (fallback, progress.outcome.as_mut()) {
         outcome.message = format!(
             "{} {}",
-            plain(&second.why, 600),
+            plain(&fallback.why, 600),
             plain(&outcome.message, 900)
         );
     }
@@ -116,13 +112,13 @@ pub(super) fn as_it_is_meant(
 }
 
 fn exchange(progress: &mut TargetStatus) {
-    let Some(second) = progress.second.as_mut() else {
+    let Some(fallback) = progress.fallback.as_mut() else {
         return;
     };
-    std::mem::swap(&mut second.intent, &mut progress.revert);
-    std::mem::swap(&mut second.reverted_at, &mut progress.reverted_at);
-    std::mem::swap(&mut second.rollout, &mut progress.rollout);
-    std::mem::swap(&mut second.verification, &mut progress.verification);
+    std::mem::swap(&mut fallback.intent, &mut progress.revert);
+    std::mem::swap(&mut fallback.reverted_at, &mut progress.reverted_at);
+    std::mem::swap(&mut fallback.rollout, &mut progress.rollout);
+    std::mem::swap(&mut fallback.verification, &mut progress.verification);
 }
 
 /// The way to the second write.
@@ -153,7 +149,7 @@ fn towards_the_write(scope: Scope, first: &PlannedTarget, progress: &mut TargetS
             );
             return Turn::end(
                 progress,
-                end(Word::Failed, Reason::TargetGone, message, now),
+                end(RequestState::Failed, Reason::TargetGone, message, now),
             );
         }
     };
@@ -187,7 +183,7 @@ fn towards_the_write(scope: Scope, first: &PlannedTarget, progress: &mut TargetS
         let why = format!("the API server does not take it {refusal}");
         return give_up(scope, progress, &why);
     }
-    intend(&mut progress.revert, deployment, now);
+    intend(&mut progress.revert, deployment, scope.seen, now);
     let message = format!("Writing the fallback to Deployment {}.", target.name);
     Turn::take(Step::Revert(revert), message)
 }
@@ -211,7 +207,12 @@ fn overtaken(
                 "The fallback was written to Deployment {}, but an admission plugin or webhook altered it on its way: look at what runs, and at kubectl get mutatingwebhookconfigurations.",
                 target.name
             );
-            return Some(end(Word::Failed, Reason::TemplateMutated, message, now));
+            return Some(end(
+                RequestState::Failed,
+                Reason::TemplateMutated,
+                message,
+                now,
+            ));
         }
         let message = format!(
             "Somebody changed the pod template of Deployment {} meanwhile. Their change stands, and nothing else is tried.",
@@ -224,29 +225,32 @@ fn overtaken(
             "Deployment {} was changed several times while the controller was away, and nobody can tell whether the fallback was written and taken back. It is not written once more: look at kubectl rollout history.",
             target.name
         );
-        end(Word::Superseded, Reason::TemplateChanged, message, now)
+        end(RequestState::Superseded, Reason::TemplateChanged, message, now)
     })
 }
 
 /// The fallback cannot be tried: it stays with the failure of the first try.
 fn give_up(scope: Scope, progress: &mut TargetStatus, why: &str) -> Turn {
     let reason = progress
-        .second
+        .fallback
         .as_ref()
-        .map_or(Reason::ChecksFailed, |second| second.reason);
+        .map_or(Reason::ChecksFailed, |fallback| fallback.reason);
     let message = format!(
         "The fallback was not tried: {why}. The version that was rolled back to stays in place: escalate now."
     );
-    Turn::end(progress, end(Word::Failed, reason, message, scope.now))
+    Turn::end(
+        progress,
+        end(RequestState::Failed, reason, message, scope.now),
+    )
 }
 
 /// The template of the fallback, as it is kept now, if it is the one that was approved.
 fn template(scope: Scope, deployment: &Deployment) -> Option<Template> {
     let target = scope.target;
-    let fallback = target
+    let planned = target
         .fallbacks
         .iter()
-        .find(|fallback| fallback.to_digest == target.to_digest)?;
-    let template = kept_template(scope, deployment, &fallback.images)?;
+        .find(|planned| planned.to_digest == target.to_digest)?;
+    let template = kept_template(scope, deployment, &planned.images)?;
     (template.digest() == target.to_digest).then_some(template)
 }

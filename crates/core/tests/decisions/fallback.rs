@@ -7,7 +7,7 @@ use crate::world::{
 };
 use rollback_api::ledger::Verdict;
 use rollback_api::status::{FallbackWhen, Source};
-use rollback_api::{Reason, Word};
+use rollback_api::{Reason, RequestState};
 use rollback_core::observed::{Access, Rejection, Seen};
 use rollback_core::phase::Phase;
 use rollback_core::step::{Revert, Step};
@@ -103,14 +103,14 @@ fn the_older_version_is_tried_and_does() {
     let mut scene = unwell(try_older());
     let decision = scene.pass_all();
     assert!(decision.steps.is_empty(), "the intent comes first");
-    assert_eq!(scene.word(), "RollingOut");
+    assert_eq!(scene.state(), "RollingOut");
     scene.settle();
     assert_eq!(live(&scene), digest("v1"));
     scene.roll_out();
     scene.settle();
-    assert_eq!(scene.word(), "Verifying");
+    assert_eq!(scene.state(), "Verifying");
     scene.probe(200);
-    let outcome = scene.ends(Word::Succeeded, Reason::RolledBack);
+    let outcome = scene.ends(RequestState::Succeeded, Reason::RolledBack);
     assert!(outcome.message.contains("not well either"), "{outcome:?}");
     assert_eq!(
         verdicts(&scene),
@@ -133,7 +133,7 @@ fn it_is_tried_once() {
     scene.probe(500);
     scene.pass();
     scene.now = at(2000);
-    scene.ends(Word::Failed, Reason::ChecksFailed);
+    scene.ends(RequestState::Failed, Reason::ChecksFailed);
     assert_eq!(live(&scene), digest("v1"), "it stays where it is");
     assert_eq!(
         verdicts(&scene),
@@ -171,7 +171,7 @@ fn what_nobody_could_tell_is_escalated_and_nothing_is_tried() {
     for on_failure in ["TryOlder", "Restore", "Escalate"] {
         let mut scene = three_versions(&checked(&json!({"onFailure": on_failure}))).rolled_out();
         scene.now = at(400);
-        scene.ends(Word::Failed, Reason::HealthUnknown);
+        scene.ends(RequestState::Failed, Reason::HealthUnknown);
         assert_eq!(live(&scene), digest("v2"), "{on_failure}");
     }
 }
@@ -181,7 +181,7 @@ fn restore_brings_back_what_was_there() {
     let mut scene = unwell(three_versions(&checked(&json!({"onFailure": "Restore"}))));
     scene.settle();
     scene.roll_out();
-    let outcome = scene.ends(Word::Restored, Reason::RestoredFromBackup);
+    let outcome = scene.ends(RequestState::Restored, Reason::RestoredFromBackup);
     assert!(outcome.message.contains("not well either"), "{outcome:?}");
     assert_eq!(live(&scene), digest("v3"));
     // The version that failed its checks is not the good one either.
@@ -191,7 +191,7 @@ fn restore_brings_back_what_was_there() {
 #[test]
 fn escalate_leaves_it_as_it_is() {
     let mut scene = unwell(three_versions(&checked(&json!({}))));
-    scene.ends(Word::Failed, Reason::ChecksFailed);
+    scene.ends(RequestState::Failed, Reason::ChecksFailed);
     assert_eq!(live(&scene), digest("v2"));
 }
 
@@ -200,12 +200,12 @@ fn somebody_who_deploys_meanwhile_is_not_overwritten() {
     let mut scene = unwell(try_older());
     scene.pass();
     scene.deploy(&template("v4"));
-    scene.ends(Word::Superseded, Reason::TemplateChanged);
+    scene.ends(RequestState::Superseded, Reason::TemplateChanged);
     assert_eq!(live(&scene), digest("v4"));
     let mut scene = unwell(try_older());
     scene.pass();
     scene.deploy(&template("v3"));
-    scene.ends(Word::Failed, Reason::Reverted);
+    scene.ends(RequestState::Failed, Reason::Overwritten);
 }
 
 #[test]
@@ -217,13 +217,13 @@ fn who_may_not_any_more_and_what_is_gone_end_it_where_it_is() {
     let mut scene = unwell(try_older());
     scene.pass();
     scene.of("api").access = Seen::Found(denied);
-    let outcome = scene.ends(Word::Failed, Reason::ChecksFailed);
+    let outcome = scene.ends(RequestState::Failed, Reason::ChecksFailed);
     assert!(outcome.message.contains("bob may not patch"), "{outcome:?}");
     // The history lost it.
     let mut scene = unwell(try_older());
     scene.pass();
     scene.of("api").replica_sets = sets([replica_set("v2", "4")]);
-    let outcome = scene.ends(Word::Failed, Reason::ChecksFailed);
+    let outcome = scene.ends(RequestState::Failed, Reason::ChecksFailed);
     assert!(outcome.message.contains("kept nowhere"), "{outcome:?}");
     assert_eq!(live(&scene), digest("v2"));
 }
@@ -240,7 +240,7 @@ fn a_refusal_of_the_second_write_is_final() {
         code: 403,
         message: "quota".to_owned(),
     });
-    let outcome = scene.ends(Word::Failed, Reason::ChecksFailed);
+    let outcome = scene.ends(RequestState::Failed, Reason::ChecksFailed);
     assert!(outcome.message.contains("HTTP 403"), "{outcome:?}");
 }
 
@@ -265,7 +265,7 @@ fn an_image_that_is_known_to_be_good_takes_the_place_of_one_that_cannot_be_pulle
     // Trouble of another kind does not call for it.
     let mut crashing = scene.clone();
     crashing.now = at(4000);
-    crashing.ends(Word::Failed, Reason::RolloutTimedOut);
+    crashing.ends(RequestState::Failed, Reason::RolloutTimedOut);
     let set = scene.target("api").replica_sets[1].clone();
     scene.edit(|d| {
         d["status"]["observedGeneration"] = d["metadata"]["generation"].clone();
@@ -296,6 +296,6 @@ fn an_image_that_is_known_to_be_good_takes_the_place_of_one_that_cannot_be_pulle
         sets([known])
     };
     scene.of("api").replica_sets = sets_now;
-    let outcome = scene.ends(Word::Succeeded, Reason::Unverified);
+    let outcome = scene.ends(RequestState::Succeeded, Reason::Unverified);
     assert!(outcome.message.contains("cannot be pulled"), "{outcome:?}");
 }
