@@ -18,6 +18,7 @@ mod ownership;
 mod poison;
 mod poison_check;
 mod poison_input;
+mod raced;
 mod replay;
 mod stage;
 mod unreadable;

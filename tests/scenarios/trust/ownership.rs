@@ -18,11 +18,11 @@ use crate::stage::{
 };
 use crate::withdrawal::taken_back;
 
-const NAME: &str = "api-5xx";
+pub const NAME: &str = "api-5xx";
 const MALLORY: &str = "mallory-patches";
 
 /// Somebody who may patch these Deployments, and nothing else.
-async fn mallory(scene: &Scene, deployments: &[&str]) -> Result<()> {
+pub async fn mallory(scene: &Scene, deployments: &[&str]) -> Result<()> {
     allow(scene, &patch_only(deployments), &[MALLORY]).await?;
     for deployment in deployments {
         wait_until_may(scene, MALLORY, &format!("{PATCH}/{deployment}"), true).await?;
@@ -49,7 +49,7 @@ async fn old_template(scene: &Scene, deployment: &str, tag: &str) -> Result<Valu
 }
 
 /// She writes an old template, and whatever stands for who did it.
-async fn hand(scene: &Scene, deployment: &str, tag: &str, cause: &str) -> Result<()> {
+pub async fn hand(scene: &Scene, deployment: &str, tag: &str, cause: &str) -> Result<()> {
     let template = old_template(scene, deployment, tag).await?;
     let api = shop::api(
         &client_of(scene, MALLORY).await?,
@@ -75,7 +75,7 @@ async fn hand(scene: &Scene, deployment: &str, tag: &str, cause: &str) -> Result
 }
 
 /// What the annotation of the request's own write says, more or less.
-async fn our_name(scene: &Scene, request: &str) -> Result<String> {
+pub async fn our_name(scene: &Scene, request: &str) -> Result<String> {
     let uid = scene.request(request).await?.uid().context("no UID")?;
     Ok(format!("anything {uid}"))
 }
