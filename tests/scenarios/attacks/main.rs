@@ -11,6 +11,7 @@ mod flows;
 mod holes;
 mod messages;
 mod people;
+mod powers;
 mod printed;
 mod stage;
 mod table;

@@ -210,12 +210,14 @@ async fn an_image_that_came_after_the_plan_runs_in_no_job() -> Result<()> {
     ensure_writes(&scene, 0)
 }
 
-/// As whom it runs cannot be told: it is said before anybody approves, and it does not run.
+/// With which images it runs is too much to be told: it is said before anybody approves, and it does not run, although the
+/// API server would take it.
 #[tokio::test]
 async fn a_job_whose_account_cannot_be_told_does_not_run() -> Result<()> {
     let scene = scene("job-untold").await?;
-    let mut odd = job("dump", &json!({"name": "main", "image": TOOL}), None, None);
-    odd["podSpec"]["serviceAccountName"] = json!({"name": "migrator"});
+    let mut odd = job("dump", &json!({}), None, None);
+    let container = |number: usize| json!({"name": format!("main-{number}"), "image": TOOL});
+    odd["podSpec"]["containers"] = (0..21).map(container).collect();
     opened(&scene, json!({"hooks": {"preRollback": [odd]}})).await?;
     scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
     scene.plan("api-5xx").await?;
@@ -227,7 +229,7 @@ async fn a_job_whose_account_cannot_be_told_does_not_run() -> Result<()> {
     scene.approve("api-5xx", User::Approver).await?;
     let outcome = ends(&scene, "api-5xx", RequestState::Refused, Reason::HookVetoed).await?;
     ensure!(
-        outcome.message.contains("serviceAccountName"),
+        outcome.message.contains("it was not started"),
         "{outcome:?}"
     );
     ensure!(run(&scene).await?.is_empty());

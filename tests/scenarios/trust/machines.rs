@@ -90,6 +90,12 @@ async fn a_node_and_a_group_of_machines_are_machines() -> Result<()> {
     let node = "system:node:worker-1";
     create(&machine(&scene, node).await?, &of_api("node")).await?;
     ensure!(says(&scene, "node").await?.contains(node));
+    // One that is known by its name alone: the API server puts nodes and ServiceAccounts into groups, whoever plays them.
+    let scheduler = "system:kube-scheduler";
+    machine(&scene, scheduler).await?;
+    let alone = played(&scene, scheduler, &[]).await?;
+    create(&alone, &of_api("named")).await?;
+    ensure!(says(&scene, "named").await?.contains(scheduler));
     // A person whom somebody has put into the group of all ServiceAccounts.
     create(&machine(&scene, "robot").await?, &of_api("grouped")).await?;
     takes_two(&scene, "grouped", &["robot"], 0).await

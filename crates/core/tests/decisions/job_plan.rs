@@ -67,6 +67,11 @@ fn who_approves_reads_the_image_and_the_account() {
     ] {
         assert_ne!(digest_of(other), base, "{what}");
     }
+    // The account is in the digest by itself as well, and not only by the pod that names it.
+    let mut rules = plan.rules.clone();
+    rules.jobs[0].service_account = Some("root".to_owned());
+    let digest_of = |rules| plan::digest("u", 0, rules, &plan.guard, None, &plan.targets);
+    assert_ne!(digest_of(&rules), digest_of(&plan.rules));
 }
 
 /// What a version has that the images which change do not say is in the digest too.

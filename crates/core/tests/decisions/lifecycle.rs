@@ -14,12 +14,14 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write as _;
 
-use crate::cluster::story::{Setting, any_story, approved, crash, setting};
+use crate::cluster::story::{Ask, Setting, any_story, approved, crash, setting};
 use crate::cluster::{Cluster, Crash, Event, Kind, View};
+use crate::world::digest_in;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed, TestRunner};
-use rollback_api::RequestState;
+use rollback_api::{Reason, RequestState};
 use rollback_core::phase::result;
+use rollback_core::step::Step;
 
 /// Tells so many stories, and says so on the terminal.
 fn tell<S: Strategy>(property: &str, cases: u32, stories: &S, law: impl Fn(S::Value)) {
@@ -191,6 +193,104 @@ fn crashes_do_not_change_the_end() {
             assert_eq!(crashed, quiet);
         },
     );
+}
+
+/// One Deployment with three versions, under the policy with Jobs that tries an older one when the previous is not well.
+fn tries_older() -> Setting {
+    Setting {
+        histories: vec![6],
+        asks: vec![Ask {
+            mask: 1,
+            to: vec![5],
+            waves: vec![0],
+            urgency: None,
+            parallelism: 1,
+            on_failure: "Stop",
+            timeout: None,
+            from: false,
+            dry_run: false,
+        }],
+        policy: 6,
+    }
+}
+
+/// Whether the next quiet pass would write the fallback.
+fn is_at_the_fallback(cluster: &Cluster) -> bool {
+    let decision = cluster
+        .clone()
+        .pass(0, 0, (Crash::No, View::Live, false), None, None);
+    decision.is_some_and(|decision| {
+        let writes = |step: &Step| matches!(step, Step::Revert(_));
+        let mut targets = decision.status.targets.iter();
+        let falls_back = targets.any(|progress| progress.fallback.is_some());
+        falls_back && decision.steps.iter().any(writes)
+    })
+}
+
+/// v1 comes up and its checks say no. The pass that writes v0 ends like this, and the next one comes before or after what
+/// was sent has arrived; v0 is well or not.
+fn falls_back((crash, twice): (Crash, bool), at_once: bool, well: bool) -> Cluster {
+    let mut cluster = tries_older().cluster();
+    cluster.happen(&Event::Healthy(0, false));
+    let quiet = (Crash::No, View::Live, false);
+    for round in 0..100 {
+        if is_at_the_fallback(&cluster) {
+            let pass = (crash, View::Live, twice);
+            cluster.pass(0, 0, pass, None, None);
+            if at_once {
+                cluster.pass(0, 1, quiet, None, None);
+            }
+            cluster.happen(&Event::Sync(0));
+            cluster.happen(&Event::Healthy(0, well));
+            cluster.settle();
+            return cluster;
+        }
+        cluster.pass(0, 0, quiet, None, None);
+        if round == 3 {
+            cluster.happen(&Event::Approve(0, "bob@broxiva.com"));
+        }
+        cluster.happen(&Event::Sync(0));
+        cluster.happen(&Event::Tick(5));
+    }
+    panic!("it comes to no fallback: {:?}", cluster.cases[0].last);
+}
+
+/// The stories that are told by chance come to no fallback, so one is told on purpose.
+#[test]
+fn the_fallback_is_written_once_whatever_happens_to_the_pass_that_writes_it() {
+    let crashes = [
+        Crash::No,
+        Crash::BeforeCommit,
+        Crash::BeforeAct,
+        Crash::AfterAct,
+        Crash::Among(0),
+        Crash::Among(u8::MAX),
+        Crash::InFlight,
+    ];
+    for crash in crashes {
+        for (twice, at_once, well) in (0..8).map(|bits| (bits & 1 > 0, bits & 2 > 0, bits & 4 > 0))
+        {
+            let what = format!("{crash:?}, twice: {twice}, at once: {at_once}, well: {well}");
+            let cluster = falls_back((crash, twice), at_once, well);
+            let case = &cluster.cases[0];
+            let writes = [Kind::Revert, Kind::Fallback].map(|kind| ("api".to_owned(), kind));
+            assert_eq!(case.writes, writes, "{what}");
+            let live = cluster.places[0].digest();
+            assert_eq!(live, Some(digest_in("api", "v0")), "{what}");
+            let end = case.last.outcome.as_ref().unwrap();
+            let expected = if well {
+                (RequestState::Succeeded, Reason::RolledBack)
+            } else {
+                (RequestState::Failed, Reason::ChecksFailed)
+            };
+            assert_eq!(
+                (end.result, end.reason),
+                expected,
+                "{what}: {}",
+                end.message
+            );
+        }
+    }
 }
 
 #[test]

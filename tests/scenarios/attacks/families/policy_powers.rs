@@ -121,6 +121,12 @@ pub fn relaxing() -> Family {
             "as often as it likes", &[POLICY_ADMIN], &[MERGE], ITS, triggers(&json!({"mostPerHour": 4})), relax;
             "as soon as it likes", &[POLICY_ADMIN], &[MERGE], ITS, triggers(&json!({"coolDownSeconds": 1799})), relax;
             "however old", &[POLICY_ADMIN], &[MERGE], ITS, triggers(&json!({"blameSeconds": 3601})), relax;
+            "at the first crash", &[POLICY_ADMIN], &[MERGE, JSON], ITS, triggers(&json!({"grace": {"crashSeconds": 29}})), relax;
+            "at the first pod that is not ready", &[POLICY_ADMIN], &[MERGE], ITS, triggers(&json!({"grace": {"unreadySeconds": 0}})), relax;
+            "at the first image that is late", &[POLICY_ADMIN], &[MERGE], ITS, triggers(&json!({"grace": {"imagePullSeconds": 0}})), relax;
+            "at the first rollout that is slow", &[POLICY_ADMIN], &[MERGE], ITS, triggers(&json!({"grace": {"rolloutSeconds": 1}})), relax;
+            "although it did not help", &[POLICY_ADMIN], &[MERGE], ITS, triggers(&json!({"escalateSeconds": 0})), relax;
+            "what is good at once", &[POLICY_ADMIN], &[MERGE], ITS, spec(&json!({"ledger": {"soakSeconds": 1}})), relax;
         },
         twins: twins! {
             "softer, by who may relax", &[RELAXER, OWNER, ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, alone;
@@ -136,6 +142,8 @@ pub fn relaxing() -> Family {
             "a category as it was", &[POLICY_ADMIN], &[MERGE], ITS, matrix("Latency", "Automatic");
             "one source less", &[POLICY_ADMIN], &[MERGE, JSON], ITS, triggers(&json!({"sources": []}));
             "less often", &[POLICY_ADMIN], &[MERGE], ITS, triggers(&json!({"mostPerHour": 1, "coolDownSeconds": 3600, "blameSeconds": 60, "paused": true}));
+            "later", &[POLICY_ADMIN], &[MERGE], ITS, triggers(&json!({"grace": {"crashSeconds": 60, "rolloutSeconds": 600}, "escalateSeconds": 3600}));
+            "sooner, by who may relax", &[RELAXER], &[MERGE], ITS, triggers(&json!({"grace": {"crashSeconds": 0}, "escalateSeconds": 0}));
             "nothing by itself", &[POLICY_ADMIN], &[MERGE], ITS, triggers(&json!({"approve": false, "watch": true, "sources": ["mine"]}));
         },
     }
