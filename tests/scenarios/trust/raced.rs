@@ -9,7 +9,7 @@ use rollback_api::{CANCELLED_BY, DENIED_BY, DENIED_REASON, Reason, RequestState}
 use serde_json::{Value, json};
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::proxy::{Fault, Mutation, Point, Proxy};
-use testkit::scene::{PATIENCE, condition, request};
+use testkit::scene::{PATIENCE, ready, request};
 use testkit::{Scene, User, eventually, shop};
 
 use crate::ownership::{NAME, hand, mallory, our_name};
@@ -75,9 +75,9 @@ impl Race {
         self.scene.approve(NAME, User::Approver).await?;
         eventually("its write has failed", PATIENCE, async || {
             let asked = self.scene.request(NAME).await?;
-            let ready = condition(&asked, "Ready").context("no condition")?;
+            let (_, message) = ready(&asked);
             let says = "changed the Deployment at the same time";
-            ensure!(ready.message.contains(says), "{}", ready.message);
+            ensure!(message.contains(says), "{message}");
             Ok(())
         })
         .await
