@@ -210,8 +210,8 @@ async fn an_image_that_came_after_the_plan_runs_in_no_job() -> Result<()> {
     ensure_writes(&scene, 0)
 }
 
-/// With which images it runs is too much to be told: it is said before anybody approves, and it does not run, although the
-/// API server would take it.
+/// With which images it runs is too much to be told: it is said before anybody approves, and it does not run, although
+/// the API server would take it.
 #[tokio::test]
 async fn a_job_whose_account_cannot_be_told_does_not_run() -> Result<()> {
     let scene = scene("job-untold").await?;

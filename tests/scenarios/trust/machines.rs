@@ -90,7 +90,8 @@ async fn a_node_and_a_group_of_machines_are_machines() -> Result<()> {
     let node = "system:node:worker-1";
     create(&machine(&scene, node).await?, &of_api("node")).await?;
     ensure!(says(&scene, "node").await?.contains(node));
-    // One that is known by its name alone: the API server puts nodes and ServiceAccounts into groups, whoever plays them.
+    // One that is known by its name alone: the API server puts nodes and ServiceAccounts into groups, whoever plays
+    // them.
     let scheduler = "system:kube-scheduler";
     machine(&scene, scheduler).await?;
     let alone = played(&scene, scheduler, &[]).await?;

@@ -195,7 +195,7 @@ fn crashes_do_not_change_the_end() {
     );
 }
 
-/// One Deployment with three versions, under the policy with Jobs that tries an older one when the previous is not well.
+/// One Deployment with three versions, under the policy with Jobs that tries an older one when the last is not well.
 fn tries_older() -> Setting {
     Setting {
         histories: vec![6],
@@ -227,8 +227,8 @@ fn is_at_the_fallback(cluster: &Cluster) -> bool {
     })
 }
 
-/// v1 comes up and its checks say no. The pass that writes v0 ends like this, and the next one comes before or after what
-/// was sent has arrived; v0 is well or not.
+/// v1 comes up and its checks say no. The pass that writes v0 ends like this, and the next one comes before or after
+/// what was sent has arrived; v0 is well or not.
 fn falls_back((crash, twice): (Crash, bool), at_once: bool, well: bool) -> Cluster {
     let mut cluster = tries_older().cluster();
     cluster.happen(&Event::Healthy(0, false));
