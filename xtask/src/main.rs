@@ -46,7 +46,7 @@ enum Command {
     Test {
         #[command(flatten)]
         place: Place,
-        /// Afterwards, also what takes too long for every change: more than 100,000 simulated stories.
+        /// At full size, which takes too long for every change: see docs/testing.md.
         #[arg(long, conflicts_with = "arguments")]
         full: bool,
         /// Passed on to `cargo test`, for example `-p rollback-core` or a part of a test's name.

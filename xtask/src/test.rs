@@ -23,11 +23,11 @@ const SCENARIO_THREADS: &str = "2";
 /// How many stories each property of the simulation tells in a full run. There are six: more than 100,000 in all.
 const FULL_STORIES: &str = "17000";
 
-/// Builds, starts the cluster, runs `cargo test`, and stops the cluster; then, in a full run, what takes too long for every
-/// change.
+/// Builds, starts the cluster, runs `cargo test`, and stops the cluster. In a full run the tests do all that they can do, and
+/// the simulation tells all its stories.
 pub async fn run(place: Place, full: bool, arguments: Vec<String>, ctrl_c: CtrlC) -> Result<()> {
     let all = async {
-        test(&place, &arguments).await?;
+        test(&place, &arguments, full).await?;
         if full { stories().await } else { Ok(()) }
     };
     Box::pin(ctrl_c.or(all)).await
@@ -53,20 +53,20 @@ async fn stories() -> Result<()> {
     .await
 }
 
-async fn test(place: &Place, extra: &[String]) -> Result<()> {
+async fn test(place: &Place, extra: &[String], full: bool) -> Result<()> {
     if node::is_asked_for(extra) {
         return node::test(extra).await;
     }
     session::prepare(place).await?;
     if extra.is_empty() {
-        everything(place).await
+        everything(place, full).await
     } else {
         chosen(place, extra).await
     }
 }
 
 /// All tests: what needs no cluster first, so that what is wrong shows early.
-async fn everything(place: &Place) -> Result<()> {
+async fn everything(place: &Place, full: bool) -> Result<()> {
     let programs = programs::build().await?;
     build_binaries().await?;
     let (scenarios, plain): (Vec<&Program>, Vec<&Program>) =
@@ -76,7 +76,10 @@ async fn everything(place: &Place) -> Result<()> {
     let (cluster, seen) = stage(place, &[]).await?;
     let environment = environment(&cluster, &seen);
     let threads = OsStr::new(SCENARIO_THREADS);
-    let environment = [&environment[..], &[("RUST_TEST_THREADS", threads)]].concat();
+    let mut environment = [&environment[..], &[("RUST_TEST_THREADS", threads)]].concat();
+    if full {
+        environment.push((testkit::FULL, OsStr::new("1")));
+    }
     programs::run(&scenarios, SCENARIOS_AT_ONCE, &environment).await?;
     seen.compare()?;
     drop(cluster);

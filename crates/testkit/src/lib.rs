@@ -43,6 +43,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+/// The environment variable that makes the tests run at their full size: `cargo xtask test --full` sets it.
+pub const FULL: &str = "ROLLBACK_TEST_FULL";
+
+/// How much of something a test makes: `full` in a full run, and in the gate, which has no hours, a `part`.
+pub fn size(full: usize, part: usize) -> usize {
+    if std::env::var_os(FULL).is_some() {
+        full
+    } else {
+        part
+    }
+}
+
 /// The root of the Cargo workspace that these tests belong to.
 pub fn workspace() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -139,13 +139,15 @@ async fn is_hers(scene: &Scene, name: &str, deployment: &str) -> Result<()> {
 async fn twin(scene: &Scene, name: &str, deployment: &str, approvers: &[User]) -> Result<()> {
     two_versions(scene, deployment).await?;
     scene.ask(name, deployment, json!({"previous": {}})).await?;
-    for approver in approvers {
+    let names: Vec<&str> = approvers.iter().map(|user| user.as_str()).collect();
+    for (place, approver) in approvers.iter().enumerate() {
         scene.approve(name, *approver).await?;
+        // Before that nobody else may touch what is in the mailbox.
+        counted(scene, name, &names[..=place]).await?;
     }
     ends(scene, name, RequestState::Succeeded, Reason::Unverified).await?;
     let status = scene.status(name).await?;
     let begun = status.targets[0].begun.clone().context("not begun")?;
-    let names: Vec<&str> = approvers.iter().map(|user| user.as_str()).collect();
     ensure!(begun.approved_by == names, "{begun:?}");
     ensure_writes(scene, 1)
 }

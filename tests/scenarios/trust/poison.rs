@@ -22,8 +22,14 @@ use crate::poison_input::{
 use crate::stage::{PROGRAM, annotate, approval, bind_group, two_versions, until_group_may};
 
 /// How many good requests there are before the hostile ones, and in all.
-const BEFORE: usize = 200;
-const GOOD: usize = 1_000;
+fn before() -> usize {
+    testkit::size(200, 60)
+}
+
+fn good() -> usize {
+    testkit::size(1_000, 300)
+}
+
 /// How many Deployments they are about.
 const SHOP: usize = 5;
 /// How many are created at the same time.
@@ -356,6 +362,7 @@ async fn for_each_villain(
 async fn poison_hurts_nobody_but_itself() -> Result<()> {
     let mut scene = Scene::without_controller(PROGRAM, "poison").await?;
     // More of them are open at the same time than one namespace may have.
+    let (first, all) = (before(), good());
     let controller = scene.spawn(&["--max-open-requests", "10000"])?;
     controller.ready().await?;
     scene.controller = Some(controller);
@@ -363,15 +370,15 @@ async fn poison_hurts_nobody_but_itself() -> Result<()> {
     let villains = Villain::all();
     set_the_stage(&scene, &villains).await?;
 
-    create_good(&scene, 0..BEFORE).await?;
-    good_have_ended(&scene, BEFORE).await?;
+    create_good(&scene, 0..first).await?;
+    good_have_ended(&scene, first).await?;
     for_each_villain(&villains, async |villain| villain.ask(&scene).await).await?;
     create_raw(&scene, dry(hostile("dry-deep", "deep", "deep"))).await?;
     let odd = create_odd(&scene).await?;
     let poison = 2 * villains.len() + 1 + odd.len();
     ensure!(poison >= 50, "only {poison} hostile objects");
-    create_good(&scene, BEFORE..GOOD).await?;
-    good_have_ended(&scene, GOOD).await?;
+    create_good(&scene, first..all).await?;
+    good_have_ended(&scene, all).await?;
 
     // All of them have overtaken those that wait, and the one that can never end.
     healthy(&scene, pid).await?;
@@ -389,9 +396,9 @@ async fn poison_hurts_nobody_but_itself() -> Result<()> {
     }
     ensure!(open >= villains.len(), "only {open} still wait");
     let calls = calls(&scene)?;
-    ensure!(calls.len() == GOOD, "calls for {} good ones", calls.len());
+    ensure!(calls.len() == all, "calls for {} good ones", calls.len());
     let most = |numbers: std::ops::Range<usize>| calls.range(numbers).map(|(_, n)| *n).max();
-    let (before, after) = (most(0..BEFORE), most(BEFORE..GOOD));
+    let (before, after) = (most(0..first), most(first..all));
     ensure!(
         after <= before,
         "{after:?} calls with poison, {before:?} without"
@@ -419,7 +426,7 @@ async fn poison_hurts_nobody_but_itself() -> Result<()> {
     log_is_inert(&scene)?;
     healthy(&scene, pid).await?;
     println!(
-        "{GOOD} good ones at most {before:?} calls each before and {after:?} after {poison} hostile ones, {} with a report; {open} of all were open when the good ones had ended",
+        "{all} good ones at most {before:?} calls each before and {after:?} after {poison} hostile ones, {} with a report; {open} of all were open when the good ones had ended",
         villains.len()
     );
     Ok(())

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::proxy::{Fault, Mutation, Point, Proxy};
 use testkit::scene::{PATIENCE, ready, request};
+use testkit::shop::Behaviour;
 use testkit::{Scene, User, eventually, shop};
 
 use crate::ownership::{NAME, hand, mallory, our_name};
@@ -122,10 +123,19 @@ async fn a_denial_and_a_cancellation_are_heard() -> Result<()> {
 #[tokio::test]
 async fn it_goes_on_when_nobody_is_in_the_way() -> Result<()> {
     let race = Race::new("race-won").await?;
-    two_versions(&race.scene, "api").await?;
+    // The old version hangs while it comes up, so that there is time to deny it too late.
+    let patient = |version: &str| {
+        shop::deployment("api")
+            .version(version)
+            .replicas(1)
+            .progress_deadline(600)
+    };
+    let hangs = patient("v1").behaviour(Behaviour::NeverReady);
+    race.scene.apply_deployment(hangs).await?;
     race.scene
-        .policy(json!({"verification": {"soakSeconds": 30}}))
+        .wait_for_deployment("api", |d| d["status"]["updatedReplicas"] == json!(1))
         .await?;
+    race.scene.deploy(patient("v2")).await?;
     race.begun(json!({})).await?;
     race.is_over();
     eventually("it is written", PATIENCE, async || {

@@ -246,7 +246,7 @@ async fn restored_from_a_backup_it_needs_everybody_again() -> Result<()> {
 /// As a machine would try it: the approved manifest under a thousand names, by all who may create requests.
 #[tokio::test]
 async fn a_thousand_replays_are_refused() -> Result<()> {
-    const COUNT: usize = 1_000;
+    let count = testkit::size(1_000, 200);
     let scene = scene("thousand").await?;
     two_versions(&scene, "api").await?;
     scene.ask(NAME, "api", json!({"previous": {}})).await?;
@@ -257,7 +257,7 @@ async fn a_thousand_replays_are_refused() -> Result<()> {
     for user in CREATORS {
         people.push(scene.requests(user).await?);
     }
-    let tries = (0..COUNT).map(|number| {
+    let tries = (0..count).map(|number| {
         let api = &people[number % people.len()];
         let manifest = named(&manifest, &format!("replay-{number}"));
         async move { forbidden(create(api, &manifest).await, "carries no approval") }
