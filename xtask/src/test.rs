@@ -123,18 +123,18 @@ async fn build_binaries() -> Result<()> {
     .await
 }
 
-async fn stage(place: &Place, extra: &[String]) -> Result<(Cluster, Seen)> {
+async fn stage(place: &Place, extra: &[String]) -> Result<(Cluster, Conformance)> {
     let cluster = session::cluster(place).await?;
     eprintln!(
         "the cluster is up; its data is in {}",
         cluster.folder().display()
     );
-    let seen = Seen::new(place, extra, &cluster)?;
+    let seen = Conformance::new(place, extra, &cluster)?;
     Ok((cluster, seen))
 }
 
 /// What the tests are told about what they run on.
-fn environment<'a>(cluster: &'a Cluster, seen: &'a Seen) -> [(&'static str, &'a OsStr); 3] {
+fn environment<'a>(cluster: &'a Cluster, seen: &'a Conformance) -> [(&'static str, &'a OsStr); 3] {
     [
         ("ROLLBACK_TEST_CLUSTER", cluster.folder().as_os_str()),
         (conformance::FOLDER, seen.folder.as_os_str()),
@@ -144,13 +144,13 @@ fn environment<'a>(cluster: &'a Cluster, seen: &'a Seen) -> [(&'static str, &'a 
 }
 
 /// What the tests see of the conformance cases.
-struct Seen {
+struct Conformance {
     folder: PathBuf,
     /// Why it says nothing about the committed table.
     partial: Option<&'static str>,
 }
 
-impl Seen {
+impl Conformance {
     fn new(place: &Place, extra: &[String], cluster: &Cluster) -> Result<Self> {
         if place.context.is_some() {
             // Another cluster, and perhaps another kubectl: not what the table is about.

@@ -59,14 +59,14 @@ pub struct Config {
         env = "ROLLBACK_MAX_OPEN_REQUESTS"
     )]
     pub max_open_requests: u32,
-    /// How many new versions are on trial at the same time, shared in the same way; more wait for their turn.
+    /// How many new versions are under analysis at the same time, shared in the same way; more wait for their turn.
     #[arg(
         long,
         default_value_t = 200,
         value_parser = clap::value_parser!(u16).range(1..),
-        env = "ROLLBACK_TRIALS"
+        env = "ROLLBACK_MAX_ANALYSES"
     )]
-    pub trials: u16,
+    pub max_analyses: u16,
 
     /// Take part in the election of one controller among several. Without it nothing keeps a second
     /// one away.

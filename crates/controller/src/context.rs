@@ -10,11 +10,11 @@ use rollback_api::RollbackRequest;
 use rollback_core::decide::crowd::Crowd;
 use rollback_core::observed::{LastLog, Rejection};
 
-use crate::lease::gate::Gate;
+use crate::lease::leader::LeaderOnly;
 use crate::metrics::Metrics;
 use crate::observe::guard::GuardWatch;
+use crate::read_permits::{ReadPermits, Size};
 use crate::shares::Shares;
-use crate::turns::{Size, Turns};
 use crate::watch::Watches;
 
 /// What every pass needs.
@@ -22,7 +22,7 @@ pub struct Context {
     /// Client of the passes: bounded reads, no hidden retries, no writes while somebody else leads.
     pub client: Client,
     /// Opens when this controller leads.
-    pub gate: Gate,
+    pub leader: LeaderOnly,
     /// Asks pods, addresses outside and Prometheus for the checks.
     pub probe: rollback_probe::Client,
     /// Counters.
@@ -36,7 +36,7 @@ pub struct Context {
     /// The cached requests of all namespaces, and how many of one namespace may be open.
     pub open: Option<(Store<RollbackRequest>, usize)>,
     /// Room in memory for passes that read much.
-    pub turns: Turns,
+    pub read_permits: ReadPermits,
     /// Passes under way: each needs one, so that a namespace with many requests does not keep others from theirs.
     pub passes: Arc<Shares>,
     deciding: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -74,7 +74,7 @@ impl Context {
     /// A context with nothing remembered.
     pub fn new(
         client: Client,
-        gate: Gate,
+        leader: LeaderOnly,
         probe: rollback_probe::Client,
         metrics: Arc<Metrics>,
         guard: Arc<GuardWatch>,
@@ -83,14 +83,14 @@ impl Context {
     ) -> Self {
         Self {
             client,
-            gate,
+            leader,
             probe,
             metrics,
             guard,
             watches,
             home,
             open: None,
-            turns: Turns::default(),
+            read_permits: ReadPermits::default(),
             passes: Shares::new(0),
             deciding: Mutex::default(),
             memory: Mutex::default(),

@@ -6,7 +6,7 @@
 //! leads, are the preconditions of its own writes.
 
 pub mod election;
-pub mod gate;
+pub mod leader;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use election::{Election, Lost, Move, Record, Terms};
-use gate::{Gate, Hold};
+use leader::{Hold, LeaderOnly};
 
 /// This controller as a candidate, and as the leader.
 pub struct Leadership {
@@ -77,8 +77,8 @@ impl Leadership {
     }
 
     /// What lets writes pass while this controller leads.
-    pub fn gate(&self) -> Gate {
-        Gate::new(self.hold.subscribe())
+    pub fn leader(&self) -> LeaderOnly {
+        LeaderOnly::new(self.hold.subscribe())
     }
 
     /// Stands by, then leads. Ends with an error when it has led and no longer does: what it has under

@@ -1,25 +1,25 @@
 //! `rollback-controller`: watches `RollbackRequests` and carries them out.
 //!
 //! A request goes through [`reconcile`]: read ([`observe`]), decide (`rollback-core`), commit the
-//! status, act ([`act`]), tell ([`tell`]). Of several controllers one does so, the others stand by
+//! status, act ([`act`]), tell people of it ([`events`]). Of several controllers one does so, the others stand by
 //! ([`lease`]). Everything else here is plumbing.
 
 mod act;
+mod analysis;
 mod config;
 mod context;
+mod events;
 mod lease;
 mod ledger;
 mod metrics;
 mod observe;
+mod read_permits;
 mod reconcile;
 mod record;
 mod run;
 mod selftest;
 mod server;
 mod shares;
-mod tell;
-mod trial;
-mod turns;
 mod watch;
 
 use clap::Parser;

@@ -30,7 +30,7 @@ use rollback_api::{
 };
 use rollback_core::decide::capacity;
 use rollback_core::decide::crowd::no_place;
-use rollback_core::observed::{Deployment, Guard, Observed, Seen, SeenTarget};
+use rollback_core::observed::{Deployment, Fetched, Guard, Observed, ObservedTarget};
 use rollback_core::phase::{FEW, Phase, TargetPhase, due, result};
 use rollback_core::{approval, artifact, consent, rules};
 use rollback_reads::budget::Budget;
@@ -40,7 +40,7 @@ use rollback_reads::list::{self, Parts, What};
 pub use jobs::not_granted;
 
 use crate::context::Context;
-use crate::turns::Size;
+use crate::read_permits::Size;
 
 /// How many Deployments are read at the same time.
 const AT_ONCE: usize = 10;
@@ -117,7 +117,7 @@ pub async fn observe(
     let budget = Budget::of(size.memory());
     let namespace = request.namespace().unwrap_or_default();
     let status = request.status.clone().unwrap_or_default();
-    let scope = Scope {
+    let scope = RequestScope {
         context,
         request,
         status: &status,
@@ -143,7 +143,7 @@ pub async fn observe(
 
 /// One request in one pass.
 #[derive(Clone, Copy)]
-struct Scope<'a> {
+struct RequestScope<'a> {
     context: &'a Context,
     request: &'a RollbackRequest,
     status: &'a RollbackRequestStatus,
@@ -154,7 +154,7 @@ struct Scope<'a> {
     now: Timestamp,
 }
 
-impl Scope<'_> {
+impl RequestScope<'_> {
     fn client(&self) -> Client {
         self.context.client.clone()
     }
@@ -179,7 +179,7 @@ impl Scope<'_> {
             find::targets(self),
         )?;
         let mut observed = Observed {
-            opted_in: Seen::Found(opted_in),
+            opted_in: Fetched::Found(opted_in),
             policy,
             guard: self.context.guard.seen(),
             crowd,
@@ -219,14 +219,14 @@ impl Scope<'_> {
         let (policy, guard) = if (0..plan.targets.len()).any(unwritten) {
             futures::try_join!(self.policy(), self.guard())?
         } else {
-            (Seen::Unknown, Guard::default())
+            (Fetched::Unknown, Guard::default())
         };
         let mut observed = Observed {
             expedite: self.expedite(&policy).await?,
             pace: self.pace().await?,
             policy,
             guard,
-            targets: vec![SeenTarget::default(); plan.targets.len()],
+            targets: vec![ObservedTarget::default(); plan.targets.len()],
             ..Observed::default()
         };
         self.capacity(plan, &mut observed).await?;
@@ -245,7 +245,7 @@ impl Scope<'_> {
         }
         let to_write = indices.iter().filter(|index| unwritten(**index)).count();
         let everywhere = if awaiting || to_write <= 1 {
-            access::Everywhere::Unasked
+            access::Everywhere::NotAsked
         } else {
             access::everywhere(&self.context.client, self.request, self.namespace).await?
         };
@@ -289,12 +289,12 @@ impl Scope<'_> {
             // What was taken is given back before anything else.
             return Ok((owed, Read::default()));
         }
-        let mut incident = Seen::Unknown;
+        let mut incident = Fetched::Unknown;
         if self.status.incident.is_none() && !self.request.spec.dry_run {
             incident = self
                 .artifact(artifact::incident_name(self.request, outcome))
                 .await?;
-            if incident == Seen::Absent {
+            if incident == Fetched::Absent {
                 // The report comes first. What else is owed is looked at when it is there.
                 let observed = Observed {
                     incident,
@@ -308,12 +308,12 @@ impl Scope<'_> {
         let targets = plan
             .targets
             .iter()
-            .map(|target| SeenTarget {
+            .map(|target| ObservedTarget {
                 name: target.name.clone(),
                 ledger: spec_of(ledgers.get(&target.name)),
                 deployment: deployments.next().unwrap_or_default(),
                 rejection: self.rejection(&target.name),
-                ..SeenTarget::default()
+                ..ObservedTarget::default()
             })
             .collect();
         let observed = Observed {
@@ -329,7 +329,7 @@ impl Scope<'_> {
     }
 
     /// The Deployments whose fields are to be given up, when the rules ask for that.
-    async fn disowned(&self, plan: &Plan) -> Result<Vec<Seen<Deployment>>, Error> {
+    async fn disowned(&self, plan: &Plan) -> Result<Vec<Fetched<Deployment>>, Error> {
         let wanted = self
             .status
             .targets
@@ -348,7 +348,7 @@ impl Scope<'_> {
             let ended = self.status.targets.get(index).and_then(result);
             match (ended, plan.targets.get(index)) {
                 (Some(_), Some(target)) => self.deployment(&target.name).await,
-                (Some(_) | None, _) => Ok(Seen::Unknown),
+                (Some(_) | None, _) => Ok(Fetched::Unknown),
             }
         };
         all_of((0..plan.targets.len()).map(read).collect()).await
@@ -436,10 +436,10 @@ impl Scope<'_> {
         Ok(self.context.guard.seen())
     }
 
-    async fn policy(&self) -> Result<Seen<RollbackPolicySpec>, Error> {
+    async fn policy(&self) -> Result<Fetched<RollbackPolicySpec>, Error> {
         let api: Api<RollbackPolicy> = Api::namespaced(self.client(), self.namespace);
         let policy = reading("the RollbackPolicy", api.get_opt(POLICY_NAME).await)?;
-        Ok(policy.map_or(Seen::Absent, |policy| Seen::Found(policy.spec)))
+        Ok(policy.map_or(Fetched::Absent, |policy| Fetched::Found(policy.spec)))
     }
 
     /// Why the Prometheus of the policy is not asked.
@@ -451,13 +451,13 @@ impl Scope<'_> {
     }
 
     /// Whether the requester may expedite, when that makes a difference.
-    async fn expedite(&self, policy: &Seen<RollbackPolicySpec>) -> Result<Seen<bool>, Error> {
-        if *policy == Seen::Unknown || !rules::makes_a_difference(self.request, policy.found()) {
-            return Ok(Seen::Unknown);
+    async fn expedite(&self, policy: &Fetched<RollbackPolicySpec>) -> Result<Fetched<bool>, Error> {
+        if *policy == Fetched::Unknown || !rules::makes_a_difference(self.request, policy.found()) {
+            return Ok(Fetched::Unknown);
         }
         let client = &self.context.client;
         let may = access::may_expedite(client, self.request, self.namespace).await?;
-        Ok(Seen::Found(may))
+        Ok(Fetched::Found(may))
     }
 
     async fn ledger(&self, name: &str) -> Result<Option<RevisionLedger>, Error> {
@@ -465,9 +465,9 @@ impl Scope<'_> {
         reading("the RevisionLedger", api.get_opt(name).await)
     }
 
-    async fn deployment(&self, name: &str) -> Result<Seen<Deployment>, Error> {
+    async fn deployment(&self, name: &str) -> Result<Fetched<Deployment>, Error> {
         let found = raw::deployment(&self.client(), self.namespace, name, self.budget).await;
-        Ok(reading("the Deployment", found)?.map_or(Seen::Absent, Seen::Found))
+        Ok(reading("the Deployment", found)?.map_or(Fetched::Absent, Fetched::Found))
     }
 }
 
@@ -499,12 +499,14 @@ async fn separately<T>(
     results.swap_remove(0).map(|_| Vec::new())
 }
 
-fn seen_or_absent(deployment: Option<Deployment>) -> Seen<Deployment> {
-    deployment.map_or(Seen::Absent, Seen::Found)
+fn seen_or_absent(deployment: Option<Deployment>) -> Fetched<Deployment> {
+    deployment.map_or(Fetched::Absent, Fetched::Found)
 }
 
-fn spec_of(ledger: Option<&RevisionLedger>) -> Seen<rollback_api::RevisionLedgerSpec> {
-    ledger.map_or(Seen::Absent, |ledger| Seen::Found(ledger.spec.clone()))
+fn spec_of(ledger: Option<&RevisionLedger>) -> Fetched<rollback_api::RevisionLedgerSpec> {
+    ledger.map_or(Fetched::Absent, |ledger| {
+        Fetched::Found(ledger.spec.clone())
+    })
 }
 
 /// The template whose quarantine somebody lifted.

@@ -18,7 +18,7 @@ use rollback_core::text::plain;
 use rollback_core::time;
 
 use crate::context::Context;
-use crate::{act, observe, selftest, tell};
+use crate::{act, events, observe, selftest};
 
 /// How long one pass may take, whatever hangs.
 const PASS_LIMIT: Duration = Duration::from_mins(1);
@@ -111,7 +111,7 @@ pub async fn reconcile(
         return Ok(next);
     }
     // A standby keeps its caches warm and comes no further than this.
-    if !context.gate.opened().await {
+    if !context.leader.elected().await {
         return Ok(Action::await_change());
     }
     // Whether the guard holds is tried first, once.
@@ -211,7 +211,7 @@ async fn remind(request: &RollbackRequest, context: &Context) -> Action {
     if due > now {
         return Action::requeue(due.duration_since(now).unsigned_abs().min(LONGEST_TIMER));
     }
-    if !context.gate.opened().await || tell::reminder(context, request, now).await {
+    if !context.leader.elected().await || events::reminder(context, request, now).await {
         return Action::await_change();
     }
     Action::requeue(LONGEST_BACKOFF)
@@ -222,7 +222,7 @@ async fn say_if_stuck(context: &Context, request: &RollbackRequest, error: &Erro
     let uid = request.uid().unwrap_or_default();
     let failures = context.remember(&uid, |memory| memory.failures);
     if failures >= FAILURES_UNTOLD && !error.is_conflict() {
-        tell::stuck(context, request, failures.saturating_add(1), &chain(error)).await;
+        events::stuck(context, request, failures.saturating_add(1), &chain(error)).await;
     }
 }
 
@@ -254,7 +254,7 @@ async fn say_if_partial(
         );
     }
     if failures > FAILURES_UNTOLD {
-        tell::stuck(context, request, failures, &why).await;
+        events::stuck(context, request, failures, &why).await;
     }
 }
 
@@ -339,7 +339,7 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
     };
     let size = context.remember(&uid(request), |memory| memory.size);
     let namespace = request.namespace().unwrap_or_default();
-    let Some(_turn) = context.turns.take(size, &namespace, Instant::now()) else {
+    let Some(_permit) = context.read_permits.take(size, &namespace, Instant::now()) else {
         return Ok(Next::At(time::after(now, 1)));
     };
     let observed = observe::observe(context, request, size, now).await;
@@ -363,13 +363,13 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
     // Nobody looks at a request again that has been let go, so it is told about before: a second time what failed, for
     // there is no next pass. Events are never in the way, so that is all.
     let last = steps.contains(&Step::DropFinalizer);
-    if last && !tell::tell(context, request, &status, now).await {
-        tell::tell(context, request, &status, now).await;
+    if last && !events::send(context, request, &status, now).await {
+        events::send(context, request, &status, now).await;
     }
     let result = act::act_all(context, &committed, &read, &steps).await;
     if !last {
-        tell::tell(context, request, &status, now).await;
-        tell::unguarded(context, request, &status, &observed.guard, now).await;
+        events::send(context, request, &status, now).await;
+        events::unguarded(context, request, &status, &observed.guard, now).await;
     }
     result?;
     say_if_partial(context, request, read.failed).await;

@@ -6,10 +6,10 @@
 //! nothing is written: what can be said then can be said afterwards, from the moment that was noticed, and a request
 //! that is about to write must not lose races against bookkeeping.
 
-mod desk;
-mod news;
 mod queue;
-mod scope;
+mod recording;
+mod schedule;
+mod watches;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,15 +27,15 @@ use rollback_reads::budget::Budget;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::analysis::Change;
 use crate::context::Context;
 use crate::ledger;
 use crate::observe::{self, evidence};
-use crate::trial::Change;
-use desk::{Desk, Job, PAUSE};
-pub use news::Name;
-use news::News;
 use queue::End;
-use scope::{Scope, Scopes};
+use recording::{Recording, RecordingCache};
+use schedule::{Job, PAUSE, Schedule};
+pub use watches::Name;
+use watches::WatchEvent;
 
 /// How many looks are under way at the same time.
 const AT_ONCE: usize = 8;
@@ -110,15 +110,15 @@ pub async fn run(
     context: Arc<Context>,
     watches: Client,
     namespace: Option<String>,
-    trials: UnboundedSender<Change>,
+    changes: UnboundedSender<Change>,
 ) {
-    if !context.gate.opened().await {
+    if !context.leader.elected().await {
         std::future::pending::<()>().await;
     }
     loop {
         // A task of its own, so that reading large objects holds up no pass.
         let (watches, namespace) = (watches.clone(), namespace.clone());
-        let recording = follow(context.clone(), watches, namespace, trials.clone());
+        let recording = follow(context.clone(), watches, namespace, changes.clone());
         let end = AbortOnDropHandle::new(tokio::spawn(recording)).await;
         tracing::error!(?end, "nothing is recorded for a minute");
         tokio::time::sleep(RESTART).await;
@@ -129,29 +129,29 @@ async fn follow(
     context: Arc<Context>,
     watches: Client,
     namespace: Option<String>,
-    trials: UnboundedSender<Change>,
+    changes: UnboundedSender<Change>,
 ) {
     let recorder = Recorder {
         context,
-        scopes: Scopes::default(),
+        scopes: RecordingCache::default(),
     };
-    let mut news = news::watch(&watches, namespace.as_deref());
-    let mut desk = Desk::new();
+    let mut event = watches::watch(&watches, namespace.as_deref());
+    let mut schedule = Schedule::new();
     let mut jobs = FuturesUnordered::new();
     loop {
         tokio::select! {
-            Some(news) = news.next() => {
-                // Nobody holds trials any more when the controller stops.
-                if let Some(change) = on_trial(&news) {
-                    let _ = trials.send(change);
+            Some(event) = event.next() => {
+                // Nobody analyses any more when the controller stops.
+                if let Some(change) = of_a_new_version(&event) {
+                    let _ = changes.send(change);
                 }
-                desk.take(news, &recorder.scopes);
+                schedule.take(event, &recorder.scopes);
             }
             Some((job, notice, result)) = jobs.next() => {
-                recorder.file(&mut desk, &job, notice, result);
+                recorder.file(&mut schedule, &job, notice, result);
             }
-            (job, notice) = desk.queue.next(), if jobs.len() < AT_ONCE => {
-                let notice = notice.unwrap_or_else(|| desk.nothing());
+            (job, notice) = schedule.queue.next(), if jobs.len() < AT_ONCE => {
+                let notice = notice.unwrap_or_else(|| schedule.nothing());
                 jobs.push(recorder.work(job, notice));
             }
         }
@@ -159,9 +159,9 @@ async fn follow(
 }
 
 /// A Deployment that opts in has changed.
-fn on_trial(news: &News) -> Option<Change> {
-    match news {
-        News::Deployment {
+fn of_a_new_version(event: &WatchEvent) -> Option<Change> {
+    match event {
+        WatchEvent::Deployment {
             name,
             complete,
             automatic: Some(digest),
@@ -170,23 +170,23 @@ fn on_trial(news: &News) -> Option<Change> {
             digest: digest.clone(),
             complete: *complete,
         }),
-        News::Deployment {
+        WatchEvent::Deployment {
             automatic: None, ..
         }
-        | News::Listing
-        | News::Listed
-        | News::Lost
-        | News::Gone(_)
-        | News::Ledger { .. }
-        | News::NoLedger(_)
-        | News::Rules(_) => None,
+        | WatchEvent::Listing
+        | WatchEvent::Listed
+        | WatchEvent::Lost
+        | WatchEvent::Gone(_)
+        | WatchEvent::Ledger { .. }
+        | WatchEvent::NoLedger(_)
+        | WatchEvent::Rules(_) => None,
     }
 }
 
 /// Does the jobs.
 struct Recorder {
     context: Arc<Context>,
-    scopes: Scopes,
+    scopes: RecordingCache,
 }
 
 impl Recorder {
@@ -205,7 +205,7 @@ impl Recorder {
     }
 
     /// The scope of a namespace, and whether it is another one than before.
-    async fn scope(&self, namespace: &str) -> Result<(Scope, Option<Scope>), Error> {
+    async fn scope(&self, namespace: &str) -> Result<(Recording, Option<Recording>), Error> {
         match self.scopes.fresh(namespace) {
             Some(known) => Ok((known.clone(), Some(known))),
             None => self.ask(namespace).await,
@@ -213,9 +213,9 @@ impl Recorder {
     }
 
     /// The same, asked now.
-    async fn ask(&self, namespace: &str) -> Result<(Scope, Option<Scope>), Error> {
+    async fn ask(&self, namespace: &str) -> Result<(Recording, Option<Recording>), Error> {
         let rules = evidence::rules(&self.context.client, namespace).await?;
-        let scope = rules.map_or(Scope::Closed, Scope::Open);
+        let scope = rules.map_or(Recording::Closed, Recording::Open);
         let before = self.scopes.learn(namespace, scope.clone());
         Ok((scope, before))
     }
@@ -223,9 +223,11 @@ impl Recorder {
     async fn check(&self, namespace: &str) -> Result<Next, Error> {
         let (scope, before) = self.ask(namespace).await?;
         Ok(match scope {
-            Scope::Closed => Next::Closed,
-            Scope::Open(_) if scope.records() && before.as_ref() != Some(&scope) => Next::Opened,
-            Scope::Open(_) => Next::Change,
+            Recording::Closed => Next::Closed,
+            Recording::Open(_) if scope.records() && before.as_ref() != Some(&scope) => {
+                Next::Opened
+            }
+            Recording::Open(_) => Next::Change,
         })
     }
 
@@ -240,21 +242,21 @@ impl Recorder {
             return Ok(Next::Opened);
         }
         match scope {
-            Scope::Open(rules) if rules.record => self.visit(name, &rules, notice).await,
-            Scope::Open(_) | Scope::Closed => Ok(Next::Closed),
+            Recording::Open(rules) if rules.record => self.visit(name, &rules, notice).await,
+            Recording::Open(_) | Recording::Closed => Ok(Next::Closed),
         }
     }
 
     async fn lift(&self, name: &Name, notice: Notice) -> Result<Next, Error> {
         match self.scope(&name.namespace).await? {
-            (Scope::Open(rules), _) => {
+            (Recording::Open(rules), _) => {
                 let nothing_else = Ledger {
                     record: false,
                     ..rules
                 };
                 self.visit(name, &nothing_else, notice).await
             }
-            (Scope::Closed, _) => Ok(Next::Closed),
+            (Recording::Closed, _) => Ok(Next::Closed),
         }
     }
 
@@ -328,26 +330,32 @@ impl Recorder {
     }
 
     /// What follows from what came of a job.
-    fn file(&self, desk: &mut Desk, job: &Job, notice: Notice, result: Result<Next, Error>) {
+    fn file(
+        &self,
+        schedule: &mut Schedule,
+        job: &Job,
+        notice: Notice,
+        result: Result<Next, Error>,
+    ) {
         let end = match result {
             Ok(Next::Change) => End::Done(None),
             Ok(Next::Closed) => {
                 if let Job::Check(namespace) = job {
                     let again = Job::CheckAgain(namespace.clone());
-                    desk.queue.notice(&again, desk.nothing(), LATER);
+                    schedule.queue.notice(&again, schedule.nothing(), LATER);
                 }
                 End::Done(None)
             }
             Ok(Next::At(at)) => End::Done(Some(until(at))),
             Ok(Next::Release) => End::Held(notice, CLAIMED),
             Ok(Next::Opened) => {
-                let nothing = desk.nothing();
+                let nothing = schedule.nothing();
                 let find = Job::Find(job.namespace().to_owned());
-                desk.queue.notice(&find, nothing, Duration::ZERO);
+                schedule.queue.notice(&find, nothing, Duration::ZERO);
                 End::Done(None)
             }
             Ok(Next::Found(names)) => {
-                desk.found(job.namespace(), names);
+                schedule.found(job.namespace(), names);
                 End::Done(None)
             }
             Err(error) if error.is_race() => End::Raced(notice, PAUSE),
@@ -356,7 +364,7 @@ impl Recorder {
                 End::Failed(notice)
             }
         };
-        desk.queue.end(job, end, PAUSE);
+        schedule.queue.end(job, end, PAUSE);
     }
 
     fn complain(&self, job: &Job, error: &Error) {

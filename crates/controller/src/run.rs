@@ -20,11 +20,12 @@ use rollback_reads::bounded::Bounded;
 use rollback_reads::layer::Shorten;
 use tokio_util::sync::CancellationToken;
 
+use crate::analysis::{self, Identity};
 use crate::config::Config;
 use crate::context::Context;
 use crate::lease::Leadership;
 use crate::lease::election::Lost;
-use crate::lease::gate::Gate;
+use crate::lease::leader::LeaderOnly;
 use crate::metrics::Metrics;
 use crate::observe::guard::{GuardWatch, Unreadable};
 use crate::reconcile::{error_policy, reconcile};
@@ -32,7 +33,6 @@ use crate::record;
 use crate::selftest;
 use crate::server::{self, Pages};
 use crate::shares::Shares;
-use crate::trial::{self, Identity};
 use crate::watch::{WATCH_SECONDS, Watches};
 
 /// The whole request once more, as kubectl applied it.
@@ -92,9 +92,9 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let kubeconfig = kube::Config::infer().await?;
     let mut leadership =
         Leadership::new(&config, kubeconfig.clone(), metrics.clone()).map_err(Error::Client)?;
-    let gate = leadership.gate();
-    let clients = clients(kubeconfig, &gate, config.lease_namespace.clone())?;
-    let controller = control(&config, clients, gate, metrics, ready, stop.clone())?;
+    let leader = leadership.leader();
+    let clients = clients(kubeconfig, &leader, config.lease_namespace.clone())?;
+    let controller = control(&config, clients, leader, metrics, ready, stop.clone())?;
     let everything = async { tokio::join!(server.into_future(), controller).0 };
     let end = tokio::select! {
         end = everything => end,
@@ -129,16 +129,16 @@ struct Clients {
     identity: Identity,
 }
 
-fn clients(config: kube::Config, gate: &Gate, home: String) -> Result<Clients, Error> {
+fn clients(config: kube::Config, leader: &LeaderOnly, home: String) -> Result<Clients, Error> {
     let passes = for_passes(config.clone());
     let mut watches = config;
     watches.default_retry = false;
     watches.connect_timeout = Some(CONNECT_LIMIT);
-    let identity = Identity::new(passes.clone(), gate.clone(), home);
+    let identity = Identity::new(passes.clone(), leader.clone(), home);
     let passes = ClientBuilder::try_from(passes).map_err(Error::Client)?;
     Ok(Clients {
         passes: passes
-            .with_layer(&gate.layer())
+            .with_layer(&leader.layer())
             .with_layer(&Shorten)
             .build(),
         watches: ClientBuilder::try_from(watches)
@@ -161,7 +161,7 @@ fn for_passes(mut config: kube::Config) -> kube::Config {
 fn control(
     config: &Config,
     clients: Clients,
-    gate: Gate,
+    leader: LeaderOnly,
     metrics: Arc<Metrics>,
     ready: Arc<AtomicBool>,
     stop: CancellationToken,
@@ -189,7 +189,7 @@ fn control(
     let home = config.lease_namespace.clone();
     let context = Context::new(
         passes,
-        gate,
+        leader,
         probe,
         metrics,
         guard,
@@ -227,11 +227,16 @@ fn control(
         .flat_map(move |()| futures::stream::iter(waiting(&by_guard, |_| true)));
     let limits = controller::Config::default().concurrency(config.concurrency);
     let guarded = context.clone();
-    let (on_trial, trials) = tokio::sync::mpsc::unbounded_channel();
+    let (of_a_new_version, changes) = tokio::sync::mpsc::unbounded_channel();
     let namespace = config.namespace.clone();
-    let recorder = record::run(context.clone(), watches.clone(), namespace, on_trial);
-    let seats = Shares::new(config.trials.into());
-    let court = trial::run(context.clone(), watches.clone(), identity, seats, trials);
+    let recorder = record::run(
+        context.clone(),
+        watches.clone(),
+        namespace,
+        of_a_new_version,
+    );
+    let slots = Shares::new(config.max_analyses.into());
+    let analyses = analysis::run(context.clone(), watches.clone(), identity, slots, changes);
     let tester = selftest::run(context.clone());
     let controller = Controller::for_stream(requests, reader)
         .with_config(limits)
@@ -261,7 +266,7 @@ fn control(
             () = async { guarded.guard.ready().await; controller.await } => {}
             () = follow_guard => {}
             () = recorder => {}
-            () = court => {}
+            () = analyses => {}
             () = tester => {}
         }
     }

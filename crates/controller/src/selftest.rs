@@ -43,7 +43,7 @@ pub fn is_its_own(request: &RollbackRequest) -> bool {
 
 /// Tries while this controller leads. Never ends.
 pub async fn run(context: Arc<Context>) {
-    if !context.gate.opened().await {
+    if !context.leader.elected().await {
         std::future::pending::<()>().await;
     }
     context.guard.ready().await;

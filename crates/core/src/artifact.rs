@@ -14,14 +14,14 @@ use crate::template::{self, Template};
 
 /// What a ConfigMap of ours is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ArtifactKind {
     /// The Deployment before it was touched.
     Backup,
     /// The report.
     Incident,
 }
 
-impl Kind {
+impl ArtifactKind {
     /// Value of [`ARTIFACT_LABEL`].
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Artifact {
     /// What it is.
-    pub kind: Kind,
+    pub kind: ArtifactKind,
     /// Name of the ConfigMap.
     pub name: String,
     /// Its data.
@@ -87,7 +87,7 @@ pub fn backup(
     restored: &Template,
 ) -> Artifact {
     Artifact {
-        kind: Kind::Backup,
+        kind: ArtifactKind::Backup,
         name: backup_name(request, &target.name),
         data: BTreeMap::from([
             ("deployment.json".to_owned(), deployment.0.to_string()),

@@ -22,7 +22,7 @@ const RECHECK_SECONDS: i64 = 60;
 
 /// Where a request stands after a decision.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Stand {
+pub struct RequestDecision {
     /// What to write next.
     pub steps: Vec<Step>,
     /// When to look again.
@@ -35,7 +35,7 @@ pub struct Stand {
     pub state: Option<RequestState>,
 }
 
-impl Stand {
+impl RequestDecision {
     /// Writes and what they are for; then the next pass looks what became of them.
     pub fn take(steps: Vec<Step>, message: impl Into<String>) -> Self {
         Self {
@@ -127,13 +127,13 @@ pub fn is_settled(outcome: &Outcome) -> bool {
 pub fn project(
     request: &RollbackRequest,
     status: &mut RollbackRequestStatus,
-    stand: &Stand,
+    decision: &RequestDecision,
     now: Timestamp,
 ) {
     let outcome = status.outcome.clone();
     let state = state(Phase::of(status), outcome.as_ref());
-    let state = stand.state.unwrap_or(state).as_str();
-    let message = stand.message.as_str();
+    let state = decision.state.unwrap_or(state).as_str();
+    let message = decision.message.as_str();
     let mut wanted: Vec<(ConditionType, bool, &str, &str)> = Vec::new();
     match &outcome {
         None => {
@@ -171,7 +171,7 @@ pub fn project(
             };
             wanted.push((ConditionType::Approved, true, reason, by));
         } else if outcome.is_none() {
-            wanted.push((ConditionType::Approved, false, stand.approval, message));
+            wanted.push((ConditionType::Approved, false, decision.approval, message));
         }
     }
     if let Some(incident) = &status.incident {

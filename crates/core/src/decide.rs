@@ -32,8 +32,8 @@ use rollback_api::status::{Measured, Outcome, Plan, PlannedTarget, TargetStatus}
 use rollback_api::{Reason, RequestState, RollbackRequest, RollbackRequestStatus};
 
 use crate::approval;
-use crate::conditions::{self, Stand};
-use crate::observed::{Observed, Seen, SeenTarget};
+use crate::conditions::{self, RequestDecision};
+use crate::observed::{Fetched, Observed, ObservedTarget};
 use crate::outcome::end;
 use crate::phase::{Phase, has_begun, waits};
 use crate::plan::{self, uid};
@@ -62,33 +62,33 @@ pub fn decide(request: &RollbackRequest, observed: &Observed, now: Timestamp) ->
     }
     let mut status = request.status.clone().unwrap_or_default();
     status.observed_generation = request.metadata.generation.unwrap_or_default();
-    let mut stand = advance(request, observed, &mut status, now);
-    let asked = stand.steps.len();
-    stand.steps.retain(|step| consent::covers(&status, step));
-    if stand.steps.len() < asked {
+    let mut decision = advance(request, observed, &mut status, now);
+    let asked = decision.steps.len();
+    decision.steps.retain(|step| consent::covers(&status, step));
+    if decision.steps.len() < asked {
         // Nothing asks for that. If it ever does, it is not done, and somebody gets to know.
         let what = "Something was to be done that no approval covers, so it is not: report this as a fault of the controller.";
-        stand = Stand {
+        decision = RequestDecision {
             next: Next::Wait {
                 until: Some(crate::time::after(now, 60)),
             },
             message: what.to_owned(),
-            ..stand
+            ..decision
         };
     }
-    conditions::project(request, &mut status, &stand, now);
+    conditions::project(request, &mut status, &decision, now);
     Decision {
         status,
-        steps: stand.steps,
-        next: stand.next,
+        steps: decision.steps,
+        next: decision.next,
     }
 }
 
 /// Ends the request; the next pass reports it.
-fn finish(status: &mut RollbackRequestStatus, outcome: Outcome) -> Stand {
+fn finish(status: &mut RollbackRequestStatus, outcome: Outcome) -> RequestDecision {
     let message = outcome.message.clone();
     status.outcome = Some(outcome);
-    Stand::again(message)
+    RequestDecision::again(message)
 }
 
 fn advance(
@@ -96,7 +96,7 @@ fn advance(
     observed: &Observed,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
-) -> Stand {
+) -> RequestDecision {
     if Phase::of(status) == Phase::Ended {
         return winding_up(request, observed, status, now);
     }
@@ -121,7 +121,7 @@ fn advance(
     if waits(status) {
         lapse::lapse(request, status, now);
     }
-    let stand = match phase {
+    let decision = match phase {
         Phase::Planning => planning(request, observed, status, now),
         Phase::AwaitingApproval
         | Phase::BackingUp
@@ -134,11 +134,11 @@ fn advance(
     // What becomes too old meanwhile is void at that moment, and not when somebody looks again for another reason.
     let is_open = status.outcome.is_none() && waits(status);
     match lapse::next_lapse(status).filter(|lapse| is_open && *lapse > now) {
-        Some(lapse) if matches!(stand.next, Next::Wait { .. }) => Stand {
-            next: stand.next.or(Next::Wait { until: Some(lapse) }),
-            ..stand
+        Some(lapse) if matches!(decision.next, Next::Wait { .. }) => RequestDecision {
+            next: decision.next.or(Next::Wait { until: Some(lapse) }),
+            ..decision
         },
-        Some(_) | None => stand,
+        Some(_) | None => decision,
     }
 }
 
@@ -188,25 +188,25 @@ fn planning(
     observed: &Observed,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
-) -> Stand {
+) -> RequestDecision {
     let no_place = observed
         .crowd
         .and_then(|crowd| crowd::no_place(request, crowd, now));
     if let Some(outcome) = no_place {
         return finish(status, outcome);
     }
-    let unread = |seen: &SeenTarget| {
-        seen.deployment == Seen::Unknown
-            || (seen.ledger == Seen::Unknown && seen.deployment != Seen::Absent)
+    let unread = |seen: &ObservedTarget| {
+        seen.deployment == Fetched::Unknown
+            || (seen.ledger == Fetched::Unknown && seen.deployment != Fetched::Absent)
     };
     let rules_unread =
-        !plan::rules_are_known(request, observed) || observed.opted_in == Seen::Unknown;
+        !plan::rules_are_known(request, observed) || observed.opted_in == Fetched::Unknown;
     let any_there = observed
         .targets
         .iter()
-        .any(|seen| seen.deployment != Seen::Absent);
+        .any(|seen| seen.deployment != Fetched::Absent);
     if observed.targets.iter().any(unread) || (rules_unread && any_there) {
-        return Stand::recheck(now, "Reading the Deployments and the rules for them.");
+        return RequestDecision::recheck(now, "Reading the Deployments and the rules for them.");
     }
     match plan::make(request, observed, now) {
         Err(outcome) => finish(status, outcome),
@@ -236,7 +236,7 @@ fn planning(
                     ),
                 );
             }
-            Stand::again("The plan is published.")
+            RequestDecision::again("The plan is published.")
         }
     }
 }
@@ -251,15 +251,15 @@ fn before(plan: &Plan, name: &str, observed: &Observed) -> Vec<Measured> {
 
 /// One target in one pass: what is planned for it and what was seen of it.
 #[derive(Clone, Copy)]
-struct Scope<'a> {
+struct TargetScope<'a> {
     request: &'a RollbackRequest,
     plan: &'a Plan,
     target: &'a PlannedTarget,
-    seen: &'a SeenTarget,
+    seen: &'a ObservedTarget,
     now: Timestamp,
 }
 
-impl Scope<'_> {
+impl TargetScope<'_> {
     fn uid(&self) -> &str {
         uid(self.request)
     }
@@ -275,13 +275,13 @@ impl Scope<'_> {
 
 /// What one target needs next.
 #[derive(Clone)]
-struct Turn {
+struct TargetDecision {
     step: Option<Step>,
     next: Next,
     message: String,
 }
 
-impl Turn {
+impl TargetDecision {
     fn again(message: impl Into<String>) -> Self {
         Self {
             step: None,

@@ -21,7 +21,7 @@ use crate::time;
 
 /// What the checks say together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ChecksResult {
     /// Every check had enough good rounds in a row.
     Passed,
     /// A check says that it is not well, and the time is over; the message names each check that did not pass.
@@ -286,7 +286,7 @@ pub fn measured(rules: &Rules, readings: &[Reading]) -> Vec<Measured> {
 }
 
 /// What the checks say together, at `now`.
-pub fn verdict(rules: &Rules, status: &VerificationStatus, now: Timestamp) -> Verdict {
+pub fn verdict(rules: &Rules, status: &VerificationStatus, now: Timestamp) -> ChecksResult {
     let unknown = checks(rules)
         .filter(|check| state_of(status, check).is_none())
         .map(|check| format!("check {} ({}): never asked", check.name(), check.asks()));
@@ -295,7 +295,7 @@ pub fn verdict(rules: &Rules, status: &VerificationStatus, now: Timestamp) -> Ve
         .chain(unknown)
         .collect();
     if waiting.is_empty() {
-        return Verdict::Passed;
+        return ChecksResult::Passed;
     }
     let says = |finding: Finding, check: &Check| {
         state_of(status, check).is_some_and(|state| state.finding == finding)
@@ -307,11 +307,11 @@ pub fn verdict(rules: &Rules, status: &VerificationStatus, now: Timestamp) -> Ve
     });
     let waiting = waiting.join("; ");
     if now < status.deadline && !is_final {
-        Verdict::Checking(waiting)
+        ChecksResult::Checking(waiting)
     } else if failing.next().is_some() {
-        Verdict::Failed(waiting)
+        ChecksResult::Failed(waiting)
     } else {
-        Verdict::Unknown(waiting)
+        ChecksResult::Unknown(waiting)
     }
 }
 

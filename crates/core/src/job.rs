@@ -8,7 +8,7 @@ use rollback_api::status::{JobEnd, JobRule, JobStatus, Plan, PlannedTarget, Targ
 use rollback_api::{FIELD_MANAGER, REQUEST_NAME_ANNOTATION, REQUEST_UID_LABEL, RollbackRequest};
 use serde_json::{Map, Value, json};
 
-use crate::observed::{JobState, SeenJob};
+use crate::observed::{JobState, ObservedJob};
 use crate::redact::redact;
 use crate::text::plain;
 use crate::{template, time};
@@ -344,8 +344,8 @@ pub fn hidden(pod_spec: &Value) -> Vec<String> {
 }
 
 /// A Job as it was seen.
-pub fn seen(status: &JobStatus, state: JobState) -> SeenJob {
-    SeenJob {
+pub fn seen(status: &JobStatus, state: JobState) -> ObservedJob {
+    ObservedJob {
         name: status.job.clone(),
         state,
     }

@@ -1,6 +1,6 @@
 //! Everything that one decision may look at, as it was read.
 
-pub mod seen;
+pub mod fetched;
 pub mod workload;
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use rollback_api::status::{CheckKind, GuardPolicy};
 use rollback_api::{RevisionLedgerSpec, RollbackPolicySpec};
 use serde_json::Value;
 
-pub use seen::Seen;
+pub use fetched::Fetched;
 pub use workload::{Deployment, ReplicaSet};
 
 use crate::decide::crowd::Crowd;
@@ -23,38 +23,38 @@ use crate::references::{Presence, Reference};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
     /// The policy of the namespace.
-    pub policy: Seen<RollbackPolicySpec>,
+    pub policy: Fetched<RollbackPolicySpec>,
     /// The admission policies that make approvals true.
     pub guard: Guard,
     /// Whether the namespace lets this controller patch Deployments.
-    pub opted_in: Seen<bool>,
+    pub opted_in: Fetched<bool>,
     /// Whether the requester may ask for more urgency than the category has.
-    pub expedite: Seen<bool>,
+    pub expedite: Fetched<bool>,
     /// The open requests that came before this one; only before the plan.
     pub crowd: Option<Crowd>,
     /// Why the Prometheus of the policy is not asked; read while the plan is made.
     pub unlisted: Option<String>,
     /// What the namespace has had of rollbacks without a person; read while the policy has to decide on one.
-    pub pace: Seen<Pace>,
+    pub pace: Fetched<Pace>,
     /// Before the plan: the Deployments that the request finds. Afterwards: those of the plan, in its order.
-    pub targets: Vec<SeenTarget>,
+    pub targets: Vec<ObservedTarget>,
     /// Deployments that may be scaled down to free capacity, by name, when capacity is wanted, or replicas are owed.
-    pub capacity: BTreeMap<String, Seen<Deployment>>,
+    pub capacity: BTreeMap<String, Fetched<Deployment>>,
     /// Why the API server does not let one of them be scaled down, by name.
     pub capacity_refused: BTreeMap<String, String>,
     /// When the incident report was seen.
-    pub incident: Seen<Timestamp>,
+    pub incident: Fetched<Timestamp>,
 }
 
 impl Observed {
     /// What was read of a Deployment that may be scaled down.
-    pub fn capacity(&self, name: &str) -> &Seen<Deployment> {
-        self.capacity.get(name).unwrap_or(&Seen::Unknown)
+    pub fn capacity(&self, name: &str) -> &Fetched<Deployment> {
+        self.capacity.get(name).unwrap_or(&Fetched::Unknown)
     }
 
     /// What was read about the target with this place in the plan.
-    pub fn target(&self, index: usize) -> &SeenTarget {
-        static NOTHING: LazyLock<SeenTarget> = LazyLock::new(SeenTarget::default);
+    pub fn target(&self, index: usize) -> &ObservedTarget {
+        static NOTHING: LazyLock<ObservedTarget> = LazyLock::new(ObservedTarget::default);
         self.targets.get(index).unwrap_or(&NOTHING)
     }
 }
@@ -72,29 +72,29 @@ pub struct Pace {
 
 /// What one pass has read about one Deployment.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct SeenTarget {
+pub struct ObservedTarget {
     /// Name of the Deployment.
     pub name: String,
     /// Which entry of `spec.targets` finds it; only before the plan.
     pub asked: usize,
     /// The Deployment.
-    pub deployment: Seen<Deployment>,
+    pub deployment: Fetched<Deployment>,
     /// The `ReplicaSets` that the Deployment controls.
     pub replica_sets: Vec<ReplicaSet>,
     /// Whether it has more of them than are known, because there are too many to read.
     pub history_cut: bool,
     /// The ledger of the Deployment.
-    pub ledger: Seen<RevisionLedgerSpec>,
+    pub ledger: Fetched<RevisionLedgerSpec>,
     /// Digest of a template whose quarantine somebody lifted.
     pub lifted: Option<String>,
     /// The request that holds the claim, when it is another one.
-    pub rival: Seen<Rival>,
+    pub rival: Fetched<Rival>,
     /// Whether requester and approvers may do by themselves what they ask for.
-    pub access: Seen<Access>,
+    pub access: Fetched<Access>,
     /// When the backup was seen.
-    pub backup: Seen<Timestamp>,
+    pub backup: Fetched<Timestamp>,
     /// The Deployment in the backup that is to be restored.
-    pub kept: Seen<Deployment>,
+    pub kept: Fetched<Deployment>,
     /// The API server's last word on the write, if it refused it.
     pub rejection: Option<Rejection>,
     /// Generation of the Deployment that the API server answered to the last template that this process wrote to it:
@@ -105,7 +105,7 @@ pub struct SeenTarget {
     /// What the checks found in this pass.
     pub readings: Vec<Reading>,
     /// The Job that was begun and whose end is not known.
-    pub job: Seen<SeenJob>,
+    pub job: Fetched<ObservedJob>,
     /// The pods of the version that is coming up, and the Events about those that wait for their volumes.
     pub pods: Vec<Value>,
     /// Events about these pods.
@@ -121,7 +121,7 @@ pub struct SeenTarget {
     /// What the template to go back to refers to, and whether it is there.
     pub references: Vec<(Reference, Presence)>,
     /// What the API server would make of the write.
-    pub rehearsal: Seen<Rehearsal>,
+    pub rehearsal: Fetched<Rehearsal>,
     /// What else works on the Deployment or limits it.
     pub surroundings: Surroundings,
 }
@@ -141,13 +141,13 @@ pub struct LastLog {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Surroundings {
     /// The autoscalers of the namespace.
-    pub autoscalers: Seen<Vec<Value>>,
+    pub autoscalers: Fetched<Vec<Value>>,
     /// The disruption budgets of the namespace.
-    pub budgets: Seen<Vec<Value>>,
+    pub budgets: Fetched<Vec<Value>>,
     /// The quotas of the namespace.
-    pub quotas: Seen<Vec<Value>>,
+    pub quotas: Fetched<Vec<Value>>,
     /// The objects of the tools that own the Deployment, as far as they were found.
-    pub owners: Vec<(Owner, Seen<Value>)>,
+    pub owners: Vec<(Owner, Fetched<Value>)>,
 }
 
 /// What the API server would make of the write, by a dry run.
@@ -219,7 +219,7 @@ pub fn is_refusal(code: u16) -> bool {
 
 /// A Job of the policy, as it was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeenJob {
+pub struct ObservedJob {
     /// Name of the Job object.
     pub name: String,
     /// How it is going.
@@ -265,7 +265,7 @@ pub enum Found {
     /// The answer of each pod that was asked.
     Answers(Vec<Answer>),
     /// The answer of an address outside.
-    Outside(Result<Heard, Silence>),
+    Outside(Result<HttpAnswer, NoAnswer>),
     /// A number, or why it is not known.
     Number(Result<f64, String>),
     /// The new pods, as the API server has them.
@@ -278,12 +278,12 @@ pub struct Answer {
     /// Name of the pod.
     pub pod: String,
     /// What it answered, or why there is nothing.
-    pub result: Result<Heard, Silence>,
+    pub result: Result<HttpAnswer, NoAnswer>,
 }
 
 /// An answer. Its body is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heard {
+pub struct HttpAnswer {
     /// The status code.
     pub status: u16,
     /// Whether the body has in it what the check asks for; none when it asks for nothing.
@@ -292,11 +292,11 @@ pub struct Heard {
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Silence {
+pub enum NoAnswer {
     /// It was asked, and did not answer as it should.
     Unanswered(String),
     /// It was not asked: nothing is known.
-    Unasked(String),
+    NotAsked(String),
 }
 
 /// One pod, as the API server has it.

@@ -19,12 +19,12 @@ use choose::choose;
 use selection::{asked, divide, found};
 pub(crate) use triggered::beyond;
 
-use crate::observed::{Deployment, Observed, Seen, SeenTarget};
+use crate::observed::{Deployment, Fetched, Observed, ObservedTarget};
 use crate::outcome::{end, refused};
 use crate::rules::{approval_mode, default_urgency, is_hurried, makes_a_difference, rules};
 use crate::template::{self, Template};
 use crate::text::plain;
-use crate::{approval, gate, job, ledger, risks, shell, time};
+use crate::{approval, data_risk, job, ledger, risks, shell, time};
 
 /// Annotation with which the Deployment's own controller is told to roll back.
 const LEGACY_ROLLBACK: &str = "deprecated.deployment.rollback.to";
@@ -87,7 +87,7 @@ pub fn make(
     may_write(observed, now)?;
     let found = found(request, observed, now)?;
     let lines = lines_for(found.len());
-    let results: Vec<(&SeenTarget, Result<PlannedTarget, Outcome>)> = found
+    let results: Vec<(&ObservedTarget, Result<PlannedTarget, Outcome>)> = found
         .into_iter()
         .map(|seen| (seen, resolve(request, observed, seen, lines, now)))
         .collect();
@@ -111,8 +111,8 @@ pub fn make(
         ));
     }
     let rules = rules_now(request, observed);
-    let data_risk = gate::data_risk(&targets, &rules);
-    let rules = gate::asking(rules, data_risk.as_ref());
+    let data_risk = data_risk::data_risk(&targets, &rules);
+    let rules = data_risk::asking(rules, data_risk.as_ref());
     let plan = Plan {
         digest: digest(
             uid(request),
@@ -161,7 +161,7 @@ pub fn renewed(
     observed: &Observed,
     now: Timestamp,
 ) -> Option<Plan> {
-    let rules = gate::asking(rules_now(request, observed), plan.data_risk.as_ref());
+    let rules = data_risk::asking(rules_now(request, observed), plan.data_risk.as_ref());
     let digest = digest(
         uid(request),
         plan.round,
@@ -203,7 +203,7 @@ pub fn next_round(plan: &Plan, request: &RollbackRequest) -> Plan {
 /// The same plan with a risk for the data, which an approver has to accept: everybody has to approve it again.
 pub fn at_risk(plan: &Plan, request: &RollbackRequest, message: String) -> Plan {
     let data_risk = Some(DataRisk { message });
-    let rules = gate::asking(plan.rules.clone(), data_risk.as_ref());
+    let rules = data_risk::asking(plan.rules.clone(), data_risk.as_ref());
     Plan {
         digest: digest(
             uid(request),
@@ -221,15 +221,15 @@ pub fn at_risk(plan: &Plan, request: &RollbackRequest, message: String) -> Plan 
 
 /// The rules in force for a request, as they were read.
 pub fn rules_now(request: &RollbackRequest, observed: &Observed) -> Rules {
-    let expedited = observed.expedite == Seen::Found(true);
+    let expedited = observed.expedite == Fetched::Found(true);
     rules(request, observed.policy.found(), expedited)
 }
 
 /// Whether everything was read that the rules depend on.
 pub fn rules_are_known(request: &RollbackRequest, observed: &Observed) -> bool {
-    let asked =
-        observed.expedite != Seen::Unknown || !makes_a_difference(request, observed.policy.found());
-    observed.policy != Seen::Unknown && asked
+    let asked = observed.expedite != Fetched::Unknown
+        || !makes_a_difference(request, observed.policy.found());
+    observed.policy != Fetched::Unknown && asked
 }
 
 /// The end of a request whose time is over before anything was begun.
@@ -317,7 +317,7 @@ fn not_too_urgent(
     now: Timestamp,
 ) -> Result<(), Outcome> {
     let policy = observed.policy.found();
-    if observed.expedite == Seen::Found(true) || !is_hurried(request, policy) {
+    if observed.expedite == Fetched::Found(true) || !is_hurried(request, policy) {
         return Ok(());
     }
     let category = request.spec.reason.category;
@@ -358,7 +358,7 @@ fn checks_of_its_own(
 }
 
 fn may_write(observed: &Observed, now: Timestamp) -> Result<(), Outcome> {
-    if observed.opted_in == Seen::Found(false) {
+    if observed.opted_in == Fetched::Found(false) {
         return Err(refused(
             Reason::NamespaceNotOptedIn,
             "This namespace does not let the rollback controller change Deployments. \
@@ -373,7 +373,7 @@ fn may_write(observed: &Observed, now: Timestamp) -> Result<(), Outcome> {
 fn resolve(
     request: &RollbackRequest,
     observed: &Observed,
-    seen: &SeenTarget,
+    seen: &ObservedTarget,
     lines: usize,
     now: Timestamp,
 ) -> Result<PlannedTarget, Outcome> {
@@ -443,7 +443,7 @@ pub fn blocked(deployment: &Deployment, now: Timestamp) -> Option<Outcome> {
 
 fn not_done_before(
     request: &RollbackRequest,
-    seen: &SeenTarget,
+    seen: &ObservedTarget,
     deployment: &Deployment,
     now: Timestamp,
 ) -> Result<(), Outcome> {

@@ -9,7 +9,7 @@ use rollback_api::status::{Approval, AutoApproval, Outcome, Plan, ScaledDown, Ta
 use rollback_api::{RollbackRequest, RollbackRequestStatus};
 use serde::Serialize;
 
-use crate::artifact::{self, Artifact, Kind};
+use crate::artifact::{self, Artifact, ArtifactKind};
 use crate::redact::redact;
 use crate::text::plain;
 use crate::{consent, notice, time};
@@ -126,7 +126,7 @@ pub fn incident(request: &RollbackRequest, status: &RollbackRequestStatus) -> Op
     let stem = artifact::incident_stem(outcome);
     let json = data::data(&report);
     Some(Artifact {
-        kind: Kind::Incident,
+        kind: ArtifactKind::Incident,
         name: artifact::incident_name(request, outcome),
         data: BTreeMap::from([
             (format!("{stem}.md"), page::page(&report)),

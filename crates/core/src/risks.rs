@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::image::Reference;
 use crate::observed::workload::{integer, string};
-use crate::observed::{Deployment, Seen};
+use crate::observed::{Deployment, Fetched};
 use crate::template::Template;
 use crate::text::plain;
 
@@ -58,7 +58,7 @@ fn name(object: &Value) -> String {
 }
 
 /// What was found, or nothing.
-fn all(seen: &Seen<Vec<Value>>) -> &[Value] {
+fn all(seen: &Fetched<Vec<Value>>) -> &[Value] {
     seen.found().map_or(&[], Vec::as_slice)
 }
 
@@ -73,7 +73,7 @@ fn listed(names: &[String]) -> String {
 }
 
 /// An autoscaler that works on the Deployment: replicas are left to it.
-pub fn autoscaler(deployment: &Deployment, autoscalers: &Seen<Vec<Value>>) -> Option<Risk> {
+pub fn autoscaler(deployment: &Deployment, autoscalers: &Fetched<Vec<Value>>) -> Option<Risk> {
     let told: Vec<String> = all(autoscalers)
         .iter()
         .filter(|autoscaler| scales(autoscaler, deployment))
@@ -116,7 +116,7 @@ fn is_beside(object: &Value, deployment: &Deployment) -> bool {
 }
 
 /// A disruption budget of the pods that allows no disruption now.
-pub fn budgets(deployment: &Deployment, budgets: &Seen<Vec<Value>>) -> Option<Risk> {
+pub fn budgets(deployment: &Deployment, budgets: &Fetched<Vec<Value>>) -> Option<Risk> {
     let template = deployment.template();
     let labels = template.as_json().pointer("/metadata/labels");
     let told: Vec<String> = all(budgets)

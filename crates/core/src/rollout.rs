@@ -7,7 +7,7 @@ use rollback_api::status::{Cause, PlannedTarget, Rules, TargetStatus};
 
 use serde_json::Value;
 
-use crate::observed::{Deployment, ReplicaSet, Seen, SeenTarget};
+use crate::observed::{Deployment, Fetched, ObservedTarget, ReplicaSet};
 use crate::text::plain;
 use crate::{diagnose, ledger, shell, time};
 
@@ -50,16 +50,16 @@ pub struct Counts {
 /// stood there before the revert says nothing; and it may never be evaluated at all, so the deadline
 /// is our own.
 pub fn judge(
-    seen: &SeenTarget,
+    seen: &ObservedTarget,
     target: &PlannedTarget,
     progress: &TargetStatus,
     rules: &Rules,
     now: Timestamp,
 ) -> Rollout {
     let deployment = match &seen.deployment {
-        Seen::Unknown => return Rollout::Unknown,
-        Seen::Absent => return Rollout::Gone(gone(&target.name, "was deleted")),
-        Seen::Found(deployment) => deployment,
+        Fetched::Unknown => return Rollout::Unknown,
+        Fetched::Absent => return Rollout::Gone(gone(&target.name, "was deleted")),
+        Fetched::Found(deployment) => deployment,
     };
     if deployment.uid() != target.uid {
         return Rollout::Gone(gone(&target.name, "was deleted and made again"));
@@ -127,7 +127,7 @@ pub fn judge(
 
 /// The `ReplicaSet` of the old version.
 fn running<'a>(
-    seen: &'a SeenTarget,
+    seen: &'a ObservedTarget,
     deployment: &Deployment,
     target: &PlannedTarget,
 ) -> Option<&'a ReplicaSet> {
@@ -144,7 +144,7 @@ fn is_waiting_for_old_pods(deployment: &Deployment, rules: &Rules) -> bool {
 /// What keeps the pods of the old version from becoming available, as it is seen now: `None` when nothing was seen
 /// of the Deployment.
 pub fn cause(
-    seen: &SeenTarget,
+    seen: &ObservedTarget,
     target: &PlannedTarget,
     progress: &TargetStatus,
     now: Timestamp,
@@ -172,7 +172,7 @@ fn end_of_grace(cause: Option<&Cause>, rules: &Rules) -> Option<Timestamp> {
 
 /// Images whose tag means something else now than when this version ran before: the same template
 /// is then not the same software.
-pub fn moved_tags(seen: &SeenTarget, target: &PlannedTarget) -> Vec<String> {
+pub fn moved_tags(seen: &ObservedTarget, target: &PlannedTarget) -> Vec<String> {
     let known = ledger::evidence(seen.ledger.found(), &target.uid);
     let Some(before) = known.iter().find(|entry| entry.digest == target.to_digest) else {
         return Vec::new();
@@ -228,7 +228,7 @@ fn had_its_time(deployment: &Deployment, progress: &TargetStatus) -> Option<Time
 /// When to look again though nothing changes: when the time is over, and when a failure begins to
 /// count, since the Deployment controller may have reported it a moment before and says it only once.
 pub fn wake(
-    seen: &Seen<Deployment>,
+    seen: &Fetched<Deployment>,
     progress: &TargetStatus,
     rules: &Rules,
     now: Timestamp,

@@ -19,7 +19,7 @@ use rollback_receiver::alert::{Alert, State};
 use serde::Serialize;
 
 use crate::config::Source;
-use crate::limits::{Key, Known, Recent};
+use crate::limits::{Key, Recent, RecentRequest};
 use crate::metrics::Metrics;
 use crate::resolve::about::{About, about};
 use crate::resolve::{Live, Unresolved, live};
@@ -238,7 +238,7 @@ impl Asker {
         &self,
         source: &Source,
         firing: &Firing<'_>,
-        there: &mut HashMap<Known, Option<RollbackRequest>>,
+        there: &mut HashMap<RecentRequest, Option<RollbackRequest>>,
     ) -> Option<Answer> {
         let known = self.recent.request(&firing.key, Instant::now())?;
         let request = match there.entry(known.clone()) {
@@ -323,7 +323,7 @@ fn named(about: &About) -> String {
     }
 }
 
-fn full(known: &Known) -> String {
+fn full(known: &RecentRequest) -> String {
     format!("{}/{}", known.namespace, known.name)
 }
 

@@ -6,7 +6,7 @@ mod recent;
 
 pub use connections::{Connections, Slot};
 pub use rate::Rates;
-pub use recent::{Key, Known, Recent};
+pub use recent::{Key, Recent, RecentRequest};
 
 use std::time::Duration;
 

@@ -18,7 +18,7 @@ use ring::signature::{
     EcdsaSigningAlgorithm, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RsaEncoding,
     RsaKeyPair,
 };
-use rollback_receiver::signature::jwt::{Keys, Verdict, read};
+use rollback_receiver::signature::jwt::{Keys, TokenCheck, read};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
@@ -88,7 +88,7 @@ fn by_ec(algorithm: &str, pair: &EcdsaKeyPair, claims: &Value) -> String {
     format!("{head}.{}", base64(signature))
 }
 
-fn judged(keys: &Keys, token: &str) -> Verdict {
+fn judged(keys: &Keys, token: &str) -> TokenCheck {
     let token = read(token).unwrap_or_else(|| panic!("{token} cannot be read"));
     keys.judge(&token, Timestamp::from_second(NOW).unwrap())
 }
@@ -102,27 +102,27 @@ fn what_the_cluster_signed_is_known_by_each_kind_of_key() {
     let rsa = keys(&[rsa_key("other"), rsa_key("rsa")]);
     assert_eq!(
         judged(&rsa, &by_rsa("RS256", &RSA_PKCS1_SHA256, &claims())),
-        Verdict::Made
+        TokenCheck::Made
     );
     assert_eq!(
         judged(&rsa, &by_rsa("RS512", &RSA_PKCS1_SHA512, &claims())),
-        Verdict::Made
+        TokenCheck::Made
     );
     let small = keys(&[ec_key("ec", "P-256", &p256)]);
     assert_eq!(
         judged(&small, &by_ec("ES256", &p256, &claims())),
-        Verdict::Made
+        TokenCheck::Made
     );
     let large = keys(&[ec_key("ec", "P-384", &p384)]);
     assert_eq!(
         judged(&large, &by_ec("ES384", &p384, &claims())),
-        Verdict::Made
+        TokenCheck::Made
     );
     // Two keys of one name, while one takes the place of the other.
     let both = keys(&[ec_key("ec", "P-384", &p384), ec_key("ec", "P-256", &p256)]);
     assert_eq!(
         judged(&both, &by_ec("ES256", &p256, &claims())),
-        Verdict::Made
+        TokenCheck::Made
     );
 }
 
@@ -131,7 +131,12 @@ fn what_the_cluster_did_not_sign_is_wrong() {
     let pair = ec(&ECDSA_P256_SHA256_FIXED_SIGNING);
     let stranger = ec(&ECDSA_P256_SHA256_FIXED_SIGNING);
     let own = keys(&[ec_key("ec", "P-256", &pair), rsa_key("rsa")]);
-    let wrong = |token: &str| assert!(matches!(judged(&own, token), Verdict::Wrong(_)), "{token}");
+    let wrong = |token: &str| {
+        assert!(
+            matches!(judged(&own, token), TokenCheck::Wrong(_)),
+            "{token}"
+        )
+    };
     wrong(&by_ec("ES256", &stranger, &claims()));
     // Words of an algorithm that the key is not of.
     for algorithm in ["none", "HS256", "RS256", "ES384", "es256", ""] {
@@ -173,7 +178,11 @@ fn a_token_has_its_time() {
         claims["exp"] = json!(exp);
         claims["nbf"] = json!(nbf);
         let verdict = judged(&own, &by_ec("ES256", &pair, &claims));
-        assert_eq!(verdict == Verdict::Made, made, "{exp} {nbf}: {verdict:?}");
+        assert_eq!(
+            verdict == TokenCheck::Made,
+            made,
+            "{exp} {nbf}: {verdict:?}"
+        );
     }
 }
 
@@ -181,10 +190,10 @@ fn a_token_has_its_time() {
 fn a_key_that_is_not_known_is_no_verdict() {
     let pair = ec(&ECDSA_P256_SHA256_FIXED_SIGNING);
     let token = by_ec("ES256", &pair, &claims());
-    assert_eq!(judged(&keys(&[]), &token), Verdict::UnknownKey);
+    assert_eq!(judged(&keys(&[]), &token), TokenCheck::UnknownKey);
     assert_eq!(
         judged(&keys(&[rsa_key("rsa")]), &token),
-        Verdict::UnknownKey
+        TokenCheck::UnknownKey
     );
     for strange in [
         json!({"kid": "ec", "kty": "OKP", "crv": "Ed25519", "x": "AA"}),
@@ -192,7 +201,7 @@ fn a_key_that_is_not_known_is_no_verdict() {
         json!({"kid": "ec", "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}),
         json!({"kid": "ec", "kty": "RSA", "n": "", "e": ""}),
     ] {
-        assert_eq!(judged(&keys(&[strange]), &token), Verdict::Uncheckable);
+        assert_eq!(judged(&keys(&[strange]), &token), TokenCheck::Uncheckable);
     }
 }
 

@@ -20,6 +20,7 @@ pub mod conformance;
 pub mod controller;
 pub mod flood;
 mod folder;
+pub mod glossary;
 pub mod health;
 pub mod memory;
 pub mod node;

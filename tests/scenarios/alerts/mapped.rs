@@ -3,9 +3,10 @@
 use anyhow::{Context as _, Result, ensure};
 use rollback_api::request::Category;
 use serde_json::{Value, json};
+use testkit::glossary;
 use testkit::shop;
 
-use super::stage::{Stage, alert, answered, group, over};
+use super::stage::{PROGRAM, Stage, alert, answered, group, over};
 
 /// An alert about a pod is about the Deployment that it belongs to, and about the version that it runs.
 #[tokio::test]
@@ -158,5 +159,9 @@ async fn each_alert_of_a_delivery_is_answered_by_itself() -> Result<()> {
     let page = page.body.as_str().context("no page")?.to_owned();
     let asked = r#"rollback_receiver_alerts_total{source="prometheus",outcome="asked"} 2"#;
     ensure!(page.contains(asked), "{page}");
+    // Neither here nor in what it says of itself is a word that is gone.
+    glossary::check(glossary::names_of_metrics(&page).into_iter())?;
+    let help = std::process::Command::new(PROGRAM).arg("--help").output()?;
+    glossary::check(glossary::names_of_help(&String::from_utf8(help.stdout)?).into_iter())?;
     Ok(())
 }

@@ -225,8 +225,8 @@ pub const CLIMBER: Person = person(
 /// The approver, who says that she is the robot.
 pub const VENTRILOQUIST: Person = person("ventriloquist", Way::Voice(User::Approver, "robot"), &[]);
 /// The approver, who says that she is the controller.
-pub const PUPPETEER: Person = person(
-    "puppeteer",
+pub const CONTROLLER_BY_APPROVER: Person = person(
+    "controller-by-approver",
     Way::Through(
         User::Approver,
         "system:serviceaccount:rollback-system:rollback-controller",

@@ -343,6 +343,7 @@ impl Stage {
                 let mut targets = request["status"]["targets"].clone();
                 targets[0]["revert"] =
                     json!({"intendedAt": "2026-06-01T14:05:00Z", "generation": 2});
+                targets[0]["revertedAt"] = json!("2026-06-01T14:05:01Z");
                 let others = targets.as_array_mut();
                 if let (Moment::HalfBegun, Some(others)) = (moment, others) {
                     others.push(json!({"name": "web"}));

@@ -31,7 +31,7 @@ async fn neighbours() -> Result<(Scene, Scene)> {
 }
 
 async fn everywhere(scene: &Scene) -> Result<ControllerProcess> {
-    let places = ["--concurrency", PLACES, "--trials", PLACES];
+    let places = ["--concurrency", PLACES, "--max-analyses", PLACES];
     let controller = ControllerProcess::spawn(&scene.program, &scene.kubeconfig, "", &places)?;
     controller.ready().await?;
     Ok(controller)

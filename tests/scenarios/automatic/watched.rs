@@ -52,7 +52,7 @@ async fn is_rolled_back(name: &str, behaviour: Behaviour, alert: &str) -> Result
 #[tokio::test]
 async fn a_version_that_crashes_is_rolled_back() -> Result<()> {
     let scene = is_rolled_back("auto-crash", Behaviour::Crash, "CrashLoop").await?;
-    // A rollback is never on trial itself, and nothing is asked twice.
+    // A rollback is never under analysis itself, and nothing is asked twice.
     ensure!(requests(&scene).await?.len() == 1);
     Ok(())
 }

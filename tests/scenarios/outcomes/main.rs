@@ -19,3 +19,4 @@ mod refused;
 mod running;
 mod scope;
 mod selftest;
+mod words;

@@ -31,7 +31,7 @@ pub async fn get(controller: &ControllerProcess, path: &str) -> Result<(u16, Str
     Ok((answer.status().as_u16(), answer.text().await?))
 }
 
-fn controller(scene: &Scene) -> Result<&ControllerProcess> {
+pub fn controller(scene: &Scene) -> Result<&ControllerProcess> {
     scene.controller.as_ref().context("no controller")
 }
 
@@ -58,8 +58,8 @@ async fn metrics_count_what_ended() -> Result<()> {
     let (status, page) = get(controller, "/metrics").await?;
     ensure!(status == 200);
     for line in [
-        r#"rollback_outcomes_total{state="Succeeded",reason="Unverified"} 1"#,
-        r#"rollback_outcomes_total{state="Refused",reason="DeploymentNotFound"} 2"#,
+        r#"rollback_outcomes_total{result="Succeeded",reason="Unverified"} 1"#,
+        r#"rollback_outcomes_total{result="Refused",reason="DeploymentNotFound"} 2"#,
         "rollback_recovery_seconds_count 1",
     ] {
         ensure!(page.lines().any(|l| l == line), "no {line} in {page}");

@@ -29,7 +29,7 @@ pub enum Everywhere {
     /// Somebody may not; perhaps some Deployments by name.
     NotAll,
     /// It is about one Deployment only.
-    Unasked,
+    NotAsked,
 }
 
 /// Asks without naming a Deployment.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use rollback_api::status::Rules;
 use rollback_core::health;
 use rollback_core::history::History;
-use rollback_core::observed::{Observed, Reading, ReplicaSet, Seen, SeenTarget};
+use rollback_core::observed::{Fetched, Observed, ObservedTarget, Reading, ReplicaSet};
 use rollback_core::phase::FEW;
 use rollback_core::plan::rules_now;
 
-use super::Scope;
+use super::RequestScope;
 use super::checks::{Subject, ask};
 
 /// Longest time for one answer.
@@ -24,7 +24,7 @@ pub struct Asked {
 }
 
 /// What is to be asked of the Deployments that were found: nothing without checks, or of many Deployments.
-pub fn asked(scope: &Scope<'_>, observed: &Observed) -> Asked {
+pub fn asked(scope: &RequestScope<'_>, observed: &Observed) -> Asked {
     let rules = rules_now(scope.request, observed);
     let nobody = health::checks(&rules).next().is_none() || observed.targets.len() > FEW;
     let few = observed.targets.iter().filter(|_| !nobody);
@@ -37,7 +37,7 @@ pub fn asked(scope: &Scope<'_>, observed: &Observed) -> Asked {
 }
 
 /// One round of every check for each target, in their order.
-pub async fn readings(scope: &Scope<'_>, asked: &Asked) -> Vec<Vec<Reading>> {
+pub async fn readings(scope: &RequestScope<'_>, asked: &Asked) -> Vec<Vec<Reading>> {
     let checks: Vec<_> = health::checks(&asked.rules).collect();
     let rounds = asked.targets.iter().map(async |(deployment, running)| {
         let Some(replica_set) = running else {
@@ -60,8 +60,8 @@ pub async fn readings(scope: &Scope<'_>, asked: &Asked) -> Vec<Vec<Reading>> {
 }
 
 /// The `ReplicaSet` of what runs.
-fn running(seen: &SeenTarget) -> Option<&ReplicaSet> {
-    let Seen::Found(deployment) = &seen.deployment else {
+fn running(seen: &ObservedTarget) -> Option<&ReplicaSet> {
+    let Fetched::Found(deployment) = &seen.deployment else {
         return None;
     };
     let history = History::of(deployment.uid(), &seen.replica_sets, &[]);

@@ -14,14 +14,14 @@ use rollback_api::POD_TEMPLATE_HASH;
 use rollback_api::policy::{HttpCheck, Prometheus, PrometheusCheck};
 use rollback_api::status::{PlannedTarget, Rules};
 use rollback_core::health::Check;
-use rollback_core::observed::{Answer, Found, Heard, PodState, Reading, ReplicaSet, Silence};
+use rollback_core::observed::{Answer, Found, HttpAnswer, NoAnswer, PodState, Reading, ReplicaSet};
 use rollback_core::promql::{self, Names};
 use rollback_probe::Failure;
 use rollback_probe::allow::AllowList;
 
 use super::pods::hash_of;
 use super::service::{self, Endpoint};
-use super::{Error, Scope, reading};
+use super::{Error, RequestScope, reading};
 
 /// How many pods one round of one check asks at most.
 const MAX_PODS: usize = 10;
@@ -64,7 +64,7 @@ impl<'a> Subject<'a> {
 
 /// Makes one round of each check, all at the same time.
 pub async fn ask(
-    scope: &Scope<'_>,
+    scope: &RequestScope<'_>,
     subject: Subject<'_>,
     checks: &[Check<'_>],
 ) -> Result<Vec<Reading>, Error> {
@@ -90,7 +90,7 @@ pub async fn ask(
 }
 
 async fn round(
-    scope: &Scope<'_>,
+    scope: &RequestScope<'_>,
     subject: Subject<'_>,
     check: &Check<'_>,
     pods: &[Pod],
@@ -117,7 +117,7 @@ async fn round(
 
 /// Asks every pod, at its own port or at the one that the Service leads to.
 async fn of_pods(
-    scope: &Scope<'_>,
+    scope: &RequestScope<'_>,
     subject: Subject<'_>,
     check: &HttpCheck,
     pods: &[Pod],
@@ -129,7 +129,7 @@ async fn of_pods(
             let client = &scope.context.client;
             match service::endpoints(client, scope.namespace, name, port, pods).await {
                 Ok(endpoints) => endpoints,
-                Err(why) => return Found::Outside(Err(Silence::Unasked(why))),
+                Err(why) => return Found::Outside(Err(NoAnswer::NotAsked(why))),
             }
         }
     };
@@ -161,7 +161,7 @@ fn seconds(seconds: i32) -> Duration {
 }
 
 async fn ask_one(
-    scope: &Scope<'_>,
+    scope: &RequestScope<'_>,
     subject: Subject<'_>,
     check: &HttpCheck,
     endpoint: Endpoint,
@@ -180,14 +180,14 @@ async fn ask_one(
 }
 
 async fn outside(
-    scope: &Scope<'_>,
+    scope: &RequestScope<'_>,
     subject: Subject<'_>,
     check: &HttpCheck,
     url: &str,
-) -> Result<Heard, Silence> {
+) -> Result<HttpAnswer, NoAnswer> {
     let entries = subject.rules.external_urls.iter().map(String::as_str);
     let allowed = AllowList::parse(entries).map_err(|(position, oddity)| {
-        Silence::Unasked(format!(
+        NoAnswer::NotAsked(format!(
             "verification.externalUrls[{position}] of the policy: {oddity}"
         ))
     })?;
@@ -202,20 +202,20 @@ async fn outside(
     )
 }
 
-fn heard(answer: Result<rollback_probe::http::Answer, Failure>) -> Result<Heard, Silence> {
+fn heard(answer: Result<rollback_probe::http::Answer, Failure>) -> Result<HttpAnswer, NoAnswer> {
     match answer {
-        Ok(answer) => Ok(Heard {
+        Ok(answer) => Ok(HttpAnswer {
             status: answer.status,
             body_matches: answer.body_matches,
         }),
-        Err(Failure::NotAllowed(refusal)) => Err(Silence::Unasked(refusal.to_string())),
-        Err(failure @ Failure::Unresolvable { .. }) => Err(Silence::Unasked(failure.to_string())),
-        Err(failure) => Err(Silence::Unanswered(failure.to_string())),
+        Err(Failure::NotAllowed(refusal)) => Err(NoAnswer::NotAsked(refusal.to_string())),
+        Err(failure @ Failure::Unresolvable { .. }) => Err(NoAnswer::NotAsked(failure.to_string())),
+        Err(failure) => Err(NoAnswer::Unanswered(failure.to_string())),
     }
 }
 
 async fn ask_number(
-    scope: &Scope<'_>,
+    scope: &RequestScope<'_>,
     subject: Subject<'_>,
     server: &Prometheus,
     check: &PrometheusCheck,

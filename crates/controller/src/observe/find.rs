@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::ResourceExt;
 use rollback_api::RevisionLedger;
 use rollback_api::request::Target;
-use rollback_core::observed::{Deployment, ReplicaSet, Seen, SeenTarget};
+use rollback_core::observed::{Deployment, Fetched, ObservedTarget, ReplicaSet};
 use rollback_reads::history::{self, Found as History};
 use rollback_reads::is_too_large;
 
 use super::target::MOST_TEMPLATES;
-use super::{Error, FEW, Read, Scope, all_of, lifted, raw, reading, spec_of};
-use crate::turns::Size;
+use super::{Error, FEW, Read, RequestScope, all_of, lifted, raw, reading, spec_of};
+use crate::read_permits::Size;
 
 /// Finds them: few that are named by reading each, all others by reading what the namespace has.
-pub async fn targets(scope: &Scope<'_>) -> Result<(Vec<SeenTarget>, Read), Error> {
+pub async fn targets(scope: &RequestScope<'_>) -> Result<(Vec<ObservedTarget>, Read), Error> {
     let asked = &scope.request.spec.targets;
     let named: Vec<(usize, &str)> = asked
         .iter()
@@ -39,10 +39,10 @@ pub async fn targets(scope: &Scope<'_>) -> Result<(Vec<SeenTarget>, Read), Error
 }
 
 async fn by_name(
-    scope: &Scope<'_>,
+    scope: &RequestScope<'_>,
     asked: usize,
     name: &str,
-) -> Result<(SeenTarget, Option<RevisionLedger>), Error> {
+) -> Result<(ObservedTarget, Option<RevisionLedger>), Error> {
     let (deployment, ledger) = futures::try_join!(scope.deployment(name), scope.ledger(name))?;
     let history = match deployment.found() {
         Some(deployment) => {
@@ -61,11 +61,11 @@ async fn by_name(
 fn seen(
     name: &str,
     asked: usize,
-    deployment: Seen<Deployment>,
+    deployment: Fetched<Deployment>,
     history: History,
     ledger: Option<&RevisionLedger>,
-) -> SeenTarget {
-    SeenTarget {
+) -> ObservedTarget {
+    ObservedTarget {
         name: name.to_owned(),
         asked,
         deployment,
@@ -73,11 +73,11 @@ fn seen(
         history_cut: history.cut,
         ledger: spec_of(ledger),
         lifted: lifted(ledger),
-        ..SeenTarget::default()
+        ..ObservedTarget::default()
     }
 }
 
-async fn listed(scope: &Scope<'_>) -> Result<(Vec<SeenTarget>, Read), Error> {
+async fn listed(scope: &RequestScope<'_>) -> Result<(Vec<ObservedTarget>, Read), Error> {
     let client = scope.client();
     let asked = &scope.request.spec.targets;
     let is_asked = |deployment: &Deployment| asked.iter().any(|it| is_meant(it, deployment));
@@ -115,14 +115,14 @@ async fn listed(scope: &Scope<'_>) -> Result<(Vec<SeenTarget>, Read), Error> {
             seen(
                 name,
                 asked,
-                Seen::Found(deployment.clone()),
+                Fetched::Found(deployment.clone()),
                 found,
                 ledgers.get(name),
             )
         }));
         if let (true, Some(name)) = (targets.len() == before, &target.name) {
             let nothing = History::default();
-            targets.push(seen(name, asked, Seen::Absent, nothing, None));
+            targets.push(seen(name, asked, Fetched::Absent, nothing, None));
         }
     }
     let names: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
@@ -142,7 +142,7 @@ const MOST_OF_ONE: usize = 12 << 20;
 
 /// The `ReplicaSets` of these Deployments: all of them if there is room for that, else the newest of each.
 async fn sets_of(
-    scope: &Scope<'_>,
+    scope: &RequestScope<'_>,
     deployments: &[Deployment],
     uids: &BTreeSet<&str>,
 ) -> Result<(Vec<ReplicaSet>, bool), Error> {

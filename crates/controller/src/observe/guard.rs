@@ -25,7 +25,7 @@ use rollback_core::observed::Guard;
 use serde_json::Value;
 use tokio::sync::watch;
 
-pub use expected::{Kind, Place, Unreadable};
+pub use expected::{GuardKind, Place, Unreadable};
 
 use super::{Error, reading};
 use crate::metrics::Metrics;
@@ -50,15 +50,15 @@ pub type Holes = BTreeMap<Place, String>;
 /// The guard as the watches see it, and as it was tried.
 pub struct GuardWatch {
     expected: Arc<Expected>,
-    seen: watch::Sender<Seen>,
+    seen: watch::Sender<SeenObject>,
     tried: watch::Sender<Option<Holes>>,
 }
 
 /// What the watches see.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Seen {
+struct SeenObject {
     /// The kinds of which everything was seen once.
-    listed: BTreeSet<Kind>,
+    listed: BTreeSet<GuardKind>,
     found: BTreeMap<Place, Finding>,
 }
 
@@ -81,7 +81,7 @@ impl GuardWatch {
             seen: watch::Sender::default(),
             tried: watch::Sender::default(),
         });
-        let watches = Kind::ALL.map(|kind| guard.follow(client, kind));
+        let watches = GuardKind::ALL.map(|kind| guard.follow(client, kind));
         let report = guard.clone().report(metrics);
         let all = futures::future::join(futures::future::join_all(watches), report);
         Ok((guard, all.map(|_| ()).boxed()))
@@ -89,7 +89,7 @@ impl GuardWatch {
 
     /// Waits until every watch has seen everything once.
     pub async fn ready(&self) {
-        let all = |seen: &Seen| seen.listed.len() == Kind::ALL.len();
+        let all = |seen: &SeenObject| seen.listed.len() == GuardKind::ALL.len();
         // The sender is ours, so there is always somebody who could still say so.
         let _ = self.seen.subscribe().wait_for(all).await;
     }
@@ -159,7 +159,7 @@ impl GuardWatch {
         Ok(self.guard(&seen))
     }
 
-    fn guard(&self, seen: &Seen) -> Guard {
+    fn guard(&self, seen: &SeenObject) -> Guard {
         let found = seen.found.values();
         let mut present: Vec<GuardPolicy> = found.map(|finding| finding.policy.clone()).collect();
         present.sort();
@@ -169,7 +169,7 @@ impl GuardWatch {
         }
     }
 
-    fn holes(&self, seen: &Seen) -> Holes {
+    fn holes(&self, seen: &SeenObject) -> Holes {
         let tried = self.tried.borrow();
         let hole = |place: &Place| {
             let Place { kind, name } = place;
@@ -188,7 +188,7 @@ impl GuardWatch {
             .collect()
     }
 
-    fn follow(&self, client: &Client, kind: Kind) -> BoxFuture<'static, ()> {
+    fn follow(&self, client: &Client, kind: GuardKind) -> BoxFuture<'static, ()> {
         let resource = kind.resource();
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         let labelled = watcher::Config::default()
@@ -239,7 +239,7 @@ impl GuardWatch {
 }
 
 /// Hears of changes of the objects, but not of what forged attempts came to.
-pub struct ObjectChanges(watch::Receiver<Seen>);
+pub struct ObjectChanges(watch::Receiver<SeenObject>);
 
 impl ObjectChanges {
     /// Waits for the next one.
@@ -267,9 +267,9 @@ fn log(holes: &Holes) {
 }
 
 fn see(
-    seen: &watch::Sender<Seen>,
+    seen: &watch::Sender<SeenObject>,
     expected: &Expected,
-    kind: Kind,
+    kind: GuardKind,
     objects: &[Arc<DynamicObject>],
 ) {
     let found = objects.iter().filter_map(|object| {
@@ -330,10 +330,10 @@ mod tests {
         };
         let found = expected.places();
         let found = found.map(|place| (place.clone(), finding(place))).collect();
-        let listed = Kind::ALL.into();
+        let listed = GuardKind::ALL.into();
         Ok(GuardWatch {
             expected: Arc::new(expected),
-            seen: watch::Sender::new(Seen { listed, found }),
+            seen: watch::Sender::new(SeenObject { listed, found }),
             tried: watch::Sender::default(),
         })
     }
@@ -344,7 +344,7 @@ mod tests {
         assert!(guard.seen().holes.is_empty());
         let mut changes = std::pin::pin!(guard.changes());
         let place = Place {
-            kind: Kind::Validating,
+            kind: GuardKind::Validating,
             name: "rollback-guard-approval".to_owned(),
         };
         assert!(guard.expects(&place));

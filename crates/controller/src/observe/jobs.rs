@@ -8,10 +8,10 @@ use kube::api::{ListParams, LogParams};
 use kube::{Api, Resource, ResourceExt};
 use rollback_api::status::{JobRule, Plan, PlannedTarget, TargetStatus};
 use rollback_core::job::{self, Ended, Standing};
-use rollback_core::observed::{JobState, Seen, SeenJob};
+use rollback_core::observed::{Fetched, JobState, ObservedJob};
 use serde_json::Value;
 
-use super::{Error, Scope, raw, reading};
+use super::{Error, RequestScope, raw, reading};
 
 /// Label that the Job controller gives the pods of a Job.
 const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
@@ -29,20 +29,20 @@ pub fn not_granted(namespace: &str) -> String {
     )
 }
 
-impl Scope<'_> {
+impl RequestScope<'_> {
     /// The Job of this target that was begun and has not been seen to end.
     pub(super) async fn job(
         &self,
         plan: &Plan,
         target: &PlannedTarget,
         progress: &TargetStatus,
-    ) -> Result<Seen<SeenJob>, Error> {
+    ) -> Result<Fetched<ObservedJob>, Error> {
         let Some((rule, status)) = job::open(self.request, plan, target, progress) else {
-            return Ok(Seen::Unknown);
+            return Ok(Fetched::Unknown);
         };
         let state = self.state_of(rule, &status.job).await?;
-        Ok(state.map_or(Seen::Absent, |state| {
-            Seen::Found(SeenJob {
+        Ok(state.map_or(Fetched::Absent, |state| {
+            Fetched::Found(ObservedJob {
                 name: status.job.clone(),
                 state,
             })

@@ -8,13 +8,13 @@ use rollback_api::status::Plan;
 use rollback_api::{RevisionLedger, RollbackRequest, RollbackRequestStatus};
 use rollback_core::approval;
 use rollback_core::decide::automatic;
-use rollback_core::observed::{Pace, Seen};
+use rollback_core::observed::{Fetched, Pace};
 use rollback_core::pace::Tally;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Error, Scope, reading};
+use super::{Error, RequestScope, reading};
 
 /// Name of the ConfigMap that switches everything automatic off, in the controller's own namespace.
 const SWITCH: &str = "rollback-automatic";
@@ -83,14 +83,14 @@ pub fn is_asked(request: &RollbackRequest, status: &RollbackRequestStatus) -> bo
     request.spec.trigger.is_some() && undecided
 }
 
-impl Scope<'_> {
+impl RequestScope<'_> {
     /// Read when the policy has to decide, and live: the cache may not have the last decision yet.
-    pub(super) async fn pace(&self) -> Result<Seen<Pace>, Error> {
+    pub(super) async fn pace(&self) -> Result<Fetched<Pace>, Error> {
         if !is_asked(self.request, self.status) {
-            return Ok(Seen::Unknown);
+            return Ok(Fetched::Unknown);
         }
         let (tally, paused) = futures::try_join!(self.recent(), self.paused())?;
-        Ok(Seen::Found(tally.pace(paused)))
+        Ok(Fetched::Found(tally.pace(paused)))
     }
 
     /// Requests first: of those that are gone by then, the ledgers know already.

@@ -15,7 +15,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::{Request, Status};
 use rollback_api::FIELD_MANAGER;
 use rollback_api::request::MAX_TARGETS;
-use rollback_core::observed::{Deployment, Observed, Rehearsal, Seen, Surroundings, is_refusal};
+use rollback_core::observed::{Deployment, Fetched, Observed, Rehearsal, Surroundings, is_refusal};
 use rollback_core::owner::{self, Owner};
 use rollback_core::plan::{Prospect, prospect};
 use rollback_core::references::{Presence, Reference, ReferenceKind};
@@ -23,13 +23,13 @@ use rollback_core::template::Template;
 use rollback_reads::get;
 use serde_json::Value;
 
-use super::{Error, Scope, all_of, raw, reading};
+use super::{Error, RequestScope, all_of, raw, reading};
 
 /// A reference, and whether what it names is there.
 pub type Checked = (Reference, Presence);
 
 /// Completes what was found with all that a plan looks at.
-pub async fn all(scope: &Scope<'_>, observed: &mut Observed) -> Result<(), Error> {
+pub async fn all(scope: &RequestScope<'_>, observed: &mut Observed) -> Result<(), Error> {
     let names: BTreeSet<&str> = observed.targets.iter().map(|it| it.name.as_str()).collect();
     if names.len() > MAX_TARGETS {
         // There will be no plan.
@@ -68,7 +68,7 @@ pub async fn all(scope: &Scope<'_>, observed: &mut Observed) -> Result<(), Error
             .map(owner::owners)
             .unwrap_or_default();
         seen.references = checked(prospect.references, &present);
-        seen.rehearsal = Seen::Found(rehearsal);
+        seen.rehearsal = Fetched::Found(rehearsal);
         seen.surroundings = Surroundings {
             autoscalers: autoscalers.clone(),
             budgets: budgets.clone(),
@@ -86,14 +86,17 @@ pub async fn all(scope: &Scope<'_>, observed: &mut Observed) -> Result<(), Error
 }
 
 /// The references of one template, and whether what they name is there.
-pub async fn references(scope: &Scope<'_>, template: &Template) -> Result<Vec<Checked>, Error> {
+pub async fn references(
+    scope: &RequestScope<'_>,
+    template: &Template,
+) -> Result<Vec<Checked>, Error> {
     let wanted = rollback_core::references::references(template);
     let present = look_up(scope, wanted.clone()).await?;
     Ok(checked(wanted, &present))
 }
 
 /// The backups that are to be gone back to.
-async fn backups(scope: &Scope<'_>, observed: &mut Observed) -> Result<(), Error> {
+async fn backups(scope: &RequestScope<'_>, observed: &mut Observed) -> Result<(), Error> {
     for seen in &mut observed.targets {
         let asked = scope.request.spec.targets.get(seen.asked);
         if let Some(name) = asked.and_then(|target| target.to.backup.as_deref()) {
@@ -105,16 +108,16 @@ async fn backups(scope: &Scope<'_>, observed: &mut Observed) -> Result<(), Error
 
 /// What is known of one object: its keys, that it is not there, or why nothing is known.
 #[derive(Clone, Debug)]
-enum Known {
+enum KnownObject {
     Keys(BTreeSet<String>),
     Absent,
     Unknown(String),
 }
 
-type ByName = BTreeMap<(ReferenceKind, String), Known>;
+type ByName = BTreeMap<(ReferenceKind, String), KnownObject>;
 
 /// Looks at each object once, however many templates refer to it.
-async fn look_up(scope: &Scope<'_>, references: Vec<Reference>) -> Result<ByName, Error> {
+async fn look_up(scope: &RequestScope<'_>, references: Vec<Reference>) -> Result<ByName, Error> {
     let mut keyed: BTreeMap<(ReferenceKind, String), bool> = BTreeMap::new();
     // A name that no object can have may be a path to another object: nobody asks for that.
     for reference in references.into_iter().filter(Reference::can_exist) {
@@ -132,7 +135,12 @@ async fn look_up(scope: &Scope<'_>, references: Vec<Reference>) -> Result<ByName
 
 /// What cannot be looked at is unknown, which is said in the plan: that somebody forgot a permission must not
 /// keep production broken.
-async fn look(scope: &Scope<'_>, kind: ReferenceKind, name: &str, keys: bool) -> Known {
+async fn look(
+    scope: &RequestScope<'_>,
+    kind: ReferenceKind,
+    name: &str,
+    keys: bool,
+) -> KnownObject {
     let namespace = Some(scope.namespace);
     let url = match kind {
         ReferenceKind::ConfigMap => ConfigMap::url_path(&(), namespace),
@@ -148,10 +156,10 @@ async fn look(scope: &Scope<'_>, kind: ReferenceKind, name: &str, keys: bool) ->
         raw::get_metadata(&client, url, name, scope.budget).await
     };
     match found {
-        Ok(Some(object)) => Known::Keys(keys_of(&object)),
-        Ok(None) => Known::Absent,
-        Err(kube::Error::Api(status)) => Known::Unknown(format!("HTTP {}", status.code)),
-        Err(_) => Known::Unknown("the API server did not answer".to_owned()),
+        Ok(Some(object)) => KnownObject::Keys(keys_of(&object)),
+        Ok(None) => KnownObject::Absent,
+        Err(kube::Error::Api(status)) => KnownObject::Unknown(format!("HTTP {}", status.code)),
+        Err(_) => KnownObject::Unknown("the API server did not answer".to_owned()),
     }
 }
 
@@ -171,9 +179,9 @@ fn checked(references: Vec<Reference>, known: &ByName) -> Vec<Checked> {
             let presence = match known.get(&(reference.kind, reference.name.clone())) {
                 None if !reference.can_exist() => Presence::Missing,
                 None => Presence::Unknown("it was not looked at".to_owned()),
-                Some(Known::Unknown(why)) => Presence::Unknown(why.clone()),
-                Some(Known::Absent) => Presence::Missing,
-                Some(Known::Keys(keys)) => {
+                Some(KnownObject::Unknown(why)) => Presence::Unknown(why.clone()),
+                Some(KnownObject::Absent) => Presence::Missing,
+                Some(KnownObject::Keys(keys)) => {
                     let missing: Vec<String> = reference.keys.difference(keys).cloned().collect();
                     if missing.is_empty() {
                         Presence::Present
@@ -188,7 +196,7 @@ fn checked(references: Vec<Reference>, known: &ByName) -> Vec<Checked> {
 }
 
 /// Asks the API server, with all its plugins and webhooks, what it would make of the write. Nothing is stored.
-async fn rehearse(scope: &Scope<'_>, name: &str, patch: &Value) -> Result<Rehearsal, Error> {
+async fn rehearse(scope: &RequestScope<'_>, name: &str, patch: &Value) -> Result<Rehearsal, Error> {
     let unsaid = |why: String| Ok(Rehearsal::Unsaid(why));
     let Ok(patch) = serde_json::from_value::<json_patch::Patch>(patch.clone()) else {
         return unsaid("the write cannot be expressed".to_owned());
@@ -225,11 +233,15 @@ fn takes_no_dry_run(status: &Status) -> bool {
     status.code == 400 && status.message.contains("does not support dry run")
 }
 
-type Lists = (Seen<Vec<Value>>, Seen<Vec<Value>>, Seen<Vec<Value>>);
+type Lists = (
+    Fetched<Vec<Value>>,
+    Fetched<Vec<Value>>,
+    Fetched<Vec<Value>>,
+);
 
 /// The autoscalers, disruption budgets and quotas of the namespace. They inform; without them a plan is made all
 /// the same.
-async fn surroundings(scope: &Scope<'_>) -> Result<Lists, Error> {
+async fn surroundings(scope: &RequestScope<'_>) -> Result<Lists, Error> {
     let client = scope.client();
     let namespace = Some(scope.namespace);
     let read = |url: String| {
@@ -237,7 +249,7 @@ async fn surroundings(scope: &Scope<'_>) -> Result<Lists, Error> {
         async move {
             raw::list(&client, url, &ListParams::default(), scope.budget)
                 .await
-                .map_or(Seen::Unknown, Seen::Found)
+                .map_or(Fetched::Unknown, Fetched::Found)
         }
     };
     Ok(futures::join!(
@@ -249,14 +261,14 @@ async fn surroundings(scope: &Scope<'_>) -> Result<Lists, Error> {
 
 /// The objects that say whether an owner heals itself. Unread is unknown.
 async fn owner_objects(
-    scope: &Scope<'_>,
+    scope: &RequestScope<'_>,
     owners: BTreeSet<Owner>,
-) -> Result<BTreeMap<Owner, Seen<Value>>, Error> {
+) -> Result<BTreeMap<Owner, Fetched<Value>>, Error> {
     let reads: Vec<_> = owners
         .into_iter()
         .map(|owner| async move {
             let Some(lookup) = owner::lookup(&owner) else {
-                return Ok((owner, Seen::Unknown));
+                return Ok((owner, Fetched::Unknown));
             };
             let namespace = lookup.namespace.as_ref();
             let path =
@@ -265,13 +277,14 @@ async fn owner_objects(
                 "/apis/{}/{}{path}/{}",
                 lookup.group, lookup.version, lookup.plural
             );
-            let object =
-                match raw::get_or_status(&scope.client(), url, &lookup.name, scope.budget).await {
-                    Ok(object) => Seen::Found(object),
-                    // A kind that this cluster does not serve says nothing: the owner may live in another cluster.
-                    Err(kube::Error::Api(status)) if raw::names_an_object(&status) => Seen::Absent,
-                    Err(_) => Seen::Unknown,
-                };
+            let object = match raw::get_or_status(&scope.client(), url, &lookup.name, scope.budget)
+                .await
+            {
+                Ok(object) => Fetched::Found(object),
+                // A kind that this cluster does not serve says nothing: the owner may live in another cluster.
+                Err(kube::Error::Api(status)) if raw::names_an_object(&status) => Fetched::Absent,
+                Err(_) => Fetched::Unknown,
+            };
             Ok((owner, object))
         })
         .collect();

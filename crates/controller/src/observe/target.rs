@@ -12,23 +12,25 @@ use rollback_core::decide::fallback;
 use rollback_core::diagnose;
 use rollback_core::health;
 use rollback_core::ledger::{self, Holder, evidence, holder};
-use rollback_core::observed::{Access, Deployment, LastLog, ReplicaSet, Rival, Seen, SeenTarget};
+use rollback_core::observed::{
+    Access, Deployment, Fetched, LastLog, ObservedTarget, ReplicaSet, Rival,
+};
 use rollback_core::phase::TargetPhase;
 use rollback_core::references::is_subdomain;
 use rollback_core::template::Template;
 use rollback_reads::history;
 
 use super::access::{self, Everywhere};
-use super::{Error, Scope, checks, lifted, pace, pods, preflight, raw, reading, spec_of};
+use super::{Error, RequestScope, checks, lifted, pace, pods, preflight, raw, reading, spec_of};
 use crate::context::Memory;
 
 /// How many templates of one history are read when there are too many.
 pub(super) const MOST_TEMPLATES: usize = 100;
 
 /// A target and the ledger to write on.
-type Looked = (SeenTarget, Option<RevisionLedger>);
+type Looked = (ObservedTarget, Option<RevisionLedger>);
 
-impl Scope<'_> {
+impl RequestScope<'_> {
     /// What the phase of one target needs.
     pub(super) async fn target(
         &self,
@@ -70,15 +72,15 @@ impl Scope<'_> {
         let still = runs(&deployment, |digest| digest == target.from_digest);
         // The policy decides by what was rolled back before; otherwise it only says who changed it.
         let ledger = if still && !pace::is_asked(self.request, self.status) {
-            Seen::Unknown
+            Fetched::Unknown
         } else {
             spec_of(self.ledger(&target.name).await?.as_ref())
         };
-        let seen = SeenTarget {
+        let seen = ObservedTarget {
             deployment,
             replica_sets,
             ledger,
-            ..SeenTarget::default()
+            ..ObservedTarget::default()
         };
         Ok((seen, None))
     }
@@ -96,9 +98,9 @@ impl Scope<'_> {
         let signed = |it: &Deployment| it.was_reverted_by(&uid);
         if done && consent::is_begun(progress) && deployment.found().is_some_and(signed) {
             // The write is done; nothing else matters any more.
-            let seen = SeenTarget {
+            let seen = ObservedTarget {
                 deployment,
-                ..SeenTarget::default()
+                ..ObservedTarget::default()
             };
             return Ok((seen, None));
         }
@@ -106,11 +108,11 @@ impl Scope<'_> {
         let held = holder(spec_of(ledger.as_ref()).found(), &target.uid, &uid) == Holder::Us;
         if !held && progress.revert.is_none() {
             // The claim comes first, and nothing else is needed for it.
-            let mut seen = SeenTarget {
+            let mut seen = ObservedTarget {
                 ledger: spec_of(ledger.as_ref()),
                 deployment,
-                access: Seen::Found(self.access(target, progress, everywhere).await?),
-                ..SeenTarget::default()
+                access: Fetched::Found(self.access(target, progress, everywhere).await?),
+                ..ObservedTarget::default()
             };
             seen.rival = self.rival(target, &seen).await?;
             return Ok((seen, ledger));
@@ -121,18 +123,18 @@ impl Scope<'_> {
             self.artifact(artifact::backup_name(self.request, &target.name)),
             self.source_backup(target),
         )?;
-        let mut seen = SeenTarget {
+        let mut seen = ObservedTarget {
             ledger: spec_of(ledger.as_ref()),
             lifted: lifted(ledger.as_ref()),
             deployment,
             replica_sets,
-            access: Seen::Found(access),
+            access: Fetched::Found(access),
             backup,
             kept,
             rejection: self.rejection(&target.name),
             accepted: self.accepted(&target.name),
             intended: self.intended(&target.name),
-            ..SeenTarget::default()
+            ..ObservedTarget::default()
         };
         seen.references = self.references(target, progress, &seen).await?;
         if progress.revert.is_none() {
@@ -150,7 +152,7 @@ impl Scope<'_> {
     ) -> Result<Access, Error> {
         match everywhere {
             Everywhere::Allowed => Ok(Access::Allowed),
-            Everywhere::Unasked | Everywhere::NotAll => {
+            Everywhere::NotAsked | Everywhere::NotAll => {
                 let name = Some(target.name.as_str());
                 let approvals = consent::approvals_of(self.status, progress);
                 let (client, request) = (&self.context.client, self.request);
@@ -165,7 +167,7 @@ impl Scope<'_> {
         &self,
         target: &PlannedTarget,
         progress: &TargetStatus,
-        seen: &SeenTarget,
+        seen: &ObservedTarget,
     ) -> Result<Vec<preflight::Checked>, Error> {
         match kept_template(target, seen) {
             Some(template) if progress.revert.is_none() => {
@@ -198,7 +200,7 @@ impl Scope<'_> {
 
     /// The `ReplicaSet` of the plan is nearly always the one that runs; the whole history is read only
     /// when it is not.
-    async fn rolling(&self, target: &PlannedTarget) -> Result<SeenTarget, Error> {
+    async fn rolling(&self, target: &PlannedTarget) -> Result<ObservedTarget, Error> {
         let (deployment, mut replica_sets) = futures::try_join!(
             self.deployment(&target.name),
             self.planned_replica_set(target)
@@ -212,10 +214,10 @@ impl Scope<'_> {
         if let Some(deployment) = deployment.found().filter(|found| !holds(found)) {
             replica_sets = self.history(deployment).await?;
         }
-        Ok(SeenTarget {
+        Ok(ObservedTarget {
             deployment,
             replica_sets,
-            ..SeenTarget::default()
+            ..ObservedTarget::default()
         })
     }
 
@@ -244,7 +246,7 @@ impl Scope<'_> {
     }
 
     /// Pods that may have to be deleted by force: whose they are is read as well.
-    async fn leaving(&self, seen: &mut SeenTarget) -> Result<(), Error> {
+    async fn leaving(&self, seen: &mut ObservedTarget) -> Result<(), Error> {
         let Some(deployment) = seen.deployment.found() else {
             return Ok(());
         };
@@ -272,7 +274,7 @@ impl Scope<'_> {
         plan: &Plan,
         progress: &TargetStatus,
         set: &ReplicaSet,
-        seen: &SeenTarget,
+        seen: &ObservedTarget,
     ) -> Option<LastLog> {
         let lines = plan.rules.log_tail_lines;
         let rollout = match &progress.fallback {
@@ -301,7 +303,7 @@ impl Scope<'_> {
         plan: &Plan,
         target: &PlannedTarget,
         progress: &TargetStatus,
-    ) -> Result<SeenTarget, Error> {
+    ) -> Result<ObservedTarget, Error> {
         let mut seen = self.rolling(target).await?;
         let verification = match &progress.fallback {
             Some(fallback) => fallback.verification.as_ref(),
@@ -323,7 +325,7 @@ impl Scope<'_> {
         target: &PlannedTarget,
         progress: &TargetStatus,
         everywhere: &Everywhere,
-    ) -> Result<SeenTarget, Error> {
+    ) -> Result<ObservedTarget, Error> {
         let (deployment, ledger, access) = futures::try_join!(
             self.deployment(&target.name),
             self.ledger(&target.name),
@@ -336,15 +338,15 @@ impl Scope<'_> {
             }
             None => Vec::new(),
         };
-        Ok(SeenTarget {
+        Ok(ObservedTarget {
             ledger: spec_of(ledger.as_ref()),
             deployment,
             replica_sets,
-            access: Seen::Found(access),
+            access: Fetched::Found(access),
             rejection: self.rejection(&target.name),
             accepted: self.accepted(&target.name),
             intended: self.intended(&target.name),
-            ..SeenTarget::default()
+            ..ObservedTarget::default()
         })
     }
 
@@ -352,7 +354,7 @@ impl Scope<'_> {
         &self,
         target: &PlannedTarget,
         progress: &TargetStatus,
-    ) -> Result<SeenTarget, Error> {
+    ) -> Result<ObservedTarget, Error> {
         let deployment = self.deployment(&target.name).await?;
         let backup = progress
             .backup
@@ -360,42 +362,42 @@ impl Scope<'_> {
             .filter(|_| !runs(&deployment, |digest| digest == target.from_digest))
             .map_or("", |backup| &backup.config_map);
         let kept = self.backup(backup).await?;
-        Ok(SeenTarget {
+        Ok(ObservedTarget {
             deployment,
             kept,
             rejection: self.rejection(&target.name),
             accepted: self.accepted(&target.name),
             intended: self.intended(&target.name),
-            ..SeenTarget::default()
+            ..ObservedTarget::default()
         })
     }
 
-    async fn source_backup(&self, target: &PlannedTarget) -> Result<Seen<Deployment>, Error> {
+    async fn source_backup(&self, target: &PlannedTarget) -> Result<Fetched<Deployment>, Error> {
         match (target.source, &target.source_name) {
             (Source::Backup, Some(name)) => self.backup(name).await,
             (Source::Backup | Source::ReplicaSet | Source::Ledger | Source::NewImage, _) => {
-                Ok(Seen::Unknown)
+                Ok(Fetched::Unknown)
             }
         }
     }
 
     /// The Deployment in a backup; absent when there is none of this name, or it is none.
-    pub(super) async fn backup(&self, name: &str) -> Result<Seen<Deployment>, Error> {
+    pub(super) async fn backup(&self, name: &str) -> Result<Fetched<Deployment>, Error> {
         // A name that no object can have may be a path to another object: nobody asks for that.
         if !is_subdomain(name) {
-            return Ok(Seen::Absent);
+            return Ok(Fetched::Absent);
         }
         let api: Api<ConfigMap> = Api::namespaced(self.client(), self.namespace);
         let found = reading("the backup", api.get_opt(name).await)?;
         let is_backup = |map: &ConfigMap| {
             let label = map.labels().get(ARTIFACT_LABEL).map(String::as_str);
-            label == Some(artifact::Kind::Backup.as_str())
+            label == Some(artifact::ArtifactKind::Backup.as_str())
         };
         let data = found
             .filter(is_backup)
             .and_then(|map| map.data)
             .unwrap_or_default();
-        Ok(backed_up(&data).map_or(Seen::Absent, Seen::Found))
+        Ok(backed_up(&data).map_or(Fetched::Absent, Fetched::Found))
     }
 
     /// The `ReplicaSets` that the Deployment controls.
@@ -434,28 +436,32 @@ impl Scope<'_> {
     }
 
     /// Whether a ConfigMap of ours is there.
-    pub(super) async fn artifact(&self, name: String) -> Result<Seen<Timestamp>, Error> {
+    pub(super) async fn artifact(&self, name: String) -> Result<Fetched<Timestamp>, Error> {
         let api: Api<ConfigMap> = Api::namespaced(self.client(), self.namespace);
         let found: Option<PartialObjectMeta<ConfigMap>> =
             reading("a ConfigMap", api.get_metadata_opt(&name).await)?;
         match found {
-            None => Ok(Seen::Absent),
+            None => Ok(Fetched::Absent),
             // Only the controller creates ConfigMaps with the first label.
             Some(found)
                 if found.labels().contains_key(ARTIFACT_LABEL)
                     && found.labels().get(REQUEST_UID_LABEL) == self.request.uid().as_ref() =>
             {
-                Ok(Seen::Found(self.now))
+                Ok(Fetched::Found(self.now))
             }
             Some(_) => Err(Error::Squatted(name)),
         }
     }
 
     /// Another request that holds the claim.
-    async fn rival(&self, target: &PlannedTarget, seen: &SeenTarget) -> Result<Seen<Rival>, Error> {
+    async fn rival(
+        &self,
+        target: &PlannedTarget,
+        seen: &ObservedTarget,
+    ) -> Result<Fetched<Rival>, Error> {
         let uid = self.request.uid().unwrap_or_default();
         let Holder::Other(claim) = holder(seen.ledger.found(), &target.uid, &uid) else {
-            return Ok(Seen::Unknown);
+            return Ok(Fetched::Unknown);
         };
         let api: Api<RollbackRequest> = Api::namespaced(self.client(), self.namespace);
         let rival = reading(
@@ -464,13 +470,13 @@ impl Scope<'_> {
         )?;
         Ok(rival
             .filter(|rival| rival.uid().as_ref() == Some(&claim.request_uid))
-            .map_or(Seen::Absent, |rival| {
+            .map_or(Fetched::Absent, |rival| {
                 let status = rival.status.unwrap_or_default();
                 let theirs = status
                     .targets
                     .iter()
                     .find(|progress| progress.name == target.name);
-                Seen::Found(Rival {
+                Fetched::Found(Rival {
                     name: claim.request.clone(),
                     active: status.outcome.is_none(),
                     committed: theirs.is_some_and(|progress| progress.revert.is_some()),
@@ -480,7 +486,7 @@ impl Scope<'_> {
 }
 
 /// The template to go back to, where it is kept.
-fn kept_template(target: &PlannedTarget, seen: &SeenTarget) -> Option<Template> {
+fn kept_template(target: &PlannedTarget, seen: &ObservedTarget) -> Option<Template> {
     let in_ledger = || {
         evidence(seen.ledger.found(), &target.uid)
             .iter()
@@ -498,14 +504,14 @@ fn kept_template(target: &PlannedTarget, seen: &SeenTarget) -> Option<Template> 
     }
 }
 
-fn runs(deployment: &Seen<Deployment>, is_meant: impl Fn(&str) -> bool) -> bool {
+fn runs(deployment: &Fetched<Deployment>, is_meant: impl Fn(&str) -> bool) -> bool {
     deployment
         .found()
         .is_some_and(|deployment| is_meant(&deployment.template().digest()))
 }
 
 /// The `ReplicaSet` of the old version, as the Deployment has it now.
-fn running<'a>(target: &PlannedTarget, seen: &'a SeenTarget) -> Option<&'a ReplicaSet> {
+fn running<'a>(target: &PlannedTarget, seen: &'a ObservedTarget) -> Option<&'a ReplicaSet> {
     let template = seen.deployment.found()?.template();
     let is_old = target.is_restored_by(&template.digest());
     seen.replica_sets.iter().find(|set| {

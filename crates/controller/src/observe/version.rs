@@ -1,4 +1,4 @@
-//! What is read of a version that is on trial.
+//! What is read of a version that is under analysis.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Error, raw, reading};
 
-/// How much memory one version on trial may take, and its pods as much again.
+/// How much memory one version under analysis may take, and its pods as much again.
 pub const MEMORY: usize = 8 << 20;
 
 /// A Deployment, what it has run, and the rules for it, as they are now.

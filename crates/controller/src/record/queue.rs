@@ -111,7 +111,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     pub fn end(&mut self, key: &K, end: End, pause: Duration) -> u32 {
         let waiting = self.waiting.entry(key.clone()).or_default();
         waiting.running = false;
-        let news = waiting.notice.is_some();
+        let event = waiting.notice.is_some();
         let again = match end {
             End::Done(again) => {
                 waiting.failures = 0;
@@ -139,7 +139,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             self.schedule(key, delay);
         }
         // Something happened while it was being done.
-        if news && matches!(end, End::Done(_) | End::Raced(..)) {
+        if event && matches!(end, End::Done(_) | End::Raced(..)) {
             self.schedule(key, pause);
         }
         self.tidy(key);
@@ -171,7 +171,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 
 impl Waiting {
     fn add(&mut self, notice: Notice) {
-        self.notice = Some(self.notice.map_or(notice, |news| news.and(notice)));
+        self.notice = Some(self.notice.map_or(notice, |event| event.and(notice)));
     }
 }
 

@@ -27,7 +27,7 @@ use rollback_api::{
 use rollback_core::rules::rules;
 use serde_json::{Value, json};
 
-use crate::observe::guard::{Kind, Place};
+use crate::observe::guard::{GuardKind, Place};
 
 /// How long one attempt may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -97,7 +97,7 @@ impl Attempt {
     /// The policy that it is aimed at.
     pub fn place(self) -> Place {
         let kind = match self {
-            Self::Stamp => Kind::Mutating,
+            Self::Stamp => GuardKind::Mutating,
             Self::Birth
             | Self::Approval
             | Self::Denial
@@ -106,7 +106,7 @@ impl Attempt {
             | Self::Spec
             | Self::Artifact
             | Self::Deployment
-            | Self::Capacity => Kind::Validating,
+            | Self::Capacity => GuardKind::Validating,
         };
         let name = self.policy().to_owned();
         Place { kind, name }

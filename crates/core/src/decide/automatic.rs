@@ -11,8 +11,8 @@ use rollback_api::status::{
 };
 use rollback_api::{AUTOMATIC, RollbackRequest, RollbackRequestStatus};
 
-use crate::conditions::Stand;
-use crate::observed::{Deployment, Observed, Pace, Seen, SeenTarget};
+use crate::conditions::RequestDecision;
+use crate::observed::{Deployment, Fetched, Observed, ObservedTarget, Pace};
 use crate::redact::redact;
 use crate::text::plain;
 use crate::{ledger, plan, time};
@@ -27,18 +27,21 @@ pub(super) fn say(
     plan: &Plan,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
-) -> Option<Stand> {
+) -> Option<RequestDecision> {
     let trigger = request.spec.trigger.as_ref()?;
     let rules = plan.rules.auto_approval.as_ref()?;
     if is_said(plan, status) {
         return None;
     }
-    let Seen::Found(pace) = &observed.pace else {
-        return Some(Stand::recheck(now, "Reading what holds rollbacks back."));
+    let Fetched::Found(pace) = &observed.pace else {
+        return Some(RequestDecision::recheck(
+            now,
+            "Reading what holds rollbacks back.",
+        ));
     };
     let seen = observed.target(0);
-    if seen.deployment == Seen::Unknown || seen.ledger == Seen::Unknown {
-        return Some(Stand::recheck(now, "Reading the Deployment."));
+    if seen.deployment == Fetched::Unknown || seen.ledger == Fetched::Unknown {
+        return Some(RequestDecision::recheck(now, "Reading the Deployment."));
     }
     let blocked_by = blocked_by(request, plan, rules, seen, pace, now);
     let message = match &blocked_by {
@@ -70,7 +73,7 @@ pub(super) fn say(
         evidence: evidence(trigger, seen),
         at: now,
     });
-    Some(Stand::again(message))
+    Some(RequestDecision::again(message))
 }
 
 /// Whether the policy has spoken about this very plan.
@@ -90,7 +93,7 @@ fn blocked_by(
     request: &RollbackRequest,
     plan: &Plan,
     rules: &AutoApprovalRules,
-    seen: &SeenTarget,
+    seen: &ObservedTarget,
     pace: &Pace,
     now: Timestamp,
 ) -> Option<(BlockedBy, String)> {
@@ -187,7 +190,7 @@ fn by_past(
     rules: &AutoApprovalRules,
     deployment: &Deployment,
     target: &PlannedTarget,
-    seen: &SeenTarget,
+    seen: &ObservedTarget,
     now: Timestamp,
 ) -> Option<(BlockedBy, String)> {
     let people = "A person has to decide.";
@@ -243,7 +246,7 @@ fn by_past(
 }
 
 /// What it was said upon: the words of the sender, and what the controller sees itself.
-fn evidence(trigger: &Trigger, seen: &SeenTarget) -> Vec<String> {
+fn evidence(trigger: &Trigger, seen: &ObservedTarget) -> Vec<String> {
     let mut evidence: Vec<String> = trigger
         .evidence
         .iter()

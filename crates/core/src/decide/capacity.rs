@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use rollback_api::RollbackRequestStatus;
 use rollback_api::status::{Cause, CauseKind, Plan, ScaledDown, TargetStatus};
 
-use super::{Turn, remedies};
-use crate::conditions::Stand;
+use super::{TargetDecision, remedies};
+use crate::conditions::RequestDecision;
 use crate::consent;
-use crate::observed::{Observed, Seen};
+use crate::observed::{Fetched, Observed};
 use crate::phase::TargetPhase;
 use crate::step::{Scale, Step};
 use crate::text::plain;
@@ -78,7 +78,7 @@ pub(super) fn make(
     observed: &Observed,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
-) -> Option<Turn> {
+) -> Option<TargetDecision> {
     if let Some(index) = status
         .scaled_down
         .iter()
@@ -94,7 +94,7 @@ pub(super) fn make(
         .max();
     let next = last.map(|last| time::after(last, PATIENCE_SECONDS));
     if let Some(next) = next.filter(|next| *next > now) {
-        return Some(Turn::wait(
+        return Some(TargetDecision::wait(
             Some(next),
             "Capacity was freed for the old version.",
         ));
@@ -124,7 +124,7 @@ pub(super) fn make(
         scaled_at: None,
         restored_at: None,
     });
-    Some(Turn::again(message))
+    Some(TargetDecision::again(message))
 }
 
 /// One whose intent is stored: written, seen to be written, or given up.
@@ -133,22 +133,24 @@ fn follow(
     status: &mut RollbackRequestStatus,
     index: usize,
     now: Timestamp,
-) -> Turn {
+) -> TargetDecision {
     let scaled = status.scaled_down[index].clone();
     let name = plain(&scaled.deployment, 253);
     let size = match size(observed, &scaled) {
-        Seen::Unknown => return Turn::recheck(now, format!("Reading Deployment {name}.")),
-        Seen::Absent => None,
-        Seen::Found(size) => Some(size),
+        Fetched::Unknown => {
+            return TargetDecision::recheck(now, format!("Reading Deployment {name}."));
+        }
+        Fetched::Absent => None,
+        Fetched::Found(size) => Some(size),
     };
     if size == Some(0) {
         status.scaled_down[index].scaled_at = Some(now);
-        return Turn::again(format!("Deployment {name} is scaled down."));
+        return TargetDecision::again(format!("Deployment {name} is scaled down."));
     }
     let refusal = observed.capacity_refused.get(&scaled.deployment);
     if size == Some(i64::from(scaled.from)) && refusal.is_none() {
         let step = scale(&scaled, scaled.from, 0);
-        return Turn::take(
+        return TargetDecision::take(
             step,
             format!("Scaling down Deployment {name} to free capacity."),
         );
@@ -165,17 +167,19 @@ fn follow(
     if let Some(progress) = status.targets.first_mut() {
         remedies::warn(progress, warning.clone());
     }
-    Turn::again(warning)
+    TargetDecision::again(warning)
 }
 
 /// How many replicas the very Deployment asks for now.
-fn size(observed: &Observed, scaled: &ScaledDown) -> Seen<i64> {
+fn size(observed: &Observed, scaled: &ScaledDown) -> Fetched<i64> {
     match observed.capacity(&scaled.deployment) {
-        Seen::Unknown => Seen::Unknown,
-        Seen::Found(deployment) if deployment.uid() == scaled.uid && !deployment.is_deleting() => {
-            Seen::Found(deployment.desired())
+        Fetched::Unknown => Fetched::Unknown,
+        Fetched::Found(deployment)
+            if deployment.uid() == scaled.uid && !deployment.is_deleting() =>
+        {
+            Fetched::Found(deployment.desired())
         }
-        Seen::Absent | Seen::Found(_) => Seen::Absent,
+        Fetched::Absent | Fetched::Found(_) => Fetched::Absent,
     }
 }
 
@@ -194,7 +198,7 @@ pub(super) fn give_back(
     status: &mut RollbackRequestStatus,
     message: &str,
     now: Timestamp,
-) -> Option<Stand> {
+) -> Option<RequestDecision> {
     let mut steps = Vec::new();
     let mut unread = false;
     for scaled in status
@@ -203,12 +207,14 @@ pub(super) fn give_back(
         .filter(|scaled| is_owed(scaled))
     {
         let size = match observed.capacity(&scaled.deployment) {
-            Seen::Unknown => {
+            Fetched::Unknown => {
                 unread = true;
                 continue;
             }
-            Seen::Found(deployment) if deployment.uid() == scaled.uid => Some(deployment.desired()),
-            Seen::Absent | Seen::Found(_) => None,
+            Fetched::Found(deployment) if deployment.uid() == scaled.uid => {
+                Some(deployment.desired())
+            }
+            Fetched::Absent | Fetched::Found(_) => None,
         };
         if size == Some(0) && scaled.from > 0 {
             steps.push(scale(scaled, 0, scaled.from));
@@ -218,7 +224,7 @@ pub(super) fn give_back(
         }
     }
     if !steps.is_empty() {
-        return Some(Stand::take(steps, message));
+        return Some(RequestDecision::take(steps, message));
     }
-    unread.then(|| Stand::recheck(now, message))
+    unread.then(|| RequestDecision::recheck(now, message))
 }

@@ -7,9 +7,9 @@ use rollback_api::{FIELD_MANAGER, Reason, RequestState, RollbackRequest, Rollbac
 use serde_json::json;
 
 use super::{capacity, fallback};
-use crate::conditions::Stand;
+use crate::conditions::RequestDecision;
 use crate::ledger::Holder;
-use crate::observed::{Observed, Seen, SeenTarget};
+use crate::observed::{Fetched, Observed, ObservedTarget};
 use crate::phase::result;
 use crate::plan::uid;
 use crate::step::{Next, Revert, Step};
@@ -21,22 +21,22 @@ pub(super) fn winding_up(
     observed: &Observed,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
-) -> Stand {
+) -> RequestDecision {
     let message = status
         .outcome
         .as_ref()
         .map_or_else(String::new, |outcome| outcome.message.clone());
-    if let Some(stand) = capacity::give_back(observed, status, &message, now) {
-        return stand;
+    if let Some(decision) = capacity::give_back(observed, status, &message, now) {
+        return decision;
     }
     if status.incident.is_none()
         && let Some(report) = report::incident(request, status)
     {
         match observed.incident {
-            Seen::Unknown | Seen::Absent => {
-                return Stand::take(vec![Step::Publish(report)], message);
+            Fetched::Unknown | Fetched::Absent => {
+                return RequestDecision::take(vec![Step::Publish(report)], message);
             }
-            Seen::Found(at) => {
+            Fetched::Found(at) => {
                 status.incident = Some(ArtifactStatus {
                     config_map: report.name,
                     at,
@@ -59,25 +59,25 @@ pub(super) fn winding_up(
         .collect();
     // A claim that we may still hold must not be forgotten.
     let Some(steps) = steps else {
-        return Stand::recheck(now, message);
+        return RequestDecision::recheck(now, message);
     };
     let steps: Vec<Step> = steps.into_iter().flatten().collect();
     if steps.is_empty() {
         last(request, message)
     } else {
-        Stand::take(steps, message)
+        RequestDecision::take(steps, message)
     }
 }
 
-fn last(request: &RollbackRequest, message: String) -> Stand {
+fn last(request: &RollbackRequest, message: String) -> RequestDecision {
     let steps = if request.holds_finalizer() {
         vec![Step::DropFinalizer]
     } else {
         Vec::new()
     };
-    Stand {
+    RequestDecision {
         next: Next::Done,
-        ..Stand::take(steps, message)
+        ..RequestDecision::take(steps, message)
     }
 }
 
@@ -87,12 +87,12 @@ fn owed(
     rules: &Rules,
     target: &PlannedTarget,
     progress: &TargetStatus,
-    seen: &SeenTarget,
+    seen: &ObservedTarget,
 ) -> Option<Vec<Step>> {
     if let Some(disown) = disown(rules, target, progress, seen) {
         return Some(vec![disown]);
     }
-    if seen.ledger == Seen::Unknown {
+    if seen.ledger == Fetched::Unknown {
         return None;
     }
     Some(
@@ -109,7 +109,7 @@ fn release(
     rules: &Rules,
     target: &PlannedTarget,
     progress: &TargetStatus,
-    seen: &SeenTarget,
+    seen: &ObservedTarget,
 ) -> Option<Step> {
     // What was tried last is what the rollback went to.
     let meant = fallback::target(target, progress);
@@ -191,7 +191,7 @@ fn disown(
     rules: &Rules,
     target: &PlannedTarget,
     progress: &TargetStatus,
-    seen: &SeenTarget,
+    seen: &ObservedTarget,
 ) -> Option<Step> {
     let wanted = rules.release_ownership
         && result(progress).is_some_and(|outcome| outcome.result == RequestState::Succeeded)

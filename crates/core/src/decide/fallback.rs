@@ -12,8 +12,8 @@ use rollback_api::{Reason, RequestState, RollbackRequest};
 
 use super::preconditions::{intend, is_as_altered, is_in_doubt, kept_template, refusal};
 use super::recovery::{changed, reverted};
-use super::{Scope, Turn};
-use crate::observed::{Access, Deployment, Seen};
+use super::{TargetDecision, TargetScope};
+use crate::observed::{Access, Deployment, Fetched};
 use crate::outcome::end;
 use crate::step::{Revert, Step, second_cause, template_patch};
 use crate::template::Template;
@@ -21,12 +21,12 @@ use crate::text::plain;
 
 /// Begins the second try, if the plan has one for this case and there was none yet.
 pub(super) fn begin(
-    scope: Scope,
+    scope: TargetScope,
     progress: &mut TargetStatus,
     when: FallbackWhen,
     reason: Reason,
     why: &str,
-) -> Option<Turn> {
+) -> Option<TargetDecision> {
     let planned = of(scope.target, when)?;
     if progress.fallback.is_some() {
         return None;
@@ -41,7 +41,7 @@ pub(super) fn begin(
         rollout: None,
         verification: None,
     });
-    Some(Turn::again(format!(
+    Some(TargetDecision::again(format!(
         "{why} Trying {}, which the plan has for that case.",
         name(planned)
     )))
@@ -83,17 +83,17 @@ pub fn target<'a>(target: &'a PlannedTarget, progress: &TargetStatus) -> Cow<'a,
 
 /// Judges with `judge` whatever is tried now: the facts of the second try take the place of those of the first.
 pub(super) fn as_it_is_meant(
-    scope: Scope,
+    scope: TargetScope,
     progress: &mut TargetStatus,
-    judge: impl Fn(Scope, &mut TargetStatus) -> Turn,
-) -> Turn {
+    judge: impl Fn(TargetScope, &mut TargetStatus) -> TargetDecision,
+) -> TargetDecision {
     if progress.fallback.is_none() {
         return judge(scope, progress);
     }
     let meant = target(scope.target, progress);
     exchange(progress);
-    let turn = judge(
-        Scope {
+    let decision = judge(
+        TargetScope {
             target: &meant,
             ..scope
         },
@@ -108,7 +108,7 @@ pub(super) fn as_it_is_meant(
             plain(&outcome.message, 900)
         );
     }
-    turn
+    decision
 }
 
 fn exchange(progress: &mut TargetStatus) {
@@ -122,15 +122,19 @@ fn exchange(progress: &mut TargetStatus) {
 }
 
 /// The way to the second write.
-pub(super) fn retrying(scope: Scope, progress: &mut TargetStatus) -> Turn {
+pub(super) fn retrying(scope: TargetScope, progress: &mut TargetStatus) -> TargetDecision {
     let first = scope.target;
     as_it_is_meant(scope, progress, |scope, progress| {
         towards_the_write(scope, first, progress)
     })
 }
 
-fn towards_the_write(scope: Scope, first: &PlannedTarget, progress: &mut TargetStatus) -> Turn {
-    let Scope {
+fn towards_the_write(
+    scope: TargetScope,
+    first: &PlannedTarget,
+    progress: &mut TargetStatus,
+) -> TargetDecision {
+    let TargetScope {
         request,
         target,
         seen,
@@ -138,16 +142,18 @@ fn towards_the_write(scope: Scope, first: &PlannedTarget, progress: &mut TargetS
         ..
     } = scope;
     let deployment = match &seen.deployment {
-        Seen::Unknown => return Turn::recheck(now, "Reading the Deployment."),
-        Seen::Found(deployment) if deployment.uid() == target.uid && !deployment.is_deleting() => {
+        Fetched::Unknown => return TargetDecision::recheck(now, "Reading the Deployment."),
+        Fetched::Found(deployment)
+            if deployment.uid() == target.uid && !deployment.is_deleting() =>
+        {
             deployment
         }
-        Seen::Absent | Seen::Found(_) => {
+        Fetched::Absent | Fetched::Found(_) => {
             let message = format!(
                 "Deployment {} was deleted before anything else could be tried.",
                 target.name
             );
-            return Turn::end(
+            return TargetDecision::end(
                 progress,
                 end(RequestState::Failed, Reason::TargetGone, message, now),
             );
@@ -159,17 +165,17 @@ fn towards_the_write(scope: Scope, first: &PlannedTarget, progress: &mut TargetS
         return reverted(scope, deployment, progress);
     }
     if let Some(outcome) = overtaken(scope, first, deployment, progress.revert.as_ref(), &digest) {
-        return Turn::end(progress, outcome);
+        return TargetDecision::end(progress, outcome);
     }
     match &seen.access {
-        Seen::Unknown | Seen::Absent => {
-            return Turn::recheck(now, "Asking the API server who may do this.");
+        Fetched::Unknown | Fetched::Absent => {
+            return TargetDecision::recheck(now, "Asking the API server who may do this.");
         }
-        Seen::Found(Access::Denied { who, what }) => {
+        Fetched::Found(Access::Denied { who, what }) => {
             let why = format!("{} may not {} any more", plain(who, 200), plain(what, 300));
             return give_up(scope, progress, &why);
         }
-        Seen::Found(Access::Allowed) => {}
+        Fetched::Found(Access::Allowed) => {}
     }
     let Some(template) = template(scope, deployment) else {
         let why = "its template is kept nowhere any more (raise spec.revisionHistoryLimit)";
@@ -185,7 +191,7 @@ fn towards_the_write(scope: Scope, first: &PlannedTarget, progress: &mut TargetS
     }
     intend(&mut progress.revert, deployment, scope.seen, now);
     let message = format!("Writing the fallback to Deployment {}.", target.name);
-    Turn::take(Step::Revert(revert), message)
+    TargetDecision::take(Step::Revert(revert), message)
 }
 
 fn cause(request: &RollbackRequest, target: &PlannedTarget) -> String {
@@ -194,13 +200,13 @@ fn cause(request: &RollbackRequest, target: &PlannedTarget) -> String {
 
 /// Why the Deployment is not what the first try left, so that nothing is written any more.
 fn overtaken(
-    scope: Scope,
+    scope: TargetScope,
     first: &PlannedTarget,
     deployment: &Deployment,
     intent: Option<&Intent>,
     digest: &str,
 ) -> Option<Outcome> {
-    let Scope { target, now, .. } = scope;
+    let TargetScope { target, now, .. } = scope;
     if !first.is_restored_by(digest) {
         if is_as_altered(scope, deployment, intent) {
             let message = format!(
@@ -230,7 +236,7 @@ fn overtaken(
 }
 
 /// The fallback cannot be tried: it stays with the failure of the first try.
-fn give_up(scope: Scope, progress: &mut TargetStatus, why: &str) -> Turn {
+fn give_up(scope: TargetScope, progress: &mut TargetStatus, why: &str) -> TargetDecision {
     let reason = progress
         .fallback
         .as_ref()
@@ -238,14 +244,14 @@ fn give_up(scope: Scope, progress: &mut TargetStatus, why: &str) -> Turn {
     let message = format!(
         "The fallback was not tried: {why}. The version that was rolled back to stays in place: escalate now."
     );
-    Turn::end(
+    TargetDecision::end(
         progress,
         end(RequestState::Failed, reason, message, scope.now),
     )
 }
 
 /// The template of the fallback, as it is kept now, if it is the one that was approved.
-fn template(scope: Scope, deployment: &Deployment) -> Option<Template> {
+fn template(scope: TargetScope, deployment: &Deployment) -> Option<Template> {
     let target = scope.target;
     let planned = target
         .fallbacks

@@ -5,7 +5,7 @@ use rollback_api::request::Urgency;
 use rollback_api::status::{Plan, TargetStatus};
 use rollback_api::{RequestState, RollbackRequestStatus};
 
-use crate::conditions::Stand;
+use crate::conditions::RequestDecision;
 use crate::freeze::{Frozen, frozen};
 use crate::observed::{Deployment, Observed};
 use crate::phase::TargetPhase;
@@ -61,10 +61,10 @@ pub(super) fn message(plan: &Plan, open: &Frozen) -> String {
 }
 
 /// Approved, and waiting for the end of the window.
-pub(super) fn stand(plan: &Plan, open: &Frozen, now: Timestamp) -> Stand {
+pub(super) fn decision(plan: &Plan, open: &Frozen, now: Timestamp) -> RequestDecision {
     let message = message(plan, open);
-    let waiting = Stand::waiting(plan, now, "Approved", message);
-    Stand {
+    let waiting = RequestDecision::waiting(plan, now, "Approved", message);
+    RequestDecision {
         state: Some(RequestState::Frozen),
         ..waiting
     }

@@ -10,8 +10,8 @@ use rollback_api::status::{
 };
 use rollback_api::{Reason, RequestState, RollbackRequest};
 
-use super::{Scope, Turn, remedies};
-use crate::observed::{JobState, Seen, SeenJob};
+use super::{TargetDecision, TargetScope, remedies};
+use crate::observed::{Fetched, JobState, ObservedJob};
 use crate::outcome;
 use crate::phase::FEW;
 use crate::plan;
@@ -28,36 +28,36 @@ const RISK: &str = "The Job that looks at the migrations of the data says no: ";
 
 /// The Jobs before the write: the one that looks at the migrations, then those of `preRollback`. None when all of them
 /// have ended, and none of them keeps the rollback from going on.
-pub(super) fn before(scope: Scope, progress: &mut TargetStatus) -> Option<Turn> {
+pub(super) fn before(scope: TargetScope, progress: &mut TargetStatus) -> Option<TargetDecision> {
     run(scope, progress, JobStage::MigrationStatus)
         .or_else(|| run(scope, progress, JobStage::PreRollback))
 }
 
 /// The smoke tests. Their ends are folded into the checks, which judge.
-pub(super) fn smoke(scope: Scope, progress: &mut TargetStatus) -> Option<Turn> {
+pub(super) fn smoke(scope: TargetScope, progress: &mut TargetStatus) -> Option<TargetDecision> {
     run(scope, progress, JobStage::Smoke)
 }
 
 /// The Jobs after the checks.
-pub(super) fn after(scope: Scope, progress: &mut TargetStatus) -> Option<Turn> {
+pub(super) fn after(scope: TargetScope, progress: &mut TargetStatus) -> Option<TargetDecision> {
     run(scope, progress, JobStage::PostRollback)
 }
 
 /// Where one Job stands.
 enum Standing {
     /// It has not ended.
-    Going(Turn),
+    Going(TargetDecision),
     /// It has ended, as this pass has seen.
     EndsNow(JobEnd),
     /// It had ended before.
     Ended(JobEnd),
 }
 
-fn run(scope: Scope, progress: &mut TargetStatus, stage: JobStage) -> Option<Turn> {
+fn run(scope: TargetScope, progress: &mut TargetStatus, stage: JobStage) -> Option<TargetDecision> {
     let rules = scope.plan.rules.jobs.iter();
     for rule in rules.filter(|rule| rule.stage == stage) {
         let (end, is_new) = match follow(scope, progress, rule) {
-            Standing::Going(turn) => return Some(turn),
+            Standing::Going(decision) => return Some(decision),
             Standing::EndsNow(end) => (end, true),
             Standing::Ended(end) => (end, false),
         };
@@ -69,8 +69,8 @@ fn run(scope: Scope, progress: &mut TargetStatus, stage: JobStage) -> Option<Tur
             // The checks judge; the other tests are not needed any more.
             OnJobFailure::Veto if rule.stage == JobStage::Smoke => return None,
             OnJobFailure::Veto => {
-                if let Some(turn) = veto(scope, progress, rule, &end, is_new) {
-                    return Some(turn);
+                if let Some(decision) = veto(scope, progress, rule, &end, is_new) {
+                    return Some(decision);
                 }
             }
         }
@@ -78,7 +78,7 @@ fn run(scope: Scope, progress: &mut TargetStatus, stage: JobStage) -> Option<Tur
     None
 }
 
-fn follow(scope: Scope, progress: &mut TargetStatus, rule: &JobRule) -> Standing {
+fn follow(scope: TargetScope, progress: &mut TargetStatus, rule: &JobRule) -> Standing {
     let now = scope.now;
     let known = job::status_of(scope.request, scope.target, progress, rule).cloned();
     let Some(known) = known else {
@@ -90,7 +90,7 @@ fn follow(scope: Scope, progress: &mut TargetStatus, rule: &JobRule) -> Standing
     let deadline = job::deadline(rule, &known);
     let over = now >= deadline;
     match &scope.seen.job {
-        Seen::Found(SeenJob { name, state }) if *name == known.job => match state {
+        Fetched::Found(ObservedJob { name, state }) if *name == known.job => match state {
             JobState::Running if over => ends(scope, progress, rule, failed(now, too_long(rule))),
             JobState::Running => Standing::Going(running(scope, rule, deadline)),
             JobState::Refused(why) => ends(scope, progress, rule, failed(now, why.clone())),
@@ -110,13 +110,13 @@ fn follow(scope: Scope, progress: &mut TargetStatus, rule: &JobRule) -> Standing
                 ends(scope, progress, rule, end)
             }
         },
-        Seen::Absent if over => {
+        Fetched::Absent if over => {
             let why = format!("it could not be started before {}", time::stamp(deadline));
             ends(scope, progress, rule, failed(now, why))
         }
-        Seen::Absent => begin(scope, progress, rule),
+        Fetched::Absent => begin(scope, progress, rule),
         // Not read yet.
-        Seen::Unknown | Seen::Found(_) => Standing::Going(Turn::recheck(
+        Fetched::Unknown | Fetched::Found(_) => Standing::Going(TargetDecision::recheck(
             now,
             format!("Reading {}.", title(scope, rule)),
         )),
@@ -124,12 +124,12 @@ fn follow(scope: Scope, progress: &mut TargetStatus, rule: &JobRule) -> Standing
 }
 
 /// Stores the intent and starts the Job, or does the latter once more when nothing came of it.
-fn begin(scope: Scope, progress: &mut TargetStatus, rule: &JobRule) -> Standing {
+fn begin(scope: TargetScope, progress: &mut TargetStatus, rule: &JobRule) -> Standing {
     let name = job::name(scope.request, scope.target, rule);
     intent(progress, rule, &name, scope.now);
     match job::image(scope.target, rule) {
         Err(why) => ends(scope, progress, rule, failed(scope.now, why)),
-        Ok(image) => Standing::Going(Turn::take(
+        Ok(image) => Standing::Going(TargetDecision::take(
             Step::RunJob {
                 deployment: scope.target.name.clone(),
                 job: name,
@@ -170,7 +170,7 @@ fn intent<'a>(
 }
 
 /// Stores how a Job ended.
-fn ends(scope: Scope, progress: &mut TargetStatus, rule: &JobRule, end: JobEnd) -> Standing {
+fn ends(scope: TargetScope, progress: &mut TargetStatus, rule: &JobRule, end: JobEnd) -> Standing {
     let name = job::name(scope.request, scope.target, rule);
     let status = intent(progress, rule, &name, scope.now);
     Standing::EndsNow(status.end.get_or_insert(end).clone())
@@ -190,7 +190,7 @@ fn too_long(rule: &JobRule) -> String {
     format!("it did not end within {} seconds", rule.timeout_seconds)
 }
 
-fn running(scope: Scope, rule: &JobRule, deadline: Timestamp) -> Turn {
+fn running(scope: TargetScope, rule: &JobRule, deadline: Timestamp) -> TargetDecision {
     let soon = time::after(scope.now, UNWATCHED_SECONDS);
     let until = if scope.plan.targets.len() > FEW {
         soon.min(deadline)
@@ -202,11 +202,11 @@ fn running(scope: Scope, rule: &JobRule, deadline: Timestamp) -> Turn {
         title(scope, rule),
         time::stamp(deadline)
     );
-    Turn::wait(Some(until), message)
+    TargetDecision::wait(Some(until), message)
 }
 
 /// `PreRollback Job drain of Deployment api`
-fn title(scope: Scope, rule: &JobRule) -> String {
+fn title(scope: TargetScope, rule: &JobRule) -> String {
     format!(
         "{} Job {} of Deployment {}",
         rule.stage.as_str(),
@@ -220,7 +220,7 @@ fn said(end: &JobEnd) -> String {
 }
 
 /// Stores, once, that a Job failed that may fail.
-fn warn(scope: Scope, progress: &mut TargetStatus, rule: &JobRule, end: &JobEnd) {
+fn warn(scope: TargetScope, progress: &mut TargetStatus, rule: &JobRule, end: &JobEnd) {
     let text = format!(
         "{} failed, and the policy goes on all the same: {}.",
         title(scope, rule),
@@ -232,12 +232,12 @@ fn warn(scope: Scope, progress: &mut TargetStatus, rule: &JobRule, end: &JobEnd)
 /// What becomes of the rollback when a Job failed that may not fail; none when it goes on, because an approver has
 /// accepted that or because the checks judge.
 fn veto(
-    scope: Scope,
+    scope: TargetScope,
     progress: &mut TargetStatus,
     rule: &JobRule,
     end: &JobEnd,
     is_new: bool,
-) -> Option<Turn> {
+) -> Option<TargetDecision> {
     let (title, said) = (title(scope, rule), said(end));
     let job = job::name(scope.request, scope.target, rule);
     let ended = |state, reason, message: String| outcome::end(state, reason, message, scope.now);
@@ -245,7 +245,7 @@ fn veto(
         JobStage::MigrationStatus => {
             // The next pass puts it into the plan (`found_risk`) before it comes here, or waits for approvals.
             if is_new || scope.plan.data_risk.is_none() {
-                return Some(Turn::again(format!("{title} failed: {said}.")));
+                return Some(TargetDecision::again(format!("{title} failed: {said}.")));
             }
             None
         }
@@ -255,7 +255,7 @@ fn veto(
                 shell::name(&job, "JOB")
             );
             let outcome = ended(RequestState::Refused, Reason::HookVetoed, message);
-            Some(Turn::end(progress, outcome))
+            Some(TargetDecision::end(progress, outcome))
         }
         JobStage::Smoke => None,
         JobStage::PostRollback => {
@@ -264,7 +264,7 @@ fn veto(
                 shell::name(&job, "JOB")
             );
             let outcome = ended(RequestState::Failed, Reason::HookFailed, message);
-            Some(Turn::end(progress, outcome))
+            Some(TargetDecision::end(progress, outcome))
         }
     }
 }

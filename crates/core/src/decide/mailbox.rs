@@ -6,7 +6,7 @@ use rollback_api::{RequestState, RollbackRequest, RollbackRequestStatus};
 
 use super::automatic;
 use crate::approval::{self, Mailbox};
-use crate::conditions::{GUARD_MISSING, Stand};
+use crate::conditions::{GUARD_MISSING, RequestDecision};
 use crate::observed::Observed;
 use crate::step::Step;
 use crate::{job, time};
@@ -19,14 +19,14 @@ pub(super) fn read(
     plan: &Plan,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
-) -> Stand {
-    let stand = open(request, observed, plan, status, now);
+) -> RequestDecision {
+    let decision = open(request, observed, plan, status, now);
     match &plan.data_risk {
-        None => stand,
-        Some(risk) => Stand {
+        None => decision,
+        Some(risk) => RequestDecision {
             state: Some(RequestState::Blocked),
-            message: format!("{} {}", risk.message, stand.message),
-            ..stand
+            message: format!("{} {}", risk.message, decision.message),
+            ..decision
         },
     }
 }
@@ -37,9 +37,9 @@ fn open(
     plan: &Plan,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
-) -> Stand {
+) -> RequestDecision {
     if !observed.guard.holes.is_empty() {
-        return Stand::waiting(
+        return RequestDecision::waiting(
             plan,
             now,
             GUARD_MISSING,
@@ -65,12 +65,12 @@ fn open(
             } else {
                 "An approval was counted.".to_owned()
             };
-            Stand::again(message)
+            RequestDecision::again(message)
         }
         Mailbox::Invalid(objection) => {
-            Stand::waiting(plan, now, "ApprovalInvalid", format!("{objection}."))
+            RequestDecision::waiting(plan, now, "ApprovalInvalid", format!("{objection}."))
         }
-        Mailbox::Empty if approval::is_to_be_put_away(request, plan) => Stand::take(
+        Mailbox::Empty if approval::is_to_be_put_away(request, plan) => RequestDecision::take(
             vec![Step::EmptyMailbox],
             "An approval was counted; the annotations are put away for the next approver.",
         ),
@@ -86,7 +86,7 @@ fn open(
             } else {
                 format!("{said} ")
             };
-            Stand::waiting(
+            RequestDecision::waiting(
                 plan,
                 now,
                 "AwaitingApproval",

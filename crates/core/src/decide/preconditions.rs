@@ -7,12 +7,12 @@ use rollback_api::status::{
 use rollback_api::{Reason, RequestState, RollbackRequest, RollbackRequestStatus};
 
 use super::recovery::reverted;
-use super::{Scope, Turn};
-use crate::conditions::Stand;
+use super::{TargetDecision, TargetScope};
+use crate::conditions::RequestDecision;
 use crate::consent;
 use crate::history::History;
 use crate::ledger::{self, Holder};
-use crate::observed::{Access, Deployment, Observed, ReplicaSet, Seen, SeenTarget};
+use crate::observed::{Access, Deployment, Fetched, Observed, ObservedTarget, ReplicaSet};
 use crate::outcome::end;
 use crate::phase::{TargetPhase, due};
 use crate::plan;
@@ -37,9 +37,9 @@ enum Before<'a> {
 
 /// What stands on the Deployment or on a `ReplicaSet` tells which write of ours it was, once it is known that there may
 /// be one; it never shows that there was any.
-fn before_revert<'a>(scope: Scope<'a>, progress: &TargetStatus) -> Before<'a> {
+fn before_revert<'a>(scope: TargetScope<'a>, progress: &TargetStatus) -> Before<'a> {
     let intent = progress.revert.as_ref();
-    let Scope {
+    let TargetScope {
         request,
         target,
         seen,
@@ -52,9 +52,9 @@ fn before_revert<'a>(scope: Scope<'a>, progress: &TargetStatus) -> Before<'a> {
         "Nothing was changed."
     };
     let deployment = match &seen.deployment {
-        Seen::Unknown => return Before::Unknown,
-        Seen::Found(deployment) if deployment.uid() == target.uid => deployment,
-        Seen::Absent | Seen::Found(_) => {
+        Fetched::Unknown => return Before::Unknown,
+        Fetched::Found(deployment) if deployment.uid() == target.uid => deployment,
+        Fetched::Absent | Fetched::Found(_) => {
             return Before::Over(end(
                 RequestState::Failed,
                 Reason::TargetGone,
@@ -95,7 +95,7 @@ fn before_revert<'a>(scope: Scope<'a>, progress: &TargetStatus) -> Before<'a> {
 /// Whether the Deployment is as the API server answered to the write that was intended. Only the process that wrote
 /// knows; whoever comes after it takes an unknown template for that of somebody else.
 pub(super) fn is_as_altered(
-    scope: Scope,
+    scope: TargetScope,
     deployment: &Deployment,
     intent: Option<&Intent>,
 ) -> bool {
@@ -119,7 +119,7 @@ fn mutated(target: &PlannedTarget, now: Timestamp) -> Outcome {
 }
 
 /// Nobody can tell whether our write was made, so it is not made again.
-fn in_doubt(scope: Scope) -> Outcome {
+fn in_doubt(scope: TargetScope) -> Outcome {
     end(
         RequestState::Superseded,
         Reason::TemplateChanged,
@@ -132,8 +132,8 @@ fn in_doubt(scope: Scope) -> Outcome {
 }
 
 /// Somebody else changed the template: another request, which is named, or a person.
-fn overtaken(scope: Scope, digest: &str, intended: bool, effect: &str) -> Outcome {
-    let Scope { target, now, .. } = scope;
+fn overtaken(scope: TargetScope, digest: &str, intended: bool, effect: &str) -> Outcome {
+    let TargetScope { target, now, .. } = scope;
     if let Some(winner) = winner(scope, digest) {
         return end(
             RequestState::Superseded,
@@ -163,7 +163,7 @@ fn overtaken(scope: Scope, digest: &str, intended: bool, effect: &str) -> Outcom
 
 /// The request that brought this template, or that works on the Deployment now: as the ledger says, which nobody else
 /// can write.
-fn winner(scope: Scope, digest: &str) -> Option<String> {
+fn winner(scope: TargetScope, digest: &str) -> Option<String> {
     let held = scope.seen.ledger.found();
     let name = match ledger::brought_by(held, &scope.target.uid, digest) {
         Some(rollback) => &rollback.request,
@@ -183,9 +183,9 @@ pub(super) fn look_at_unwritten(
     plan: &Plan,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
-) -> Vec<Turn> {
+) -> Vec<TargetDecision> {
     let needed = due(plan, status, request.rollout().parallelism);
-    let mut turns = Vec::new();
+    let mut decisions = Vec::new();
     for (index, target) in plan.targets.iter().enumerate() {
         let Some(progress) = status.targets.get(index) else {
             continue;
@@ -193,7 +193,7 @@ pub(super) fn look_at_unwritten(
         if TargetPhase::of(status, progress).is_written() {
             continue;
         }
-        let scope = Scope {
+        let scope = TargetScope {
             request,
             plan,
             target,
@@ -204,24 +204,24 @@ pub(super) fn look_at_unwritten(
         let progress = &mut status.targets[index];
         match before {
             Before::Unknown if needed.contains(&index) => {
-                turns.push(Turn::recheck(now, "Reading the Deployment."));
+                decisions.push(TargetDecision::recheck(now, "Reading the Deployment."));
             }
             Before::Unknown | Before::AsPlanned => {}
             Before::Over(outcome) => {
                 if outcome.reason == Reason::TemplateMutated {
                     progress.reverted_at = Some(now);
                 }
-                turns.push(Turn::end(progress, outcome));
+                decisions.push(TargetDecision::end(progress, outcome));
             }
             Before::WrittenAndChanged(deployment) => {
-                turns.push(reverted(scope, deployment, progress));
+                decisions.push(reverted(scope, deployment, progress));
             }
             Before::Reverted(deployment) => {
-                turns.push(already_reverted(scope, deployment, progress));
+                decisions.push(already_reverted(scope, deployment, progress));
             }
         }
     }
-    turns
+    decisions
 }
 
 /// Whether the plan is still the one that was approved.
@@ -230,16 +230,16 @@ pub(super) fn revalidate(
     observed: &Observed,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
-) -> Result<(), Stand> {
+) -> Result<(), RequestDecision> {
     if !plan::rules_are_known(request, observed) {
-        return Err(Stand::recheck(now, "Reading the rules."));
+        return Err(RequestDecision::recheck(now, "Reading the rules."));
     }
     let Some(plan) = status.plan.as_ref() else {
-        return Err(Stand::again("The plan is missing."));
+        return Err(RequestDecision::again("The plan is missing."));
     };
     if let Some(renewed) = plan::renewed(plan, request, observed, now) {
         void_approvals(observed, status, Some(renewed));
-        return Err(Stand::again(
+        return Err(RequestDecision::again(
             "The policy or the admission policies changed, so the plan has a new digest and earlier approvals are void.",
         ));
     }
@@ -250,12 +250,12 @@ pub(super) fn revalidate(
 pub(super) fn guarded(
     observed: &Observed,
     status: &mut RollbackRequestStatus,
-) -> Result<(), Stand> {
+) -> Result<(), RequestDecision> {
     if observed.guard.holes.is_empty() {
         return Ok(());
     }
     void_approvals(observed, status, None);
-    Err(Stand::again(
+    Err(RequestDecision::again(
         "The admission policies are not all in force, so earlier approvals are void.",
     ))
 }
@@ -276,13 +276,13 @@ pub(super) fn void_approvals(
 /// When approvals were void, what was written stays so, and an intent that was not carried out is forgotten once the
 /// Deployment has been read: one that cannot be read may have been written.
 pub(super) fn forget_intents(observed: &Observed, status: &mut RollbackRequestStatus) {
-    let stand: Vec<bool> = status
+    let decision: Vec<bool> = status
         .targets
         .iter()
         .map(|progress| consent::stands(status, progress))
         .collect();
-    for (index, (progress, stands)) in status.targets.iter_mut().zip(stand).enumerate() {
-        let is_read = observed.target(index).deployment != Seen::Unknown;
+    for (index, (progress, stands)) in status.targets.iter_mut().zip(decision).enumerate() {
+        let is_read = observed.target(index).deployment != Fetched::Unknown;
         if is_read && !stands && progress.reverted_at.is_none() {
             progress.revert = None;
         }
@@ -292,7 +292,11 @@ pub(super) fn forget_intents(observed: &Observed, status: &mut RollbackRequestSt
 /// The Deployment has the old template. Either a pass of ours wrote it, upon an intent that still stands, and did not
 /// live to say so; or somebody was faster: then the request has rolled back nothing, and says who has, as far as the
 /// object tells.
-fn already_reverted(scope: Scope, deployment: &Deployment, progress: &mut TargetStatus) -> Turn {
+fn already_reverted(
+    scope: TargetScope,
+    deployment: &Deployment,
+    progress: &mut TargetStatus,
+) -> TargetDecision {
     if consent::is_begun(progress) && progress.revert.is_some() {
         return reverted(scope, deployment, progress);
     }
@@ -324,7 +328,7 @@ fn already_reverted(scope: Scope, deployment: &Deployment, progress: &mut Target
             "The annotation kubernetes.io/change-cause names this request, whose approvals became void before anything was seen to be changed: either its write was late, or somebody copied that. Nothing more is written."
         }
     };
-    Turn::end(
+    TargetDecision::end(
         progress,
         end(
             RequestState::Superseded,
@@ -341,22 +345,23 @@ fn already_reverted(scope: Scope, deployment: &Deployment, progress: &mut Target
 /// What has to hold right before each write that leads to the revert: the Deployment may be touched, and
 /// everybody involved may do this themselves.
 pub(super) fn ready_to_write<'a>(
-    scope: Scope<'a>,
+    scope: TargetScope<'a>,
     progress: &mut TargetStatus,
-) -> Result<&'a Deployment, Turn> {
+) -> Result<&'a Deployment, TargetDecision> {
     let now = scope.now;
     let Some(deployment) = scope.seen.deployment.found() else {
-        return Err(Turn::recheck(now, "Reading the Deployment."));
+        return Err(TargetDecision::recheck(now, "Reading the Deployment."));
     };
     if let Some(outcome) = plan::blocked(deployment, now) {
-        return Err(Turn::end(progress, outcome));
+        return Err(TargetDecision::end(progress, outcome));
     }
     match &scope.seen.access {
-        Seen::Unknown | Seen::Absent => {
-            Err(Turn::recheck(now, "Asking the API server who may do this."))
-        }
-        Seen::Found(Access::Allowed) => Ok(deployment),
-        Seen::Found(Access::Denied { who, what }) => Err(Turn::end(
+        Fetched::Unknown | Fetched::Absent => Err(TargetDecision::recheck(
+            now,
+            "Asking the API server who may do this.",
+        )),
+        Fetched::Found(Access::Allowed) => Ok(deployment),
+        Fetched::Found(Access::Denied { who, what }) => Err(TargetDecision::end(
             progress,
             end(
                 RequestState::Refused,
@@ -377,7 +382,7 @@ pub(super) fn ready_to_write<'a>(
 pub(super) fn intend(
     slot: &mut Option<Intent>,
     deployment: &Deployment,
-    seen: &SeenTarget,
+    seen: &ObservedTarget,
     now: Timestamp,
 ) {
     let generation = deployment.generation();
@@ -402,7 +407,7 @@ pub(super) fn intend(
 
 /// What the API server said of this very write, in words. A refusal is final when the same patch, with the same
 /// preconditions, would be sent again.
-pub(super) fn refusal(seen: &SeenTarget, revert: &Revert) -> Option<String> {
+pub(super) fn refusal(seen: &ObservedTarget, revert: &Revert) -> Option<String> {
     let rejection = seen.rejection.as_ref();
     let rejection = rejection.filter(|rejection| rejection.patch == revert.patch)?;
     let message = plain(&rejection.message, 800);
@@ -413,11 +418,11 @@ pub(super) fn refusal(seen: &SeenTarget, revert: &Revert) -> Option<String> {
 /// The template of the target, where it is kept: a `ReplicaSet` that was pruned meanwhile does no harm when the ledger
 /// keeps the same template. `images`: what a new image changes of what runs.
 pub(super) fn kept_template(
-    scope: Scope,
+    scope: TargetScope,
     deployment: &Deployment,
     images: &[ImageChange],
 ) -> Option<Template> {
-    let Scope { target, seen, .. } = scope;
+    let TargetScope { target, seen, .. } = scope;
     let in_ledger = || {
         ledger::evidence(seen.ledger.found(), &target.uid)
             .iter()
@@ -442,8 +447,11 @@ pub(super) fn kept_template(
 }
 
 /// The template that was approved, as it is kept now.
-pub(super) fn planned_template(scope: Scope, deployment: &Deployment) -> Result<Template, Outcome> {
-    let Scope { target, now, .. } = scope;
+pub(super) fn planned_template(
+    scope: TargetScope,
+    deployment: &Deployment,
+) -> Result<Template, Outcome> {
+    let TargetScope { target, now, .. } = scope;
     let Some(template) = kept_template(scope, deployment, &target.images) else {
         return Err(end(
             RequestState::Refused,
@@ -518,7 +526,7 @@ pub(super) fn forget_refused(observed: &Observed, status: &mut RollbackRequestSt
 /// Whether the write of this intent is known not to have been made. A refusal shows that only to the process that stored
 /// the intent, as long as no other has taken it over, and unless an attempt before came through: what was written already
 /// is refused as well.
-fn was_refused(intent: &Intent, seen: &SeenTarget) -> bool {
+fn was_refused(intent: &Intent, seen: &ObservedTarget) -> bool {
     let generation = intent.generation;
     let tested = |test: &serde_json::Value| {
         test["path"] == "/metadata/generation" && test["value"] == generation
@@ -538,7 +546,7 @@ fn was_refused(intent: &Intent, seen: &SeenTarget) -> bool {
 pub(super) fn is_in_doubt(
     deployment: &Deployment,
     intent: Option<&Intent>,
-    seen: &SeenTarget,
+    seen: &ObservedTarget,
 ) -> bool {
     intent.is_some_and(|intent| {
         deployment.generation() >= intent.generation + 2 && !was_refused(intent, seen)

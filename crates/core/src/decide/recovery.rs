@@ -6,7 +6,7 @@ use rollback_api::status::{
 };
 use rollback_api::{FIELD_MANAGER, Reason, RequestState, RollbackRequest};
 
-use super::{Scope, Turn, fallback, jobs, remedies};
+use super::{TargetDecision, TargetScope, fallback, jobs, remedies};
 use crate::health;
 use crate::observed::Deployment;
 use crate::outcome::end;
@@ -20,7 +20,11 @@ use crate::time;
 const UNWATCHED_SECONDS: i64 = 5;
 
 /// Stores that the Deployment has the old template, and from when its time counts.
-pub(super) fn reverted(scope: Scope, deployment: &Deployment, progress: &mut TargetStatus) -> Turn {
+pub(super) fn reverted(
+    scope: TargetScope,
+    deployment: &Deployment,
+    progress: &mut TargetStatus,
+) -> TargetDecision {
     let now = scope.now;
     progress.reverted_at = Some(now);
     progress.rollout = Some(RolloutStatus {
@@ -38,41 +42,41 @@ pub(super) fn reverted(scope: Scope, deployment: &Deployment, progress: &mut Tar
     ) {
         revert.progressing = deployment.progressing();
     }
-    Turn::again("The old template is in place.")
+    TargetDecision::again("The old template is in place.")
 }
 
-pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
+pub(super) fn rolling_out(scope: TargetScope, progress: &mut TargetStatus) -> TargetDecision {
     let now = scope.now;
     let rollout = judge(scope, progress);
     match rollout {
-        Rollout::Unknown => Turn::recheck(now, "Reading the Deployment."),
-        Rollout::Gone(message) => Turn::end(
+        Rollout::Unknown => TargetDecision::recheck(now, "Reading the Deployment."),
+        Rollout::Gone(message) => TargetDecision::end(
             progress,
             end(RequestState::Failed, Reason::TargetGone, message, now),
         ),
         Rollout::Superseded(message) => {
             let outcome = changed(scope, message);
-            Turn::end(progress, outcome)
+            TargetDecision::end(progress, outcome)
         }
         Rollout::Failed(counts, reason, message) => {
             count(progress, counts);
-            if let Some(turn) = pulled_from_elsewhere(scope, progress, reason, &message) {
-                return turn;
+            if let Some(decision) = pulled_from_elsewhere(scope, progress, reason, &message) {
+                return decision;
             }
             let message = format!("{message} {}", what_next(scope.request));
-            Turn::end(progress, end(RequestState::Failed, reason, message, now))
+            TargetDecision::end(progress, end(RequestState::Failed, reason, message, now))
         }
         Rollout::InProgress(counts, message) => {
             count(progress, counts);
             let until = rollout::wake(&scope.seen.deployment, progress, &scope.plan.rules, now);
             let soon = is_unwatched(scope).then(|| time::after(now, UNWATCHED_SECONDS));
-            let turn = Turn::wait(until.into_iter().chain(soon).min(), message);
-            remedies::force_delete(scope, progress, turn)
+            let decision = TargetDecision::wait(until.into_iter().chain(soon).min(), message);
+            remedies::force_delete(scope, progress, decision)
         }
         Rollout::Empty(counts) => {
             count(progress, counts);
             let message = "The old template is in place, but the Deployment asks for no replicas, so nothing could show that it is well.";
-            Turn::end(
+            TargetDecision::end(
                 progress,
                 end(RequestState::Succeeded, Reason::Unverified, message, now),
             )
@@ -87,18 +91,18 @@ pub(super) fn rolling_out(scope: Scope, progress: &mut TargetStatus) -> Turn {
                 rollout.cause = None;
                 rollout.completed_at = Some(now);
             }
-            Turn::again("Every replica is available.")
+            TargetDecision::again("Every replica is available.")
         }
     }
 }
 
 /// An image that cannot be pulled: an image that is known to be good, if the plan has one.
 fn pulled_from_elsewhere(
-    scope: Scope,
+    scope: TargetScope,
     progress: &mut TargetStatus,
     reason: Reason,
     message: &str,
-) -> Option<Turn> {
+) -> Option<TargetDecision> {
     let cause = progress
         .rollout
         .as_ref()
@@ -109,14 +113,14 @@ fn pulled_from_elsewhere(
 
 /// Whether trouble may come that nothing announces: the pods of a version without a known `ReplicaSet` are not
 /// watched, nor are those of many Deployments, nor the events about them.
-fn is_unwatched(scope: Scope) -> bool {
-    let Scope { plan, target, .. } = scope;
+fn is_unwatched(scope: TargetScope) -> bool {
+    let TargetScope { plan, target, .. } = scope;
     target.source != Source::ReplicaSet
         || target.stored_digest.is_some()
         || plan.targets.len() > FEW
 }
 
-fn judge(scope: Scope, progress: &mut TargetStatus) -> Rollout {
+fn judge(scope: TargetScope, progress: &mut TargetStatus) -> Rollout {
     if let Some(cause) = rollout::cause(scope.seen, scope.target, progress, scope.now)
         && let Some(rollout) = &mut progress.rollout
     {
@@ -134,7 +138,7 @@ fn judge(scope: Scope, progress: &mut TargetStatus) -> Rollout {
 
 /// Somebody wrote another template after ours. When it is the bad one again, who did it is worth knowing: they will
 /// probably do it again.
-pub(super) fn changed(scope: Scope, message: String) -> Outcome {
+pub(super) fn changed(scope: TargetScope, message: String) -> Outcome {
     let deployment = scope.seen.deployment.found();
     let back =
         deployment.filter(|deployment| deployment.template().digest() == scope.target.from_digest);
@@ -179,19 +183,19 @@ fn what_next(request: &RollbackRequest) -> String {
     )
 }
 
-pub(super) fn verifying(scope: Scope, progress: &mut TargetStatus) -> Turn {
-    let Scope { plan, now, .. } = scope;
+pub(super) fn verifying(scope: TargetScope, progress: &mut TargetStatus) -> TargetDecision {
+    let TargetScope { plan, now, .. } = scope;
     let rules = &plan.rules;
     match judge(scope, progress) {
         Rollout::Gone(message) => {
-            return Turn::end(
+            return TargetDecision::end(
                 progress,
                 end(RequestState::Failed, Reason::TargetGone, message, now),
             );
         }
         Rollout::Superseded(message) => {
             let outcome = changed(scope, message);
-            return Turn::end(progress, outcome);
+            return TargetDecision::end(progress, outcome);
         }
         Rollout::Unknown
         | Rollout::InProgress(..)
@@ -209,45 +213,49 @@ pub(super) fn verifying(scope: Scope, progress: &mut TargetStatus) -> Turn {
         .completed_at
         .map_or(now, |at| time::after(at, i64::from(rules.soak_seconds)));
     progress.verification = Some(verification);
-    if let Some(turn) = waiting {
-        return turn;
+    if let Some(decision) = waiting {
+        return decision;
     }
     if now < soaked {
         let message = format!(
             "Every replica is available and the checks passed; it is watched until {}.",
             time::stamp(soaked)
         );
-        return Turn::wait(Some(soaked), message);
+        return TargetDecision::wait(Some(soaked), message);
     }
-    jobs::after(scope, progress).unwrap_or_else(|| Turn::end(progress, end))
+    jobs::after(scope, progress).unwrap_or_else(|| TargetDecision::end(progress, end))
 }
 
 /// The checks, until all of them have passed: none then.
 fn checking(
-    scope: Scope,
+    scope: TargetScope,
     progress: &mut TargetStatus,
     verification: &mut VerificationStatus,
-) -> Option<Turn> {
-    let Scope { plan, now, .. } = scope;
+) -> Option<TargetDecision> {
+    let TargetScope { plan, now, .. } = scope;
     let rules = &plan.rules;
     if verification.completed_at.is_some() {
         return None;
     }
     health::fold(rules, verification, &scope.seen.readings);
     let smoke = jobs::smoke(scope, progress);
-    if smoke.as_ref().is_some_and(|turn| turn.step.is_some()) {
+    if smoke
+        .as_ref()
+        .is_some_and(|decision| decision.step.is_some())
+    {
         return smoke;
     }
     health::fold_jobs(rules, verification, &progress.jobs);
     match health::verdict(rules, verification, now) {
-        health::Verdict::Checking(message) => {
-            let turn = Turn::wait(Some(health::wake(rules, verification, now)), message);
-            let next = smoke.map_or(turn.next, |smoke| turn.next.or(smoke.next));
-            Some(Turn { next, ..turn })
+        health::ChecksResult::Checking(message) => {
+            let decision =
+                TargetDecision::wait(Some(health::wake(rules, verification, now)), message);
+            let next = smoke.map_or(decision.next, |smoke| decision.next.or(smoke.next));
+            Some(TargetDecision { next, ..decision })
         }
-        health::Verdict::Failed(message) => Some(unwell(scope, progress, &message)),
-        health::Verdict::Unknown(message) => Some(unsure(scope, progress, &message)),
-        health::Verdict::Passed => {
+        health::ChecksResult::Failed(message) => Some(unwell(scope, progress, &message)),
+        health::ChecksResult::Unknown(message) => Some(unsure(scope, progress, &message)),
+        health::ChecksResult::Passed => {
             verification.completed_at = Some(now);
             None
         }
@@ -255,13 +263,13 @@ fn checking(
 }
 
 /// The old version is up, and a check says that it is not well.
-fn unwell(scope: Scope, progress: &mut TargetStatus, checks: &str) -> Turn {
+fn unwell(scope: TargetScope, progress: &mut TargetStatus, checks: &str) -> TargetDecision {
     let reason = Reason::ChecksFailed;
     let message = format!("Rolled back, but the old version is not well either: {checks}.");
     let older = fallback::begin(scope, progress, FallbackWhen::Unwell, reason, &message);
     older.unwrap_or_else(|| {
         let message = format!("{message} {}", what_next(scope.request));
-        Turn::end(
+        TargetDecision::end(
             progress,
             end(RequestState::Failed, reason, message, scope.now),
         )
@@ -269,12 +277,12 @@ fn unwell(scope: Scope, progress: &mut TargetStatus, checks: &str) -> Turn {
 }
 
 /// The old version is up, and whether it is well could not be told. Nothing is done by itself about what is not known.
-fn unsure(scope: Scope, progress: &mut TargetStatus, checks: &str) -> Turn {
+fn unsure(scope: TargetScope, progress: &mut TargetStatus, checks: &str) -> TargetDecision {
     let message = format!(
         "Rolled back, and every replica is available, but whether the old version is well could not be told in time: {checks}. {}",
         what_next(scope.request)
     );
-    Turn::end(
+    TargetDecision::end(
         progress,
         end(
             RequestState::Failed,
@@ -285,7 +293,7 @@ fn unsure(scope: Scope, progress: &mut TargetStatus, checks: &str) -> Turn {
     )
 }
 
-fn well(scope: Scope, verification: &VerificationStatus) -> Outcome {
+fn well(scope: TargetScope, verification: &VerificationStatus) -> Outcome {
     let checks = verification.checks.len();
     let passed = verification
         .checks

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use rollback_api::status::{PlannedTarget, TargetStatus};
 use serde_json::Value;
 
-use super::{Scope, Turn};
-use crate::observed::SeenTarget;
+use super::{TargetDecision, TargetScope};
+use crate::observed::ObservedTarget;
 use crate::observed::workload::controller_uid;
 use crate::step::{Next, Step};
 use crate::text::plain;
@@ -22,7 +22,7 @@ pub(super) fn warn(progress: &mut TargetStatus, warning: String) {
 }
 
 /// Says what is missing when the policy asks for the log of a container that crashes and the controller may not read it.
-pub(super) fn tell_of_logs(scope: Scope, progress: &mut TargetStatus) {
+pub(super) fn tell_of_logs(scope: TargetScope, progress: &mut TargetStatus) {
     let log = scope.seen.last_log.as_ref();
     if log.is_some_and(|log| log.forbidden) {
         let namespace = scope.namespace();
@@ -38,13 +38,17 @@ pub(super) fn tell_of_logs(scope: Scope, progress: &mut TargetStatus) {
 
 /// Deletes, when the policy allows that, a pod of this Deployment that should have been gone for so many seconds: one in
 /// a pass, and it is written down before. Otherwise `turn` stands, and it is looked again when the time of one is over.
-pub(super) fn force_delete(scope: Scope, progress: &mut TargetStatus, turn: Turn) -> Turn {
+pub(super) fn force_delete(
+    scope: TargetScope,
+    progress: &mut TargetStatus,
+    decision: TargetDecision,
+) -> TargetDecision {
     let Some(seconds) = scope.plan.rules.force_delete_after_seconds else {
-        return turn;
+        return decision;
     };
     if scope.seen.may_not_delete {
         warn(progress, powerless(scope));
-        return turn;
+        return decision;
     }
     let overdue = |pod: &Value| {
         let end = moment(pod, "/metadata/deletionTimestamp")?;
@@ -59,11 +63,11 @@ pub(super) fn force_delete(scope: Scope, progress: &mut TargetStatus, turn: Turn
         .collect();
     hanging.sort_by_key(|(due, _)| *due);
     let Some((due, pod)) = hanging.first() else {
-        return turn;
+        return decision;
     };
     if *due > scope.now {
-        let next = turn.next.or(Next::Wait { until: Some(*due) });
-        return Turn { next, ..turn };
+        let next = decision.next.or(Next::Wait { until: Some(*due) });
+        return TargetDecision { next, ..decision };
     }
     let name = field(pod, "/metadata/name");
     warn(
@@ -78,10 +82,10 @@ pub(super) fn force_delete(scope: Scope, progress: &mut TargetStatus, turn: Turn
         pod: name.to_owned(),
         uid: field(pod, "/metadata/uid").to_owned(),
     };
-    Turn::take(step, turn.message)
+    TargetDecision::take(step, decision.message)
 }
 
-fn powerless(scope: Scope) -> String {
+fn powerless(scope: TargetScope) -> String {
     format!(
         "A pod hangs while it ends, and the policy lets it be deleted by force (remedies.forceDeleteAfterSeconds), but the API server refused that. \
          Nothing was deleted. An administrator binds ClusterRole rollback-force-delete in namespace {} to ServiceAccount rollback-controller, or somebody deletes the pod.",
@@ -105,7 +109,7 @@ fn was_forced(pod: &Value) -> bool {
 }
 
 /// Whether a pod belongs to a `ReplicaSet` of this very Deployment, both by UID.
-fn is_ours(pod: &Value, target: &PlannedTarget, seen: &SeenTarget) -> bool {
+fn is_ours(pod: &Value, target: &PlannedTarget, seen: &ObservedTarget) -> bool {
     let owner = controller_uid(pod);
     owner.is_some()
         && !field(pod, "/metadata/uid").is_empty()

@@ -4,15 +4,15 @@ use rollback_api::status::{Intent, Outcome, Restore, TargetStatus};
 use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 
 use super::preconditions::{intend, is_as_altered, is_in_doubt, refusal};
-use super::{Scope, Turn, fallback};
-use crate::observed::{Deployment, Seen};
+use super::{TargetDecision, TargetScope, fallback};
+use crate::observed::{Deployment, Fetched};
 use crate::outcome::end;
 use crate::step::{Revert, Step, restore_cause, template_patch};
 use crate::text::plain;
 
 /// One pass of the way back: intent, patch, seen.
-pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
-    let Scope {
+pub(super) fn restoring(scope: TargetScope, progress: &mut TargetStatus) -> TargetDecision {
+    let TargetScope {
         request,
         target,
         seen,
@@ -20,9 +20,9 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
         ..
     } = scope;
     let deployment = match &seen.deployment {
-        Seen::Unknown => return Turn::recheck(now, "Reading the Deployment."),
-        Seen::Found(deployment) if deployment.uid() == target.uid => deployment,
-        Seen::Absent | Seen::Found(_) => {
+        Fetched::Unknown => return TargetDecision::recheck(now, "Reading the Deployment."),
+        Fetched::Found(deployment) if deployment.uid() == target.uid => deployment,
+        Fetched::Absent | Fetched::Found(_) => {
             let message = format!(
                 "Deployment {} was deleted, or deleted and made again, before it could get back what it had.",
                 target.name
@@ -49,9 +49,9 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
         .as_ref()
         .map_or("", |backup| &backup.config_map);
     let template = match &seen.kept {
-        Seen::Unknown => return Turn::recheck(now, "Reading the backup."),
-        Seen::Found(kept) if kept.template().digest() == target.from_digest => kept.template(),
-        Seen::Absent | Seen::Found(_) => {
+        Fetched::Unknown => return TargetDecision::recheck(now, "Reading the backup."),
+        Fetched::Found(kept) if kept.template().digest() == target.from_digest => kept.template(),
+        Fetched::Absent | Fetched::Found(_) => {
             let message = format!(
                 "Backup {} of Deployment {} is gone or is not what was saved, so the template before the rollback cannot be brought back. Deploy it anew.",
                 plain(backup, 253),
@@ -79,7 +79,7 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
     }
     let restore = progress.restore.get_or_insert_default();
     intend(&mut restore.intent, deployment, scope.seen, now);
-    Turn::take(
+    TargetDecision::take(
         Step::Revert(revert),
         format!(
             "Bringing back what Deployment {} had before the rollback.",
@@ -91,7 +91,7 @@ pub(super) fn restoring(scope: Scope, progress: &mut TargetStatus) -> Turn {
 /// Why nothing is brought back any more: what runs is not what we wrote, or the way back may have been gone already.
 /// That it was gone and undone shows in the generation, which nobody can write; a change-cause shows nothing.
 fn not_ours_any_more(
-    scope: Scope,
+    scope: TargetScope,
     deployment: &Deployment,
     progress: &TargetStatus,
     digest: &str,
@@ -161,12 +161,16 @@ fn not_ours_any_more(
 }
 
 /// The template is back. That it comes up is not waited for: it is the one that was bad.
-fn back(scope: Scope, deployment: &Deployment, progress: &mut TargetStatus) -> Turn {
+fn back(
+    scope: TargetScope,
+    deployment: &Deployment,
+    progress: &mut TargetStatus,
+) -> TargetDecision {
     let now = scope.now;
     let restore = progress.restore.get_or_insert_default();
     restore.restored_at.get_or_insert(now);
     if deployment.observed_generation() < deployment.generation() {
-        return Turn::wait(
+        return TargetDecision::wait(
             Some(crate::time::after(now, 60)),
             format!(
                 "The template that Deployment {} had before is in place.",
@@ -189,9 +193,9 @@ fn back(scope: Scope, deployment: &Deployment, progress: &mut TargetStatus) -> T
     )
 }
 
-fn over(progress: &mut TargetStatus, outcome: Outcome) -> Turn {
+fn over(progress: &mut TargetStatus, outcome: Outcome) -> TargetDecision {
     let message = outcome.message.clone();
     let restore: &mut Restore = progress.restore.get_or_insert_default();
     restore.outcome.get_or_insert(outcome);
-    Turn::again(message)
+    TargetDecision::again(message)
 }

@@ -4,9 +4,9 @@ use rollback_api::status::{Artifact as ArtifactStatus, TargetStatus};
 use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 
 use super::preconditions::{intend, planned_template, ready_to_write, refusal};
-use super::{Scope, Turn, jobs};
+use super::{TargetDecision, TargetScope, jobs};
 use crate::ledger::{Holder, takes_over};
-use crate::observed::{Rival, Seen};
+use crate::observed::{Fetched, Rival};
 use crate::outcome::end;
 use crate::step::{Revert, Step, cause, template_patch};
 use crate::text::plain;
@@ -14,20 +14,20 @@ use crate::{artifact, ledger, references};
 
 /// The way to the one write. Once the intent is stored, a write of a pass that died may still be on its way, so an end
 /// must not say that nothing was changed, unless the API server refused this very write.
-pub(super) fn writing(scope: Scope, progress: &mut TargetStatus) -> Turn {
+pub(super) fn writing(scope: TargetScope, progress: &mut TargetStatus) -> TargetDecision {
     let intended = progress.revert.is_some();
-    let turn = towards_the_write(scope, progress);
+    let decision = towards_the_write(scope, progress);
     let end = progress.outcome.as_mut().filter(|_| intended);
     if let Some(end) = end.filter(|end| end.reason != Reason::PatchRejected) {
         let perhaps = "The old template may have been written just before that.";
         end.message = end.message.replace("Nothing was changed.", perhaps);
     }
-    turn
+    decision
 }
 
 /// Claim, backup, Jobs, intent, patch. A pass that begins in the middle goes on from there.
-fn towards_the_write(scope: Scope, progress: &mut TargetStatus) -> Turn {
-    let Scope {
+fn towards_the_write(scope: TargetScope, progress: &mut TargetStatus) -> TargetDecision {
+    let TargetScope {
         request,
         target,
         seen,
@@ -36,17 +36,17 @@ fn towards_the_write(scope: Scope, progress: &mut TargetStatus) -> Turn {
     } = scope;
     let deployment = match ready_to_write(scope, progress) {
         Ok(deployment) => deployment,
-        Err(turn) => return turn,
+        Err(decision) => return decision,
     };
-    if let Err(turn) = hold_claim(scope) {
-        return turn;
+    if let Err(decision) = hold_claim(scope) {
+        return decision;
     }
     let restored = match planned_template(scope, deployment) {
         Ok(template) => template,
-        Err(outcome) => return Turn::end(progress, outcome),
+        Err(outcome) => return TargetDecision::end(progress, outcome),
     };
     if let Some(missing) = references::missing(&seen.references) {
-        return Turn::end(
+        return TargetDecision::end(
             progress,
             end(
                 RequestState::Refused,
@@ -58,21 +58,21 @@ fn towards_the_write(scope: Scope, progress: &mut TargetStatus) -> Turn {
     }
     let backup = match (&progress.backup, &seen.backup) {
         (Some(known), _) => known.clone(),
-        (None, Seen::Found(at)) => ArtifactStatus {
+        (None, Fetched::Found(at)) => ArtifactStatus {
             config_map: artifact::backup_name(request, &target.name),
             at: *at,
         },
-        (None, Seen::Absent) => {
+        (None, Fetched::Absent) => {
             let step = Step::BackUp(artifact::backup(request, target, deployment, &restored));
-            return Turn::take(step, preparing(&target.name));
+            return TargetDecision::take(step, preparing(&target.name));
         }
-        (None, Seen::Unknown) => return Turn::recheck(now, "Reading the backup."),
+        (None, Fetched::Unknown) => return TargetDecision::recheck(now, "Reading the backup."),
     };
     progress.backup = Some(backup);
     if progress.revert.is_none()
-        && let Some(turn) = jobs::before(scope, progress)
+        && let Some(decision) = jobs::before(scope, progress)
     {
-        return turn;
+        return decision;
     }
     let cause = cause(request, target.to_revision, target.source_name.as_deref());
     let revert = Revert {
@@ -84,7 +84,7 @@ fn towards_the_write(scope: Scope, progress: &mut TargetStatus) -> Turn {
             "The API server does not take the old template of Deployment {} {refusal}. Nothing was changed.",
             target.name
         );
-        return Turn::end(
+        return TargetDecision::end(
             progress,
             end(RequestState::Failed, Reason::PatchRejected, message, now),
         );
@@ -105,7 +105,7 @@ fn towards_the_write(scope: Scope, progress: &mut TargetStatus) -> Turn {
         "Writing the old template to Deployment {}.{again}",
         target.name
     );
-    Turn::take(Step::Revert(revert), message)
+    TargetDecision::take(Step::Revert(revert), message)
 }
 
 /// The same for every step before the write: a status that only says which one would cost a commit.
@@ -116,16 +116,16 @@ pub(super) fn preparing(deployment: &str) -> String {
 /// Ok when we hold the claim. One that somebody else holds is taken when they have ended, or when they are less
 /// urgent and have not stored their intent to write. Who loses it waits: when the other one has written, that shows
 /// in the Deployment; when it is withdrawn, this one goes on.
-fn hold_claim(scope: Scope) -> Result<(), Turn> {
-    let Scope {
+fn hold_claim(scope: TargetScope) -> Result<(), TargetDecision> {
+    let TargetScope {
         request,
         target,
         seen,
         now,
         ..
     } = scope;
-    if seen.ledger == Seen::Unknown {
-        return Err(Turn::recheck(now, "Reading the ledger."));
+    if seen.ledger == Fetched::Unknown {
+        return Err(TargetDecision::recheck(now, "Reading the ledger."));
     }
     let held = seen.ledger.found();
     let urgency = scope.plan.rules.urgency;
@@ -134,7 +134,7 @@ fn hold_claim(scope: Scope) -> Result<(), Turn> {
             deployment: target.name.clone(),
             ledger: ledger::claimed(held, request, urgency, target),
         };
-        Err(Turn::take(step, preparing(&target.name)))
+        Err(TargetDecision::take(step, preparing(&target.name)))
     };
     let other = match ledger::holder(held, &target.uid, scope.uid()) {
         Holder::Us => return Ok(()),
@@ -142,15 +142,18 @@ fn hold_claim(scope: Scope) -> Result<(), Turn> {
         Holder::Other(other) => other,
     };
     match &seen.rival {
-        Seen::Absent | Seen::Found(Rival { active: false, .. }) => claim(),
-        Seen::Found(rival) if !rival.committed && takes_over(urgency, other) => claim(),
-        Seen::Found(_) | Seen::Unknown => {
+        Fetched::Absent | Fetched::Found(Rival { active: false, .. }) => claim(),
+        Fetched::Found(rival) if !rival.committed && takes_over(urgency, other) => claim(),
+        Fetched::Found(_) | Fetched::Unknown => {
             let message = format!(
                 "Waiting for RollbackRequest {}, which works on Deployment {}.",
                 plain(&other.request, 253),
                 target.name
             );
-            Err(Turn::wait(Some(crate::time::after(now, 60)), message))
+            Err(TargetDecision::wait(
+                Some(crate::time::after(now, 60)),
+                message,
+            ))
         }
     }
 }

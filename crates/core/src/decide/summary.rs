@@ -62,10 +62,10 @@ pub(super) fn summary(plan: &Plan, status: &RollbackRequestStatus, now: Timestam
     end(state, reason, message(what), now)
 }
 
-type Verdict = (RequestState, Reason, &'static str);
+type EndParts = (RequestState, Reason, &'static str);
 
 /// Whether everything that was written has again what it had before; `None` when nothing had to.
-fn restored(status: &RollbackRequestStatus) -> Option<Verdict> {
+fn restored(status: &RollbackRequestStatus) -> Option<EndParts> {
     status
         .stopped
         .as_ref()
@@ -96,7 +96,7 @@ fn restored(status: &RollbackRequestStatus) -> Option<Verdict> {
 }
 
 /// None of them failed.
-fn succeeded(results: &[&Outcome]) -> Verdict {
+fn succeeded(results: &[&Outcome]) -> EndParts {
     let superseded = |outcome: &&Outcome| outcome.result == RequestState::Superseded;
     if results.iter().all(superseded) {
         let by_another = |outcome: &&Outcome| outcome.reason == Reason::RolledBackByAnother;

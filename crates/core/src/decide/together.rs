@@ -13,11 +13,11 @@ use super::recovery::{rolling_out, verifying};
 use super::restore::restoring;
 use super::revert::writing;
 use super::summary::{is_failure, summary, tally};
-use super::{Scope, Turn, capacity, finish, freezing, jobs, mailbox};
+use super::{TargetDecision, TargetScope, capacity, finish, freezing, jobs, mailbox};
 use crate::approval;
-use crate::conditions::Stand;
+use crate::conditions::RequestDecision;
 use crate::consent::{self, Plans};
-use crate::observed::{Observed, Seen};
+use crate::observed::{Fetched, Observed};
 use crate::outcome::end;
 use crate::phase::{TargetPhase, due, result, waits};
 use crate::step::Next;
@@ -29,23 +29,23 @@ pub(super) fn working(
     observed: &Observed,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
-) -> Stand {
+) -> RequestDecision {
     let Some(plan) = status.plan.clone() else {
-        return Stand::again("The plan is missing.");
+        return RequestDecision::again("The plan is missing.");
     };
-    let mut turns = under_way(request, observed, &plan, status, now);
-    turns.extend(capacity::make(&plan, observed, status, now));
+    let mut decisions = under_way(request, observed, &plan, status, now);
+    decisions.extend(capacity::make(&plan, observed, status, now));
     stop_after_failure(request, &plan, status, now);
     spare(status, now);
-    let mut stand = None;
+    let mut decision = None;
     if open(status, |phase| !phase.is_written()) {
         match go_on(request, observed, &plan, status, now) {
             Ok((more, waiting)) => {
-                turns.extend(more);
+                decisions.extend(more);
                 // What the others are doing goes on meanwhile.
-                stand = waiting;
+                decision = waiting;
             }
-            Err(waiting) => stand = Some(waiting),
+            Err(waiting) => decision = Some(waiting),
         }
         // A target may just have failed before its write.
         stop_after_failure(request, &plan, status, now);
@@ -54,7 +54,7 @@ pub(super) fn working(
     if !open(status, |_| true) {
         return finish(status, summary(&plan, status, now));
     }
-    combine(&plan, status, turns, stand)
+    combine(&plan, status, decisions, decision)
 }
 
 fn open(status: &RollbackRequestStatus, which: impl Fn(TargetPhase) -> bool) -> bool {
@@ -71,16 +71,16 @@ fn under_way(
     plan: &Plan,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
-) -> Vec<Turn> {
+) -> Vec<TargetDecision> {
     let chosen = due(plan, status, request.rollout().parallelism);
     let plans = Plans::of(plan, status);
-    let mut turns = Vec::new();
+    let mut decisions = Vec::new();
     for index in chosen {
         let (Some(target), Some(progress)) = (plan.targets.get(index), status.targets.get(index))
         else {
             continue;
         };
-        let scope = Scope {
+        let scope = TargetScope {
             request,
             plan: plans.plan_for(progress),
             target,
@@ -88,7 +88,7 @@ fn under_way(
             now,
         };
         let mut next = progress.clone();
-        let turn = match TargetPhase::of(status, progress) {
+        let decision = match TargetPhase::of(status, progress) {
             TargetPhase::RollingOut => as_it_is_meant(scope, &mut next, rolling_out),
             TargetPhase::Verifying => as_it_is_meant(scope, &mut next, verifying),
             TargetPhase::Retrying => retrying(scope, &mut next),
@@ -96,9 +96,9 @@ fn under_way(
             TargetPhase::Waiting | TargetPhase::Reverting | TargetPhase::Ended => continue,
         };
         status.targets[index] = next;
-        turns.push(turn);
+        decisions.push(decision);
     }
-    turns
+    decisions
 }
 
 /// Those that have not been written: whether the plan still holds, whether enough people have
@@ -109,20 +109,20 @@ fn go_on(
     plan: &Plan,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
-) -> Result<(Vec<Turn>, Option<Stand>), Stand> {
-    let mut turns = look_at_unwritten(request, observed, plan, status, now);
+) -> Result<(Vec<TargetDecision>, Option<RequestDecision>), RequestDecision> {
+    let mut decisions = look_at_unwritten(request, observed, plan, status, now);
     if !open(status, |phase| !phase.is_written()) {
-        return Ok((turns, None));
+        return Ok((decisions, None));
     }
     let parallelism = request.rollout().parallelism;
-    let is_unread = |index: &usize| observed.target(*index).deployment == Seen::Unknown;
+    let is_unread = |index: &usize| observed.target(*index).deployment == Fetched::Unknown;
     if due(plan, status, parallelism).iter().all(is_unread) {
-        return Ok((turns, None));
+        return Ok((decisions, None));
     }
     revalidate(request, observed, status, now)?;
     if let Some(at_risk) = jobs::found_risk(request, status) {
         void_approvals(observed, status, Some(at_risk));
-        return Err(Stand::again(
+        return Err(RequestDecision::again(
             "A Job says that the old version may not be able to live with the data, so the plan has a new digest and earlier approvals are void.",
         ));
     }
@@ -151,23 +151,23 @@ fn go_on(
         }
         if phase == TargetPhase::Waiting && !consent::has_place(plan, status) {
             let why = "It waits until something that was begun upon an earlier plan has ended.";
-            turns.push(Turn::recheck(now, why));
+            decisions.push(TargetDecision::recheck(now, why));
             continue;
         }
-        let scope = Scope {
+        let scope = TargetScope {
             request,
             plan,
             target,
             seen: observed.target(index),
             now,
         };
-        turns.push(writing(scope, &mut status.targets[index]));
+        decisions.push(writing(scope, &mut status.targets[index]));
         let progress = &status.targets[index];
         if phase == TargetPhase::Waiting && progress.revert.is_some() {
             consent::begin(plan, status, index, now);
         }
     }
-    Ok((turns, held))
+    Ok((decisions, held))
 }
 
 /// What keeps a Deployment from being begun: approvals that do not suffice, or a freeze.
@@ -177,7 +177,7 @@ fn held_back(
     plan: &Plan,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
-) -> Option<Stand> {
+) -> Option<RequestDecision> {
     if status.stopped.is_some() || !waits(status) {
         return None;
     }
@@ -185,7 +185,7 @@ fn held_back(
         return Some(mailbox::read(request, observed, plan, status, now));
     }
     let open = freezing::holds(plan, observed, status, now)?;
-    Some(freezing::stand(plan, &open, now))
+    Some(freezing::decision(plan, &open, now))
 }
 
 /// The first target that failed, or ended otherwise than it should.
@@ -268,36 +268,36 @@ fn spare(status: &mut RollbackRequestStatus, now: Timestamp) {
     }
 }
 
-/// What all turns together ask for.
+/// What all targets together ask for.
 fn combine(
     plan: &Plan,
     status: &RollbackRequestStatus,
-    turns: Vec<Turn>,
-    waiting: Option<Stand>,
-) -> Stand {
-    let mut stand = waiting.unwrap_or_else(|| Stand {
+    decisions: Vec<TargetDecision>,
+    waiting: Option<RequestDecision>,
+) -> RequestDecision {
+    let mut decision = waiting.unwrap_or_else(|| RequestDecision {
         next: Next::Done,
-        ..Stand::again("")
+        ..RequestDecision::again("")
     });
     let mut messages = Vec::new();
-    let mut next = if stand.next == Next::Done {
+    let mut next = if decision.next == Next::Done {
         None
     } else {
-        Some(stand.next)
+        Some(decision.next)
     };
-    for turn in turns {
-        stand.steps.extend(turn.step);
-        next = Some(next.map_or(turn.next, |next| next.or(turn.next)));
-        messages.push(turn.message);
+    for of_target in decisions {
+        decision.steps.extend(of_target.step);
+        next = Some(next.map_or(of_target.next, |next| next.or(of_target.next)));
+        messages.push(of_target.message);
     }
-    stand.next = next.unwrap_or(Next::Again);
-    if stand.message.is_empty() {
-        stand.message = match (plan.targets.len(), messages.into_iter().next()) {
+    decision.next = next.unwrap_or(Next::Again);
+    if decision.message.is_empty() {
+        decision.message = match (plan.targets.len(), messages.into_iter().next()) {
             (1, Some(only)) => only,
             (_, first) => progress(status, first),
         };
     }
-    stand
+    decision
 }
 
 /// `12 of 200 Deployments have ended (11 RolledBack, 1 ChecksFailed), 10 are under way. ...`

@@ -5,7 +5,7 @@ use rollback_api::status::{Finding, JobEnd, JobRule};
 
 use super::Check;
 use crate::job;
-use crate::observed::{Answer, Found, Heard, PodState, Silence};
+use crate::observed::{Answer, Found, HttpAnswer, NoAnswer, PodState};
 use crate::promql::{self, Bound};
 use crate::text::plain;
 
@@ -35,7 +35,7 @@ pub fn judge(check: &Check, found: &Found) -> (Finding, String) {
 }
 
 /// What one answer is worth; `None` when it is well.
-fn fault(check: &HttpCheck, result: &Result<Heard, Silence>) -> Option<(Finding, String)> {
+fn fault(check: &HttpCheck, result: &Result<HttpAnswer, NoAnswer>) -> Option<(Finding, String)> {
     match result {
         Ok(heard) if i32::from(heard.status) != check.expected_status => Some((
             Finding::Fail,
@@ -49,8 +49,8 @@ fn fault(check: &HttpCheck, result: &Result<Heard, Silence>) -> Option<(Finding,
             "answered without the text that bodyContains asks for".to_owned(),
         )),
         Ok(_) => None,
-        Err(Silence::Unanswered(why)) => Some((Finding::Fail, plain(why, REASON_LIMIT))),
-        Err(Silence::Unasked(why)) => Some((Finding::Unknown, plain(why, REASON_LIMIT))),
+        Err(NoAnswer::Unanswered(why)) => Some((Finding::Fail, plain(why, REASON_LIMIT))),
+        Err(NoAnswer::NotAsked(why)) => Some((Finding::Unknown, plain(why, REASON_LIMIT))),
     }
 }
 
@@ -94,7 +94,7 @@ fn of_pods(check: &HttpCheck, answers: &[Answer]) -> (Finding, String) {
     (finding, text)
 }
 
-fn outside(check: &HttpCheck, result: &Result<Heard, Silence>) -> (Finding, String) {
+fn outside(check: &HttpCheck, result: &Result<HttpAnswer, NoAnswer>) -> (Finding, String) {
     match fault(check, result) {
         None => (Finding::Pass, format!("answered {}", check.expected_status)),
         Some(fault) => fault,

@@ -7,7 +7,7 @@ use super::{
     FLUX_HELM, FLUX_KUSTOMIZE, LAST_APPLIED, Owner, annotation, is_managed_by, label,
     pause_command, text,
 };
-use crate::observed::seen::Seen;
+use crate::observed::fetched::Fetched;
 use crate::observed::workload::Deployment;
 use crate::shell;
 use crate::text::plain;
@@ -44,7 +44,7 @@ impl Healing {
 }
 
 /// Whether the owner undoes a rollback of this Deployment; `object` is what [`super::lookup`] names.
-pub fn healing(owner: &Owner, deployment: &Deployment, object: &Seen<Value>) -> Healing {
+pub fn healing(owner: &Owner, deployment: &Deployment, object: &Fetched<Value>) -> Healing {
     let who = owner.told();
     match owner {
         Owner::ArgoCd { .. } => argo(&who, deployment, object),
@@ -101,16 +101,16 @@ fn lists(object: &Value, deployment: &Deployment) -> Option<bool> {
 fn flux<'a>(
     who: &str,
     deployment: &Deployment,
-    object: &'a Seen<Value>,
+    object: &'a Fetched<Value>,
 ) -> Result<&'a Value, Healing> {
     let object = match object {
-        Seen::Found(object) => object,
-        Seen::Absent => {
+        Fetched::Found(object) => object,
+        Fetched::Absent => {
             return Err(Healing::No(format!(
                 "The Deployment has the marks of {who}, which is not in this cluster any more."
             )));
         }
-        Seen::Unknown => {
+        Fetched::Unknown => {
             return Err(Healing::Unknown(format!(
                 "{who} owns the Deployment and could not be read; whether it writes the Deployment back is not known."
             )));
@@ -129,7 +129,7 @@ fn flux<'a>(
     Ok(object)
 }
 
-fn kustomization(who: &str, deployment: &Deployment, object: &Seen<Value>) -> Healing {
+fn kustomization(who: &str, deployment: &Deployment, object: &Fetched<Value>) -> Healing {
     for (key, value) in [("reconcile", "disabled"), ("ssa", "Ignore")] {
         let key = format!("{FLUX_KUSTOMIZE}/{key}");
         if is_marked(&deployment.0, &key, value) {
@@ -151,7 +151,7 @@ fn kustomization(who: &str, deployment: &Deployment, object: &Seen<Value>) -> He
     ))
 }
 
-fn helm_release(who: &str, deployment: &Deployment, object: &Seen<Value>) -> Healing {
+fn helm_release(who: &str, deployment: &Deployment, object: &Fetched<Value>) -> Healing {
     let object = match flux(who, deployment, object) {
         Ok(object) => object,
         Err(answer) => return answer,
@@ -178,11 +178,11 @@ fn helm_release(who: &str, deployment: &Deployment, object: &Seen<Value>) -> Hea
     }
 }
 
-fn argo(who: &str, deployment: &Deployment, object: &Seen<Value>) -> Healing {
+fn argo(who: &str, deployment: &Deployment, object: &Fetched<Value>) -> Healing {
     let object = match object {
-        Seen::Found(object) => object,
+        Fetched::Found(object) => object,
         // Applications may be anywhere, in another cluster as well, so absence proves nothing.
-        Seen::Absent | Seen::Unknown => {
+        Fetched::Absent | Fetched::Unknown => {
             return Healing::Unknown(format!(
                 "{who} owns the Deployment and could not be read; whether it heals itself is not known."
             ));
@@ -235,7 +235,7 @@ fn tracks(application: &Value, deployment: &Deployment) -> Option<bool> {
 /// them does, or may.
 pub fn assess(
     deployment: &Deployment,
-    owners_seen: &[(Owner, Seen<Value>)],
+    owners_seen: &[(Owner, Fetched<Value>)],
     refuse: bool,
 ) -> (Vec<Risk>, Option<String>) {
     let mut risks = Vec::new();
@@ -281,7 +281,7 @@ pub fn assess(
 /// Whether a command that stops this owner may be pasted by whoever reads it. The marks are labels and annotations, which
 /// anybody can set who may write the Deployment: they must not choose whose owner in another namespace is switched off.
 /// What is proof is the list that the owner keeps itself.
-fn may_be_printed(owner: &Owner, deployment: &Deployment, object: &Seen<Value>) -> bool {
+fn may_be_printed(owner: &Owner, deployment: &Deployment, object: &Fetched<Value>) -> bool {
     let own = text(&deployment.0, "/metadata/namespace");
     let listed = |lists: fn(&Value, &Deployment) -> Option<bool>| {
         object.found().and_then(|object| lists(object, deployment)) == Some(true)

@@ -8,13 +8,13 @@ use rollback_api::{Reason, RollbackPolicySpec, RollbackRequest};
 use serde_json::Value;
 
 use super::choose::Chosen;
-use crate::observed::{Deployment, Rehearsal, Seen, SeenTarget};
+use crate::observed::{Deployment, Fetched, ObservedTarget, Rehearsal};
 use crate::outcome::refused;
 use crate::references::{self, Reference};
 use crate::step::{cause, template_patch};
 use crate::template::{self, Template};
 use crate::text::plain;
-use crate::{artifact, diff, gate, job, owner, risks, rules};
+use crate::{artifact, data_risk, diff, job, owner, risks, rules};
 
 /// Most notes about a target that a status takes.
 pub(super) const MAX_NOTES: usize = 16;
@@ -48,7 +48,7 @@ impl Prospect {
 pub fn assess(
     target: &Target,
     deployment: &Deployment,
-    seen: &SeenTarget,
+    seen: &ObservedTarget,
     policy: Option<&RollbackPolicySpec>,
     chosen: Chosen,
     lines: usize,
@@ -80,7 +80,7 @@ pub fn assess(
     risks.extend(rehearsal_risk);
     risks.extend(references::unknown(&seen.references));
     let unknown = policy.cloned().unwrap_or_default().data_gate.unknown;
-    risks.extend(gate::assess(&current, &chosen.template, unknown));
+    risks.extend(data_risk::assess(&current, &chosen.template, unknown));
     risks.extend(risks::mutable_tag(&current, &chosen.template));
     risks.extend(risks::autoscaler(
         deployment,
@@ -140,7 +140,7 @@ fn shorten(list: &mut Vec<String>, most: usize, what: &str) {
 fn rehearsed(
     deployment: &Deployment,
     template: &Template,
-    rehearsal: &Seen<Rehearsal>,
+    rehearsal: &Fetched<Rehearsal>,
     now: Timestamp,
 ) -> Result<(Option<String>, Option<Risk>), Outcome> {
     let unsaid = |why: &str| Risk {
@@ -152,9 +152,9 @@ fn rehearsed(
         blocks: false,
     };
     match rehearsal {
-        Seen::Unknown | Seen::Absent => Ok((None, Some(unsaid("it was not asked")))),
-        Seen::Found(Rehearsal::Unsaid(why)) => Ok((None, Some(unsaid(why)))),
-        Seen::Found(Rehearsal::Refused { code, message }) => Err(refused(
+        Fetched::Unknown | Fetched::Absent => Ok((None, Some(unsaid("it was not asked")))),
+        Fetched::Found(Rehearsal::Unsaid(why)) => Ok((None, Some(unsaid(why)))),
+        Fetched::Found(Rehearsal::Refused { code, message }) => Err(refused(
             Reason::PatchRejected,
             format!(
                 "The API server does not take the old template of Deployment {} (HTTP {code}): {}. Nothing was changed.",
@@ -163,7 +163,7 @@ fn rehearsed(
             ),
             now,
         )),
-        Seen::Found(Rehearsal::Stored(stored)) => {
+        Fetched::Found(Rehearsal::Stored(stored)) => {
             let digest = stored.template().digest();
             if digest == template.digest() {
                 return Ok((None, None));

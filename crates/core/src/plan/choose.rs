@@ -9,7 +9,7 @@ use rollback_api::{Reason, RequestState, RollbackPolicySpec};
 use super::fallback;
 use crate::history::{Choice, History, Wish};
 use crate::ledger;
-use crate::observed::{Deployment, Seen, SeenTarget};
+use crate::observed::{Deployment, Fetched, ObservedTarget};
 use crate::outcome::{end, refused};
 use crate::template::Template;
 use crate::text::plain;
@@ -42,7 +42,7 @@ pub struct Chosen {
 pub fn choose(
     target: &Target,
     deployment: &Deployment,
-    seen: &SeenTarget,
+    seen: &ObservedTarget,
     policy: Option<&RollbackPolicySpec>,
     now: Timestamp,
 ) -> Result<Chosen, Outcome> {
@@ -99,7 +99,7 @@ pub fn choose(
 /// passed its checks, or each of their replicas was available for long enough. Only time that has been counted: what
 /// the ledger says still runs may have been replaced while nobody watched.
 fn good_templates(
-    seen: &SeenTarget,
+    seen: &ObservedTarget,
     deployment: &Deployment,
     policy: Option<&RollbackPolicySpec>,
 ) -> Vec<String> {
@@ -178,7 +178,7 @@ impl Pick<'_> {
     }
 
     /// The template that a Deployment had before an earlier rollback. Named is named: it may be in quarantine.
-    fn backed_up(&self, name: &str, kept: &Seen<Deployment>) -> Result<Chosen, Outcome> {
+    fn backed_up(&self, name: &str, kept: &Fetched<Deployment>) -> Result<Chosen, Outcome> {
         let shown = plain(name, 253);
         let Some(kept) = kept.found() else {
             return self.refused(

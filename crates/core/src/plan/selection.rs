@@ -7,7 +7,7 @@ use rollback_api::request::{MAX_TARGETS, OnFailure, Target};
 use rollback_api::status::{Outcome, PlannedTarget, Skipped};
 use rollback_api::{Reason, RequestState, RollbackRequest};
 
-use crate::observed::{Observed, SeenTarget};
+use crate::observed::{Observed, ObservedTarget};
 use crate::outcome::{end, refused};
 use crate::text::plain;
 
@@ -15,7 +15,7 @@ use crate::text::plain;
 const NAMED_REFUSALS: usize = 10;
 
 /// The entry of the spec that finds a Deployment.
-pub fn asked<'a>(request: &'a RollbackRequest, seen: &SeenTarget) -> Option<&'a Target> {
+pub fn asked<'a>(request: &'a RollbackRequest, seen: &ObservedTarget) -> Option<&'a Target> {
     request.spec.targets.get(seen.asked)
 }
 
@@ -25,10 +25,10 @@ pub fn found<'a>(
     request: &RollbackRequest,
     observed: &'a Observed,
     now: Timestamp,
-) -> Result<Vec<&'a SeenTarget>, Outcome> {
-    let mut by_name: BTreeMap<&str, &SeenTarget> = BTreeMap::new();
+) -> Result<Vec<&'a ObservedTarget>, Outcome> {
+    let mut by_name: BTreeMap<&str, &ObservedTarget> = BTreeMap::new();
     let is_named =
-        |seen: &SeenTarget| asked(request, seen).is_some_and(|target| target.name.is_some());
+        |seen: &ObservedTarget| asked(request, seen).is_some_and(|target| target.name.is_some());
     let (named, others): (Vec<_>, Vec<_>) =
         observed.targets.iter().partition(|seen| is_named(seen));
     for seen in named.into_iter().chain(others) {
@@ -49,8 +49,8 @@ pub fn found<'a>(
         }
         by_name.insert(&seen.name, seen);
     }
-    let mut found: Vec<&SeenTarget> = by_name.into_values().collect();
-    let wave = |seen: &SeenTarget| asked(request, seen).map_or(0, |target| target.wave);
+    let mut found: Vec<&ObservedTarget> = by_name.into_values().collect();
+    let wave = |seen: &ObservedTarget| asked(request, seen).map_or(0, |target| target.wave);
     found.sort_by_key(|seen| (wave(seen), seen.asked));
     match found.len() {
         0 => Err(refused(
@@ -73,7 +73,7 @@ pub fn found<'a>(
 /// go on without; but a Deployment that was merely found, and has nothing to go back to, is left as it is.
 pub fn divide(
     request: &RollbackRequest,
-    results: Vec<(&SeenTarget, Result<PlannedTarget, Outcome>)>,
+    results: Vec<(&ObservedTarget, Result<PlannedTarget, Outcome>)>,
     now: Timestamp,
 ) -> Result<(Vec<PlannedTarget>, Vec<Skipped>), Outcome> {
     let (mut targets, mut skipped, mut refusals) = (Vec::new(), Vec::new(), Vec::new());

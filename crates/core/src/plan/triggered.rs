@@ -8,7 +8,7 @@ use rollback_api::{
     Reason, RollbackPolicySpec, RollbackRequest, RollbackRequestSpec, WATCH_SOURCE,
 };
 
-use crate::observed::{Deployment, SeenTarget};
+use crate::observed::{Deployment, ObservedTarget};
 use crate::outcome::refused;
 use crate::text::plain;
 use crate::trigger::live_since;
@@ -149,7 +149,7 @@ pub(super) fn is_about(
     request: &RollbackRequest,
     policy: Option<&RollbackPolicySpec>,
     deployment: &Deployment,
-    seen: &SeenTarget,
+    seen: &ObservedTarget,
     now: Timestamp,
 ) -> Result<(), Outcome> {
     let Some(trigger) = &request.spec.trigger else {

@@ -5,14 +5,18 @@ use serde_json::Value;
 
 use super::{all, is_beside, listed, name, quantity, risk};
 use crate::observed::workload::{integer, string};
-use crate::observed::{Deployment, Seen};
+use crate::observed::{Deployment, Fetched};
 use crate::template::Template;
 use crate::text::plain;
 
 const NANO: i128 = 1_000_000_000;
 
 /// A quota that has too little room for the pods that the rolling update adds.
-pub fn quotas(deployment: &Deployment, to: &Template, quotas: &Seen<Vec<Value>>) -> Option<Risk> {
+pub fn quotas(
+    deployment: &Deployment,
+    to: &Template,
+    quotas: &Fetched<Vec<Value>>,
+) -> Option<Risk> {
     let pods = additional(deployment);
     if pods <= 0 {
         return None;

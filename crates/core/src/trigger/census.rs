@@ -1,10 +1,10 @@
-//! The pods of a version on trial beside those of the versions before, and what sets the two apart.
+//! The pods of a version under analysis beside those of the versions before, and what sets the two apart.
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::symptom::{self, Symptom};
-use super::watch::{Known, Look, Trouble};
+use super::watch::{Look, Remembered, Trouble};
 use crate::observed::ReplicaSet;
 use crate::redact::redact;
 use crate::text::plain;
@@ -143,7 +143,7 @@ impl Census {
 }
 
 /// Takes the pods of a look, those of `live` as the new ones. Of images it remembers what was said of them last.
-pub(super) fn count(look: &Look, live: &ReplicaSet, known: &mut Known) -> Census {
+pub(super) fn count(look: &Look, live: &ReplicaSet, known: &mut Remembered) -> Census {
     let mut census = Census {
         new: Vec::new(),
         old: Vec::new(),
@@ -189,7 +189,7 @@ pub(super) fn count(look: &Look, live: &ReplicaSet, known: &mut Known) -> Census
     census
 }
 
-fn remember_pull(known: &mut Known, symptom: Symptom) {
+fn remember_pull(known: &mut Remembered, symptom: Symptom) {
     match symptom {
         Symptom::ImagePull => known.pull = Some(true),
         Symptom::Registry => known.pull = Some(false),

@@ -38,14 +38,14 @@ pub struct Look<'a> {
     /// The rules of the namespace.
     pub rules: &'a Triggers,
     /// What the looks before have left.
-    pub known: &'a Known,
+    pub known: &'a Remembered,
     /// When its reads had ended.
     pub now: Timestamp,
 }
 
 /// What is remembered from one look to the next. Without it a trouble counts from the moment it is seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct Remembered {
     /// Digest of the version that the rest is about.
     digest: String,
     /// Since when most of its pods show each trouble.
@@ -88,7 +88,7 @@ impl Trouble {
 
 /// What comes of a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Finding {
     /// Nothing is to be looked at before the Deployment itself changes.
     Quiet,
     /// The version is coming up, or in trouble that may go away: its pods are worth watching until then.
@@ -109,25 +109,25 @@ pub struct Fault {
 }
 
 /// Judges the version that is live. Total: whatever is missing or unreadable makes it quiet.
-pub fn judge(look: &Look) -> (Verdict, Known) {
+pub fn judge(look: &Look) -> (Finding, Remembered) {
     let digest = look.deployment.template().digest();
     let mut known = if look.known.digest == digest {
         look.known.clone()
     } else {
-        Known::default()
+        Remembered::default()
     };
     known.digest = digest;
-    let Some(trial) = on_trial(look, &known.digest) else {
-        return (Verdict::Quiet, Known::default());
+    let Some(version) = new_version(look, &known.digest) else {
+        return (Finding::Quiet, Remembered::default());
     };
-    let blamed_until = time::after(trial.since, i64::from(look.rules.blame_seconds));
+    let blamed_until = time::after(version.since, i64::from(look.rules.blame_seconds));
     if look.now >= blamed_until {
-        return (Verdict::Quiet, Known::default());
+        return (Finding::Quiet, Remembered::default());
     }
-    let census = count(look, trial.set, &mut known);
+    let census = count(look, version.set, &mut known);
     let rolled_out = is_rolled_out(look.deployment);
     let mut next: Option<Timestamp> = None;
-    for (trouble, begun) in troubles(look, &trial, &census, &mut known, rolled_out) {
+    for (trouble, begun) in troubles(look, &version, &census, &mut known, rolled_out) {
         let due = time::after(begun, grace(look.rules, trouble));
         if due <= look.now {
             let evidence = census.evidence(trouble, begun);
@@ -136,14 +136,14 @@ pub fn judge(look: &Look) -> (Verdict, Known) {
                 since: begun,
                 evidence,
             };
-            return (Verdict::Fire(fault), known);
+            return (Finding::Fire(fault), known);
         }
         next = Some(next.map_or(due, |next| next.min(due)));
     }
     if rolled_out && look.deployment.is_complete() && census.is_all_well() {
-        return (Verdict::Quiet, known);
+        return (Finding::Quiet, known);
     }
-    (Verdict::Watch(next.unwrap_or(blamed_until)), known)
+    (Finding::Watch(next.unwrap_or(blamed_until)), known)
 }
 
 /// What to go back to: the version that is known to be good, or else the one before.
@@ -161,7 +161,7 @@ pub fn destination(deployment: &Deployment, ledger: Option<&RevisionLedgerSpec>)
 }
 
 /// A version that can be judged.
-struct Trial<'a> {
+struct NewVersion<'a> {
     set: &'a ReplicaSet,
     /// Since when it is live.
     since: Timestamp,
@@ -172,7 +172,7 @@ struct Trial<'a> {
 
 /// The version that is live, if it can be judged at all: not the first one, not paused, not a restart, and not brought by
 /// a rollback, whoever made it.
-fn on_trial<'a>(look: &'a Look, digest: &str) -> Option<Trial<'a>> {
+fn new_version<'a>(look: &'a Look, digest: &str) -> Option<NewVersion<'a>> {
     let deployment = look.deployment;
     if deployment.is_deleting() || deployment.is_paused() || deployment.desired() == 0 {
         return None;
@@ -193,7 +193,7 @@ fn on_trial<'a>(look: &'a Look, digest: &str) -> Option<Trial<'a>> {
     if before.is_equivalent(&live) {
         return None;
     }
-    Some(Trial {
+    Some(NewVersion {
         set,
         since: live_since(deployment, look.replica_sets, look.ledger)?,
         live,
@@ -228,9 +228,9 @@ fn is_rolled_out(deployment: &Deployment) -> bool {
 /// The troubles that are the version's own, each with the moment from which its grace counts.
 fn troubles(
     look: &Look,
-    trial: &Trial,
+    version: &NewVersion,
     census: &Census,
-    known: &mut Known,
+    known: &mut Remembered,
     rolled_out: bool,
 ) -> Vec<(Trouble, Timestamp)> {
     let mut found = Vec::new();
@@ -258,12 +258,12 @@ fn troubles(
         known.disturbed = Some(look.now);
     }
     known.is_disturbed = disturbed;
-    let asks_for_more = needs(&trial.before) != needs(&trial.live);
+    let asks_for_more = needs(&version.before) != needs(&version.live);
     if !rolled_out && census.is_held_up(asks_for_more) {
         let begun = [census.progress, known.disturbed]
             .into_iter()
             .flatten()
-            .fold(trial.since, Timestamp::max);
+            .fold(version.since, Timestamp::max);
         found.push((Trouble::Stuck, begun));
     }
     found

@@ -10,7 +10,7 @@ use rollback_api::{
     DENIED_BY, DENIED_REASON, PLAN, Reason, RequestState, RollbackRequest, WITHDRAWN_BY,
 };
 use rollback_core::approval::{self, Mailbox};
-use rollback_core::observed::Seen;
+use rollback_core::observed::Fetched;
 use rollback_core::phase::Phase;
 use serde_json::json;
 
@@ -296,10 +296,10 @@ fn a_renewed_plan_voids_approvals() {
     type Change = fn(&mut Scene);
     let changes: [(&str, Change); 4] = [
         ("the policy asks for more", |scene| {
-            scene.observed.policy = Seen::Found(policy(json!({"approvals": {"required": 2}})));
+            scene.observed.policy = Fetched::Found(policy(json!({"approvals": {"required": 2}})));
         }),
         ("the policy asks for less", |scene| {
-            scene.observed.policy = Seen::Found(policy(json!({"environment": "staging"})));
+            scene.observed.policy = Fetched::Found(policy(json!({"environment": "staging"})));
         }),
         ("the guard was changed", |scene| {
             scene.observed.guard.present[0] = guard_policy("approvals", 2);
@@ -372,7 +372,7 @@ fn no_approval_counts_while_the_guard_is_missing() {
     for _ in 0..5 {
         assert!(matches!(scene.pass(), Move::Wait { .. }));
     }
-    assert_eq!(scene.observed.targets[0].ledger, Seen::Absent);
+    assert_eq!(scene.observed.targets[0].ledger, Fetched::Absent);
 }
 
 #[test]

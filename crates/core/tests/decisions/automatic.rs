@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use rollback_api::ledger::{Claim, Rollback};
 use rollback_api::status::BlockedBy;
 use rollback_api::{AUTOMATIC, Reason, RequestState, RevisionLedgerSpec};
-use rollback_core::observed::{Deployment, Pace, Seen};
+use rollback_core::observed::{Deployment, Fetched, Pace};
 use rollback_core::phase::Phase;
 use rollback_core::trigger::{live_since, request_name};
 use serde_json::{Value, json};
@@ -30,8 +30,8 @@ fn alert(more: &Value) -> Scene {
     scene
 }
 
-fn pace(recent: usize, paused: Option<bool>) -> Seen<Pace> {
-    Seen::Found(Pace {
+fn pace(recent: usize, paused: Option<bool>) -> Fetched<Pace> {
+    Fetched::Found(Pace {
         recent,
         paused,
         ..Pace::default()
@@ -46,8 +46,8 @@ fn history(made: Timestamp) -> Vec<rollback_core::observed::ReplicaSet> {
 }
 
 /// A ledger that remembers one rollback.
-fn remembers(from: &str, to: &str, when: Timestamp) -> Seen<RevisionLedgerSpec> {
-    Seen::Found(RevisionLedgerSpec {
+fn remembers(from: &str, to: &str, when: Timestamp) -> Fetched<RevisionLedgerSpec> {
+    Fetched::Found(RevisionLedgerSpec {
         deployment_uid: DEPLOYMENT.to_owned(),
         rollbacks: vec![Rollback {
             request: "before".to_owned(),
@@ -191,7 +191,7 @@ fn another_policy_speaks_again() {
 #[test]
 fn what_is_not_known_is_waited_for() {
     let mut scene = alert(&json!({}));
-    scene.observed.pace = Seen::Unknown;
+    scene.observed.pace = Fetched::Unknown;
     scene.settle_all();
     assert_eq!(scene.status().auto_approval, None);
     assert_eq!(scene.phase(), Phase::AwaitingApproval);
@@ -225,7 +225,7 @@ fn some_end_before_there_is_a_plan() {
         Reason::SourceNotAllowed,
     );
     let mut unruled = alert(&json!({}));
-    unruled.observed.policy = Seen::Absent;
+    unruled.observed.policy = Fetched::Absent;
     ends(unruled, RequestState::Refused, Reason::SourceNotAllowed);
     let mut own = alert(&json!({}));
     own.request.spec.trigger.as_mut().unwrap().source = "controller".to_owned();

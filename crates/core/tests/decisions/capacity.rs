@@ -3,15 +3,15 @@
 use crate::world::{Scene, at, deployment_in, digest, set_counts, template_in};
 use rollback_api::RequestState;
 use rollback_core::decide::capacity::{candidates, is_wanted};
-use rollback_core::observed::{Deployment, Seen};
+use rollback_core::observed::{Deployment, Fetched};
 use rollback_core::phase::Phase;
 use rollback_core::step::Step;
 use serde_json::{Value, json};
 
-fn other(name: &str, replicas: i64) -> Seen<Deployment> {
+fn other(name: &str, replicas: i64) -> Fetched<Deployment> {
     let mut object = deployment_in(name, &template_in(name, "v1"));
     object["spec"]["replicas"] = json!(replicas);
-    Seen::Found(Deployment(object))
+    Fetched::Found(Deployment(object))
 }
 
 fn policy() -> Value {
@@ -38,7 +38,7 @@ fn crowded() -> Scene {
     scene.observed.capacity = [
         ("reports".to_owned(), other("reports", 2)),
         ("batch".to_owned(), other("batch", 5)),
-        ("gone".to_owned(), Seen::Absent),
+        ("gone".to_owned(), Fetched::Absent),
     ]
     .into();
     scene
@@ -55,7 +55,7 @@ fn carry_out(scene: &mut Scene, steps: &[Step]) -> usize {
         match step {
             Step::Scale(scale) => {
                 let seen = scene.observed.capacity.get_mut(&scale.deployment).unwrap();
-                let Seen::Found(Deployment(object)) = seen else {
+                let Fetched::Found(Deployment(object)) = seen else {
                     continue;
                 };
                 if object["spec"]["replicas"] == json!(scale.from) {
@@ -202,7 +202,7 @@ fn what_somebody_else_changed_is_theirs() {
     let mut scene = crowded();
     settle(&mut scene);
     let mut stranger = other("reports", 0);
-    if let Seen::Found(Deployment(object)) = &mut stranger {
+    if let Fetched::Found(Deployment(object)) = &mut stranger {
         object["metadata"]["uid"] = json!("another");
     }
     scene

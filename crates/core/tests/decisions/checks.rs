@@ -4,8 +4,8 @@ use crate::world::{Scene, at, policy, request};
 use rollback_api::policy::HttpCheck;
 use rollback_api::status::{CheckKind, Finding, JobEnd, JobStage, JobStatus, Rules};
 use rollback_api::{Reason, RequestState};
-use rollback_core::health::{Verdict, begin, due, fold, fold_jobs, measured, verdict, wake};
-use rollback_core::observed::{Answer, Found, Heard, PodState, Reading, Silence};
+use rollback_core::health::{ChecksResult, begin, due, fold, fold_jobs, measured, verdict, wake};
+use rollback_core::observed::{Answer, Found, HttpAnswer, NoAnswer, PodState, Reading};
 use rollback_core::phase::Phase;
 use serde_json::{Value, json};
 
@@ -31,14 +31,14 @@ fn finding(verification: Value, kind: CheckKind, found: Found) -> (Finding, Stri
     (all[0].finding, all[0].result.clone())
 }
 
-fn heard(status: u16, body_matches: Option<bool>) -> Result<Heard, Silence> {
-    Ok(Heard {
+fn heard(status: u16, body_matches: Option<bool>) -> Result<HttpAnswer, NoAnswer> {
+    Ok(HttpAnswer {
         status,
         body_matches,
     })
 }
 
-fn pod(name: &str, result: Result<Heard, Silence>) -> Answer {
+fn pod(name: &str, result: Result<HttpAnswer, NoAnswer>) -> Answer {
     Answer {
         pod: name.to_owned(),
         result,
@@ -49,8 +49,8 @@ fn pod(name: &str, result: Result<Heard, Silence>) -> Answer {
 fn an_answer_is_judged_by_its_status_and_its_body() {
     let plain = json!({"http": [{"name": "live", "port": 80, "preset": "Live"}]});
     let body = json!({"http": [{"name": "live", "port": 80, "path": "/", "bodyContains": "ok"}]});
-    let unasked = || Err(Silence::Unasked("not allowed".to_owned()));
-    let unanswered = || Err(Silence::Unanswered("no answer in time".to_owned()));
+    let unasked = || Err(NoAnswer::NotAsked("not allowed".to_owned()));
+    let unanswered = || Err(NoAnswer::Unanswered("no answer in time".to_owned()));
     let table = [
         (&plain, vec![heard(200, None)], Finding::Pass),
         (&plain, vec![heard(500, None)], Finding::Fail),
@@ -202,20 +202,20 @@ fn a_smoke_test_has_its_own_time_and_decides_when_it_ends() {
     assert_eq!(wake(&rules, &status, at(1)), at(330));
     assert!(matches!(
         verdict(&rules, &status, at(329)),
-        Verdict::Checking(_)
+        ChecksResult::Checking(_)
     ));
     assert!(matches!(
         verdict(&rules, &status, at(330)),
-        Verdict::Unknown(_)
+        ChecksResult::Unknown(_)
     ));
     fold_jobs(&rules, &mut status, &[ended(false)]);
-    let Verdict::Failed(message) = verdict(&rules, &status, at(11)) else {
+    let ChecksResult::Failed(message) = verdict(&rules, &status, at(11)) else {
         panic!("it runs once");
     };
     assert!(message.contains("exit code 1"), "{message}");
     let mut status = begin(&rules, at(0));
     fold_jobs(&rules, &mut status, &[ended(true)]);
-    assert_eq!(verdict(&rules, &status, at(11)), Verdict::Passed);
+    assert_eq!(verdict(&rules, &status, at(11)), ChecksResult::Passed);
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn a_smoke_test_that_may_fail_stays_a_failure_and_keeps_nobody() {
     let rules = smoke("Warn");
     let mut status = begin(&rules, at(0));
     fold_jobs(&rules, &mut status, &[ended(false)]);
-    assert_eq!(verdict(&rules, &status, at(11)), Verdict::Passed);
+    assert_eq!(verdict(&rules, &status, at(11)), ChecksResult::Passed);
     assert_eq!(status.checks[0].finding, Finding::Fail);
 }
 

@@ -6,16 +6,16 @@ use crate::world::{
 };
 use rollback_api::{CANCELLED_BY, Reason, RequestState, RevisionLedgerSpec};
 use rollback_core::artifact::backup_name;
-use rollback_core::observed::{Rival, Seen};
+use rollback_core::observed::{Fetched, Rival};
 use rollback_core::phase::Phase;
 use rollback_core::step::Step;
 use serde_json::json;
 
 #[test]
 fn case_44_a_claim_of_another_request_is_respected() {
-    let theirs = Seen::Found(claimed_by("other", "r-2"));
+    let theirs = Fetched::Found(claimed_by("other", "r-2"));
     let rival = |active| {
-        Seen::Found(Rival {
+        Fetched::Found(Rival {
             name: "other".to_owned(),
             active,
             committed: false,
@@ -25,7 +25,7 @@ fn case_44_a_claim_of_another_request_is_respected() {
         let phase = scene.phase();
         let mut scene = scene;
         scene.observed.targets[0].ledger = theirs.clone();
-        for busy in [rival(true), Seen::Unknown] {
+        for busy in [rival(true), Fetched::Unknown] {
             scene.observed.targets[0].rival = busy;
             scene.waits(60);
             scene.commit();
@@ -37,7 +37,7 @@ fn case_44_a_claim_of_another_request_is_respected() {
                 ready.message
             );
         }
-        for gone in [rival(false), Seen::Absent] {
+        for gone in [rival(false), Fetched::Absent] {
             scene.observed.targets[0].rival = gone;
             let Move::Write(Step::Claim { deployment, ledger }) = scene.decide() else {
                 panic!("{phase:?}");
@@ -57,7 +57,7 @@ fn case_44_a_claim_of_another_request_is_respected() {
     scene.ends(RequestState::Cancelled, Reason::CancelledByUser);
     assert_eq!(
         scene.observed.targets[0].ledger,
-        Seen::Found(claimed_by("other", "r-2")),
+        Fetched::Found(claimed_by("other", "r-2")),
         "theirs is not released"
     );
 }
@@ -70,8 +70,8 @@ fn a_claim_that_was_lost_is_taken_again_and_the_memory_kept() {
     let (rollbacks, templates) = (ledger.rollbacks.clone(), ledger.templates.clone());
     let mut scene = Scene::default().intended();
     for lost in [
-        Seen::Absent,
-        Seen::Found(RevisionLedgerSpec {
+        Fetched::Absent,
+        Fetched::Found(RevisionLedgerSpec {
             claim: None,
             rollbacks: rollbacks.clone(),
             templates: templates.clone(),
@@ -95,7 +95,7 @@ fn a_claim_that_was_lost_is_taken_again_and_the_memory_kept() {
         );
     }
     // A ledger of a Deployment that had this name before is no memory of this one.
-    scene.observed.targets[0].ledger = Seen::Found(RevisionLedgerSpec {
+    scene.observed.targets[0].ledger = Fetched::Found(RevisionLedgerSpec {
         deployment_uid: "d-0".to_owned(),
         rollbacks,
         templates,
@@ -131,7 +131,7 @@ fn the_backup_comes_before_the_intent() {
     assert_eq!(scene.status(), counted);
     // A write that is lost is made again, and is the same write.
     assert_eq!(scene.commit(), Move::Write(Step::BackUp(backup.clone())));
-    scene.observed.targets[0].backup = Seen::Found(at(8));
+    scene.observed.targets[0].backup = Fetched::Found(at(8));
     assert_eq!(scene.commit().name(), "Revert");
     let saved = scene.status().targets[0].backup.clone().unwrap();
     assert_eq!(
@@ -147,7 +147,7 @@ fn a_claim_that_cannot_be_read_is_not_forgotten() {
     scene.commit();
     let step = scene.commit();
     scene.take(&step);
-    scene.observed.targets[0].ledger = Seen::Unknown;
+    scene.observed.targets[0].ledger = Fetched::Unknown;
     let step = scene.commit();
     assert!(matches!(step, Move::Wait { until: Some(_) }), "{step:?}");
 }
@@ -186,7 +186,7 @@ fn a_ledger_remembers_fifty() {
         })
         .collect();
     let mut scene = Scene::default();
-    scene.observed.targets[0].ledger = Seen::Found(ledger);
+    scene.observed.targets[0].ledger = Fetched::Found(ledger);
     let mut scene = scene.rolled_out();
     scene.settle();
     let rollbacks = &scene.observed.targets[0].ledger.found().unwrap().rollbacks;
@@ -235,8 +235,8 @@ fn a_version_that_was_restored_well_is_not_bad_any_more() {
 /// A request of this urgency, approved, while another one of urgency High holds the claim.
 fn contending(urgency: &str, active: bool, committed: bool) -> Scene {
     let mut scene = Scene::new(&json!({"urgency": urgency})).approved();
-    scene.seen().ledger = Seen::Found(claimed_by("other", "r-2"));
-    scene.seen().rival = Seen::Found(Rival {
+    scene.seen().ledger = Fetched::Found(claimed_by("other", "r-2"));
+    scene.seen().rival = Fetched::Found(Rival {
         name: "other".to_owned(),
         active,
         committed,
@@ -274,7 +274,7 @@ fn a_more_urgent_request_takes_over_until_the_intent_is_stored() {
     // The urgency is that of the claim, not what the other one says of itself now; its own follows from the category.
     let health = json!({"category": "HealthCheck", "summary": "s"});
     let mut scene = Scene::new(&json!({"reason": health})).approved();
-    scene.seen().ledger = Seen::Found(claimed_by("other", "r-2"));
+    scene.seen().ledger = Fetched::Found(claimed_by("other", "r-2"));
     scene.seen().rival = contending("Low", true, false).target("api").rival.clone();
     assert_eq!(scene.decide().name(), "Claim");
 }
@@ -285,8 +285,8 @@ fn who_lost_the_claim_waits_and_ends_with_the_name_of_the_winner() {
     let mut loser = Scene::default().approved();
     loser.pass();
     loser.pass();
-    loser.seen().ledger = Seen::Found(claimed_by("winner", "r-2"));
-    loser.seen().rival = Seen::Found(Rival {
+    loser.seen().ledger = Fetched::Found(claimed_by("winner", "r-2"));
+    loser.seen().rival = Fetched::Found(Rival {
         name: "winner".to_owned(),
         active: true,
         committed: true,
@@ -313,12 +313,12 @@ fn who_lost_the_claim_waits_and_ends_with_the_name_of_the_winner() {
     );
     assert_eq!(
         superseded.target("api").ledger,
-        Seen::Found(claimed_by("winner", "r-2")),
+        Fetched::Found(claimed_by("winner", "r-2")),
         "theirs is not released"
     );
     // It may have ended by then: the memory of the Deployment has its name. A change-cause can be written by anybody.
     let mut released = held.clone();
-    released.seen().ledger = Seen::Found(RevisionLedgerSpec {
+    released.seen().ledger = Fetched::Found(RevisionLedgerSpec {
         claim: None,
         rollbacks: vec![rolled_back("winner", "v0")],
         ..claimed_by("", "")
@@ -326,7 +326,7 @@ fn who_lost_the_claim_waits_and_ends_with_the_name_of_the_winner() {
     let outcome = released.ends(RequestState::Superseded, Reason::RolledBackByAnother);
     assert!(outcome.message.contains("RollbackRequest winner rolled"));
     let mut signed = held;
-    signed.seen().ledger = Seen::Absent;
+    signed.seen().ledger = Fetched::Absent;
     signed.edit(|d| {
         d["metadata"]["annotations"]["kubernetes.io/change-cause"] =
             json!("rollback to revision 1 by RollbackRequest winner (r-2)");
@@ -345,7 +345,7 @@ fn who_lost_the_claim_waits_and_ends_with_the_name_of_the_winner() {
         outcome.message
     );
     // Or nothing, because it was withdrawn: this one goes on.
-    loser.seen().rival = Seen::Absent;
+    loser.seen().rival = Fetched::Absent;
     assert_eq!(loser.decide().name(), "Claim");
     loser.until(Phase::RollingOut);
 }
@@ -369,7 +369,7 @@ fn a_claim_that_was_taken_over_at_the_last_moment_does_not_make_it_forget() {
     // Read before the loser stored its intent, written after: the loser has written, the winner holds the claim.
     let mut loser = Scene::default().reverted();
     let theirs = claimed_by("winner", "r-2");
-    loser.seen().ledger = Seen::Found(theirs.clone());
+    loser.seen().ledger = Fetched::Found(theirs.clone());
     loser.roll_out();
     loser.ends(RequestState::Succeeded, Reason::Unverified);
     let ledger = loser.target("api").ledger.found().unwrap();
@@ -396,10 +396,10 @@ fn a_ledger_that_is_gone_owes_nothing() {
     scene.commit();
     let taken = scene.commit();
     scene.take(&taken);
-    scene.seen().ledger = Seen::Absent;
+    scene.seen().ledger = Fetched::Absent;
     assert_eq!(scene.decide().name(), "DropFinalizer");
     // Nor does that of another Deployment with this name.
-    scene.seen().ledger = Seen::Found(RevisionLedgerSpec {
+    scene.seen().ledger = Fetched::Found(RevisionLedgerSpec {
         deployment_uid: "d-2".to_owned(),
         ..claimed_by("api-5xx", REQUEST)
     });

@@ -12,7 +12,7 @@ use rollback_api::status::Outcome;
 use rollback_api::{Reason, RequestState, RevisionLedgerSpec, RollbackRequest};
 use rollback_core::conditions::is_settled;
 use rollback_core::decide::crowd::Crowd;
-use rollback_core::observed::{Access, Deployment, Rejection, Seen};
+use rollback_core::observed::{Access, Deployment, Fetched, Rejection};
 use rollback_core::owner::Owner;
 use rollback_core::phase::Phase;
 use rollback_core::references::{Presence, Reference, ReferenceKind};
@@ -59,7 +59,7 @@ fn ends() -> Vec<(&'static str, Scene)> {
     add("Expired/NotApprovedInTime", scene);
 
     let mut scene = Scene::default();
-    scene.observed.targets[0].deployment = Seen::Absent;
+    scene.observed.targets[0].deployment = Fetched::Absent;
     add("Refused/DeploymentNotFound", scene);
     for (name, pointer, key, value) in [
         (
@@ -130,7 +130,7 @@ fn ends() -> Vec<(&'static str, Scene)> {
         name: "shop.v1".to_owned(),
         namespace: None,
     };
-    scene.seen().surroundings.owners = vec![(olm, Seen::Absent)];
+    scene.seen().surroundings.owners = vec![(olm, Fetched::Absent)];
     add("Refused/SelfHealingOwner", scene);
     let mut scene = Scene::default();
     scene.edit(|d| d["metadata"]["annotations"]["x"] = json!("x".repeat(1_100_000)));
@@ -146,7 +146,7 @@ fn ends() -> Vec<(&'static str, Scene)> {
         Scene::prefixed("web-", &[], &json!({})),
     );
     let mut scene = Scene::many(&["api", "web"], &json!({}));
-    scene.of("web").deployment = Seen::Absent;
+    scene.of("web").deployment = Fetched::Absent;
     add("Refused/TargetsRefused", scene);
     let mut scene = Scene::default();
     scene.request.metadata.generation = Some(2);
@@ -155,7 +155,7 @@ fn ends() -> Vec<(&'static str, Scene)> {
     scene.request.spec.requested_by = None;
     add("Refused/RequesterUnknown", scene);
     let mut scene = Scene::default();
-    scene.observed.opted_in = Seen::Found(false);
+    scene.observed.opted_in = Fetched::Found(false);
     add("Refused/NamespaceNotOptedIn", scene);
     add("Refused/SourceNotAllowed", Scene::new(&alert(-60)));
     let sources = json!({"triggers": {"sources": ["alerts"]}});
@@ -163,7 +163,7 @@ fn ends() -> Vec<(&'static str, Scene)> {
     let old = Scene::new(&alert(-1000)).with_policy(sources.clone());
     add("Refused/AlertOlderThanVersion", old);
     let mut again = Scene::new(&alert(-60)).with_policy(sources);
-    again.observed.targets[0].ledger = Seen::Found(RevisionLedgerSpec {
+    again.observed.targets[0].ledger = Fetched::Found(RevisionLedgerSpec {
         deployment_uid: DEPLOYMENT.to_owned(),
         rollbacks: vec![brought_v2()],
         ..RevisionLedgerSpec::default()
@@ -178,7 +178,7 @@ fn ends() -> Vec<(&'static str, Scene)> {
     });
     add("Refused/TooManyOpenRequests", scene);
     let mut scene = Scene::default().approved();
-    scene.observed.targets[0].access = Seen::Found(Access::Denied {
+    scene.observed.targets[0].access = Fetched::Found(Access::Denied {
         who: "ann".to_owned(),
         what: "patch".to_owned(),
     });
@@ -190,7 +190,7 @@ fn ends() -> Vec<(&'static str, Scene)> {
     scene.observed.targets[0].replica_sets[0].0["spec"]["template"] = template("v0");
     add("Refused/DigestMismatch", scene);
     let mut scene = Scene::default().reverted();
-    scene.observed.targets[0].deployment = Seen::Absent;
+    scene.observed.targets[0].deployment = Fetched::Absent;
     add("Failed/TargetGone", scene);
     let mut scene = Scene::default().intended();
     let Move::Write(Step::Revert(revert)) = scene.decide() else {
@@ -264,7 +264,7 @@ fn ends() -> Vec<(&'static str, Scene)> {
     add("Restored/RestoredFromBackup", scene);
     let mut scene = Scene::default().approved();
     scene.deploy(&template("v0"));
-    scene.seen().ledger = Seen::Found(claimed_by("other", "another uid"));
+    scene.seen().ledger = Fetched::Found(claimed_by("other", "another uid"));
     add("Superseded/RolledBackByAnother", scene);
     let mut scene = Scene::default();
     scene.request.metadata.deletion_timestamp =
@@ -405,7 +405,7 @@ fn fits(request: &RollbackRequest) {
 #[test]
 fn every_state_of_waiting_is_in_progress() {
     let mut planning = Scene::default();
-    planning.observed.targets[0].deployment = Seen::Unknown;
+    planning.observed.targets[0].deployment = Fetched::Unknown;
     let mut waiting = Scene::default();
     waiting.until(Phase::AwaitingApproval);
     let mut invalid = waiting.clone();
@@ -414,14 +414,14 @@ fn every_state_of_waiting_is_in_progress() {
     let mut unguarded = waiting.clone();
     unguarded.observed.guard.holes.push("x".to_owned());
     let mut rival = Scene::default().approved();
-    rival.observed.targets[0].ledger = Seen::Found(claimed_by("r", "r-2"));
-    rival.observed.targets[0].rival = Seen::Found(rollback_core::observed::Rival {
+    rival.observed.targets[0].ledger = Fetched::Found(claimed_by("r", "r-2"));
+    rival.observed.targets[0].rival = Fetched::Found(rollback_core::observed::Rival {
         name: "r".to_owned(),
         active: true,
         committed: false,
     });
     let mut unasked = Scene::default().intended();
-    unasked.observed.targets[0].access = Seen::Unknown;
+    unasked.observed.targets[0].access = Fetched::Unknown;
     let verifying = Scene::default()
         .with_policy(json!({"verification": {"http": [{"name": "live", "port": 1, "path": "/"}]}}))
         .rolled_out();
@@ -587,7 +587,7 @@ fn transition_times_change_only_with_the_status() {
     // A plan that lost its approvals is not approved from then on.
     let mut scene = Scene::default().approved();
     scene.now = at(80);
-    scene.observed.policy = Seen::Found(policy(json!({"environment": "staging"})));
+    scene.observed.policy = Fetched::Found(policy(json!({"environment": "staging"})));
     scene.pass();
     assert_eq!(since(&scene, "Approved"), at(80));
 }
@@ -599,14 +599,14 @@ fn the_columns() {
         (summary.target, summary.to, summary.approved_by)
     };
     let mut scene = Scene::default();
-    scene.observed.targets[0].deployment = Seen::Unknown;
+    scene.observed.targets[0].deployment = Fetched::Unknown;
     scene.pass();
     assert_eq!(
         summary(&scene),
         ("deployment/api".to_owned(), "previous".to_owned(), None)
     );
     let mut scene = Scene::new(&json!({"targets": [{"name": "api", "to": {"revision": 1}}]}));
-    scene.observed.targets[0].deployment = Seen::Unknown;
+    scene.observed.targets[0].deployment = Fetched::Unknown;
     scene.pass();
     assert_eq!(summary(&scene).1, "revision 1");
     let scene = Scene::default().approved();

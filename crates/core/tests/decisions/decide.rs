@@ -6,7 +6,7 @@ use crate::world::{
 };
 use rollback_api::status::Progressing;
 use rollback_api::{Reason, RequestState};
-use rollback_core::observed::{Rejection, Seen};
+use rollback_core::observed::{Fetched, Rejection};
 use rollback_core::phase::Phase;
 use rollback_core::step::{Revert, Step};
 use serde_json::json;
@@ -330,7 +330,7 @@ fn a_guard_that_goes_away_before_the_write_voids_the_approvals() {
 fn what_is_not_known_is_waited_for() {
     type Blind = fn(&mut Scene);
     let mut planning = Scene::default();
-    planning.observed.targets[0].deployment = Seen::Unknown;
+    planning.observed.targets[0].deployment = Fetched::Unknown;
     planning.waits(1);
     let approved = Scene::default().approved();
     let claimed = {
@@ -341,22 +341,22 @@ fn what_is_not_known_is_waited_for() {
     let intended = Scene::default().intended();
     let cases: [(&str, &Scene, Blind); 6] = [
         ("ledger", &approved, |scene| {
-            scene.observed.targets[0].ledger = Seen::Unknown;
+            scene.observed.targets[0].ledger = Fetched::Unknown;
         }),
         ("access", &approved, |scene| {
-            scene.observed.targets[0].access = Seen::Unknown;
+            scene.observed.targets[0].access = Fetched::Unknown;
         }),
         ("no access", &approved, |scene| {
-            scene.observed.targets[0].access = Seen::Absent;
+            scene.observed.targets[0].access = Fetched::Absent;
         }),
         ("backup", &claimed, |scene| {
-            scene.observed.targets[0].backup = Seen::Unknown;
+            scene.observed.targets[0].backup = Fetched::Unknown;
         }),
         ("ledger at the write", &intended, |scene| {
-            scene.observed.targets[0].ledger = Seen::Unknown;
+            scene.observed.targets[0].ledger = Fetched::Unknown;
         }),
         ("access at the write", &intended, |scene| {
-            scene.observed.targets[0].access = Seen::Unknown;
+            scene.observed.targets[0].access = Fetched::Unknown;
         }),
     ];
     for (what, scene, blind) in cases {
@@ -371,19 +371,19 @@ fn what_is_not_known_is_waited_for() {
     awaiting.until(Phase::AwaitingApproval);
     let cases: [(&str, &Scene, Blind); 5] = [
         ("policy", &staging, |scene| {
-            scene.observed.policy = Seen::Unknown;
+            scene.observed.policy = Fetched::Unknown;
         }),
         ("ledger", &staging, |scene| {
-            scene.observed.targets[0].ledger = Seen::Unknown;
+            scene.observed.targets[0].ledger = Fetched::Unknown;
         }),
         ("opted in", &staging, |scene| {
-            scene.observed.opted_in = Seen::Unknown;
+            scene.observed.opted_in = Fetched::Unknown;
         }),
         ("policy at the approval", &awaiting, |scene| {
-            scene.observed.policy = Seen::Unknown;
+            scene.observed.policy = Fetched::Unknown;
         }),
         ("policy at the write", &intended, |scene| {
-            scene.observed.policy = Seen::Unknown;
+            scene.observed.policy = Fetched::Unknown;
         }),
     ];
     for (what, scene, blind) in cases {
@@ -394,7 +394,7 @@ fn what_is_not_known_is_waited_for() {
     }
     let reverted = {
         let mut scene = Scene::default().reverted();
-        scene.observed.targets[0].deployment = Seen::Unknown;
+        scene.observed.targets[0].deployment = Fetched::Unknown;
         scene
     };
     reverted.waits(1);

@@ -2,7 +2,7 @@
 
 use crate::world::{Move, REQUESTER, Scene, annotate, at, deployment, template};
 use rollback_api::{CANCELLED_BY, Reason, RequestState};
-use rollback_core::observed::Seen;
+use rollback_core::observed::Fetched;
 use rollback_core::phase::Phase;
 use rollback_core::step::Step;
 use serde_json::json;
@@ -32,7 +32,7 @@ fn a_dry_run_publishes_the_plan_and_leaves_nothing() {
     assert!(outcome.message.contains(&status.plan.unwrap().digest));
     assert_eq!(
         (status.incident, &scene.observed.targets[0].ledger),
-        (None, &Seen::Absent)
+        (None, &Fetched::Absent)
     );
     assert_eq!(scene.deployment(), &deployment("v2"));
     assert_eq!(scene.request.metadata.finalizers, None);
@@ -99,12 +99,12 @@ fn after_the_end_the_report_the_claim_and_the_finalizer() {
     let Move::Write(Step::Publish(report)) = scene.commit() else {
         panic!("it reports");
     };
-    for lost in [Seen::Unknown, Seen::Absent] {
+    for lost in [Fetched::Unknown, Fetched::Absent] {
         scene.observed.incident = lost;
         assert_eq!(scene.commit(), Move::Write(Step::Publish(report.clone())));
         assert_eq!(scene.status().incident, None);
     }
-    scene.observed.incident = Seen::Found(at(200));
+    scene.observed.incident = Fetched::Found(at(200));
     let Move::Write(Step::Release { deployment, ledger }) = scene.commit() else {
         panic!("it releases");
     };
@@ -115,7 +115,7 @@ fn after_the_end_the_report_the_claim_and_the_finalizer() {
     );
     assert_eq!((deployment.as_str(), ledger.claim.as_ref()), ("api", None));
     // Once written, the report is not looked for again.
-    scene.observed.incident = Seen::Unknown;
+    scene.observed.incident = Fetched::Unknown;
     assert_eq!(scene.commit().name(), "Release");
     scene.act(&Step::Release { deployment, ledger });
     assert_eq!(scene.commit(), Move::Write(Step::DropFinalizer));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rollback_api::policy::Triggers;
 use rollback_core::observed::{Deployment, ReplicaSet};
-use rollback_core::trigger::watch::{Known, Look, Trouble, Verdict, judge};
+use rollback_core::trigger::watch::{Finding, Look, Remembered, Trouble, judge};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -70,10 +70,10 @@ impl World {
     }
 }
 
-/// A controller that sees what ours sees: changes of the Deployment, and of its pods while the version is on trial.
+/// A controller that sees what ours sees: changes of the Deployment, and of its pods while the version is under analysis.
 struct Watcher {
     rules: Triggers,
-    known: Known,
+    known: Remembered,
     again: Option<Timestamp>,
 }
 
@@ -101,17 +101,17 @@ impl Watcher {
         let (verdict, known) = judge(&look);
         self.known = known;
         match verdict {
-            Verdict::Quiet => {
-                self.known = Known::default();
+            Finding::Quiet => {
+                self.known = Remembered::default();
                 self.again = None;
                 None
             }
-            Verdict::Watch(until) => {
+            Finding::Watch(until) => {
                 assert!(until > now, "it asks to look again in the past");
                 self.again = Some(until);
                 None
             }
-            Verdict::Fire(fault) => Some(fault.trouble),
+            Finding::Fire(fault) => Some(fault.trouble),
         }
     }
 }
@@ -124,7 +124,7 @@ fn play(episode: &Episode) -> Option<(Timestamp, Trouble)> {
     };
     let mut watcher = Watcher {
         rules: serde_json::from_value(rules).unwrap(),
-        known: Known::default(),
+        known: Remembered::default(),
         again: None,
     };
     let mut world = World::default();

@@ -8,7 +8,7 @@ use crate::world::{
 use rollback_api::ledger::Verdict;
 use rollback_api::status::{FallbackWhen, Source};
 use rollback_api::{Reason, RequestState};
-use rollback_core::observed::{Access, Rejection, Seen};
+use rollback_core::observed::{Access, Fetched, Rejection};
 use rollback_core::phase::Phase;
 use rollback_core::step::{Revert, Step};
 use serde_json::{Value, json};
@@ -93,7 +93,7 @@ fn an_older_version_that_is_bad_or_the_same_is_not_tried() {
     let mut scene = try_older();
     let mut bad = evidence(&template("v1"), Verdict::Bad);
     bad.bad_until = Some(at(100_000));
-    scene.of("api").ledger = Seen::Found(ledger_of([bad]));
+    scene.of("api").ledger = Fetched::Found(ledger_of([bad]));
     scene.until(Phase::AwaitingApproval);
     assert!(scene.status().plan.unwrap().targets[0].fallbacks.is_empty());
 }
@@ -216,7 +216,7 @@ fn who_may_not_any_more_and_what_is_gone_end_it_where_it_is() {
     };
     let mut scene = unwell(try_older());
     scene.pass();
-    scene.of("api").access = Seen::Found(denied);
+    scene.of("api").access = Fetched::Found(denied);
     let outcome = scene.ends(RequestState::Failed, Reason::ChecksFailed);
     assert!(outcome.message.contains("bob may not patch"), "{outcome:?}");
     // The history lost it.

@@ -2,7 +2,7 @@
 
 use crate::world::{CAUSE, Scene, deployment, replica_set, seen, sets, template};
 use rollback_api::{Reason, RequestState};
-use rollback_core::observed::{Access, Deployment, Seen};
+use rollback_core::observed::{Access, Deployment, Fetched};
 use rollback_core::phase::Phase;
 use serde_json::{Value, json};
 
@@ -155,7 +155,7 @@ fn case_17_53_another_deployment_of_this_name_is_gone() {
         Scene::default().intended(),
     ] {
         let intended = scene.phase() == Phase::Reverting;
-        for again in [Seen::Absent, {
+        for again in [Fetched::Absent, {
             let mut object = deployment("v2");
             object["metadata"]["uid"] = json!("d-2");
             seen(object)
@@ -170,7 +170,7 @@ fn case_17_53_another_deployment_of_this_name_is_gone() {
                 outcome.message
             );
         }
-        scene.observed.targets[0].deployment = Seen::Unknown;
+        scene.observed.targets[0].deployment = Fetched::Unknown;
         scene.waits(1);
     }
 }
@@ -207,7 +207,7 @@ fn case_36_38_64_a_deployment_that_must_not_be_touched_any_more() {
 #[test]
 fn who_may_not_do_it_may_not_have_it_done() {
     for mut scene in [Scene::default().approved(), Scene::default().intended()] {
-        scene.observed.targets[0].access = Seen::Found(Access::Denied {
+        scene.observed.targets[0].access = Fetched::Found(Access::Denied {
             who: "eve\u{1b}".to_owned(),
             what: "patch deployments.apps/api".to_owned(),
         });
@@ -289,10 +289,10 @@ fn case_60_changed_again_while_it_is_checked() {
         outcome.message
     );
     let mut gone = scene.clone();
-    gone.observed.targets[0].deployment = Seen::Absent;
+    gone.observed.targets[0].deployment = Fetched::Absent;
     gone.ends(RequestState::Failed, Reason::TargetGone);
     // Pods that come and go, or a Deployment that cannot be read, are the business of the checks.
-    for blur in [Seen::Unknown, {
+    for blur in [Fetched::Unknown, {
         let mut object = scene.deployment().clone();
         crate::world::set_counts(&mut object, 3, 3, 1);
         seen(object)

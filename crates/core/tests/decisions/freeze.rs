@@ -4,7 +4,7 @@ use crate::world::{Move, Scene, approve, deployment, policy};
 use jiff::Timestamp;
 use rollback_api::policy::FreezeWindow;
 use rollback_core::freeze::frozen;
-use rollback_core::observed::Seen;
+use rollback_core::observed::Fetched;
 use rollback_core::phase::Phase;
 use serde_json::{Value, json};
 
@@ -142,7 +142,7 @@ fn ready(scene: &Scene) -> (String, String) {
 /// A window that is always open, and more rules.
 fn frozen_world(fields: &Value, approvals: Value) -> Scene {
     let mut scene = Scene::new(fields);
-    scene.observed.policy = Seen::Found(policy(json!({
+    scene.observed.policy = Fetched::Found(policy(json!({
         "approvals": approvals,
         "freezeWindows": [{"name": "black-friday", "schedule": "* * * * *", "durationMinutes": 60}],
     })));
@@ -174,7 +174,7 @@ fn an_approved_request_waits_for_the_end_of_the_window() {
     }
     assert_eq!(scene.phase(), Phase::BackingUp, "nothing was begun");
     // The window is taken away: that is another policy, and asks for another approval.
-    scene.observed.policy = Seen::Found(policy(json!({})));
+    scene.observed.policy = Fetched::Found(policy(json!({})));
     scene.settle();
     assert_eq!(scene.phase(), Phase::AwaitingApproval);
     approve(&mut scene.request, "bob@broxiva.com");
@@ -189,7 +189,7 @@ fn an_emergency_goes_through_the_freeze() {
     scene.until(Phase::RollingOut);
     // The same claim by somebody who may not.
     let mut scene = frozen_world(&critical, json!({}));
-    scene.observed.expedite = Seen::Found(false);
+    scene.observed.expedite = Fetched::Found(false);
     let mut scene = scene.approved();
     scene.settle();
     assert_eq!(ready(&scene).0, "Frozen");

@@ -3,8 +3,8 @@
 use crate::world::{Move, Scene, answer, at, policy, reading, request};
 use rollback_api::status::{Rules, VerificationStatus};
 use rollback_api::{Reason, RequestState};
-use rollback_core::health::{Verdict, begin, due, fold, verdict, wake};
-use rollback_core::observed::{Answer, Reading, Silence};
+use rollback_core::health::{ChecksResult, begin, due, fold, verdict, wake};
+use rollback_core::observed::{Answer, NoAnswer, Reading};
 use rollback_core::phase::Phase;
 use serde_json::{Value, json};
 
@@ -68,7 +68,7 @@ fn it_begins_with_nothing_known() {
             .iter()
             .all(|check| check.rounds == 0 && check.passed_at.is_none())
     );
-    let Verdict::Checking(message) = verdict(&rules, &status, at(0)) else {
+    let ChecksResult::Checking(message) = verdict(&rules, &status, at(0)) else {
         panic!("nothing is known");
     };
     assert!(
@@ -124,7 +124,7 @@ fn one_bad_pod_makes_a_bad_round() {
     let (rules, mut status) = begun();
     let silent = Answer {
         pod: "api-1".to_owned(),
-        result: Err(Silence::Unanswered(
+        result: Err(NoAnswer::Unanswered(
             "connection\u{1b}[31m refused\n".to_owned(),
         )),
     };
@@ -197,7 +197,7 @@ fn every_check_must_pass() {
         &mut status,
         &[round("live", 1, &[200]), round("live", 6, &[200])],
     );
-    let Verdict::Checking(message) = verdict(&rules, &status, at(6)) else {
+    let ChecksResult::Checking(message) = verdict(&rules, &status, at(6)) else {
         panic!("ready has not passed");
     };
     assert!(
@@ -207,17 +207,17 @@ fn every_check_must_pass() {
     for seconds in [10, 20, 30] {
         fold(&rules, &mut status, &[round("ready", seconds, &[204])]);
     }
-    assert_eq!(verdict(&rules, &status, at(30)), Verdict::Passed);
+    assert_eq!(verdict(&rules, &status, at(30)), ChecksResult::Passed);
 }
 
 #[test]
 fn a_check_that_the_status_does_not_know_is_not_healthy() {
     let (rules, mut status) = begun();
     status.checks.clear();
-    assert_ne!(verdict(&rules, &status, at(10)), Verdict::Passed);
+    assert_ne!(verdict(&rules, &status, at(10)), ChecksResult::Passed);
     assert!(matches!(
         verdict(&rules, &status, at(60)),
-        Verdict::Unknown(_)
+        ChecksResult::Unknown(_)
     ));
 }
 
@@ -226,9 +226,9 @@ fn the_deadline_is_a_point_in_time() {
     let (rules, status) = begun();
     assert!(matches!(
         verdict(&rules, &status, at(59)),
-        Verdict::Checking(_)
+        ChecksResult::Checking(_)
     ));
-    let Verdict::Unknown(message) = verdict(&rules, &status, at(60)) else {
+    let ChecksResult::Unknown(message) = verdict(&rules, &status, at(60)) else {
         panic!("the time is over, and nobody was asked");
     };
     assert!(
@@ -279,7 +279,7 @@ fn many_bad_pods_do_not_flood_the_status() {
     let answers = (0..5000)
         .map(|index| Answer {
             pod: format!("api-{index}"),
-            result: Err(Silence::Unanswered("x".repeat(10_000))),
+            result: Err(NoAnswer::Unanswered("x".repeat(10_000))),
         })
         .collect();
     fold(&rules, &mut status, &[reading("live", at(1), answers)]);

@@ -5,7 +5,7 @@ use rollback_api::policy::JobTemplate;
 use rollback_api::status::{JobRule, JobStage, JobStatus};
 use rollback_api::{CANCELLED_BY, REQUEST_UID_LABEL, Reason, RequestState};
 use rollback_core::job::{self, Standing};
-use rollback_core::observed::{JobState, Seen};
+use rollback_core::observed::{Fetched, JobState};
 use rollback_core::phase::Phase;
 use rollback_core::step::Step;
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ fn jobs(scene: &Scene) -> Vec<JobStatus> {
 /// What the next pass sees of the Job that was begun last.
 fn see(scene: &mut Scene, state: JobState) {
     let job = scene.seen().job.found().expect("a Job was begun").clone();
-    scene.seen().job = Seen::Found(rollback_core::observed::SeenJob { state, ..job });
+    scene.seen().job = Fetched::Found(rollback_core::observed::ObservedJob { state, ..job });
 }
 
 fn succeeded() -> JobState {
@@ -178,7 +178,7 @@ fn the_time_of_a_job_ends_it() {
         let mut scene = Scene::default().with_policy(policy).approved();
         starts(&mut scene);
         if state.is_none() {
-            scene.seen().job = Seen::Absent;
+            scene.seen().job = Fetched::Absent;
         }
         scene.now = at(5 + 60 + job::JOB_SLACK_SECONDS - 1);
         let early = scene.decide();
@@ -208,7 +208,7 @@ fn what_was_not_read_is_no_end() {
     let policy = hooks(&[named("drain", json!({}))], &[]);
     let mut scene = Scene::default().with_policy(policy).approved();
     starts(&mut scene);
-    scene.seen().job = Seen::Unknown;
+    scene.seen().job = Fetched::Unknown;
     for now in [6, 1000] {
         scene.now = at(now);
         scene.waits(1);
@@ -225,7 +225,7 @@ fn a_crash_at_any_point_starts_no_second_job() {
         let taken = scene.commit();
         // The pass dies before the write: the next one decides the same.
         if let Move::Write(step @ Step::RunJob { job, .. }) = &taken {
-            scene.seen().job = Seen::Absent;
+            scene.seen().job = Fetched::Absent;
             assert_eq!(scene.decide(), Move::Write(step.clone()), "pass {pass}");
             started.push(job.clone());
         }
@@ -291,7 +291,7 @@ fn a_container_that_the_version_does_not_have_is_said_before_anything_is_started
     let outcome = scene.ends(RequestState::Refused, Reason::HookVetoed);
     let says = "imageOf names container web and the older version has none of that name";
     assert!(outcome.message.contains(says), "{}", outcome.message);
-    assert_eq!(scene.seen().job, Seen::Unknown);
+    assert_eq!(scene.seen().job, Fetched::Unknown);
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn a_migration_that_cannot_be_lived_with_asks_everybody_again_and_runs_once() {
         rollback_api::ACCEPT_DATA_RISK,
         "the column is not read by v1",
     );
-    scene.seen().job = Seen::Unknown;
+    scene.seen().job = Fetched::Unknown;
     scene.until(Phase::RollingOut);
     assert_eq!(jobs(&scene).len(), 1);
     assert_eq!(scene.status().plan.unwrap(), plan, "it is asked once");

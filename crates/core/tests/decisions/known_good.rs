@@ -9,7 +9,7 @@ use rollback_api::ledger::{Evidence, Verdict};
 use rollback_api::status::Source;
 use rollback_api::{Reason, RequestState, RevisionLedgerSpec};
 use rollback_core::ledger::{bad_templates, entry_of, is_quarantined, kept_template};
-use rollback_core::observed::Seen;
+use rollback_core::observed::Fetched;
 use rollback_core::phase::Phase;
 use rollback_core::template::Template;
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ fn asked(
 ) -> Scene {
     let mut scene = Scene::new(fields);
     scene.seen().replica_sets = sets(history);
-    scene.seen().ledger = Seen::Found(ledger_of(known));
+    scene.seen().ledger = Fetched::Found(ledger_of(known));
     scene
 }
 
@@ -148,7 +148,7 @@ fn what_the_history_has_lost_the_ledger_has_kept() {
         outcome.message
     );
     let mut scene = ledger(good.clone()).approved();
-    scene.seen().ledger = Seen::Found(ledger_of([lost]));
+    scene.seen().ledger = Fetched::Found(ledger_of([lost]));
     scene.ends(RequestState::Refused, Reason::HistoryPruned);
     // A template that is not what its digest says was never kept.
     let mut forged = good;
@@ -166,7 +166,7 @@ fn what_the_history_has_lost_the_ledger_has_kept() {
     );
     // What somebody pruned after the approval does no harm when the ledger has the same.
     let mut scene = Scene::default();
-    scene.seen().ledger = Seen::Found(ledger_of([kept(&template("v1"), Verdict::Unknown)]));
+    scene.seen().ledger = Fetched::Found(ledger_of([kept(&template("v1"), Verdict::Unknown)]));
     let mut scene = scene.approved();
     scene.seen().replica_sets.remove(0);
     scene.until(Phase::RollingOut);
@@ -206,7 +206,7 @@ fn good_is_who_soaked_or_passed_the_checks() {
     assert_eq!(self::chosen(scene), found);
     // Of another Deployment nothing is known.
     let mut scene = asked(&known_good(), history, [soaked("v1", 9000)]);
-    let Seen::Found(ledger) = &mut scene.seen().ledger else {
+    let Fetched::Found(ledger) = &mut scene.seen().ledger else {
         panic!("it is there");
     };
     ledger.deployment_uid = "d-0".to_owned();
@@ -592,6 +592,6 @@ fn a_history_that_keeps_nothing_says_so() {
         revision: Some(1),
         ..kept(&template("v1"), Verdict::Good)
     };
-    scene.seen().ledger = Seen::Found(ledger_of([entry]));
+    scene.seen().ledger = Fetched::Found(ledger_of([entry]));
     assert_eq!(chosen(scene), "Ledger api revision 1");
 }

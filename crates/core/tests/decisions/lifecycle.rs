@@ -15,7 +15,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::Write as _;
 
 use crate::cluster::story::{Ask, Setting, any_story, approved, crash, setting};
-use crate::cluster::{Cluster, Crash, Event, Kind, View};
+use crate::cluster::{Cluster, Crash, Event, View, WriteKind};
 use crate::world::digest_in;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed, TestRunner};
@@ -108,7 +108,7 @@ struct End {
     results: Vec<String>,
     specs: Vec<Option<serde_json::Value>>,
     rollbacks: Vec<(String, String, RequestState)>,
-    writes: BTreeMap<(String, Kind), usize>,
+    writes: BTreeMap<(String, WriteKind), usize>,
     incidents: usize,
 }
 
@@ -273,7 +273,8 @@ fn the_fallback_is_written_once_whatever_happens_to_the_pass_that_writes_it() {
             let what = format!("{crash:?}, twice: {twice}, at once: {at_once}, well: {well}");
             let cluster = falls_back((crash, twice), at_once, well);
             let case = &cluster.cases[0];
-            let writes = [Kind::Revert, Kind::Fallback].map(|kind| ("api".to_owned(), kind));
+            let writes =
+                [WriteKind::Revert, WriteKind::Fallback].map(|kind| ("api".to_owned(), kind));
             assert_eq!(case.writes, writes, "{what}");
             let live = cluster.places[0].digest();
             assert_eq!(live, Some(digest_in("api", "v0")), "{what}");

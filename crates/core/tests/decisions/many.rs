@@ -6,7 +6,7 @@ use crate::world::{
 };
 use rollback_api::status::{Outcome, Plan};
 use rollback_api::{CANCELLED_BY, DENIED_BY, Reason, RequestState, RollbackRequest};
-use rollback_core::observed::{Access, Observed, Rejection, Rival, Seen, SeenTarget};
+use rollback_core::observed::{Access, Fetched, Observed, ObservedTarget, Rejection, Rival};
 use rollback_core::phase::{Phase, TargetPhase, due};
 use rollback_core::plan;
 use rollback_core::step::{Next, Step};
@@ -58,7 +58,7 @@ fn rolls_out(scene: &mut Scene, names: &[&str]) {
 }
 
 fn found(entries: &[(usize, &str)]) -> Observed {
-    world_of(entries.iter().map(|(asked, name)| SeenTarget {
+    world_of(entries.iter().map(|(asked, name)| ObservedTarget {
         asked: *asked,
         ..quiet(name)
     }))
@@ -217,10 +217,10 @@ fn several_have_three_minutes_each_unless_somebody_says_otherwise() {
 
 #[test]
 fn what_cannot_be_rolled_back_refuses_the_request_unless_it_is_to_go_on() {
-    type Trouble = fn(&mut SeenTarget);
+    type Trouble = fn(&mut ObservedTarget);
     let troubles: [(Trouble, Reason); 5] = [
         (
-            |seen| seen.deployment = Seen::Absent,
+            |seen| seen.deployment = Fetched::Absent,
             Reason::DeploymentNotFound,
         ),
         (
@@ -239,7 +239,7 @@ fn what_cannot_be_rolled_back_refuses_the_request_unless_it_is_to_go_on() {
         ),
         (
             |seen| {
-                seen.rehearsal = Seen::Found(rollback_core::observed::Rehearsal::Refused {
+                seen.rehearsal = Fetched::Found(rollback_core::observed::Rehearsal::Refused {
                     code: 403,
                     message: "no".to_owned(),
                 });
@@ -346,7 +346,7 @@ fn a_refusal_names_ten() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut scene = Scene::many(&names, &json!({}));
     for name in &names {
-        scene.of(name).deployment = Seen::Absent;
+        scene.of(name).deployment = Fetched::Absent;
     }
     let outcome = scene.ends(RequestState::Refused, Reason::TargetsRefused);
     assert!(outcome.message.contains("web-09: spec.targets[9].name"));
@@ -530,12 +530,12 @@ fn a_target_that_cannot_be_written_is_a_failure_like_any_other() {
     type Trouble = fn(&mut Scene);
     let troubles: [(Trouble, &str); 5] = [
         (
-            |scene| scene.of("api").deployment = Seen::Absent,
+            |scene| scene.of("api").deployment = Fetched::Absent,
             "api Failed/TargetGone",
         ),
         (
             |scene| {
-                scene.of("api").access = Seen::Found(Access::Denied {
+                scene.of("api").access = Fetched::Found(Access::Denied {
                     who: "ann".to_owned(),
                     what: "patch".to_owned(),
                 });
@@ -586,7 +586,7 @@ fn a_target_that_cannot_be_written_is_a_failure_like_any_other() {
 fn one_that_is_gone_ends_for_itself_while_the_others_wait_for_people() {
     let mut scene = three(&json!({"onFailure": "Continue"}));
     scene.until(Phase::AwaitingApproval);
-    scene.of("web").deployment = Seen::Absent;
+    scene.of("web").deployment = Fetched::Absent;
     scene.settle_all();
     assert_eq!(scene.phase(), Phase::AwaitingApproval);
     assert_eq!(
@@ -601,14 +601,14 @@ fn one_that_is_gone_ends_for_itself_while_the_others_wait_for_people() {
 #[test]
 fn what_cannot_be_read_delays_nobody_but_itself() {
     let mut scene = three(&json!({"parallelism": 3})).approved();
-    scene.of("web").access = Seen::Unknown;
-    scene.of("worker").ledger = Seen::Unknown;
+    scene.of("web").access = Fetched::Unknown;
+    scene.of("worker").ledger = Fetched::Unknown;
     rolls_out(&mut scene, &["api"]);
     assert_eq!(
         scene.words(),
         ["api Succeeded/Unverified", "web Waiting", "worker Waiting"]
     );
-    scene.of("web").access = Seen::Found(Access::Allowed);
+    scene.of("web").access = Fetched::Found(Access::Allowed);
     rolls_out(&mut scene, &["web"]);
     assert_eq!(
         scene.words()[1..],
@@ -616,7 +616,7 @@ fn what_cannot_be_read_delays_nobody_but_itself() {
     );
     // Nor does one whose Deployment cannot be read.
     let mut scene = three(&json!({"parallelism": 3})).approved();
-    scene.of("web").deployment = Seen::Unknown;
+    scene.of("web").deployment = Fetched::Unknown;
     rolls_out(&mut scene, &["api", "worker"]);
     assert_eq!(
         scene.words(),
@@ -630,8 +630,8 @@ fn what_cannot_be_read_delays_nobody_but_itself() {
     let mut scene = three(&json!({"parallelism": 3})).approved();
     let mut theirs = claimed_by("other", "r-2");
     theirs.deployment_uid = "d-web".to_owned();
-    scene.of("web").ledger = Seen::Found(theirs);
-    scene.of("web").rival = Seen::Found(Rival {
+    scene.of("web").ledger = Fetched::Found(theirs);
+    scene.of("web").rival = Fetched::Found(Rival {
         name: "other".to_owned(),
         active: true,
         committed: true,
@@ -763,7 +763,7 @@ fn the_time_to_approve_is_not_the_time_to_roll_back() {
     assert_eq!(scene.state(), "Succeeded/Unverified");
     // Not so when the approvals of the rest are void and nobody gives them again.
     let mut scene = three(&json!({})).reverted();
-    scene.observed.policy = Seen::Found(policy(json!({"environment": "staging"})));
+    scene.observed.policy = Fetched::Found(policy(json!({"environment": "staging"})));
     scene.settle_all();
     scene.roll_out_of("api");
     scene.settle_all();
@@ -790,7 +790,7 @@ fn another_policy_or_guard_in_the_middle_voids_the_approvals_of_the_rest() {
     type Change = fn(&mut Scene);
     let changes: [(&str, Change); 3] = [
         ("policy", |scene| {
-            scene.observed.policy = Seen::Found(policy(json!({"environment": "staging"})));
+            scene.observed.policy = Fetched::Found(policy(json!({"environment": "staging"})));
         }),
         ("guard", |scene| {
             scene.observed.guard.present[0] = guard_policy("approvals", 2);
@@ -882,7 +882,7 @@ fn every_ledger_remembers_its_own_and_is_given_back() {
     assert_eq!(scene.request.metadata.finalizers, None);
     let mut scene = three(&json!({"parallelism": 3})).reverted();
     scene.settle_all();
-    scene.of("web").ledger = Seen::Unknown;
+    scene.of("web").ledger = Fetched::Unknown;
     scene.now = at(190);
     let next = scene.settle_all();
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use rollback_api::status::RiskKind;
-use rollback_core::observed::{Deployment, Seen};
+use rollback_core::observed::{Deployment, Fetched};
 use rollback_core::owner::{Healing, Owner, assess, healing, lookup, owners, pause_command};
 use serde_json::{Value, json};
 
@@ -316,7 +316,7 @@ fn kustomizations() {
         "kustomize.toolkit.fluxcd.io/reconcile",
         "kustomize.toolkit.fluxcd.io/ssa",
     );
-    let found = |value: Value| Seen::Found(value);
+    let found = |value: Value| Fetched::Found(value);
     let cases = [
         (
             plain(),
@@ -349,11 +349,16 @@ fn kustomizations() {
             "",
         ),
         (plain(), found(json!(null)), "yes", "every interval"),
-        (plain(), Seen::Absent, "no", "not in this cluster any more"),
-        (plain(), Seen::Unknown, "unknown", "could not be read"),
+        (
+            plain(),
+            Fetched::Absent,
+            "no",
+            "not in this cluster any more",
+        ),
+        (plain(), Fetched::Unknown, "unknown", "could not be read"),
         (
             on(reconcile, "disabled"),
-            Seen::Unknown,
+            Fetched::Unknown,
             "no",
             "reconcile: disabled",
         ),
@@ -377,7 +382,7 @@ fn kustomizations() {
 
 #[test]
 fn helm_releases() {
-    let mode = |mode: Value| Seen::Found(json!({"spec": {"driftDetection": {"mode": mode}}}));
+    let mode = |mode: Value| Fetched::Found(json!({"spec": {"driftDetection": {"mode": mode}}}));
     let ignored = deployment(
         json!({}),
         json!({"helm.toolkit.fluxcd.io/driftDetection": "disabled"}),
@@ -385,7 +390,7 @@ fn helm_releases() {
     let cases = [
         (
             plain(),
-            Seen::Found(json!({"spec": {}})),
+            Fetched::Found(json!({"spec": {}})),
             "no",
             "next upgrade",
         ),
@@ -400,15 +405,22 @@ fn helm_releases() {
             "no",
             "next upgrade",
         ),
-        (ignored, Seen::Unknown, "unknown", "could not be read"),
+        (ignored, Fetched::Unknown, "unknown", "could not be read"),
         (
             plain(),
-            Seen::Found(json!({"spec": {"suspend": true, "driftDetection": {"mode": "enabled"}}})),
+            Fetched::Found(
+                json!({"spec": {"suspend": true, "driftDetection": {"mode": "enabled"}}}),
+            ),
             "no",
             "suspended",
         ),
-        (plain(), Seen::Absent, "no", "not in this cluster any more"),
-        (plain(), Seen::Unknown, "unknown", "could not be read"),
+        (
+            plain(),
+            Fetched::Absent,
+            "no",
+            "not in this cluster any more",
+        ),
+        (plain(), Fetched::Unknown, "unknown", "could not be read"),
     ];
     for (deployment, object, expected, says) in cases {
         let healing = healing(&release(), &deployment, &object);
@@ -419,9 +431,9 @@ fn helm_releases() {
 
 #[test]
 fn applications() {
-    let synced = |policy: Value| Seen::Found(json!({"spec": {"syncPolicy": policy}}));
+    let synced = |policy: Value| Fetched::Found(json!({"spec": {"syncPolicy": policy}}));
     let listing = |name: &str| {
-        Seen::Found(json!({
+        Fetched::Found(json!({
             "spec": {"syncPolicy": {"automated": {"selfHeal": true}}},
             "status": {"resources": [{"group": "apps", "kind": "Deployment", "namespace": "shop", "name": name}]},
         }))
@@ -459,19 +471,19 @@ fn applications() {
             "not synced automatically",
         ),
         (synced(json!({})), "no", "not synced automatically"),
-        (Seen::Found(json!({})), "no", "not synced automatically"),
+        (Fetched::Found(json!({})), "no", "not synced automatically"),
         (listing("api"), "yes", ""),
         (listing("other"), "unknown", "does not list it"),
         (
-            Seen::Found(json!({
+            Fetched::Found(json!({
                 "metadata": {"annotations": {"argocd.argoproj.io/skip-reconcile": "true"}},
                 "spec": {"syncPolicy": {"automated": {"selfHeal": true}}},
             })),
             "no",
             "skip-reconcile",
         ),
-        (Seen::Absent, "unknown", "could not be read"),
-        (Seen::Unknown, "unknown", "could not be read"),
+        (Fetched::Absent, "unknown", "could not be read"),
+        (Fetched::Unknown, "unknown", "could not be read"),
     ];
     for (object, expected, says) in cases {
         let healing = healing(&argo("web", None), &plain(), &object);
@@ -521,7 +533,7 @@ fn owners_that_have_no_object() {
         (operator, plain(), "unknown", "Kafka x"),
     ];
     for (owner, deployment, expected, says) in cases {
-        let healing = healing(&owner, &deployment, &Seen::Unknown);
+        let healing = healing(&owner, &deployment, &Fetched::Unknown);
         assert_eq!(state(&healing), expected, "{healing:?}");
         assert!(healing.sentence().contains(says), "{healing:?}");
     }
@@ -530,10 +542,10 @@ fn owners_that_have_no_object() {
 #[test]
 fn case_42_owners_are_told_and_those_that_undo_are_refused() {
     let seen = [
-        (Owner::Kubectl, Seen::Unknown),
+        (Owner::Kubectl, Fetched::Unknown),
         (
             kustomization(),
-            Seen::Found(json!({"spec": {"interval": "5m"}})),
+            Fetched::Found(json!({"spec": {"interval": "5m"}})),
         ),
     ];
     let (risks, refusal) = assess(&plain(), &seen, true);
@@ -556,7 +568,7 @@ fn case_42_owners_are_told_and_those_that_undo_are_refused() {
     assert_eq!(warned, None);
     let (_, holds) = assess(&plain(), &seen[..1], true);
     assert_eq!(holds, None);
-    let (_, unread) = assess(&plain(), &[(argo("web", None), Seen::Absent)], true);
+    let (_, unread) = assess(&plain(), &[(argo("web", None), Fetched::Absent)], true);
     let unread = unread.unwrap();
     assert!(unread.contains("argocd app resources web"), "{unread}");
     assert!(!unread.contains("--sync-policy"), "{unread}");
@@ -567,7 +579,7 @@ fn case_42_owners_are_told_and_those_that_undo_are_refused() {
                 name: "x".into(),
                 namespace: None,
             },
-            Seen::Unknown,
+            Fetched::Unknown,
         )],
         true,
     );
@@ -582,7 +594,7 @@ fn marks_alone_choose_nobody_whom_a_reader_switches_off() {
     let with = |object: &Value, status: Value| {
         let mut object = object.clone();
         object["status"] = status;
-        Seen::Found(object)
+        Fetched::Found(object)
     };
     let firewall = Owner::FluxHelmRelease {
         namespace: "flux-system".into(),
@@ -596,12 +608,12 @@ fn marks_alone_choose_nobody_whom_a_reader_switches_off() {
     for (owner, object, is_told) in [
         (&firewall, with(&drift, json!({})), false),
         (&firewall, with(&drift, inventory(ours)), true),
-        (&firewall, Seen::Unknown, false),
+        (&firewall, Fetched::Unknown, false),
         (&release(), with(&drift, json!({})), true),
         (&other, with(&heals, json!({})), false),
         (&other, with(&heals, resources("web")), false),
         (&other, with(&heals, resources("api")), true),
-        (&other, Seen::Absent, false),
+        (&other, Fetched::Absent, false),
         (&argo("web", Some("shop")), with(&heals, json!({})), true),
     ] {
         let (risks, refusal) = assess(&plain(), &[(owner.clone(), object.clone())], true);
@@ -649,7 +661,7 @@ proptest! {
         let found = owners(&deployment);
         let seen: Vec<_> = found
             .iter()
-            .map(|owner| (owner.clone(), Seen::Found(other.clone())))
+            .map(|owner| (owner.clone(), Fetched::Found(other.clone())))
             .collect();
         let (risks, refusal) = assess(&deployment, &seen, true);
         prop_assert_eq!(risks.len(), found.len());

@@ -8,7 +8,7 @@ use crate::world::{
 use rollback_api::{CANCELLED_BY, DENIED_BY, Reason, RequestState, RollbackRequest, WITHDRAWN_BY};
 use rollback_core::consent;
 use rollback_core::decide::decide;
-use rollback_core::observed::{Rejection, Seen};
+use rollback_core::observed::{Fetched, Rejection};
 use rollback_core::phase::Phase;
 use rollback_core::step::{Next, Step};
 use serde_json::{Value, json};
@@ -424,7 +424,7 @@ fn a_new_policy_is_for_what_has_not_begun() {
         .with_policy(checks(&json!({})))
         .reverted();
     let approved = scene.status().plan.unwrap();
-    scene.observed.policy = Seen::Found(crate::world::policy(policy));
+    scene.observed.policy = Fetched::Found(crate::world::policy(policy));
     scene.settle_all();
     let status = scene.status();
     assert_ne!(status.plan.as_ref().unwrap().digest, approved.digest);

@@ -8,7 +8,7 @@ use rollback_api::ledger::{Rollback, Verdict};
 use rollback_api::policy::Environment;
 use rollback_api::status::{Outcome, Plan, Source};
 use rollback_api::{Reason, RequestState, RevisionLedgerSpec};
-use rollback_core::observed::{Deployment, Observed, Seen, SeenTarget};
+use rollback_core::observed::{Deployment, Fetched, Observed, ObservedTarget};
 use rollback_core::{ledger, plan};
 use serde_json::{Value, json};
 
@@ -32,11 +32,11 @@ fn outcome(fields: &Value, observed: &Observed) -> String {
 fn with_deployment(edit: impl FnOnce(&mut Value)) -> Observed {
     let mut object = deployment("v2");
     edit(&mut object);
-    one(|seen| seen.deployment = Seen::Found(Deployment(object)))
+    one(|seen| seen.deployment = Fetched::Found(Deployment(object)))
 }
 
 /// The quiet world with something else about its Deployment.
-fn one(edit: impl FnOnce(&mut SeenTarget)) -> Observed {
+fn one(edit: impl FnOnce(&mut ObservedTarget)) -> Observed {
     let mut seen = quiet("api");
     edit(&mut seen);
     world_of([seen])
@@ -58,7 +58,7 @@ fn rolled_back(name: &str, fields: &Value, state: RequestState) -> Rollback {
 
 fn with_rollbacks(rollbacks: Vec<Rollback>) -> Observed {
     one(|seen| {
-        seen.ledger = Seen::Found(RevisionLedgerSpec {
+        seen.ledger = Fetched::Found(RevisionLedgerSpec {
             rollbacks,
             ..ledger_of([])
         });
@@ -70,7 +70,7 @@ fn with_bad<'a>(versions: impl IntoIterator<Item = &'a str>) -> Observed {
     let bad = versions
         .into_iter()
         .map(|version| evidence(&template(version), Verdict::Bad));
-    one(|seen| seen.ledger = Seen::Found(ledger_of(bad)))
+    one(|seen| seen.ledger = Fetched::Found(ledger_of(bad)))
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn what_is_not_supported_is_refused() {
     }
     // A kind that cannot be rolled back is seen without any Deployment: a reader need not look for one.
     let fields = json!({"targets": [{"kind": "StatefulSet", "name": "api", "to": to}]});
-    for nothing in [world_of([]), one(|seen| seen.deployment = Seen::Absent)] {
+    for nothing in [world_of([]), one(|seen| seen.deployment = Fetched::Absent)] {
         assert_eq!(outcome(&fields, &nothing), "Refused/Unsupported");
         let mut scene = Scene::new(&fields);
         scene.observed = nothing;
@@ -145,7 +145,7 @@ fn a_broken_feature_is_fixed_forward() {
 #[test]
 fn a_namespace_that_has_not_opted_in_is_refused() {
     let world = Observed {
-        opted_in: Seen::Found(false),
+        opted_in: Fetched::Found(false),
         ..observed()
     };
     assert_eq!(outcome(&json!({}), &world), "Refused/NamespaceNotOptedIn");
@@ -153,7 +153,7 @@ fn a_namespace_that_has_not_opted_in_is_refused() {
 
 #[test]
 fn a_deployment_that_is_not_there_is_refused() {
-    let world = one(|seen| seen.deployment = Seen::Absent);
+    let world = one(|seen| seen.deployment = Fetched::Absent);
     assert_eq!(outcome(&json!({}), &world), "Refused/DeploymentNotFound");
 }
 
@@ -270,7 +270,7 @@ fn another_name_another_content_or_another_deployment_is_another_request() {
     let other = json!({"urgency": "Critical"});
     let changed = with_rollbacks(vec![rolled_back("api-5xx", &other, RequestState::Failed)]);
     let mut elsewhere = with_rollbacks(vec![rolled_back("api-5xx", &fields, RequestState::Failed)]);
-    let Seen::Found(spec) = &mut elsewhere.targets[0].ledger else {
+    let Fetched::Found(spec) = &mut elsewhere.targets[0].ledger else {
         unreachable!()
     };
     spec.deployment_uid = "d-0".to_owned();
@@ -294,7 +294,7 @@ fn case_05_what_the_ledger_knows_to_be_bad_is_skipped() {
 
 #[test]
 fn a_deployment_that_is_missing_is_named() {
-    let world = one(|seen| seen.deployment = Seen::Absent);
+    let world = one(|seen| seen.deployment = Fetched::Absent);
     let end = make(&json!({}), &world).unwrap_err();
     assert!(
         end.message
@@ -326,7 +326,7 @@ fn long(bad: usize, images: usize) -> Observed {
     one(|target| {
         target.deployment = seen(crate::world::deployment_of(&crowd("v2")));
         target.replica_sets = sets(history);
-        target.ledger = Seen::Found(ledger_of(known));
+        target.ledger = Fetched::Found(ledger_of(known));
     })
 }
 
@@ -415,7 +415,7 @@ fn the_expiry_is_the_earlier_of_the_request_and_the_policy() {
         }
         let rules = seconds.map(|seconds| json!({"approvals": {"expireAfterSeconds": seconds}}));
         let world = Observed {
-            policy: rules.map_or(Seen::Absent, |rules| Seen::Found(policy(rules))),
+            policy: rules.map_or(Fetched::Absent, |rules| Fetched::Found(policy(rules))),
             ..observed()
         };
         make(&fields, &world).map(|plan| plan.not_after)
@@ -503,7 +503,7 @@ fn what_changes_the_digest() {
     let digest_in = |world: &Observed| make(&json!({}), world).unwrap().digest;
     let rules = |value: Value| {
         digest_in(&Observed {
-            policy: Seen::Found(policy(value)),
+            policy: Fetched::Found(policy(value)),
             ..observed()
         })
     };
@@ -650,7 +650,7 @@ fn what_does_not_change_the_digest() {
         (
             "the policy that says what holds without one",
             Observed {
-                policy: Seen::Found(policy(json!({"environment": "production"}))),
+                policy: Fetched::Found(policy(json!({"environment": "production"}))),
                 ..observed()
             },
         ),
@@ -665,7 +665,7 @@ fn what_does_not_change_the_digest() {
         (
             "how long good templates are kept",
             Observed {
-                policy: Seen::Found(policy(json!({"ledger": {"keepTemplates": 1}}))),
+                policy: Fetched::Found(policy(json!({"ledger": {"keepTemplates": 1}}))),
                 ..observed()
             },
         ),
@@ -686,7 +686,7 @@ fn a_plan_is_renewed_only_when_its_digest_changes() {
     world.targets[0].deployment = seen(deployment("v9"));
     world.targets[0].replica_sets = Vec::new();
     assert_eq!(plan::renewed(&plan, &request, &world, at(60)), None);
-    world.policy = Seen::Found(policy(
+    world.policy = Fetched::Found(policy(
         json!({"approvals": {"required": 2, "expireAfterSeconds": 600}}),
     ));
     let renewed = plan::renewed(&plan, &request, &world, at(60)).unwrap();

@@ -7,7 +7,7 @@ use rollback_api::status::{
     Cause, CauseKind, DataRisk, FallbackStatus, FallbackWhen, Finding, Measured, Outcome, Plan,
 };
 use rollback_api::{Reason, RequestState, RollbackRequestStatus};
-use rollback_core::artifact::{Artifact, Kind, backup_name, incident_name};
+use rollback_core::artifact::{Artifact, ArtifactKind, backup_name, incident_name};
 use rollback_core::phase::Phase;
 use rollback_core::report::incident;
 use rollback_core::step::Step;
@@ -128,7 +128,7 @@ fn a_failed_incident_as_a_page() {
 fn names_follow_from_the_end_and_the_request() {
     let scene = rich();
     let report = report(&scene);
-    assert_eq!(report.kind, Kind::Incident);
+    assert_eq!(report.kind, ArtifactKind::Incident);
     assert_eq!(&report.name[..24], "rollback-20261123-140205");
     assert_eq!(report.name.len(), 33);
     assert!(
@@ -184,7 +184,7 @@ fn the_backup_is_restorable() {
             other => scene.take(&other),
         }
     };
-    assert_eq!(backup.kind, Kind::Backup);
+    assert_eq!(backup.kind, ArtifactKind::Backup);
     assert_eq!(backup.name, backup_name(&scene.request, "api"));
     let saved: Value = serde_json::from_str(&backup.data["deployment.json"]).unwrap();
     assert_eq!(saved, crate::world::deployment("v2"));

@@ -5,7 +5,7 @@ use crate::world::{
     template_in,
 };
 use rollback_api::{Reason, RequestState};
-use rollback_core::observed::{Deployment, Rejection, Seen};
+use rollback_core::observed::{Deployment, Fetched, Rejection};
 use rollback_core::phase::Phase;
 use rollback_core::step::{Revert, Step};
 use serde_json::{Value, json};
@@ -113,7 +113,7 @@ fn the_way_back_step_by_step() {
 #[test]
 fn every_end_of_the_way_back() {
     type Trouble = fn(&mut Scene);
-    let gone: Trouble = |scene| scene.seen().deployment = Seen::Absent;
+    let gone: Trouble = |scene| scene.seen().deployment = Fetched::Absent;
     let again: Trouble = |scene| {
         let mut object = deployment("v1");
         object["metadata"]["uid"] = json!("d-2");
@@ -175,7 +175,7 @@ fn every_end_of_the_way_back() {
 #[test]
 fn what_cannot_be_read_is_waited_for() {
     let mut scene = failed();
-    scene.seen().deployment = Seen::Unknown;
+    scene.seen().deployment = Fetched::Unknown;
     scene.waits(1);
 }
 
@@ -431,7 +431,7 @@ fn the_intent_of_a_pass_that_died_is_carried_out_and_taken_back() {
             break;
         }
     }
-    scene.of("api").deployment = Seen::Absent;
+    scene.of("api").deployment = Fetched::Absent;
     scene.settle_all();
     for _ in 0..3 {
         scene.edit_of("web", |d| {
@@ -475,7 +475,7 @@ fn the_patch_of_the_way_back_changes_the_template_and_the_change_cause_only() {
 fn what_was_never_written_is_not_missing_from_the_way_back() {
     // web is gone before its turn; the one that was written gets back what it had, and that is all there is to do.
     let mut scene = three(&json!({})).reverted();
-    scene.of("web").deployment = Seen::Absent;
+    scene.of("web").deployment = Fetched::Absent;
     for _ in 0..3 {
         scene.edit_of("api", |d| {
             d["status"]["observedGeneration"] = d["metadata"]["generation"].clone();

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use rollback_api::policy::UnknownSchema;
 use rollback_api::status::{Risk, RiskKind};
-use rollback_core::gate;
-use rollback_core::observed::{Deployment, Seen};
+use rollback_core::data_risk;
+use rollback_core::observed::{Deployment, Fetched};
 use rollback_core::risks::{autoscaler, budgets, mutable_tag, quantity, quotas};
 use rollback_core::template::Template;
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ fn autoscalers_of_this_deployment() {
         (json!(null), ""),
     ];
     for (object, says) in cases {
-        let seen = Seen::Found(vec![object]);
+        let seen = Fetched::Found(vec![object]);
         let message = message(
             autoscaler(&Deployment(deployment()), &seen),
             RiskKind::Autoscaler,
@@ -87,7 +87,11 @@ fn autoscalers_of_this_deployment() {
         assert_eq!(message.is_empty(), says.is_empty(), "{seen:?}");
         assert!(message.contains(says), "{message}");
     }
-    for seen in [Seen::Unknown, Seen::Absent, Seen::Found(Vec::new())] {
+    for seen in [
+        Fetched::Unknown,
+        Fetched::Absent,
+        Fetched::Found(Vec::new()),
+    ] {
         assert_eq!(autoscaler(&Deployment(deployment()), &seen), None);
     }
 }
@@ -131,7 +135,7 @@ fn budgets_by_their_selectors() {
     ];
     for (selector, allowed, matches) in cases {
         let budget = json!({"metadata": {"name": "pdb"}, "spec": {"selector": selector}, "status": {"disruptionsAllowed": allowed}});
-        let risk = budgets(&Deployment(deployment()), &Seen::Found(vec![budget]));
+        let risk = budgets(&Deployment(deployment()), &Fetched::Found(vec![budget]));
         let message = message(risk, RiskKind::DisruptionBudget);
         assert_eq!(!message.is_empty(), matches, "{selector}");
         assert!(
@@ -141,10 +145,10 @@ fn budgets_by_their_selectors() {
     }
     let unknown = json!({"metadata": {"name": "pdb"}, "spec": {"selector": {}}});
     assert_eq!(
-        budgets(&Deployment(deployment()), &Seen::Found(vec![unknown])),
+        budgets(&Deployment(deployment()), &Fetched::Found(vec![unknown])),
         None
     );
-    assert_eq!(budgets(&Deployment(deployment()), &Seen::Unknown), None);
+    assert_eq!(budgets(&Deployment(deployment()), &Fetched::Unknown), None);
 }
 
 #[test]
@@ -217,7 +221,7 @@ fn room(deployment: &Value, to: &Value, quota: Value) -> String {
     let risk = quotas(
         &Deployment(deployment.clone()),
         &Template::of(to),
-        &Seen::Found(vec![quota]),
+        &Fetched::Found(vec![quota]),
     );
     message(risk, RiskKind::Quota)
 }
@@ -428,7 +432,7 @@ fn schemas_of_the_data() {
     ];
     for (from, to, says) in cases {
         let told = message(
-            gate::assess(
+            data_risk::assess(
                 &with_schema(from.0, from.1, from.2),
                 &with_schema(to.0, to.1, to.2),
                 UnknownSchema::Allow,
@@ -517,10 +521,10 @@ proptest! {
         let deployment = Deployment(deployment);
         let (from, to) = (Template::of(&from), Template::of(&to));
         let found = [
-            autoscaler(&deployment, &Seen::Found(vec![scaler])),
-            budgets(&deployment, &Seen::Found(vec![budget])),
-            quotas(&deployment, &to, &Seen::Found(vec![quota])),
-            gate::assess(&from, &to, UnknownSchema::Block),
+            autoscaler(&deployment, &Fetched::Found(vec![scaler])),
+            budgets(&deployment, &Fetched::Found(vec![budget])),
+            quotas(&deployment, &to, &Fetched::Found(vec![quota])),
+            data_risk::assess(&from, &to, UnknownSchema::Block),
             mutable_tag(&from, &to),
         ];
         for risk in found.iter().flatten() {

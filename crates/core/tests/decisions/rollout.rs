@@ -7,7 +7,7 @@ use crate::world::{
 use rollback_api::Reason;
 use rollback_api::RequestState;
 use rollback_api::status::{Intent, Progressing, RolloutStatus, Rules, TargetStatus};
-use rollback_core::observed::{ReplicaSet, Seen, SeenTarget};
+use rollback_core::observed::{Fetched, ObservedTarget, ReplicaSet};
 use rollback_core::phase::Phase;
 use rollback_core::rollout::{Counts, Rollout, cause, judge, wake};
 use rollback_core::step::Step;
@@ -59,16 +59,16 @@ fn judged_with(
     progress: &TargetStatus,
     seconds: i64,
 ) -> Rollout {
-    let seen = SeenTarget {
+    let seen = ObservedTarget {
         deployment: seen(object),
         replica_sets: owned.to_vec(),
-        ..SeenTarget::default()
+        ..ObservedTarget::default()
     };
     judged_by(&seen, progress, seconds)
 }
 
 /// As the engine does: what keeps the pods from coming up is looked at first, and then how far the rollout is.
-fn judged_by(seen: &SeenTarget, progress: &TargetStatus, seconds: i64) -> Rollout {
+fn judged_by(seen: &ObservedTarget, progress: &TargetStatus, seconds: i64) -> Rollout {
     let (target, now) = (planned_target(), at(seconds));
     let mut progress = progress.clone();
     if let Some(cause) = cause(seen, &target, &progress, now) {
@@ -368,12 +368,13 @@ fn case_53_another_deployment_with_the_name_is_not_it() {
     assert_eq!(state(&judged(again.clone(), 10)), "gone");
     let deleting = restored(|d| d["metadata"]["deletionTimestamp"] = json!(AFTER));
     assert_eq!(state(&judged(deleting.clone(), 10)), "gone");
-    for (deployment, seconds, expected) in
-        [(Seen::Absent, 10, "gone"), (Seen::Unknown, 9999, "unknown")]
-    {
-        let seen = SeenTarget {
+    for (deployment, seconds, expected) in [
+        (Fetched::Absent, 10, "gone"),
+        (Fetched::Unknown, 9999, "unknown"),
+    ] {
+        let seen = ObservedTarget {
             deployment,
-            ..SeenTarget::default()
+            ..ObservedTarget::default()
         };
         assert_eq!(state(&judged_by(&seen, &progress(None), seconds)), expected);
     }
@@ -470,11 +471,11 @@ fn it_looks_again_when_the_time_is_over_and_when_a_failure_begins_to_count() {
         assert_eq!(until, Some(at(expected)), "{seconds} {now}");
     }
     assert_eq!(
-        wake(&Seen::Unknown, &progress, &rules, at(10)),
+        wake(&Fetched::Unknown, &progress, &rules, at(10)),
         Some(at(300))
     );
     assert_eq!(
-        wake(&Seen::Absent, &TargetStatus::default(), &rules, at(10)),
+        wake(&Fetched::Absent, &TargetStatus::default(), &rules, at(10)),
         None
     );
 }

@@ -4,7 +4,7 @@ use crate::world::{at, observed, policy, request};
 use rollback_api::policy::{ApprovalMode, Environment};
 use rollback_api::request::Urgency;
 use rollback_api::{Identity, Reason, RequestState, RollbackRequest};
-use rollback_core::observed::{Observed, Seen};
+use rollback_core::observed::{Fetched, Observed};
 use rollback_core::rules::{approval_mode, is_hurried, makes_a_difference, rules, urgency};
 use rollback_core::{plan, rules};
 use serde_json::{Value, json};
@@ -220,8 +220,8 @@ fn whether_somebody_may_expedite_is_asked_only_when_it_matters() {
             assert_eq!(with(true), with(false), "{what}");
         }
         let unread = Observed {
-            policy: Seen::Found(policy.clone()),
-            expedite: Seen::Unknown,
+            policy: Fetched::Found(policy.clone()),
+            expedite: Fetched::Unknown,
             ..observed()
         };
         assert_eq!(
@@ -239,8 +239,8 @@ fn more_hurry_than_allowed_is_refused_and_says_how_to_ask() {
         expedite,
         ..observed()
     };
-    assert!(plan::make(&hurried, &world(Seen::Found(true)), at(5)).is_ok());
-    let outcome = plan::make(&hurried, &world(Seen::Found(false)), at(5)).unwrap_err();
+    assert!(plan::make(&hurried, &world(Fetched::Found(true)), at(5)).is_ok());
+    let outcome = plan::make(&hurried, &world(Fetched::Found(false)), at(5)).unwrap_err();
     assert_eq!(
         (outcome.result, outcome.reason),
         (RequestState::Refused, Reason::Forbidden)
@@ -264,7 +264,7 @@ fn the_matrix_can_be_overridden_both_ways() {
         {"category": "Feature", "approval": "Manual"}, {"category": "Latency", "approval": "Refused"},
     ]}));
     let world = Observed {
-        policy: Seen::Found(overridden.clone()),
+        policy: Fetched::Found(overridden.clone()),
         ..observed()
     };
     assert!(plan::make(&feature, &world, at(5)).is_ok());

@@ -5,7 +5,7 @@ use crate::world::{Scene, at, digest, observed, request, seen};
 use jiff::Timestamp;
 use rollback_api::status::{BlockedBy, Outcome};
 use rollback_api::{Identity, Reason, RequestState, RollbackRequest, RollbackRequestStatus};
-use rollback_core::observed::{Observed, Pace, Seen};
+use rollback_core::observed::{Fetched, Observed, Pace};
 use rollback_core::pace::Tally;
 use rollback_core::phase::Phase;
 use rollback_core::plan;
@@ -42,7 +42,7 @@ fn with(key: &str, value: Value) -> Value {
 
 fn world() -> Observed {
     Observed {
-        policy: Seen::Found(crate::world::policy(rules())),
+        policy: Fetched::Found(crate::world::policy(rules())),
         ..observed()
     }
 }
@@ -140,7 +140,7 @@ fn what_goes_back_is_planned_and_people_ask_for_anything() {
 fn an_old_plan_of_what_only_a_person_may_ask_for_is_not_approved() {
     for field in ["verification", "rollout"] {
         let mut scene = Scene::new(&by_itself()).with_policy(rules());
-        scene.observed.pace = Seen::Unknown;
+        scene.observed.pace = Fetched::Unknown;
         scene.settle_all();
         assert_eq!(scene.phase(), Phase::AwaitingApproval);
         let more = request(&with("rollout", json!({"onFailure": "Restore"})));
@@ -150,7 +150,7 @@ fn an_old_plan_of_what_only_a_person_may_ask_for_is_not_approved() {
         } else {
             scene.request.spec.verification = checks.spec.verification;
         }
-        scene.observed.pace = Seen::Found(Pace {
+        scene.observed.pace = Fetched::Found(Pace {
             paused: Some(false),
             ..Pace::default()
         });
@@ -386,7 +386,7 @@ fn what_cannot_be_read_counts_and_is_named() {
     assert_eq!(pace.recent, 4);
 
     let mut scene = Scene::new(&by_itself()).with_policy(rules());
-    scene.observed.pace = Seen::Found(pace);
+    scene.observed.pace = Fetched::Found(pace);
     scene.settle_all();
     let said = scene.status().auto_approval.expect("it has spoken");
     assert_eq!(

@@ -6,9 +6,9 @@ use rollback_api::{
     WITHDRAWN_BY,
 };
 use rollback_core::approval::{breaks_glass, suffices};
-use rollback_core::artifact::{Artifact, Kind};
+use rollback_core::artifact::{Artifact, ArtifactKind};
 use rollback_core::notice::notices;
-use rollback_core::observed::Seen;
+use rollback_core::observed::Fetched;
 use rollback_core::phase::Phase;
 use rollback_core::report;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ const WHY: &str = "nobody else answers the phone";
 
 fn under(approvals: Value) -> Scene {
     let mut scene = Scene::default();
-    scene.observed.policy = Seen::Found(policy(json!({"approvals": approvals})));
+    scene.observed.policy = Fetched::Found(policy(json!({"approvals": approvals})));
     scene.until(Phase::AwaitingApproval);
     scene
 }
@@ -109,11 +109,11 @@ fn approvals_grow_old_while_waiting_for_the_turn() {
     let mut scene = under(json!({"validForSeconds": 60}));
     scene.now = at(10);
     approve(&mut scene.request, BOB);
-    scene.observed.targets[0].access = Seen::Unknown;
+    scene.observed.targets[0].access = Fetched::Unknown;
     scene.settle();
     assert_eq!(scene.phase(), Phase::BackingUp);
     scene.now = at(70);
-    scene.observed.targets[0].access = Seen::Found(rollback_core::observed::Access::Allowed);
+    scene.observed.targets[0].access = Fetched::Found(rollback_core::observed::Access::Allowed);
     scene.settle();
     assert_eq!(scene.phase(), Phase::AwaitingApproval);
 }
@@ -141,7 +141,7 @@ fn one_who_breaks_the_glass_needs_nobody_and_everybody_hears_of_it() {
         .unwrap();
     assert!(notice.warning && notice.note.contains(WHY) && notice.note.contains(REQUESTER));
     let artifact = Artifact {
-        kind: Kind::Incident,
+        kind: ArtifactKind::Incident,
         name: "x".to_owned(),
         data: [].into(),
     };
@@ -222,9 +222,9 @@ fn breaking_the_glass_takes_a_reason_and_the_permission_of_the_policy() {
 fn the_glass_cannot_be_broken_after_the_policy_has_changed() {
     let mut scene = under(json!({"required": 2, "breakGlass": true}));
     alone(&mut scene, WHY);
-    scene.observed.targets[0].access = Seen::Unknown;
+    scene.observed.targets[0].access = Fetched::Unknown;
     scene.settle();
-    scene.observed.policy = Seen::Found(policy(json!({"approvals": {"required": 2}})));
+    scene.observed.policy = Fetched::Found(policy(json!({"approvals": {"required": 2}})));
     let Move::Wait { .. } = scene.settle() else {
         panic!("it does not wait");
     };

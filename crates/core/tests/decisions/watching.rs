@@ -3,7 +3,7 @@
 use crate::world::{DEPLOYMENT, Move, Scene, at, digest, replica_set_of, seen, sets, template};
 use rollback_api::status::RiskKind;
 use rollback_api::{FIELD_MANAGER, Reason, RequestState};
-use rollback_core::observed::{Deployment, Rehearsal, Seen};
+use rollback_core::observed::{Deployment, Fetched, Rehearsal};
 use rollback_core::phase::Phase;
 use rollback_core::step::{Revert, Step};
 use rollback_core::template::Template;
@@ -110,7 +110,7 @@ fn case_60_reverted_while_it_is_watched_names_who_did_it() {
     other.deploy(&template("v3"));
     other.ends(RequestState::Superseded, Reason::TemplateChanged);
     let mut gone = watched();
-    gone.seen().deployment = Seen::Absent;
+    gone.seen().deployment = Fetched::Absent;
     gone.ends(RequestState::Failed, Reason::TargetGone);
     // After that time nobody watches.
     let mut late = watched();
@@ -202,7 +202,7 @@ fn case_39_what_a_webhook_makes_of_it_unforeseen_is_a_failure() {
 
 #[test]
 fn what_the_dry_run_says_is_in_the_plan() {
-    let rehearsed = |rehearsal: Seen<Rehearsal>| {
+    let rehearsed = |rehearsal: Fetched<Rehearsal>| {
         let mut scene = Scene::default();
         scene.seen().rehearsal = rehearsal;
         scene.settle();
@@ -214,13 +214,13 @@ fn what_the_dry_run_says_is_in_the_plan() {
     };
     let mut same = crate::world::deployment("v1");
     same["metadata"]["generation"] = json!(5);
-    let scene = rehearsed(Seen::Found(Rehearsal::Stored(Deployment(same))));
+    let scene = rehearsed(Fetched::Found(Rehearsal::Stored(Deployment(same))));
     assert!(kinds(&scene).is_empty());
-    let scene = rehearsed(Seen::Found(Rehearsal::Unsaid(
+    let scene = rehearsed(Fetched::Found(Rehearsal::Unsaid(
         "a webhook takes none".to_owned(),
     )));
     assert_eq!(kinds(&scene), [RiskKind::DryRun]);
-    let mut scene = rehearsed(Seen::Found(Rehearsal::Refused {
+    let mut scene = rehearsed(Fetched::Found(Rehearsal::Refused {
         code: 403,
         message: "an image of this registry is not allowed.".to_owned(),
     }));
@@ -234,7 +234,7 @@ fn what_the_dry_run_says_is_in_the_plan() {
     );
     // A webhook that turns it back would make a rollback that does nothing.
     let back = crate::world::deployment("v2");
-    let mut scene = rehearsed(Seen::Found(Rehearsal::Stored(Deployment(back))));
+    let mut scene = rehearsed(Fetched::Found(Rehearsal::Stored(Deployment(back))));
     let outcome = scene.ends(RequestState::Refused, Reason::PatchRejected);
     assert!(
         outcome.message.contains("back into the one that runs"),
@@ -358,7 +358,7 @@ fn case_24_a_tag_that_was_moved_is_told() {
         {"container": "never-seen", "image": "x", "imageId": null},
     ]))
     .unwrap();
-    scene.seen().ledger = Seen::Found(crate::world::ledger_of([known]));
+    scene.seen().ledger = Fetched::Found(crate::world::ledger_of([known]));
     let mut scene = scene.reverted();
     scene.roll_out();
     for (id, warnings) in [("sha256:aa", 0), ("sha256:bb", 1)] {
@@ -440,7 +440,7 @@ fn what_is_not_ours_or_not_wanted_is_not_given_up() {
     again.seen().deployment = seen(other);
     assert_eq!(again.decide().name(), "Release");
     let mut unread = ended(true, &["helm", FIELD_MANAGER]);
-    unread.seen().deployment = Seen::Unknown;
+    unread.seen().deployment = Fetched::Unknown;
     assert_eq!(unread.decide().name(), "Release");
     // Nor after a failure: who owns the fields helps to find out.
     let policy = json!({"rollout": {"releaseOwnership": true}});

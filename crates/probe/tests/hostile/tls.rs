@@ -29,7 +29,7 @@ pub fn make(folder: &Path) -> PathBuf {
 
 /// A request that came through TLS.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Received {
     /// The name that the client asked for in the handshake.
     pub name: Option<String>,
     /// The request, in lower case.
@@ -37,7 +37,7 @@ pub struct Seen {
 }
 
 /// Answers every request with 200.
-pub fn serve(folder: &Path, address: SocketAddr) -> Receiver<Seen> {
+pub fn serve(folder: &Path, address: SocketAddr) -> Receiver<Received> {
     let certificate = CertificateDer::from_pem_file(folder.join("server.crt")).unwrap();
     let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap();
     let config = ServerConfig::builder()
@@ -56,7 +56,7 @@ pub fn serve(folder: &Path, address: SocketAddr) -> Receiver<Seen> {
             };
             let name = stream.conn.server_name().map(str::to_owned);
             let request = request.to_lowercase();
-            let _ = sender.send(Seen { name, request });
+            let _ = sender.send(Received { name, request });
             let _ = std::io::Write::write_all(&mut stream, &crate::support::ok("fine"));
             stream.conn.send_close_notify();
             let _ = stream.conn.complete_io(&mut stream.sock);

@@ -9,7 +9,7 @@ use rollback_core::trigger::{RECEIVER, WATCH, difference};
 use tokio::sync::OnceCell;
 
 use super::Outcome;
-use crate::limits::Known;
+use crate::limits::RecentRequest;
 use crate::resolve::short;
 
 /// What came of asking.
@@ -18,7 +18,7 @@ pub struct Made {
     /// In a word.
     pub outcome: Outcome,
     /// The request that was made, or was there already.
-    pub request: Option<Known>,
+    pub request: Option<RecentRequest>,
     /// Why, or what to do.
     pub message: String,
     /// Names that something else has, and why that is not what would be asked for.
@@ -115,7 +115,7 @@ impl Creator {
     }
 
     /// A request that is remembered, if it is still there and may be seen.
-    pub async fn remembered(&self, known: &Known) -> Option<RollbackRequest> {
+    pub async fn remembered(&self, known: &RecentRequest) -> Option<RollbackRequest> {
         let api: Api<RollbackRequest> = Api::namespaced(self.client.clone(), &known.namespace);
         let there = api.get_opt(&known.name).await.ok().flatten();
         there.filter(|there| there.uid().as_ref() == Some(&known.uid))
@@ -179,7 +179,7 @@ impl Creator {
 
 fn found(outcome: Outcome, message: String, request: &RollbackRequest) -> Made {
     Made {
-        request: Some(Known {
+        request: Some(RecentRequest {
             namespace: request.namespace().unwrap_or_default(),
             name: request.name_any(),
             uid: request.uid().unwrap_or_default(),

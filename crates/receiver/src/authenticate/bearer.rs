@@ -47,12 +47,12 @@ fn among(bearer: &Bearer, username: &str) -> Result<(), Refused> {
 pub struct Reviews {
     client: Client,
     issuer: Issuer,
-    known: Mutex<HashMap<[u8; 32], Known>>,
+    known: Mutex<HashMap<[u8; 32], KnownToken>>,
     asked: Rates,
 }
 
 #[derive(Clone)]
-struct Known {
+struct KnownToken {
     username: String,
     at: Instant,
 }
@@ -112,7 +112,7 @@ impl Reviews {
                 let username_known = username.clone();
                 known.insert(
                     hash,
-                    Known {
+                    KnownToken {
                         username: username_known,
                         at: now,
                     },
@@ -154,7 +154,7 @@ impl Reviews {
         }
     }
 
-    fn known(&self, now: Instant) -> MutexGuard<'_, HashMap<[u8; 32], Known>> {
+    fn known(&self, now: Instant) -> MutexGuard<'_, HashMap<[u8; 32], KnownToken>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, known| now.duration_since(known.at) < KNOWN_FOR);
         known

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use http::Request;
 use jiff::Timestamp;
 use kube::Client;
-use rollback_receiver::signature::jwt::{Keys, Token, Verdict};
+use rollback_receiver::signature::jwt::{Keys, Token, TokenCheck};
 use tokio::sync::Mutex;
 
 use super::Refused;
@@ -37,13 +37,13 @@ pub struct Issuer {
 
 #[derive(Default)]
 struct State {
-    known: Known,
+    known: KeyLookup,
     asked: Option<Instant>,
 }
 
 /// What is known of the keys.
 #[derive(Clone, Default)]
-enum Known {
+enum KeyLookup {
     /// Nothing yet.
     #[default]
     Nothing,
@@ -112,21 +112,21 @@ impl State {
     /// What is known of a token; nothing when it names a key that is not known.
     fn judge(&self, token: &Token) -> Result<Option<Standing>, Refused> {
         match &self.known {
-            Known::Nothing => Err(Refused::Unknowable(
+            KeyLookup::Nothing => Err(Refused::Unknowable(
                 "the keys by which the API server signs tokens are not known".to_owned(),
             )),
-            Known::Hidden => Ok(Some(Standing::Uncheckable)),
-            Known::Keys(keys) => match keys.judge(token, Timestamp::now()) {
-                Verdict::Made => Ok(Some(Standing::Made)),
-                Verdict::Uncheckable => Ok(Some(Standing::Uncheckable)),
-                Verdict::UnknownKey => Ok(None),
-                Verdict::Wrong(why) => Err(Refused::Wrong(why.to_owned())),
+            KeyLookup::Hidden => Ok(Some(Standing::Uncheckable)),
+            KeyLookup::Keys(keys) => match keys.judge(token, Timestamp::now()) {
+                TokenCheck::Made => Ok(Some(Standing::Made)),
+                TokenCheck::Uncheckable => Ok(Some(Standing::Uncheckable)),
+                TokenCheck::UnknownKey => Ok(None),
+                TokenCheck::Wrong(why) => Err(Refused::Wrong(why.to_owned())),
             },
         }
     }
 }
 
-async fn ask(client: &Client) -> kube::Result<Known> {
+async fn ask(client: &Client) -> kube::Result<KeyLookup> {
     let get = async |path: &str| {
         let request = Request::get(path).body(Vec::new());
         let request = request.map_err(kube::Error::HttpError)?;
@@ -136,7 +136,7 @@ async fn ask(client: &Client) -> kube::Result<Known> {
     match answers {
         Ok((discovery, keys)) => {
             let keys = Keys::read(&discovery, &keys).map_err(kube::Error::SerdeError)?;
-            Ok(Known::Keys(Arc::new(keys)))
+            Ok(KeyLookup::Keys(Arc::new(keys)))
         }
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {
             tracing::warn!(
@@ -144,7 +144,7 @@ async fn ask(client: &Client) -> kube::Result<Known> {
                 "the API server does not tell the keys by which it signs tokens, so made-up tokens use up the budget of \
                  reviews: bind ClusterRole system:service-account-issuer-discovery to ServiceAccount rollback-receiver"
             );
-            Ok(Known::Hidden)
+            Ok(KeyLookup::Hidden)
         }
         Err(error) => Err(error),
     }

@@ -27,7 +27,7 @@ pub struct Key {
 
 /// A request that was made, or found. Whether it is still there is for the API server to say.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Known {
+pub struct RecentRequest {
     /// Namespace.
     pub namespace: String,
     /// Name.
@@ -42,21 +42,21 @@ pub struct Recent(Mutex<Memory>);
 
 #[derive(Debug, Default)]
 struct Memory {
-    answers: HashMap<Key, (Known, Instant)>,
+    answers: HashMap<Key, (RecentRequest, Instant)>,
     /// Oldest first; may hold keys that were forgotten, or remembered again later.
     order: VecDeque<(Key, Instant)>,
 }
 
 impl Recent {
     /// The request that this firing was answered by.
-    pub fn request(&self, key: &Key, now: Instant) -> Option<Known> {
+    pub fn request(&self, key: &Key, now: Instant) -> Option<RecentRequest> {
         let memory = self.lock();
         let (request, at) = memory.answers.get(key)?;
         (now.duration_since(*at) < FOR).then(|| request.clone())
     }
 
     /// Remembers by which request it was answered.
-    pub fn remember(&self, key: Key, request: Known, now: Instant) {
+    pub fn remember(&self, key: Key, request: RecentRequest, now: Instant) {
         let mut memory = self.lock();
         memory.order.push_back((key.clone(), now));
         memory.answers.insert(key, (request, now));
@@ -105,8 +105,8 @@ mod tests {
         }
     }
 
-    fn known(name: &str) -> Known {
-        Known {
+    fn known(name: &str) -> RecentRequest {
+        RecentRequest {
             namespace: "shop".to_owned(),
             name: name.to_owned(),
             uid: format!("uid-{name}"),

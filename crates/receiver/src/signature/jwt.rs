@@ -88,7 +88,7 @@ impl Token<'_> {
 
 /// What the keys of a cluster say of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum TokenCheck {
     /// The cluster made it, and its time is not over.
     Made,
     /// No key of the cluster has the name that it says.
@@ -162,7 +162,7 @@ impl Keys {
     }
 
     /// Whether the cluster made this token, and its time is `now`.
-    pub fn judge(&self, token: &Token, now: Timestamp) -> Verdict {
+    pub fn judge(&self, token: &Token, now: Timestamp) -> TokenCheck {
         let named = |(id, _): &&(String, Key)| *id == token.header.kid;
         let mut named = self
             .keys
@@ -171,7 +171,7 @@ impl Keys {
             .map(|(_, key)| key)
             .peekable();
         if named.peek().is_none() {
-            return Verdict::UnknownKey;
+            return TokenCheck::UnknownKey;
         }
         let mut uncheckable = false;
         for key in named {
@@ -182,23 +182,23 @@ impl Keys {
             }
         }
         if uncheckable {
-            Verdict::Uncheckable
+            TokenCheck::Uncheckable
         } else {
-            Verdict::Wrong("no key of the cluster has signed the token")
+            TokenCheck::Wrong("no key of the cluster has signed the token")
         }
     }
 
-    fn judge_claims(&self, claims: &Claims, now: Timestamp) -> Verdict {
+    fn judge_claims(&self, claims: &Claims, now: Timestamp) -> TokenCheck {
         let now = now.as_second();
         let begun = |at: i64| at <= now.saturating_add(SKEW_SECONDS);
         if claims.iss != self.issuer {
-            Verdict::Wrong("the token names another issuer than the cluster")
+            TokenCheck::Wrong("the token names another issuer than the cluster")
         } else if claims.exp <= now.saturating_sub(SKEW_SECONDS) {
-            Verdict::Wrong("the time of the token is over")
+            TokenCheck::Wrong("the time of the token is over")
         } else if !claims.nbf.is_none_or(begun) {
-            Verdict::Wrong("the time of the token has not come")
+            TokenCheck::Wrong("the time of the token has not come")
         } else {
-            Verdict::Made
+            TokenCheck::Made
         }
     }
 }

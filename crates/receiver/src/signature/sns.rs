@@ -30,7 +30,7 @@ const LONGEST_CHAIN: usize = 8;
 
 /// What a message is about, which decides what of it is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-enum Kind {
+enum MessageType {
     Notification,
     SubscriptionConfirmation,
     UnsubscribeConfirmation,
@@ -41,7 +41,7 @@ enum Kind {
 #[serde(rename_all = "PascalCase", expecting = "an object")]
 struct Envelope {
     #[serde(rename = "Type")]
-    kind: Kind,
+    kind: MessageType,
     message_id: String,
     topic_arn: String,
     subject: Option<String>,
@@ -129,15 +129,17 @@ fn signed(envelope: &Envelope) -> Result<String, Rejected> {
     let timestamp = ("Timestamp", envelope.timestamp.as_str());
     let topic = ("TopicArn", envelope.topic_arn.as_str());
     let fields = match envelope.kind {
-        Kind::Notification => {
+        MessageType::Notification => {
             let subject = envelope.subject.as_deref();
             let mut fields = vec![message, id];
             fields.extend(subject.map(|subject| ("Subject", subject)));
             fields.extend([timestamp, topic, ("Type", "Notification")]);
             fields
         }
-        Kind::SubscriptionConfirmation => confirmation(envelope, "SubscriptionConfirmation")?,
-        Kind::UnsubscribeConfirmation => confirmation(envelope, "UnsubscribeConfirmation")?,
+        MessageType::SubscriptionConfirmation => {
+            confirmation(envelope, "SubscriptionConfirmation")?
+        }
+        MessageType::UnsubscribeConfirmation => confirmation(envelope, "UnsubscribeConfirmation")?,
     };
     let lines = fields
         .iter()

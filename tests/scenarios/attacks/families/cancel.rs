@@ -36,6 +36,7 @@ pub fn family() -> Family {
             "in the name of another", &[APPROVER, SECOND, ADMIN, OVERLORD], &[MERGE, JSON, PUT], &[AWAITING], by("rita@broxiva.example"), own;
             "in the name of another", &[REQUESTER], CHANGES, &[AWAITING], by("anna@broxiva.example"), own;
             "without a name", &[REQUESTER, APPROVER], &[MERGE], &[AWAITING], by(""), says("cancelled-by is empty");
+            "too late", &[REQUESTER, APPROVER], CHANGES, &[BEGUN], by("$ME"), says("It is too late: Deployment api has its old template");
             "after the end", &[REQUESTER, APPROVER, ADMIN], CHANGES, &[ENDED], by("$ME"), says("has ended (Denied); there is nothing left to cancel");
             "taken back by another", &[APPROVER, GITOPS, ADMIN], &[MERGE, JSON, PUT], &[CANCELLED], notes(json!({CANCELLED_BY: null})), foreign;
             "over that of another", &[APPROVER, SECOND], &[MERGE, APPLY], &[CANCELLED], by("$ME"), foreign;

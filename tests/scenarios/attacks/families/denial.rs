@@ -49,6 +49,7 @@ pub fn family() -> Family {
             "without a reason", &[APPROVER], CHANGES, &[AWAITING], notes(json!({DENIED_BY: "$ME"})), empty;
             "a reason of blanks", &[APPROVER], &[MERGE], &[AWAITING], denial("$ME", " \n\t "), empty;
             "a long reason", &[APPROVER], &[MERGE], &[AWAITING], denial("$ME", &"no".repeat(501)), says("at most 1000 are kept");
+            "too late", &[APPROVER, SECOND], CHANGES, &[BEGUN], no(), says("It is too late: Deployment api has its old template");
             "after the end", &[SECOND, ADMIN], &[MERGE, JSON, PUT], &[ENDED], no(), says("has ended (Denied)");
             "over that of another", &[APPROVER, ADMIN], CHANGES, &[DENIED], no(), foreign;
             "taken back by another", &[APPROVER, REQUESTER, ADMIN], &[MERGE, JSON, PUT], &[DENIED], nothing.clone(), foreign;

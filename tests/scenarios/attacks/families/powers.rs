@@ -7,8 +7,8 @@ use crate::attack::{
     APPLY, AWAITING, DELETE, DELETE_ALL, Expect, Family, GET, JSON, MERGE, POST, PUT, Thing,
 };
 use crate::people::{
-    ADMIN, ANONYMOUS, APPROVER, CLIMBER, CONTROLLER, EDITOR, GITOPS, NOBODY, OUTSIDER,
-    POLICY_ADMIN, PRETENDER, PUPPETEER, Person, RECEIVER, REQUESTER,
+    ADMIN, ANONYMOUS, APPROVER, CLIMBER, CONTROLLER, CONTROLLER_BY_APPROVER, EDITOR, GITOPS,
+    NOBODY, OUTSIDER, POLICY_ADMIN, PRETENDER, Person, RECEIVER, REQUESTER,
 };
 
 const NEW: &[Thing] = &[Thing::NewRequest];
@@ -92,7 +92,7 @@ fn elsewhere() -> Value {
 /// People, beyond their roles.
 pub fn people() -> Family {
     const OUTSIDERS: &[Person] = &[OUTSIDER, NOBODY, ANONYMOUS, EDITOR, POLICY_ADMIN];
-    const LIARS: &[Person] = &[PRETENDER, CLIMBER, PUPPETEER];
+    const LIARS: &[Person] = &[PRETENDER, CLIMBER, CONTROLLER_BY_APPROVER];
     Family {
         name: "people-powers",
         attacks: rows! {

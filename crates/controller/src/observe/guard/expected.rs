@@ -30,7 +30,7 @@ pub enum Unreadable {
 
 /// The kinds that the guard is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum GuardKind {
     /// A policy that mutates.
     Mutating,
     /// What puts it in force.
@@ -41,7 +41,7 @@ pub enum Kind {
     ValidatingBinding,
 }
 
-impl Kind {
+impl GuardKind {
     /// All of them.
     pub const ALL: [Self; 4] = [
         Self::Mutating,
@@ -75,7 +75,7 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Its kind.
-    pub kind: Kind,
+    pub kind: GuardKind,
     /// Its name.
     pub name: String,
 }
@@ -110,7 +110,9 @@ impl Expected {
 fn entry(document: &Value) -> Option<(Place, Value)> {
     let text = |pointer| document.pointer(pointer).and_then(Value::as_str);
     let kind = text("/kind")?;
-    let kind = Kind::ALL.into_iter().find(|known| known.as_str() == kind)?;
+    let kind = GuardKind::ALL
+        .into_iter()
+        .find(|known| known.as_str() == kind)?;
     let name = text("/metadata/name")?.to_owned();
     let spec = document.get("spec")?;
     Some((Place { kind, name }, difference::essence(spec)))
@@ -128,9 +130,15 @@ mod tests {
             let places = shipped.places().filter(|place| place.kind == kind);
             places.map(|place| place.name.as_str()).collect()
         };
-        assert_eq!(named(Kind::Mutating), named(Kind::MutatingBinding));
-        assert_eq!(named(Kind::Validating), named(Kind::ValidatingBinding));
-        assert!(named(Kind::Validating).contains(&"rollback-guard-approval"));
+        assert_eq!(
+            named(GuardKind::Mutating),
+            named(GuardKind::MutatingBinding)
+        );
+        assert_eq!(
+            named(GuardKind::Validating),
+            named(GuardKind::ValidatingBinding)
+        );
+        assert!(named(GuardKind::Validating).contains(&"rollback-guard-approval"));
         let documents: Vec<Value> = serde_saphyr::from_multiple(SHIPPED)?;
         for document in documents {
             let label = document["metadata"]["labels"].get(rollback_api::GUARD_LABEL);

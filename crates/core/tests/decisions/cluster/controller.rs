@@ -10,8 +10,8 @@ use rollback_core::consent::{self, Plans};
 use rollback_core::decide::{decide, fallback};
 use rollback_core::ledger::{Holder, holder};
 use rollback_core::observed::{
-    Access, Answer, Deployment, Found, Heard, JobState, Observed, Reading, Rehearsal, Rejection,
-    ReplicaSet, Rival, Seen, SeenJob, SeenTarget,
+    Access, Answer, Deployment, Fetched, Found, HttpAnswer, JobState, Observed, ObservedJob,
+    ObservedTarget, Reading, Rehearsal, Rejection, ReplicaSet, Rival,
 };
 use rollback_core::phase::{Phase, TargetPhase};
 use rollback_core::step::{Decision, Next, Step};
@@ -26,14 +26,14 @@ impl Cluster {
     fn observe(&self, case: usize, controller: usize) -> Seeing {
         let request = self.cases[case].request.clone().unwrap();
         let status = request.status.clone().unwrap_or_default();
-        let incident = status.outcome.as_ref().map_or(Seen::Unknown, |outcome| {
+        let incident = status.outcome.as_ref().map_or(Fetched::Unknown, |outcome| {
             self.there(&incident_name(&request, outcome))
         });
         let mut observed = Observed {
-            policy: self.policy.clone().map_or(Seen::Absent, Seen::Found),
+            policy: self.policy.clone().map_or(Fetched::Absent, Fetched::Found),
             guard: self.guard.clone(),
-            opted_in: Seen::Found(true),
-            expedite: Seen::Found(case.is_multiple_of(2)),
+            opted_in: Fetched::Found(true),
+            expedite: Fetched::Found(case.is_multiple_of(2)),
             targets: Vec::new(),
             incident,
             ..Observed::default()
@@ -67,7 +67,12 @@ impl Cluster {
     }
 
     /// The Deployments that a request finds.
-    fn find(&self, case: usize, controller: usize, request: &RollbackRequest) -> Vec<SeenTarget> {
+    fn find(
+        &self,
+        case: usize,
+        controller: usize,
+        request: &RollbackRequest,
+    ) -> Vec<ObservedTarget> {
         let mut found = Vec::new();
         for (asked, target) in request.spec.targets.iter().enumerate() {
             let names: Vec<String> = match (&target.name, &target.name_prefix) {
@@ -83,7 +88,7 @@ impl Cluster {
                         .collect()
                 }
             };
-            found.extend(names.iter().map(|name| SeenTarget {
+            found.extend(names.iter().map(|name| ObservedTarget {
                 asked,
                 ..self.look(case, controller, name, None)
             }));
@@ -91,10 +96,10 @@ impl Cluster {
         found
     }
 
-    fn there(&self, name: &str) -> Seen<jiff::Timestamp> {
+    fn there(&self, name: &str) -> Fetched<jiff::Timestamp> {
         self.config_maps
             .get(name)
-            .map_or(Seen::Absent, |(when, _)| Seen::Found(at(*when)))
+            .map_or(Fetched::Absent, |(when, _)| Fetched::Found(at(*when)))
     }
 
     /// Reads one Deployment and what is around it.
@@ -104,23 +109,23 @@ impl Cluster {
         controller: usize,
         name: &str,
         planned: Option<usize>,
-    ) -> SeenTarget {
+    ) -> ObservedTarget {
         let Some(place) = self.place(name) else {
-            return SeenTarget {
+            return ObservedTarget {
                 name: name.to_owned(),
-                deployment: Seen::Absent,
-                ledger: Seen::Absent,
-                ..SeenTarget::default()
+                deployment: Fetched::Absent,
+                ledger: Fetched::Absent,
+                ..ObservedTarget::default()
             };
         };
         if place.blind {
-            return SeenTarget {
+            return ObservedTarget {
                 name: name.to_owned(),
                 ledger: place
                     .ledger
                     .clone()
-                    .map_or(Seen::Absent, |(spec, _)| Seen::Found(spec)),
-                ..SeenTarget::default()
+                    .map_or(Fetched::Absent, |(spec, _)| Fetched::Found(spec)),
+                ..ObservedTarget::default()
             };
         }
         let request = self.cases[case].request.as_ref().unwrap();
@@ -130,11 +135,11 @@ impl Cluster {
         let ledger = place
             .ledger
             .clone()
-            .map_or(Seen::Absent, |(spec, _)| Seen::Found(spec));
+            .map_or(Fetched::Absent, |(spec, _)| Fetched::Found(spec));
         let uid = place.uid().unwrap_or_default();
         let rival = match holder(ledger.found(), uid, &self.cases[case].uid) {
             Holder::Other(claim) => self.rival(&claim.request_uid, name),
-            Holder::Nobody | Holder::Us => Seen::Unknown,
+            Holder::Nobody | Holder::Us => Fetched::Unknown,
         };
         let access = if place.allowed {
             Access::Allowed
@@ -166,7 +171,7 @@ impl Cluster {
                         at: self.now(),
                         found: Found::Answers(vec![Answer {
                             pod: "pod-1".to_owned(),
-                            result: Ok(Heard {
+                            result: Ok(HttpAnswer {
                                 status: if place.healthy { 200 } else { 500 },
                                 body_matches: None,
                             }),
@@ -174,12 +179,12 @@ impl Cluster {
                     })
                     .collect()
             });
-        SeenTarget {
+        ObservedTarget {
             name: name.to_owned(),
             deployment: place
                 .object
                 .clone()
-                .map_or(Seen::Absent, |object| Seen::Found(Deployment(object))),
+                .map_or(Fetched::Absent, |object| Fetched::Found(Deployment(object))),
             replica_sets: place
                 .replica_sets()
                 .iter()
@@ -189,9 +194,9 @@ impl Cluster {
             ledger,
             lifted: place.lifted.then(|| digest_in(name, "v2")),
             rival,
-            access: Seen::Found(access),
+            access: Fetched::Found(access),
             backup: self.there(&backup_name(request, name)),
-            kept: kept.map_or(Seen::Absent, Seen::Found),
+            kept: kept.map_or(Fetched::Absent, Fetched::Found),
             job: self.job(request, &status, planned),
             rejection: self.controllers[controller]
                 .rejections
@@ -206,7 +211,7 @@ impl Cluster {
                 .get(&(case, name.to_owned()))
                 .copied(),
             readings,
-            ..SeenTarget::default()
+            ..ObservedTarget::default()
         }
     }
 
@@ -216,7 +221,7 @@ impl Cluster {
         request: &RollbackRequest,
         status: &RollbackRequestStatus,
         planned: Option<usize>,
-    ) -> Seen<SeenJob> {
+    ) -> Fetched<ObservedJob> {
         let open = planned.zip(status.plan.as_ref()).and_then(|(index, plan)| {
             let (target, progress) = (plan.targets.get(index)?, status.targets.get(index)?);
             let plans = Plans::of(plan, status);
@@ -225,12 +230,12 @@ impl Cluster {
             Some(open.job.clone())
         });
         let Some(name) = open else {
-            return Seen::Unknown;
+            return Fetched::Unknown;
         };
         if !self.jobs.contains(&name) {
-            return Seen::Absent;
+            return Fetched::Absent;
         }
-        Seen::Found(SeenJob {
+        Fetched::Found(ObservedJob {
             name,
             state: JobState::Ended {
                 succeeded: true,
@@ -242,17 +247,17 @@ impl Cluster {
     }
 
     /// The request that holds the claim.
-    fn rival(&self, uid: &str, deployment: &str) -> Seen<Rival> {
+    fn rival(&self, uid: &str, deployment: &str) -> Fetched<Rival> {
         let other = self.cases.iter().find(|other| other.uid == uid);
         let Some(request) = other.and_then(|other| other.request.as_ref()) else {
-            return Seen::Absent;
+            return Fetched::Absent;
         };
         let status = request.status.clone().unwrap_or_default();
         let committed = status
             .targets
             .iter()
             .any(|progress| progress.name == deployment && progress.revert.is_some());
-        Seen::Found(Rival {
+        Fetched::Found(Rival {
             name: request.metadata.name.clone().unwrap(),
             active: status.outcome.is_none(),
             committed,
@@ -265,25 +270,25 @@ impl Cluster {
         request: &RollbackRequest,
         observed: &Observed,
         index: usize,
-    ) -> Seen<Rehearsal> {
+    ) -> Fetched<Rehearsal> {
         let Some(prospect) = plan::prospect(request, observed, index, self.now()) else {
-            return Seen::Unknown;
+            return Fetched::Unknown;
         };
         let seen = &observed.targets[index];
         let (Some(place), Some(deployment)) = (self.place(&seen.name), seen.deployment.found())
         else {
-            return Seen::Unknown;
+            return Fetched::Unknown;
         };
         let mut stored = deployment.0.clone();
         patch::apply(&mut stored, &prospect.patch).unwrap();
         if !place.takes(&Deployment(stored.clone()).template()) {
-            return Seen::Found(Rehearsal::Refused {
+            return Fetched::Found(Rehearsal::Refused {
                 code: 422,
                 message: "spec.template: Invalid value".to_owned(),
             });
         }
         place.admit(&mut stored);
-        Seen::Found(Rehearsal::Stored(Deployment(stored)))
+        Fetched::Found(Rehearsal::Stored(Deployment(stored)))
     }
 
     /// One pass; what was decided, if the request is still there.

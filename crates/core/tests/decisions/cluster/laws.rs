@@ -9,14 +9,14 @@ use rollback_api::{
     WITHDRAWN_BY,
 };
 use rollback_core::ledger::bad_templates;
-use rollback_core::observed::{Access, Observed, Seen};
+use rollback_core::observed::{Access, Fetched, Observed};
 use rollback_core::phase::{TargetPhase, has_begun, result};
 use rollback_core::plan;
 use rollback_core::step::{Decision, Next, Scale, Step};
 use rollback_core::template::Template;
 use serde_json::{Value, json};
 
-use super::{Case, Cluster, Kind};
+use super::{Case, Cluster, WriteKind};
 use crate::world::REQUESTER;
 
 /// A target that a status knows, by name.
@@ -255,7 +255,7 @@ impl Cluster {
         let rules = rollback_core::rules::rules(
             request,
             observed.policy.found(),
-            observed.expedite == Seen::Found(true),
+            observed.expedite == Fetched::Found(true),
         );
         let digest = plan::digest(
             &self.cases[case].uid,
@@ -269,7 +269,7 @@ impl Cluster {
         assert!(observed.guard.holes.is_empty(), "a write without the guard");
         let seen = observed.targets.iter().find(|seen| seen.name == deployment);
         let seen = seen.unwrap();
-        assert_eq!(seen.access, Seen::Found(Access::Allowed));
+        assert_eq!(seen.access, Fetched::Found(Access::Allowed));
         assert!(
             progress.revert.is_some() && progress.backup.is_some(),
             "a write without intent and backup"
@@ -305,9 +305,9 @@ impl Cluster {
             return;
         };
         let free = match &seen.rival {
-            Seen::Absent => true,
-            Seen::Unknown => false,
-            Seen::Found(rival) => !rival.active || (!rival.committed && urgency > claim.urgency),
+            Fetched::Absent => true,
+            Fetched::Unknown => false,
+            Fetched::Found(rival) => !rival.active || (!rival.committed && urgency > claim.urgency),
         };
         assert!(free, "the claim of another one is taken away");
     }
@@ -453,15 +453,15 @@ impl Cluster {
         let reason = reason.unwrap();
         assert!(reason.contains(&uid));
         let kind = if reason.starts_with("restore of backup ") {
-            Kind::Restore
+            WriteKind::Restore
         } else if reason.starts_with("fallback: ") {
-            Kind::Fallback
+            WriteKind::Fallback
         } else {
-            Kind::Revert
+            WriteKind::Revert
         };
         let generation = before["metadata"]["generation"].as_i64().unwrap();
         match kind {
-            Kind::Revert => {
+            WriteKind::Revert => {
                 assert_eq!(
                     digest(before),
                     target.from_digest,
@@ -469,7 +469,7 @@ impl Cluster {
                 );
                 assert_eq!(digest(after), target.to_digest);
             }
-            Kind::Fallback => {
+            WriteKind::Fallback => {
                 assert!(
                     target.is_restored_by(&digest(before)),
                     "a foreign edit is overwritten by the fallback"
@@ -477,7 +477,7 @@ impl Cluster {
                 let named = target.fallbacks.iter().map(|one| &one.to_digest);
                 assert!(named.into_iter().any(|known| *known == digest(after)));
             }
-            Kind::Restore => {
+            WriteKind::Restore => {
                 // As a webhook left it, when nobody wrote since.
                 let as_left = self.cases[case]
                     .left_at

@@ -155,7 +155,7 @@ pub enum Forgery {
 
 /// What a write to a Deployment was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum WriteKind {
     /// The old template.
     Revert,
     /// The fallback.
@@ -210,7 +210,7 @@ pub struct Case {
     named: BTreeMap<String, BTreeSet<String>>,
     pinned: Option<Value>,
     /// The successful writes to Deployments.
-    pub writes: Vec<(String, Kind)>,
+    pub writes: Vec<(String, WriteKind)>,
     /// The generation that each Deployment had right after the last of them.
     left_at: BTreeMap<String, i64>,
     /// Incident reports as published.

@@ -11,8 +11,8 @@ use rollback_api::{
     RevisionLedgerSpec, RollbackPolicySpec, RollbackRequest, RollbackRequestSpec,
 };
 use rollback_core::observed::{
-    Access, Answer, Deployment, Found, Guard, Heard, Observed, Reading, ReplicaSet, Seen,
-    SeenTarget,
+    Access, Answer, Deployment, Fetched, Found, Guard, HttpAnswer, Observed, ObservedTarget,
+    Reading, ReplicaSet,
 };
 use rollback_core::template::Template;
 use serde_json::{Value, json};
@@ -203,8 +203,8 @@ pub fn sets(values: impl IntoIterator<Item = Value>) -> Vec<ReplicaSet> {
 }
 
 /// Wraps JSON as an observed Deployment.
-pub fn seen(value: Value) -> Seen<Deployment> {
-    Seen::Found(Deployment(value))
+pub fn seen(value: Value) -> Fetched<Deployment> {
+    Fetched::Found(Deployment(value))
 }
 
 /// A person.
@@ -296,34 +296,34 @@ pub fn observed() -> Observed {
 }
 
 /// The quiet world with these Deployments in it.
-pub fn world_of(targets: impl IntoIterator<Item = SeenTarget>) -> Observed {
+pub fn world_of(targets: impl IntoIterator<Item = ObservedTarget>) -> Observed {
     Observed {
-        policy: Seen::Absent,
+        policy: Fetched::Absent,
         guard: Guard {
             present: vec![guard_policy("approvals", 1), guard_policy("spec", 1)],
             holes: Vec::new(),
         },
-        opted_in: Seen::Found(true),
-        expedite: Seen::Found(true),
+        opted_in: Fetched::Found(true),
+        expedite: Fetched::Found(true),
         targets: targets.into_iter().collect(),
-        incident: Seen::Absent,
+        incident: Fetched::Absent,
         ..Observed::default()
     }
 }
 
 /// A Deployment that runs v2 and ran v1, and that nobody works on.
-pub fn quiet(name: &str) -> SeenTarget {
+pub fn quiet(name: &str) -> ObservedTarget {
     let replica_set =
         |version, revision| replica_set_in(name, version, revision, &template_in(name, version));
-    SeenTarget {
+    ObservedTarget {
         name: name.to_owned(),
         deployment: seen(deployment_in(name, &template_in(name, "v2"))),
         replica_sets: sets([replica_set("v1", "1"), replica_set("v2", "2")]),
-        ledger: Seen::Absent,
-        rival: Seen::Absent,
-        access: Seen::Found(Access::Allowed),
-        backup: Seen::Absent,
-        ..SeenTarget::default()
+        ledger: Fetched::Absent,
+        rival: Fetched::Absent,
+        access: Fetched::Found(Access::Allowed),
+        backup: Fetched::Absent,
+        ..ObservedTarget::default()
     }
 }
 
@@ -336,8 +336,8 @@ pub fn answer(pod: &str, code: u16) -> Answer {
 }
 
 /// A status code, and no body that anybody asked for.
-pub fn heard(status: u16) -> Heard {
-    Heard {
+pub fn heard(status: u16) -> HttpAnswer {
+    HttpAnswer {
         status,
         body_matches: None,
     }

@@ -10,7 +10,7 @@ use rollback_core::artifact::{self, backup_name};
 use rollback_core::decide::decide;
 use rollback_core::intent;
 use rollback_core::observed::{
-    Deployment, JobState, Observed, Rehearsal, Seen, SeenJob, SeenTarget,
+    Deployment, Fetched, JobState, Observed, ObservedJob, ObservedTarget, Rehearsal,
 };
 use rollback_core::phase::{Phase, TargetPhase};
 use rollback_core::step::{Decision, Next, Revert, Step};
@@ -117,10 +117,15 @@ impl Scene {
             all[key] = value.clone();
         }
         let mut scene = Self::new(&all);
-        scene.observed = world_of(names.iter().enumerate().map(|(asked, name)| SeenTarget {
-            asked,
-            ..quiet(name)
-        }));
+        scene.observed = world_of(
+            names
+                .iter()
+                .enumerate()
+                .map(|(asked, name)| ObservedTarget {
+                    asked,
+                    ..quiet(name)
+                }),
+        );
         scene
     }
 
@@ -138,30 +143,30 @@ impl Scene {
     /// Staging: the requester may approve.
     pub fn staging() -> Self {
         let mut scene = Self::default();
-        scene.observed.policy = Seen::Found(policy(json!({"environment": "staging"})));
+        scene.observed.policy = Fetched::Found(policy(json!({"environment": "staging"})));
         scene
     }
 
     /// Puts a policy in force.
     #[must_use]
     pub fn with_policy(mut self, value: Value) -> Self {
-        self.observed.policy = Seen::Found(policy(value));
+        self.observed.policy = Fetched::Found(policy(value));
         self
     }
 
     /// What was read of the only target.
-    pub fn seen(&mut self) -> &mut SeenTarget {
+    pub fn seen(&mut self) -> &mut ObservedTarget {
         &mut self.observed.targets[0]
     }
 
     /// What was read of the Deployment with this name.
-    pub fn of(&mut self, name: &str) -> &mut SeenTarget {
+    pub fn of(&mut self, name: &str) -> &mut ObservedTarget {
         let mut targets = self.observed.targets.iter_mut();
         targets.find(|seen| seen.name == name).expect("it is read")
     }
 
     /// The same, to look at.
-    pub fn target(&self, name: &str) -> &SeenTarget {
+    pub fn target(&self, name: &str) -> &ObservedTarget {
         let mut targets = self.observed.targets.iter();
         targets.find(|seen| seen.name == name).expect("it is read")
     }
@@ -198,9 +203,9 @@ impl Scene {
                 } else {
                     target.source_name.clone()
                 };
-                if seen.kept == Seen::Unknown {
+                if seen.kept == Fetched::Unknown {
                     let kept = backup.and_then(|backup| self.backups.get(&backup).cloned());
-                    seen.kept = kept.map_or(Seen::Absent, Seen::Found);
+                    seen.kept = kept.map_or(Fetched::Absent, Fetched::Found);
                 }
                 seen
             })
@@ -211,20 +216,21 @@ impl Scene {
     fn look_before_the_plan(&self, observed: &mut Observed, index: usize) {
         let seen = &mut observed.targets[index];
         let asked = self.request.spec.targets.get(seen.asked);
-        if let (Seen::Unknown, Some(name)) =
+        if let (Fetched::Unknown, Some(name)) =
             (&seen.kept, asked.and_then(|asked| asked.to.backup.as_ref()))
         {
             let kept = self.backups.get(name).cloned();
-            seen.kept = kept.map_or(Seen::Absent, Seen::Found);
+            seen.kept = kept.map_or(Fetched::Absent, Fetched::Found);
         }
-        if seen.rehearsal == Seen::Unknown
+        if seen.rehearsal == Fetched::Unknown
             && let Some(prospect) = plan::prospect(&self.request, observed, index, self.now)
             && let Some(Deployment(object)) = observed.targets[index].deployment.found()
         {
             let mut stored = object.clone();
             patch::apply(&mut stored, &prospect.patch).expect("a dry run has no preconditions");
             self.webhook.inspect(|alter| alter(&mut stored));
-            observed.targets[index].rehearsal = Seen::Found(Rehearsal::Stored(Deployment(stored)));
+            observed.targets[index].rehearsal =
+                Fetched::Found(Rehearsal::Stored(Deployment(stored)));
         }
     }
 
@@ -301,7 +307,7 @@ impl Scene {
     pub fn act(&mut self, step: &Step) {
         match step {
             Step::Claim { ledger, deployment } | Step::Release { ledger, deployment } => {
-                self.of(deployment).ledger = Seen::Found(ledger.clone());
+                self.of(deployment).ledger = Fetched::Found(ledger.clone());
             }
             Step::BackUp(artifact) => {
                 let kept = artifact::backed_up(&artifact.data).expect("a backup is one");
@@ -309,7 +315,7 @@ impl Scene {
                 assert_eq!(artifact.name, backup_name(&self.request, &name));
                 self.backups.insert(artifact.name.clone(), kept);
                 let now = self.now;
-                self.of(&name).backup = Seen::Found(now);
+                self.of(&name).backup = Fetched::Found(now);
             }
             Step::RunJob {
                 deployment, job, ..
@@ -317,18 +323,19 @@ impl Scene {
                 let seen = self.of(deployment);
                 // A Job that is there already is not started again.
                 if seen.job.found().is_none_or(|seen| seen.name != *job) {
-                    seen.job = Seen::Found(SeenJob {
+                    seen.job = Fetched::Found(ObservedJob {
                         name: job.clone(),
                         state: JobState::Running,
                     });
                 }
             }
-            Step::Publish(_) => self.observed.incident = Seen::Found(self.now),
+            Step::Publish(_) => self.observed.incident = Fetched::Found(self.now),
             // No world here has pods, nor Deployments that are scaled down.
             Step::ForceDelete { .. } | Step::Scale(_) => {}
             Step::Revert(revert) | Step::Disown(revert) => {
                 let webhook = self.webhook;
-                let Seen::Found(Deployment(object)) = &mut self.of(&revert.deployment).deployment
+                let Fetched::Found(Deployment(object)) =
+                    &mut self.of(&revert.deployment).deployment
                 else {
                     panic!("a revert without a Deployment");
                 };
@@ -474,7 +481,7 @@ impl Scene {
 
     /// Somebody else edits this Deployment.
     pub fn edit_of(&mut self, name: &str, edit: impl FnOnce(&mut Value)) {
-        let Seen::Found(Deployment(object)) = &mut self.of(name).deployment else {
+        let Fetched::Found(Deployment(object)) = &mut self.of(name).deployment else {
             panic!("no Deployment to edit");
         };
         edit(object);

@@ -11,7 +11,7 @@ use kube::{Api, Client, Config};
 use rollback_core::time;
 use tokio::sync::Mutex;
 
-use crate::lease::gate::Gate;
+use crate::lease::leader::LeaderOnly;
 
 /// Name of the `ServiceAccount`, in the controller's own namespace.
 const ACCOUNT: &str = "rollback-watch";
@@ -37,17 +37,17 @@ pub enum Error {
 /// Makes clients in the identity of the watch.
 pub struct Identity {
     config: Config,
-    gate: Gate,
+    leader: LeaderOnly,
     home: String,
     current: Mutex<Option<(Client, Timestamp)>>,
 }
 
 impl Identity {
     /// `config` says where the API server is; `home` is the controller's own namespace.
-    pub fn new(config: Config, gate: Gate, home: String) -> Self {
+    pub fn new(config: Config, leader: LeaderOnly, home: String) -> Self {
         Self {
             config,
-            gate,
+            leader,
             home,
             current: Mutex::default(),
         }
@@ -85,7 +85,7 @@ impl Identity {
             ..AuthInfo::default()
         };
         let builder = ClientBuilder::try_from(config).map_err(Error::Client)?;
-        let client = builder.with_layer(&self.gate.layer()).build();
+        let client = builder.with_layer(&self.leader.layer()).build();
         *current = Some((client.clone(), time::after(ends, -MARGIN)));
         Ok(client)
     }

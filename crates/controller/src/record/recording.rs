@@ -13,14 +13,14 @@ const MANY: usize = 10_000;
 
 /// Whether and how a namespace is looked after.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Scope {
+pub enum Recording {
     /// Not at all: it has not opted in.
     Closed,
     /// By these rules, which may be not to record.
     Open(Ledger),
 }
 
-impl Scope {
+impl Recording {
     /// Whether evidence is recorded.
     pub fn records(&self) -> bool {
         match self {
@@ -32,30 +32,30 @@ impl Scope {
 
 /// What is known of namespaces.
 #[derive(Default)]
-pub struct Scopes(Mutex<HashMap<String, Known>>);
+pub struct RecordingCache(Mutex<HashMap<String, Cached>>);
 
-struct Known {
-    scope: Scope,
+struct Cached {
+    scope: Recording,
     until: Instant,
 }
 
-impl Scopes {
+impl RecordingCache {
     /// The scope of a namespace, unless that is not known or may have changed.
-    pub fn fresh(&self, namespace: &str) -> Option<Scope> {
+    pub fn fresh(&self, namespace: &str) -> Option<Recording> {
         let known = self.locked();
         let known = known.get(namespace)?;
         (Instant::now() < known.until).then(|| known.scope.clone())
     }
 
     /// Remembers the scope, and gives the one that was known before.
-    pub fn learn(&self, namespace: &str, scope: Scope) -> Option<Scope> {
+    pub fn learn(&self, namespace: &str, scope: Recording) -> Option<Recording> {
         let now = Instant::now();
         let mut all = self.locked();
         if all.len() > MANY {
             all.retain(|_, known| now < known.until);
         }
         let until = now + LIFETIME;
-        let before = all.insert(namespace.to_owned(), Known { scope, until });
+        let before = all.insert(namespace.to_owned(), Cached { scope, until });
         before.map(|known| known.scope)
     }
 
@@ -73,7 +73,7 @@ impl Scopes {
         }
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+    fn locked(&self) -> MutexGuard<'_, HashMap<String, Cached>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,17 +84,17 @@ mod tests {
 
     #[test]
     fn what_may_have_changed_is_asked_again_and_compared() {
-        let scopes = Scopes::default();
+        let scopes = RecordingCache::default();
         assert_eq!(scopes.fresh("shop"), None);
-        assert_eq!(scopes.learn("shop", Scope::Closed), None);
-        assert_eq!(scopes.fresh("shop"), Some(Scope::Closed));
+        assert_eq!(scopes.learn("shop", Recording::Closed), None);
+        assert_eq!(scopes.fresh("shop"), Some(Recording::Closed));
         scopes.expire(Some("shop"));
         scopes.expire(Some("other"));
         assert_eq!(scopes.fresh("shop"), None);
-        let open = Scope::Open(Ledger::default());
-        assert_eq!(scopes.learn("shop", open.clone()), Some(Scope::Closed));
+        let open = Recording::Open(Ledger::default());
+        assert_eq!(scopes.learn("shop", open.clone()), Some(Recording::Closed));
         scopes.expire(None);
         assert_eq!(scopes.fresh("shop"), None);
-        assert_eq!(scopes.learn("shop", Scope::Closed), Some(open));
+        assert_eq!(scopes.learn("shop", Recording::Closed), Some(open));
     }
 }

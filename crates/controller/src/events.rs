@@ -26,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(3);
 
 /// Sends the Events of `status` that were not sent yet; whether none is left to send. A failure is logged and tried again
 /// with the next pass.
-pub async fn tell(
+pub async fn send(
     context: &Context,
     request: &RollbackRequest,
     status: &RollbackRequestStatus,
@@ -42,7 +42,7 @@ pub async fn tell(
         if now.duration_since(notice.at) > FRESH {
             continue;
         }
-        match send(context, request, &uid, event_name, notice).await {
+        match send_one(context, request, &uid, event_name, notice).await {
             Ok(sent) => all &= sent,
             Err(Slow) => return false,
         }
@@ -119,7 +119,7 @@ pub async fn reminder(context: &Context, request: &RollbackRequest, now: Timesta
     };
     let event_name = notice.event_name(&request.name_any(), &uid);
     matches!(
-        send(context, request, &uid, event_name, notice).await,
+        send_one(context, request, &uid, event_name, notice).await,
         Ok(true)
     )
 }
@@ -134,14 +134,14 @@ async fn warn_once(context: &Context, request: &RollbackRequest, notice: Notice,
         ..notice
     };
     // Whether it was in time makes no difference: this is the last thing that the pass does.
-    let _ = send(context, request, &uid, event_name, notice).await;
+    let _ = send_one(context, request, &uid, event_name, notice).await;
 }
 
 /// The API server is too slow for more.
 struct Slow;
 
 /// Sends one Event, unless it was sent; whether it is there now.
-async fn send(
+async fn send_one(
     context: &Context,
     request: &RollbackRequest,
     uid: &str,

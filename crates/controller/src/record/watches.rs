@@ -38,9 +38,9 @@ impl Name {
     }
 }
 
-/// One piece of news.
+/// What a watch tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum WatchEvent {
     /// All Deployments are about to be listed: what happened before may have been missed.
     Listing,
     /// All have been listed.
@@ -72,7 +72,10 @@ pub enum News {
 }
 
 /// All watches.
-pub fn watch(client: &Client, namespace: Option<&str>) -> SelectAll<BoxStream<'static, News>> {
+pub fn watch(
+    client: &Client,
+    namespace: Option<&str>,
+) -> SelectAll<BoxStream<'static, WatchEvent>> {
     select_all([
         deployments(client, namespace),
         follow::<RevisionLedger>(client, namespace, of_ledgers),
@@ -88,7 +91,7 @@ fn watching() -> watcher::Config {
         .streaming_lists()
 }
 
-fn deployments(client: &Client, namespace: Option<&str>) -> BoxStream<'static, News> {
+fn deployments(client: &Client, namespace: Option<&str>) -> BoxStream<'static, WatchEvent> {
     let api: Api<Bounded<v1::Deployment>> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
@@ -99,7 +102,7 @@ fn deployments(client: &Client, namespace: Option<&str>) -> BoxStream<'static, N
             Ok(event) => of_deployments(event),
             Err(error) => {
                 tracing::warn!(%error, kind = "Deployment", "a watch failed and is made anew");
-                News::Lost
+                WatchEvent::Lost
             }
         })
         .boxed()
@@ -108,8 +111,8 @@ fn deployments(client: &Client, namespace: Option<&str>) -> BoxStream<'static, N
 fn follow<K>(
     client: &Client,
     namespace: Option<&str>,
-    news: fn(Event<PartialObjectMeta<K>>) -> Option<News>,
-) -> BoxStream<'static, News>
+    told: fn(Event<PartialObjectMeta<K>>) -> Option<WatchEvent>,
+) -> BoxStream<'static, WatchEvent>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -125,59 +128,61 @@ where
     watcher(api, watching())
         .default_backoff()
         .filter_map(move |event| {
-            let news = match event {
-                Ok(event) => news(event),
+            let event = match event {
+                Ok(event) => told(event),
                 Err(error) => {
                     tracing::warn!(%error, kind = %K::kind(&()), "a watch failed and is made anew");
                     None
                 }
             };
-            std::future::ready(news)
+            std::future::ready(event)
         })
         .boxed()
 }
 
-fn of_deployments(event: Event<Bounded<v1::Deployment>>) -> News {
+fn of_deployments(event: Event<Bounded<v1::Deployment>>) -> WatchEvent {
     match event {
-        Event::Init => News::Listing,
-        Event::InitDone => News::Listed,
+        Event::Init => WatchEvent::Listing,
+        Event::InitDone => WatchEvent::Listed,
         Event::InitApply(object) | Event::Apply(object) => of_deployment(object),
-        Event::Delete(object) => News::Gone(Name::of(&object)),
+        Event::Delete(object) => WatchEvent::Gone(Name::of(&object)),
     }
 }
 
-fn of_deployment(object: Bounded<v1::Deployment>) -> News {
+fn of_deployment(object: Bounded<v1::Deployment>) -> WatchEvent {
     let name = Name::of(&object);
-    // One that is too large to be read is not complete, and is not put on trial.
+    // One that is too large to be read is not complete, and is not analysed.
     let mut fields = object.fields.unwrap_or_default();
     let annotations = object.metadata.annotations.filter(|_| !fields.is_empty());
     let metadata = json!({"generation": object.metadata.generation, "annotations": annotations});
     fields.insert("metadata".to_owned(), metadata);
     let deployment = Deployment(Value::Object(fields));
     let opts_in = deployment.opts_in();
-    News::Deployment {
+    WatchEvent::Deployment {
         name,
         complete: deployment.is_complete(),
         automatic: opts_in.then(|| deployment.template().digest()),
     }
 }
 
-fn of_ledgers(event: Event<PartialObjectMeta<RevisionLedger>>) -> Option<News> {
+fn of_ledgers(event: Event<PartialObjectMeta<RevisionLedger>>) -> Option<WatchEvent> {
     match event {
         Event::Init | Event::InitDone => None,
-        Event::InitApply(ledger) | Event::Apply(ledger) => Some(News::Ledger {
+        Event::InitApply(ledger) | Event::Apply(ledger) => Some(WatchEvent::Ledger {
             lifts: ledger.annotations().contains_key(LIFT),
             name: Name::of(&ledger),
         }),
-        Event::Delete(ledger) => Some(News::NoLedger(Name::of(&ledger))),
+        Event::Delete(ledger) => Some(WatchEvent::NoLedger(Name::of(&ledger))),
     }
 }
 
 /// What is there at the beginning is no change: everything is asked about anew then.
-fn of_rules<K: Resource<DynamicType = ()>>(event: Event<PartialObjectMeta<K>>) -> Option<News> {
+fn of_rules<K: Resource<DynamicType = ()>>(
+    event: Event<PartialObjectMeta<K>>,
+) -> Option<WatchEvent> {
     match event {
-        Event::Init => Some(News::Rules(None)),
+        Event::Init => Some(WatchEvent::Rules(None)),
         Event::InitApply(_) | Event::InitDone => None,
-        Event::Apply(object) | Event::Delete(object) => Some(News::Rules(object.namespace())),
+        Event::Apply(object) | Event::Delete(object) => Some(WatchEvent::Rules(object.namespace())),
     }
 }

@@ -1,4 +1,4 @@
-//! The gate for the data: whether the old version can live with what the newer one has made of them.
+//! The risk for the data: whether the old version can live with what the newer one has made of them.
 //!
 //! A pod template says which schema it brings and with which it copes. What is known not to fit, or marked irreversible,
 //! blocks until an approver accepts the risk; what is not known blocks where the policy says so.
@@ -24,7 +24,7 @@ const NAMED: usize = 5;
 
 /// What the two templates say about their data.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SchemaFit {
     /// The old version copes with the schema that is there.
     Fits,
     /// Neither says anything.
@@ -92,26 +92,26 @@ impl<'a> Schema<'a> {
 }
 
 /// Whether the old version may not cope with the data as the newer one has left them.
-pub fn verdict(from: &Template, to: &Template) -> Verdict {
+pub fn verdict(from: &Template, to: &Template) -> SchemaFit {
     let (now, then) = (Schema::of(from), Schema::of(to));
     let copes = now
         .version
         .is_some_and(|version| then.version == Some(version) || then.tolerates.contains(version));
     if copes {
-        return Verdict::Fits;
+        return SchemaFit::Fits;
     }
     let (brings, needs) = (now.said(), format!("{}{}", then.said(), then.tolerated()));
     match (now.irreversible, now.version, then.version) {
-        (true, _, _) => Verdict::Irreversible(format!(
+        (true, _, _) => SchemaFit::Irreversible(format!(
             "The running version brings {brings} by a migration that is marked irreversible; the old version brings {needs}. \
              It may not work on these data, or damage them. Ask whoever knows the data first."
         )),
-        (false, Some(_), Some(_)) => Verdict::Misfit(format!(
+        (false, Some(_), Some(_)) => SchemaFit::Misfit(format!(
             "The running version brings {brings}; the old version brings {needs}. \
              It may not work on these data. Ask whoever knows the data first."
         )),
-        (false, None, None) if then.tolerates.is_empty() => Verdict::Untold,
-        (false, Some(_), None) | (false, None, Some(_) | None) => Verdict::Unknown(format!(
+        (false, None, None) if then.tolerates.is_empty() => SchemaFit::Untold,
+        (false, Some(_), None) | (false, None, Some(_) | None) => SchemaFit::Unknown(format!(
             "The running version brings {brings}; the old version brings {needs}. \
              Whether the old version copes with the data is not known."
         )),
@@ -123,16 +123,16 @@ pub fn verdict(from: &Template, to: &Template) -> Verdict {
 pub fn assess(from: &Template, to: &Template, unknown: UnknownSchema) -> Option<Risk> {
     let strict = unknown == UnknownSchema::Block;
     let (message, blocks) = match verdict(from, to) {
-        Verdict::Fits => return None,
-        Verdict::Untold if !strict => return None,
-        Verdict::Untold => (
+        SchemaFit::Fits => return None,
+        SchemaFit::Untold if !strict => return None,
+        SchemaFit::Untold => (
             "Neither version says which schema it brings, and the policy wants to know (dataGate.unknown). \
              Whether the old version copes with the data is not known."
                 .to_owned(),
             true,
         ),
-        Verdict::Unknown(message) => (message, strict),
-        Verdict::Misfit(message) | Verdict::Irreversible(message) => (message, true),
+        SchemaFit::Unknown(message) => (message, strict),
+        SchemaFit::Misfit(message) | SchemaFit::Irreversible(message) => (message, true),
     };
     Some(Risk {
         kind: RiskKind::DataSchema,

@@ -7,7 +7,7 @@ use rollback_api::policy::UnknownSchema;
 use rollback_api::status::{PlannedTarget, Risk, RiskKind};
 use rollback_api::{ACCEPT_DATA_RISK, Reason, RequestState};
 use rollback_core::approval::{Mailbox, how_to_approve, read};
-use rollback_core::gate::{Verdict, assess, data_risk, questions, verdict};
+use rollback_core::data_risk::{SchemaFit, assess, data_risk, questions, verdict};
 use rollback_core::phase::Phase;
 use rollback_core::template::Template;
 use serde_json::{Value, json};
@@ -78,7 +78,7 @@ fn what_is_known_not_to_fit_blocks_and_what_is_not_known_does_where_the_policy_s
     }
     assert_eq!(
         verdict(&template(json!({})), &template(json!({}))),
-        Verdict::Untold
+        SchemaFit::Untold
     );
 }
 

@@ -50,7 +50,7 @@ impl Size {
 
 /// Who has a turn, and who waits for one.
 #[derive(Debug, Default)]
-pub struct Turns(Arc<Mutex<Queues>>);
+pub struct ReadPermits(Arc<Mutex<Queues>>);
 
 #[derive(Debug, Default)]
 struct Queues {
@@ -67,14 +67,14 @@ struct Queue {
 
 /// A turn, until it is dropped.
 #[derive(Debug)]
-pub struct Turn {
+pub struct ReadPermit {
     queues: Arc<Mutex<Queues>>,
     size: Size,
 }
 
-impl Turns {
+impl ReadPermits {
     /// A turn for a pass in this namespace; `None` when others are first. Ask again soon, or lose the place.
-    pub fn take(&self, size: Size, namespace: &str, now: Instant) -> Option<Turn> {
+    pub fn take(&self, size: Size, namespace: &str, now: Instant) -> Option<ReadPermit> {
         let mut queues = locked(&self.0);
         if let (Some(queue), Some(most)) = (queues.of(size), size.at_once()) {
             queue
@@ -94,7 +94,7 @@ impl Turns {
             }
             queue.taken += 1;
         }
-        Some(Turn {
+        Some(ReadPermit {
             queues: self.0.clone(),
             size,
         })
@@ -111,7 +111,7 @@ impl Queues {
     }
 }
 
-impl Drop for Turn {
+impl Drop for ReadPermit {
     fn drop(&mut self) {
         if let Some(queue) = locked(&self.queues).of(self.size) {
             queue.taken = queue.taken.saturating_sub(1);
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn namespaces_take_turns() {
-        let turns = Turns::default();
+        let turns = ReadPermits::default();
         let now = Instant::now();
         let take = |namespace: &str, now: Instant| turns.take(Size::Large, namespace, now);
         let first = take("flood", now).unwrap();
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn small_ones_wait_for_nobody() {
-        let turns = Turns::default();
+        let turns = ReadPermits::default();
         let now = Instant::now();
         let all: Vec<_> = (0..100)
             .map(|_| turns.take(Size::Small, "a", now))

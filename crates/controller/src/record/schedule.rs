@@ -1,4 +1,4 @@
-//! Where news become jobs.
+//! Where events of watches become jobs.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use rollback_core::evidence::Notice;
 use tokio::time::Instant;
 
-use super::news::{Name, News};
 use super::queue::Queue;
-use super::scope::Scopes;
+use super::recording::RecordingCache;
+use super::watches::{Name, WatchEvent};
 
 /// How long after a change it is looked at, with all that changed meanwhile.
 pub const PAUSE: Duration = Duration::from_secs(1);
@@ -44,8 +44,8 @@ impl Job {
     }
 }
 
-/// Where news become jobs.
-pub struct Desk {
+/// Where events of watches become jobs.
+pub struct Schedule {
     /// What is to be done.
     pub queue: Queue<Job>,
     /// How many Deployments were listed since the list began; `None` when it has ended.
@@ -54,7 +54,7 @@ pub struct Desk {
     doubt: Option<Instant>,
 }
 
-impl Desk {
+impl Schedule {
     /// Nothing is known yet.
     pub fn new() -> Self {
         Self {
@@ -75,19 +75,21 @@ impl Desk {
     }
 
     /// Takes in what a watch tells.
-    pub fn take(&mut self, news: News, scopes: &Scopes) {
-        match news {
-            News::Listing => self.listed = Some(0),
-            News::Listed => self.listed = None,
-            News::Lost => self.doubt = Some(Instant::now() + DOUBT),
-            News::Deployment { name, complete, .. } => self.deployment(name, complete, scopes),
-            News::Gone(name) => self.queue.forget(&Job::Look(name)),
-            News::Ledger { name, lifts } => self.ledger(name, lifts),
-            News::NoLedger(name) => {
+    pub fn take(&mut self, event: WatchEvent, scopes: &RecordingCache) {
+        match event {
+            WatchEvent::Listing => self.listed = Some(0),
+            WatchEvent::Listed => self.listed = None,
+            WatchEvent::Lost => self.doubt = Some(Instant::now() + DOUBT),
+            WatchEvent::Deployment { name, complete, .. } => {
+                self.deployment(name, complete, scopes)
+            }
+            WatchEvent::Gone(name) => self.queue.forget(&Job::Look(name)),
+            WatchEvent::Ledger { name, lifts } => self.ledger(name, lifts),
+            WatchEvent::NoLedger(name) => {
                 let nothing = self.nothing();
                 self.queue.notice(&Job::Look(name), nothing, PAUSE);
             }
-            News::Rules(namespace) => {
+            WatchEvent::Rules(namespace) => {
                 scopes.expire(namespace.as_deref());
                 if let Some(namespace) = namespace {
                     let (nothing, job) = (self.nothing(), Job::Check(namespace));
@@ -108,7 +110,7 @@ impl Desk {
         self.queue.let_go(&Job::Look(name), PAUSE);
     }
 
-    fn deployment(&mut self, name: Name, complete: bool, scopes: &Scopes) {
+    fn deployment(&mut self, name: Name, complete: bool, scopes: &RecordingCache) {
         let delay = match &mut self.listed {
             None => PAUSE,
             Some(count) => {

@@ -1,8 +1,8 @@
-//! New versions on trial: while a Deployment that opts in rolls out, its pods are watched, and when they show that the
+//! New versions under analysis: while a Deployment that opts in rolls out, its pods are watched, and when they show that the
 //! version is to blame, its rollback is asked for.
 //!
 //! There is no watch on the pods of the cluster. The recorder's watch of the Deployments tells which of them are not
-//! complete; those that opt in get a trial of their own, which ends when the version is well, or when it has been asked
+//! complete; those that opt in get an analysis of their own, which ends when the version is well, or when it has been asked
 //! about. What is asked for goes the way of every request, in the name of a `ServiceAccount` that can do nothing else.
 
 mod identity;
@@ -25,7 +25,7 @@ use crate::context::Context;
 use crate::record::Name;
 use crate::shares::Shares;
 
-/// How long after a trial that ended with news of its Deployment the next one begins.
+/// How long after an analysis that ended with news of its Deployment the next one begins.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// A Deployment that opts in has changed.
@@ -39,60 +39,60 @@ pub struct Change {
     pub complete: bool,
 }
 
-/// A trial.
+/// An analysis.
 struct Running {
     /// Tells it that its Deployment has changed.
     changed: Arc<Notify>,
     task: AbortHandle,
 }
 
-/// What came of a trial.
+/// What came of an analysis.
 struct Ended {
     name: Name,
     /// Digest of the version whose rollback was asked for.
     asked: Option<String>,
 }
 
-/// The trials that are held.
-struct Court {
+/// The analyses that run.
+struct Analyses {
     context: Arc<Context>,
     watches: Client,
     identity: Arc<Identity>,
-    /// Each trial needs one. Who waits has none, so a namespace with many does not keep others from theirs.
-    seats: Arc<Shares>,
+    /// Each analysis needs one. Who waits has none, so a namespace with many does not keep others from theirs.
+    slots: Arc<Shares>,
     running: HashMap<Name, Running>,
     /// The version of each Deployment whose rollback was asked for last, until the Deployment is complete again.
     asked: HashMap<Name, String>,
     tasks: JoinSet<Ended>,
 }
 
-/// Holds trials while this controller leads. Never ends.
+/// Analyses while this controller leads. Never ends.
 pub async fn run(
     context: Arc<Context>,
     watches: Client,
     identity: Identity,
-    seats: Arc<Shares>,
+    slots: Arc<Shares>,
     mut changes: UnboundedReceiver<Change>,
 ) {
-    let mut court = Court {
+    let mut analyses = Analyses {
         context,
         watches,
         identity: Arc::new(identity),
-        seats,
+        slots,
         running: HashMap::new(),
         asked: HashMap::new(),
         tasks: JoinSet::new(),
     };
     loop {
         tokio::select! {
-            Some(change) = changes.recv() => court.take(change),
-            Some(ended) = court.tasks.join_next() => court.close(ended),
+            Some(change) = changes.recv() => analyses.take(change),
+            Some(ended) = analyses.tasks.join_next() => analyses.close(ended),
             else => std::future::pending().await,
         }
     }
 }
 
-impl Court {
+impl Analyses {
     fn take(&mut self, change: Change) {
         let Change {
             name,
@@ -119,12 +119,12 @@ impl Court {
             changed: changed.clone(),
             asked_before: self.asked.get(&name).cloned(),
         };
-        let seats = self.seats.clone();
+        let slots = self.slots.clone();
         let of = name.clone();
         let task = self.tasks.spawn(async move {
             tokio::time::sleep(pause).await;
-            let _seat = seats.take(&of.namespace).await;
-            let asked = version.try_it().await;
+            let _slot = slots.take(&of.namespace).await;
+            let asked = version.analyse().await;
             Ended { name: of, asked }
         });
         self.running.insert(name, Running { changed, task });
@@ -134,7 +134,7 @@ impl Court {
         let ended = match ended {
             Ok(ended) => ended,
             Err(error) => {
-                tracing::error!(%error, "a trial ended unexpectedly");
+                tracing::error!(%error, "an analysis ended unexpectedly");
                 self.running
                     .retain(|_, running| !running.task.is_finished());
                 return;

@@ -2,7 +2,7 @@
 
 /// The result of a read that may not have been made, or may have found nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub enum Seen<T> {
+pub enum Fetched<T> {
     /// Not read in this pass, so nothing is known. Unknown is never taken for a yes or a no.
     #[default]
     Unknown,
@@ -12,7 +12,7 @@ pub enum Seen<T> {
     Found(T),
 }
 
-impl<T> Seen<T> {
+impl<T> Fetched<T> {
     /// What was found, if anything was.
     pub fn found(&self) -> Option<&T> {
         match self {

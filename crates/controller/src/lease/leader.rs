@@ -42,27 +42,27 @@ pub struct NotLeader {
 
 /// Lets writes pass while this process leads.
 #[derive(Clone, Debug)]
-pub struct Gate(watch::Receiver<Hold>);
+pub struct LeaderOnly(watch::Receiver<Hold>);
 
-impl Gate {
-    /// A gate that is open while `hold` says so.
+impl LeaderOnly {
+    /// Writes pass while `hold` says so.
     pub fn new(hold: watch::Receiver<Hold>) -> Self {
         Self(hold)
     }
 
     /// Waits until this process leads. False when it will not any more.
-    pub async fn opened(&self) -> bool {
+    pub async fn elected(&self) -> bool {
         let mut hold = self.0.clone();
         hold.wait_for(|hold| *hold != Hold::Not).await.is_ok()
     }
 
-    /// The layer of a client that only writes through this gate.
+    /// The layer of a client that writes only while this process leads.
     pub fn layer(&self) -> FilterLayer<Self> {
         FilterLayer::new(self.clone())
     }
 }
 
-impl<B> Predicate<Request<B>> for Gate {
+impl<B> Predicate<Request<B>> for LeaderOnly {
     type Request = Request<B>;
 
     fn check(&mut self, request: Request<B>) -> Result<Self::Request, BoxError> {
@@ -100,15 +100,15 @@ mod tests {
             let body = Body::from(answer.to_string().into_bytes());
             std::future::ready(Ok::<_, BoxError>(http::Response::new(body)))
         });
-        let gate = Gate::new(hold);
-        let client = ClientBuilder::new(server, "default").with_layer(&gate.layer());
+        let leader = LeaderOnly::new(hold);
+        let client = ClientBuilder::new(server, "default").with_layer(&leader.layer());
         (client.build(), passed)
     }
 
     #[tokio::test]
     async fn writes_pass_only_while_the_lease_is_held() {
-        let (hold, gate) = watch::channel(Hold::Not);
-        let (client, mut passed) = client(gate);
+        let (hold, leader) = watch::channel(Hold::Not);
+        let (client, mut passed) = client(leader);
         let api: Api<ConfigMap> = Api::default_namespaced(client);
         let soon = Instant::now() + Duration::from_mins(1);
         // The clock of the process is what counts, so "now" is as good as any time in the past.
@@ -152,16 +152,16 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_hears_of_it() {
-        let (hold, gate) = watch::channel(Hold::Not);
-        let gate = Gate::new(gate);
+        let (hold, leader) = watch::channel(Hold::Not);
+        let leader = LeaderOnly::new(leader);
         let waiting = tokio::spawn({
-            let gate = gate.clone();
-            async move { gate.opened().await }
+            let leader = leader.clone();
+            async move { leader.elected().await }
         });
         hold.send_replace(Hold::Until(Instant::now()));
         assert!(waiting.await.unwrap());
         hold.send_replace(Hold::Not);
         drop(hold);
-        assert!(!gate.opened().await);
+        assert!(!leader.elected().await);
     }
 }

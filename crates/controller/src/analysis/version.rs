@@ -1,4 +1,4 @@
-//! The trial of one version: its Deployment is read when it changes, its pods are watched meanwhile.
+//! The analysis of one version: its Deployment is read when it changes, its pods are watched meanwhile.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use kube::{Api, Client, ResourceExt};
 use rollback_api::request::{Category, RequestReason, Trigger};
 use rollback_api::{RollbackRequest, WATCH_SOURCE};
 use rollback_core::text::plain;
-use rollback_core::trigger::watch::{self, Fault, Known, Look, Verdict};
+use rollback_core::trigger::watch::{self, Fault, Finding, Look, Remembered};
 use rollback_core::trigger::{self, live_since};
 use rollback_reads::bounded::Bounded;
 use rollback_reads::budget::Budget;
@@ -26,11 +26,11 @@ use tokio::sync::Notify;
 use super::Identity;
 use super::identity;
 use crate::context::Context;
+use crate::events;
 use crate::observe;
 use crate::observe::version::{Live, MEMORY, live, pods, selector};
 use crate::reconcile::chain;
 use crate::record::Name;
-use crate::tell;
 use crate::watch::WATCH_SECONDS;
 
 /// How long further changes are waited for before the next look: a rollout changes many times a second.
@@ -72,7 +72,7 @@ enum Error {
 
 /// What was there when everything was read again.
 enum Confirmed {
-    /// The trial is over; with the digest of the version whose rollback was asked for, if it was.
+    /// The analysis is over; with the digest of the version whose rollback was asked for, if it was.
     Ended(Option<String>),
     /// The watches told of something that is not so any more.
     NotYet,
@@ -88,7 +88,7 @@ enum Asked {
     Taken,
 }
 
-/// One Deployment whose version is on trial.
+/// One Deployment whose version is under analysis.
 pub struct Version {
     /// What every pass needs.
     pub context: Arc<Context>,
@@ -105,26 +105,30 @@ pub struct Version {
 }
 
 impl Version {
-    /// Holds the trial to its end. Gives the digest of the version whose rollback was asked for, if it was.
-    pub async fn try_it(&self) -> Option<String> {
-        let mut known = Known::default();
+    /// Analyses it to the end. Gives the digest of the version whose rollback was asked for, if it was.
+    pub async fn analyse(&self) -> Option<String> {
+        let mut known = Remembered::default();
         let mut failures = 0_u32;
         loop {
             match self.follow(&mut known, &mut failures).await {
                 Ok(end) => return end,
                 Err(error) => {
                     failures = failures.saturating_add(1);
-                    self.context.metrics.failed("trial");
+                    self.context.metrics.failed("analysis");
                     let (namespace, deployment) = (&self.name.namespace, &self.name.name);
                     let why = chain(&error);
-                    tracing::warn!(%namespace, %deployment, why, failures, "a version on trial is looked at again later");
+                    tracing::warn!(%namespace, %deployment, why, failures, "a version under analysis is looked at again later");
                     tokio::time::sleep(backoff(failures)).await;
                 }
             }
         }
     }
 
-    async fn follow(&self, known: &mut Known, failures: &mut u32) -> Result<Option<String>, Error> {
+    async fn follow(
+        &self,
+        known: &mut Remembered,
+        failures: &mut u32,
+    ) -> Result<Option<String>, Error> {
         let Some(mut live) = self.read().await? else {
             return Ok(None);
         };
@@ -142,14 +146,14 @@ impl Version {
             let seen: Vec<Value> = pods.by_name.values().cloned().collect();
             *failures = 0;
             match judge(&live, &seen, known) {
-                Verdict::Quiet => return Ok(None),
-                Verdict::Fire(_) => {
+                Finding::Quiet => return Ok(None),
+                Finding::Fire(_) => {
                     if let Confirmed::Ended(asked) = self.confirm(known).await? {
                         return Ok(asked);
                     }
                     pods.drain(&mut news, PAUSE).await?;
                 }
-                Verdict::Watch(until) => {
+                Finding::Watch(until) => {
                     tokio::select! {
                         () = self.changed.notified() => {
                             tokio::time::sleep(PAUSE).await;
@@ -178,19 +182,19 @@ impl Version {
     }
 
     /// Reads everything again before anything is written: what the watches told may be old.
-    async fn confirm(&self, known: &mut Known) -> Result<Confirmed, Error> {
+    async fn confirm(&self, known: &mut Remembered) -> Result<Confirmed, Error> {
         let Some(live) = self.read().await? else {
             return Ok(Confirmed::Ended(None));
         };
         let namespace = &self.name.namespace;
         let pods = pods(&self.context.client, namespace, &live.deployment).await?;
         match judge(&live, &pods, known) {
-            Verdict::Fire(fault) => {
+            Finding::Fire(fault) => {
                 let asked = self.ask(&live, &fault).await?;
                 Ok(Confirmed::Ended(Some(asked)))
             }
-            Verdict::Quiet => Ok(Confirmed::Ended(None)),
-            Verdict::Watch(_) => Ok(Confirmed::NotYet),
+            Finding::Quiet => Ok(Confirmed::Ended(None)),
+            Finding::Watch(_) => Ok(Confirmed::NotYet),
         }
     }
 
@@ -258,7 +262,7 @@ impl Version {
             "the name of a request is taken by another one"
         );
         if let Some(there) = there {
-            tell::name_taken(&self.context, &there, &why, Timestamp::now()).await;
+            events::name_taken(&self.context, &there, &why, Timestamp::now()).await;
         }
         Ok(Asked::Taken)
     }
@@ -276,7 +280,7 @@ impl Version {
     }
 }
 
-fn judge(live: &Live, pods: &[Value], known: &mut Known) -> Verdict {
+fn judge(live: &Live, pods: &[Value], known: &mut Remembered) -> Finding {
     let look = Look {
         deployment: &live.deployment,
         replica_sets: &live.replica_sets,
@@ -291,7 +295,7 @@ fn judge(live: &Live, pods: &[Value], known: &mut Known) -> Verdict {
     verdict
 }
 
-/// How much memory all trials may take.
+/// How much memory all analyses may take.
 const ALL: usize = 48 << 20;
 
 static ROOM: Budget = Budget::of(ALL);
