@@ -73,9 +73,11 @@ pub fn names_of_metrics(page: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The flags and variables in what `--help` prints.
+/// The flags and variables in what `--help` prints; its sentences may say what they like.
 pub fn names_of_help(help: &str) -> Vec<&str> {
+    let is_variable = |word: &str| word.contains('_') && !word.contains(|c: char| c.is_lowercase());
     help.split(|letter: char| !(letter.is_ascii_alphanumeric() || "-_".contains(letter)))
+        .filter(|word| word.starts_with("--") || is_variable(word))
         .map(|word| word.trim_start_matches('-'))
         .filter(|word| !word.is_empty())
         .collect()
