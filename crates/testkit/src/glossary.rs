@@ -108,6 +108,7 @@ mod tests {
             names_of_metrics("# TYPE rollback_leader gauge\nrollback_leader 1\n"),
             ["rollback_leader"]
         );
-        assert!(names_of_help("--max-analyses <N> [env: ROLLBACK_X=]").contains(&"max-analyses"));
+        let help = "--max-analyses <N>  Each second [env: ROLLBACK_X=]";
+        assert_eq!(names_of_help(help), ["max-analyses", "ROLLBACK_X"]);
     }
 }

@@ -16,10 +16,12 @@ use crate::stage::{
     scene, well,
 };
 
-/// How many Deployments; as many as one request takes.
-const MANY: usize = 200;
+/// How many Deployments: in a full run as many as one request takes.
+fn many() -> usize {
+    testkit::size(200, 100)
+}
 /// Which of them does not come back.
-const BAD: usize = 100;
+const BAD: usize = 50;
 /// How many are under way at the same time.
 const PARALLELISM: usize = 25;
 /// How long one run may take on a machine that has other things to do too.
@@ -95,7 +97,7 @@ impl<'a> Run<'a> {
             return Ok(());
         };
         let results = results(&self.request);
-        ensure!(results.len() == MANY, "{} results", results.len());
+        ensure!(results.len() == many(), "{} results", results.len());
         let written: Vec<(&str, usize)> = results
             .iter()
             .filter(|(_, (_, reason))| *reason != Reason::NotBegun)
@@ -137,7 +139,7 @@ impl<'a> Run<'a> {
             self.name
         );
         ensure!(sizes.values().sum::<usize>() < MAP_LIMIT, "{sizes:?}");
-        for number in 0..MANY {
+        for number in 0..many() {
             let quoted = format!("\"{}\"", name(number));
             let cell = format!("| `{}` |", name(number));
             let told = |text: &String| text.contains(&quoted) || text.contains(&cell);
@@ -170,7 +172,7 @@ async fn two_hundred_at_once_whatever_happens_when_one_fails() -> Result<()> {
         .policy(json!({"rollout": {"graceSeconds": 1}}))
         .await?;
     let begun = Instant::now();
-    let olds = (0..MANY).map(|number| match number {
+    let olds = (0..many()).map(|number| match number {
         BAD => crashing(&name(number)),
         _ => well(&name(number)),
     });
@@ -186,7 +188,7 @@ async fn two_hundred_at_once_whatever_happens_when_one_fails() -> Result<()> {
     let back = restore.count(RequestState::Restored, Reason::RestoredFromBackup);
     let spared = restore.count(RequestState::Cancelled, Reason::NotBegun);
     ensure!(
-        back > BAD - PARALLELISM && spared > 0 && back + spared == MANY,
+        back > BAD - PARALLELISM && spared > 0 && back + spared == many(),
         "{back} are back, {spared} were not begun"
     );
     restore.ensure_written(2)?;
@@ -197,7 +199,7 @@ async fn two_hundred_at_once_whatever_happens_when_one_fails() -> Result<()> {
     let done = stop.count(RequestState::Succeeded, Reason::Unverified);
     let spared = stop.count(RequestState::Cancelled, Reason::NotBegun);
     ensure!(
-        done >= BAD - PARALLELISM && spared > 0 && done + spared + 1 == MANY,
+        done >= BAD - PARALLELISM && spared > 0 && done + spared + 1 == many(),
         "{done} are done, {spared} were not begun"
     );
     stop.ensure_written(1)?;
@@ -215,7 +217,7 @@ async fn two_hundred_at_once_whatever_happens_when_one_fails() -> Result<()> {
     ensure_ended(&all.outcome, RequestState::Failed, Reason::TargetsFailed)?;
     let done = all.count(RequestState::Succeeded, Reason::Unverified);
     let failed = all.count(RequestState::Failed, Reason::RolloutFailed);
-    assert_eq!((done, failed), (MANY - 1, 1));
+    assert_eq!((done, failed), (many() - 1, 1));
     all.ensure_written(1)?;
     all.ensure_told().await?;
     ensure!(scene.image("other").await?.ends_with(":v2"));

@@ -46,7 +46,11 @@ fn before_revert<'a>(scope: TargetScope<'a>, progress: &TargetStatus) -> Before<
         now,
         ..
     } = scope;
-    let effect = if consent::is_begun(progress) {
+    // Its intent may just have been forgotten because of that.
+    let refused = seen
+        .intended
+        .is_some_and(|generation| intent.is_none() && is_refused(generation, seen));
+    let effect = if consent::is_begun(progress) && !refused {
         "The old template may have been written just before that."
     } else {
         "Nothing was changed."
@@ -84,7 +88,7 @@ fn before_revert<'a>(scope: TargetScope<'a>, progress: &TargetStatus) -> Before<
     if ours || (possible && seen.replica_sets.iter().any(witness)) {
         Before::WrittenAndChanged(deployment)
     } else if digest != target.from_digest {
-        Before::Over(overtaken(scope, &digest, intent.is_some(), effect))
+        Before::Over(overtaken(scope, &digest, intent.is_some() || refused, effect))
     } else if is_in_doubt(deployment, intent, seen) {
         Before::Over(in_doubt(scope))
     } else {
@@ -516,8 +520,8 @@ pub(super) fn forget_refused(observed: &Observed, status: &mut RollbackRequestSt
         .collect();
     for (index, (progress, is_reverting)) in status.targets.iter_mut().zip(reverting).enumerate() {
         let seen = observed.target(index);
-        let is_refused = |intent: &Intent| was_refused(intent, seen);
-        if is_reverting && progress.revert.as_ref().is_some_and(is_refused) {
+        let was_refused = |intent: &Intent| was_refused(intent, seen);
+        if is_reverting && progress.revert.as_ref().is_some_and(was_refused) {
             progress.revert = None;
         }
     }
@@ -527,7 +531,12 @@ pub(super) fn forget_refused(observed: &Observed, status: &mut RollbackRequestSt
 /// the intent, as long as no other has taken it over, and unless an attempt before came through: what was written already
 /// is refused as well.
 fn was_refused(intent: &Intent, seen: &ObservedTarget) -> bool {
-    let generation = intent.generation;
+    let is_only_ours = seen.intended == Some(intent.generation) && !intent.taken_over;
+    is_only_ours && is_refused(intent.generation, seen)
+}
+
+/// Whether the last answer to a write for this generation was a refusal, and none came through.
+fn is_refused(generation: i64, seen: &ObservedTarget) -> bool {
     let tested = |test: &serde_json::Value| {
         test["path"] == "/metadata/generation" && test["value"] == generation
     };
@@ -535,9 +544,8 @@ fn was_refused(intent: &Intent, seen: &ObservedTarget) -> bool {
         let patch = rejection.patch.as_array();
         patch.is_some_and(|patch| patch.iter().any(tested))
     });
-    let is_only_ours = seen.intended == Some(generation) && !intent.taken_over;
     let came_through = seen.accepted == Some(generation + 1);
-    refused && is_only_ours && !came_through
+    refused && !came_through
 }
 
 /// Whether the evidence of a pass that died is lost: the Deployment was written at least twice since the intent was

@@ -102,7 +102,7 @@ impl Creator {
         });
         for (name, why) in &taken {
             let told = format!(
-                "{name} is there already and is no answer ({why}): look at it, and delete it if nobody wants it"
+                "{name} is taken by another request ({why}): look at it, and delete it if nobody wants it"
             );
             made.message = if made.message.is_empty() {
                 told
