@@ -146,7 +146,7 @@ async fn ends_badly(controller: &ControllerProcess, why: &str) -> Result<()> {
     ensure!(status.code() == Some(1), "{status}: {}", controller.log());
     let log = controller.log();
     let last = log.lines().last().unwrap_or_default();
-    ensure!(last.contains("nothing is written any more"), "{log}");
+    ensure!(last.contains("leader election lost"), "{log}");
     ensure!(last.contains(why), "{log}");
     Ok(())
 }
