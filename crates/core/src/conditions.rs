@@ -13,6 +13,8 @@ use crate::{approval, consent, time};
 
 /// Longest message of a condition (the API server's own limit is 32768).
 const MESSAGE_LIMIT: usize = 4000;
+/// Longest message of a condition that only says the beginning of what Ready says.
+const BRIEF_LIMIT: usize = 300;
 
 /// The word for a request whose approvals do not count because of the guard, in its condition and in the Event.
 pub const GUARD_MISSING: &str = "GuardMissing";
@@ -134,16 +136,19 @@ pub fn project(
     let state = state(Phase::of(status), outcome.as_ref());
     let state = decision.state.unwrap_or(state).as_str();
     let message = decision.message.as_str();
+    // All of it stands once, in Ready: who reads three conditions would read it three times.
+    let short = brief(outcome.as_ref().map_or(message, |outcome| &outcome.message));
     let mut wanted: Vec<(ConditionType, bool, &str, &str)> = Vec::new();
     match &outcome {
         None => {
             wanted.push((ConditionType::Ready, false, state, message));
-            wanted.push((ConditionType::Reconciling, true, state, message));
+            wanted.push((ConditionType::Reconciling, true, state, &short));
         }
         Some(outcome) => {
             let settled = is_settled(outcome);
-            let (reason, message) = (outcome.reason.as_str(), outcome.message.as_str());
-            wanted.push((ConditionType::Ready, settled, state, message));
+            let reason = outcome.reason.as_str();
+            wanted.push((ConditionType::Ready, settled, state, &outcome.message));
+            let message = short.as_str();
             if settled {
                 wanted.push((ConditionType::Complete, true, reason, message));
             } else {
@@ -171,7 +176,13 @@ pub fn project(
             };
             wanted.push((ConditionType::Approved, true, reason, by));
         } else if outcome.is_none() {
-            wanted.push((ConditionType::Approved, false, decision.approval, message));
+            // What is wrong with the guard is said where people look for it.
+            let said = if decision.approval == GUARD_MISSING {
+                message
+            } else {
+                &short
+            };
+            wanted.push((ConditionType::Approved, false, decision.approval, said));
         }
     }
     if let Some(incident) = &status.incident {
@@ -199,6 +210,16 @@ pub fn project(
         .collect();
     status.summary = Some(summary(request, status, approved_by));
     status.conditions = conditions;
+}
+
+/// The first sentence of a message, and where the rest is.
+fn brief(message: &str) -> String {
+    let first = message.find(". ").map_or(message, |end| &message[..=end]);
+    if first.chars().count() <= BRIEF_LIMIT {
+        first.to_owned()
+    } else {
+        format!("{} See the condition Ready.", plain(first, BRIEF_LIMIT))
+    }
 }
 
 fn condition(

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
-use rollback_api::status::{CheckKind, GuardPolicy};
+use rollback_api::status::CheckKind;
 use rollback_api::{RevisionLedgerSpec, RollbackPolicySpec};
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 pub use fetched::Fetched;
 pub use workload::{Deployment, ReplicaSet};
@@ -18,6 +19,7 @@ use crate::decide::crowd::Crowd;
 use crate::diagnose::End;
 use crate::owner::Owner;
 use crate::references::{Presence, Reference};
+use crate::template;
 
 /// What one pass has read. Each field is read only in the states that need it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -166,6 +168,20 @@ pub enum Rehearsal {
     Unsaid(String),
 }
 
+/// Identity of one admission policy or binding of the guard.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GuardPolicy {
+    /// Kind of the object.
+    pub kind: String,
+    /// Name of the object.
+    pub name: String,
+    /// Its UID: an object that was deleted and made again is another one.
+    pub uid: String,
+    /// Its generation: a changed object is another one.
+    pub generation: i64,
+}
+
 /// The admission policies that make approvals true.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Guard {
@@ -174,6 +190,13 @@ pub struct Guard {
     /// What is missing, altered or without effect, in sentences without an end. Anything here means that no
     /// approval counts.
     pub holes: Vec<String>,
+}
+
+impl Guard {
+    /// `sha256:` over what is there: the same only while each object is the same one, with the same content.
+    pub fn digest(&self) -> String {
+        template::digest(&json!(self.present))
+    }
 }
 
 /// Another request that holds the claim on the Deployment.

@@ -9,7 +9,7 @@ mod triggered;
 use jiff::Timestamp;
 use rollback_api::policy::ApprovalMode;
 use rollback_api::request::{From, Target};
-use rollback_api::status::{Approval, DataRisk, GuardPolicy, Outcome, Plan, PlannedTarget, Rules};
+use rollback_api::status::{Approval, DataRisk, Outcome, Plan, PlannedTarget, Rules};
 use rollback_api::{Reason, RequestState, RollbackPolicySpec, RollbackRequest};
 use serde_json::json;
 
@@ -36,7 +36,7 @@ pub fn digest(
     request_uid: &str,
     round: i32,
     rules: &Rules,
-    guard: &[GuardPolicy],
+    guard: &str,
     data_risk: Option<&DataRisk>,
     targets: &[PlannedTarget],
 ) -> String {
@@ -113,12 +113,13 @@ pub fn make(
     let rules = rules_now(request, observed);
     let data_risk = data_risk::data_risk(&targets, &rules);
     let rules = data_risk::asking(rules, data_risk.as_ref());
+    let guard = observed.guard.digest();
     let plan = Plan {
         digest: digest(
             uid(request),
             0,
             &rules,
-            &observed.guard.present,
+            &guard,
             data_risk.as_ref(),
             &targets,
         ),
@@ -127,7 +128,7 @@ pub fn make(
         planned_at: now,
         not_after,
         rules,
-        guard: observed.guard.present.clone(),
+        guard,
         targets,
         skipped,
     };
@@ -162,11 +163,12 @@ pub fn renewed(
     now: Timestamp,
 ) -> Option<Plan> {
     let rules = data_risk::asking(rules_now(request, observed), plan.data_risk.as_ref());
+    let guard = observed.guard.digest();
     let digest = digest(
         uid(request),
         plan.round,
         &rules,
-        &observed.guard.present,
+        &guard,
         plan.data_risk.as_ref(),
         &plan.targets,
     );
@@ -176,7 +178,7 @@ pub fn renewed(
         planned_at: now,
         not_after: expiry(request, observed, now),
         rules,
-        guard: observed.guard.present.clone(),
+        guard,
         data_risk: plan.data_risk.clone(),
         targets: plan.targets.clone(),
         skipped: plan.skipped.clone(),

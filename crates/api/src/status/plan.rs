@@ -26,9 +26,9 @@ pub struct Plan {
     pub not_after: Timestamp,
     /// The rules in force when it was made; a change voids approvals.
     pub rules: Rules,
-    /// The admission policies that make approvals true; a change voids approvals.
-    #[schemars(length(max = 32))]
-    pub guard: Vec<GuardPolicy>,
+    /// `sha256:` over the admission policies and bindings that make approvals true, each by kind, name, UID and generation.
+    /// A change voids approvals; the condition `Approved` says when something is wrong with one.
+    pub guard: String,
     /// Why the data may not fit the old version: then an approver has to accept the risk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_risk: Option<DataRisk>,
@@ -276,20 +276,6 @@ impl JobStage {
 pub struct DataRisk {
     /// In words: what it is, what it means, whom to ask.
     pub message: String,
-}
-
-/// Identity of one admission policy or binding of the guard.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[serde(rename_all = "camelCase")]
-pub struct GuardPolicy {
-    /// Kind of the object.
-    pub kind: String,
-    /// Name of the object.
-    pub name: String,
-    /// Its UID: an object that was deleted and made again is another one.
-    pub uid: String,
-    /// Its generation: a changed object is another one.
-    pub generation: i64,
 }
 
 /// One Deployment of the plan, by identity and not only by name.

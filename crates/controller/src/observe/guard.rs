@@ -20,8 +20,7 @@ use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use rollback_api::GUARD_LABEL;
-use rollback_api::status::GuardPolicy;
-use rollback_core::observed::Guard;
+use rollback_core::observed::{Guard, GuardPolicy};
 use serde_json::Value;
 use tokio::sync::watch;
 

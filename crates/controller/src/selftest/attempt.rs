@@ -350,7 +350,7 @@ fn status(found: &DynamicObject) -> Value {
         planned_at: now,
         not_after: now,
         rules: rules(&request, None, false),
-        guard: Vec::new(),
+        guard: String::new(),
         data_risk: None,
         targets: Vec::new(),
         skipped: Vec::new(),

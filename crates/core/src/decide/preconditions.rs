@@ -88,7 +88,12 @@ fn before_revert<'a>(scope: TargetScope<'a>, progress: &TargetStatus) -> Before<
     if ours || (possible && seen.replica_sets.iter().any(witness)) {
         Before::WrittenAndChanged(deployment)
     } else if digest != target.from_digest {
-        Before::Over(overtaken(scope, &digest, intent.is_some() || refused, effect))
+        Before::Over(overtaken(
+            scope,
+            &digest,
+            intent.is_some() || refused,
+            effect,
+        ))
     } else if is_in_doubt(deployment, intent, seen) {
         Before::Over(in_doubt(scope))
     } else {

@@ -94,7 +94,7 @@ fn the_plan_names_identities() {
     assert_eq!((target.wave, &target.stored_digest), (0, &None));
     assert_eq!(target.images.len(), 1);
     assert_eq!(plan.planned_at, at(5));
-    assert_eq!(plan.guard, observed().guard.present);
+    assert_eq!(plan.guard, observed().guard.digest());
     assert!(plan.digest.starts_with("sha256:") && plan.digest.len() == 71);
 }
 
@@ -700,5 +700,5 @@ fn a_plan_is_renewed_only_when_its_digest_changes() {
     assert_eq!(plan::renewed(&renewed, &request, &world, at(70)), None);
     world.guard.present.pop();
     let renewed = plan::renewed(&renewed, &request, &world, at(80)).unwrap();
-    assert_eq!(renewed.guard, world.guard.present);
+    assert_eq!(renewed.guard, world.guard.digest());
 }

@@ -261,7 +261,7 @@ impl Cluster {
             &self.cases[case].uid,
             plan.round,
             &rules,
-            &observed.guard.present,
+            &observed.guard.digest(),
             plan.data_risk.as_ref(),
             &plan.targets,
         );

@@ -5,14 +5,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use rollback_api::ledger::{Claim, Evidence, Verdict};
 use rollback_api::policy::HttpCheck;
 use rollback_api::request::Urgency;
-use rollback_api::status::{CheckKind, GuardPolicy, PlannedTarget, Source};
+use rollback_api::status::{CheckKind, PlannedTarget, Source};
 use rollback_api::{
     APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CHECKLIST, CONFIRM, FINALIZER, Identity, PLAN,
     RevisionLedgerSpec, RollbackPolicySpec, RollbackRequest, RollbackRequestSpec,
 };
 use rollback_core::observed::{
-    Access, Answer, Deployment, Fetched, Found, Guard, HttpAnswer, Observed, ObservedTarget,
-    Reading, ReplicaSet,
+    Access, Answer, Deployment, Fetched, Found, Guard, GuardPolicy, HttpAnswer, Observed,
+    ObservedTarget, Reading, ReplicaSet,
 };
 use rollback_core::template::Template;
 use serde_json::{Value, json};
