@@ -163,7 +163,7 @@ async fn a_namespace_has_so_many_open_requests_and_the_oldest_keep_their_place()
     let other = Scene::without_controller(PROGRAM, "open-other").await?;
     scene.two_versions("api").await?;
     other.two_versions("api").await?;
-    let _controller = everywhere(&scene, &["--max-open-requests", "3"]).await?;
+    let _controller = everywhere(&scene, &["--max-open-requests", "6"]).await?;
     let to = json!({"previous": {}});
     for number in 0..3 {
         let name = format!("first-{number}");
@@ -181,7 +181,11 @@ async fn a_namespace_has_so_many_open_requests_and_the_oldest_keep_their_place()
                 == (RequestState::Refused, Reason::TooManyOpenRequests),
             "{outcome:?}"
         );
-        ensure!(outcome.message.contains("at most 3"), "{}", outcome.message);
+        ensure!(
+            outcome.message.contains("at most 3 of one requester"),
+            "{}",
+            outcome.message
+        );
         ensure!(request.status.context("no status")?.plan.is_none());
     }
     for number in 0..3 {
@@ -192,6 +196,12 @@ async fn a_namespace_has_so_many_open_requests_and_the_oldest_keep_their_place()
             ready(&request)
         );
     }
+    // Somebody else has places in the same namespace.
+    let api: Api<RollbackRequest> = scene.requests(User::Admin).await?;
+    let theirs = request("theirs", json!([{"name": "api", "to": to}]));
+    api.create(&PostParams::default(), &serde_json::from_value(theirs)?)
+        .await?;
+    scene.plan("theirs").await?;
     // Another namespace has its own places, and one that was given back is free.
     other.ask("there", "api", to.clone()).await?;
     other.plan("there").await?;
