@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use kube::client::ClientBuilder;
 use kube::core::DeserializeGuard;
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{
     Controller, Predicate, PredicateConfig, WatchStreamExt, controller, predicates, watcher,
@@ -200,24 +201,7 @@ fn control(
     context.open = Some((reader.clone(), config.max_open_requests as usize));
     let context = Arc::new(context);
 
-    let requests = watcher(
-        scoped::<Bounded<RollbackRequest>>(config, watches),
-        watching(),
-    )
-    .default_backoff()
-    .filter_map(|event| std::future::ready(legible(event)))
-    .modify(slim)
-    .inspect_ok(move |event| {
-        if matches!(event, watcher::Event::InitDone) {
-            ready.store(true, Ordering::Relaxed);
-        }
-    })
-    .reflect(writer)
-    .applied_objects()
-    .predicate_filter(
-        predicates::generation.combine(predicates::annotations),
-        PredicateConfig::default(),
-    );
+    let requests = requests(config, watches, writer, ready);
     context.metrics.count_reviews(reader.clone());
     let by_policy = reader.clone();
     let by_guard = reader.clone();
@@ -271,6 +255,33 @@ fn control(
         }
     }
     .boxed())
+}
+
+/// Every request that can be read, whenever its spec or its annotations change; all of them are kept in `writer`.
+fn requests(
+    config: &Config,
+    watches: &Client,
+    writer: Writer<RollbackRequest>,
+    ready: Arc<AtomicBool>,
+) -> impl Stream<Item = watcher::Result<RollbackRequest>> + Send + use<> {
+    watcher(
+        scoped::<Bounded<RollbackRequest>>(config, watches),
+        watching(),
+    )
+    .default_backoff()
+    .filter_map(|event| std::future::ready(legible(event)))
+    .modify(slim)
+    .inspect_ok(move |event| {
+        if matches!(event, watcher::Event::InitDone) {
+            ready.store(true, Ordering::Relaxed);
+        }
+    })
+    .reflect(writer)
+    .applied_objects()
+    .predicate_filter(
+        predicates::generation.combine(predicates::annotations),
+        PredicateConfig::default(),
+    )
 }
 
 fn watching() -> watcher::Config {

@@ -135,7 +135,7 @@ fn what_the_cluster_did_not_sign_is_wrong() {
         assert!(
             matches!(judged(&own, token), TokenCheck::Wrong(_)),
             "{token}"
-        )
+        );
     };
     wrong(&by_ec("ES256", &stranger, &claims()));
     // Words of an algorithm that the key is not of.

@@ -115,7 +115,16 @@ impl<'a> End<'a> {
         let ready = if self.settled { "True" } else { "False" };
         let (state, reason) = (self.state.as_str(), self.reason.as_str());
         let said = outcome.message.clone();
-        let ended = (text("True"), text(reason), said.clone());
+        // All of it stands in Ready; the others have its first sentence.
+        let first = said.find(". ").map_or(said.as_str(), |end| &said[..=end]);
+        let limit = 300;
+        let brief = if first.chars().count() <= limit {
+            first.to_owned()
+        } else {
+            let start: String = first.chars().take(limit - 1).collect();
+            format!("{start}… See the condition Ready.")
+        };
+        let ended = (text("True"), text(reason), brief);
         let expect = |kind: &str, wanted: Option<(String, String, String)>| {
             let found = condition(request, kind);
             ensure!(

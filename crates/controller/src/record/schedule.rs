@@ -81,7 +81,7 @@ impl Schedule {
             WatchEvent::Listed => self.listed = None,
             WatchEvent::Lost => self.doubt = Some(Instant::now() + DOUBT),
             WatchEvent::Deployment { name, complete, .. } => {
-                self.deployment(name, complete, scopes)
+                self.deployment(name, complete, scopes);
             }
             WatchEvent::Gone(name) => self.queue.forget(&Job::Look(name)),
             WatchEvent::Ledger { name, lifts } => self.ledger(name, lifts),

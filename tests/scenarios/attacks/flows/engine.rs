@@ -96,9 +96,9 @@ impl Flow {
                 .await
             }
             Step::Holds(on, place, value) => holds(stage, *on, place, value).await,
-            Step::Ends(state) => {
+            Step::Ends(result) => {
                 let (_, outcome) = stage.scene.wait_for_end(self.name).await?;
-                ensure!(outcome.result == *state, "{outcome:?}");
+                ensure!(outcome.result == *result, "{outcome:?}");
                 Ok(())
             }
             Step::Gone(on) => {
