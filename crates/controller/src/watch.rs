@@ -408,7 +408,7 @@ mod tests {
             "observedGeneration": 1,
             "plan": {
                 "digest": "sha256:p", "plannedAt": "2026-11-30T00:00:00Z", "notAfter": "2026-11-30T09:00:00Z",
-                "rules": rules, "guard": [], "targets": names.iter().map(target).collect::<Vec<_>>(),
+                "rules": rules, "guard": "", "targets": names.iter().map(target).collect::<Vec<_>>(),
             },
             "approvals": [{"by": {"username": "bob"}, "planDigest": "sha256:p", "at": "2026-11-30T00:00:00Z"}],
             "targets": names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>(),
