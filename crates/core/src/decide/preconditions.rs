@@ -292,7 +292,9 @@ pub(super) fn forget_intents(observed: &Observed, status: &mut RollbackRequestSt
         .collect();
     for (index, (progress, stands)) in status.targets.iter_mut().zip(decision).enumerate() {
         let is_read = observed.target(index).deployment != Fetched::Unknown;
-        if is_read && !stands && progress.reverted_at.is_none() {
+        // What has ended is told and remembered by its intent.
+        let is_open = progress.outcome.is_none() && progress.reverted_at.is_none();
+        if is_read && !stands && is_open {
             progress.revert = None;
         }
     }

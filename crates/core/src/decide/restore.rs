@@ -121,8 +121,14 @@ fn not_ours_any_more(
         .outcome
         .as_ref()
         .is_some_and(|outcome| outcome.reason == Reason::TemplateMutated);
-    let as_left =
-        target.is_restored_by(digest) || (mutated && is_right_after(progress.revert.as_ref()));
+    // A fallback that was decided and not written: what runs is still what we wrote before it.
+    let is_before_fallback = progress.fallback.as_ref().is_some_and(|fallback| {
+        let unwritten = |intent: &Intent| deployment.generation() == intent.generation;
+        fallback.reverted_at.is_none() && fallback.intent.as_ref().is_none_or(unwritten)
+    });
+    let as_left = target.is_restored_by(digest)
+        || (is_before_fallback && scope.target.is_restored_by(digest))
+        || (mutated && is_right_after(progress.revert.as_ref()));
     if digest == scope.target.from_digest {
         let who = deployment.template_manager(FIELD_MANAGER).map_or_else(
             || "Somebody".to_owned(),
