@@ -202,7 +202,7 @@ async fn case_60_who_brings_the_bad_version_back_is_named() -> Result<()> {
     assert!(twin.image(APP).await?.ends_with(":v2"));
     let kubectl =
         format!("`rollout status`: `{SUCCESS}`, and the same again once the bad version is back");
-    let ours = "`Failed` with reason `Reverted`, naming who did it, if it happens within \
+    let ours = "`Failed` with reason `Overwritten`, naming who did it, if it happens within \
                 `soakSeconds`; the bad version stays";
     record(60, &kubectl, ours)
 }
