@@ -2,8 +2,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::Api;
-use kube::api::DeleteParams;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
 use rollback_api::RequestState;
 use serde_json::{Value, json};
 use testkit::scene::{PATIENCE, request};
@@ -43,6 +44,40 @@ async fn a_namespace_that_nobody_looks_after_goes() -> Result<()> {
     let reports = attended.artifacts("incident", "api-5xx").await?;
     ensure!(reports.len() == 1, "{} reports", reports.len());
     Ok(())
+}
+
+/// The binding that lets the controller work goes before the requests do, with the namespace or by itself. Nothing that is
+/// owed can be done then, so it keeps nobody.
+#[tokio::test]
+async fn what_is_out_of_reach_is_let_go() -> Result<()> {
+    let (going, left) = (scene("going").await?, scene("opted-out").await?);
+    for scene in [&going, &left] {
+        scene.two_versions("api").await?;
+        scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
+        scene.plan("api-5xx").await?;
+    }
+    let namespaces: Api<Namespace> = Api::all(going.client(User::Admin).await?);
+    namespaces
+        .delete(going.ns(), &DeleteParams::default())
+        .await?;
+    let bindings: Api<RoleBinding> = Api::namespaced(left.client(User::Admin).await?, left.ns());
+    for binding in bindings.list(&ListParams::default()).await? {
+        let mut subjects = binding.subjects.iter().flatten();
+        if subjects.any(|subject| subject.name == "rollback-controller") {
+            bindings
+                .delete(&binding.name_any(), &DeleteParams::default())
+                .await?;
+        }
+    }
+    let admin = left.requests(User::Admin).await?;
+    admin.delete("api-5xx", &DeleteParams::default()).await?;
+    wait_until_gone(&left, "api-5xx").await?;
+    eventually("the namespace is gone", 2 * PATIENCE, async || {
+        let there = namespaces.get_opt(going.ns()).await?;
+        ensure!(there.is_none(), "{:?}", there.and_then(|it| it.status));
+        Ok(())
+    })
+    .await
 }
 
 /// Deleted before anybody looked at it, a request simply goes; the next one of its name is another one.
