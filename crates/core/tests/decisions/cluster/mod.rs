@@ -366,9 +366,7 @@ impl Cluster {
                 self.approve(case % cases, "eve@broxiva.com", Some(*forgery));
             }
             Event::Withdraw(case, who) => self.withdraw(case % cases, who),
-            Event::Strip(case) => {
-                self.say(case % cases, |request| request.metadata.annotations = None);
-            }
+            Event::Strip(case) => self.strip(case % cases),
             Event::Deny(case) => self.say(case % cases, people::deny),
             Event::Cancel(case) => self.say(case % cases, people::cancel),
             Event::Delete(case) => self.delete(case % cases),

@@ -19,7 +19,25 @@ pub(super) fn cancel(request: &mut RollbackRequest) {
     annotate(request, CANCELLED_BY, REQUESTER);
 }
 
+/// Who takes an approval back that is still counted: the guard leaves the withdrawal to them until it is done.
+fn taking_back(request: &RollbackRequest) -> Option<&str> {
+    let by = request.metadata.annotations.as_ref()?.get(WITHDRAWN_BY)?;
+    let mut counted = request.status.iter().flat_map(|status| &status.approvals);
+    counted
+        .any(|approval| approval.by.username == *by)
+        .then_some(by.as_str())
+}
+
 impl Cluster {
+    /// Somebody takes all annotations off, which the guard refuses while an approval is being taken back.
+    pub(super) fn strip(&mut self, case: usize) {
+        self.say(case, |request| {
+            if taking_back(request).is_none() {
+                request.metadata.annotations = None;
+            }
+        });
+    }
+
     /// Changes a request, if it is still there.
     pub(super) fn say(&mut self, case: usize, change: impl FnOnce(&mut RollbackRequest)) {
         let version = self.next_version();
@@ -79,13 +97,8 @@ impl Cluster {
             annotate(request, APPROVER_UID, "u-1");
             annotate(request, APPROVER_GROUPS, groups);
             annotate(request, CHECKLIST, &checklist);
-            let status = request.status.clone().unwrap_or_default();
+            let theirs = taking_back(request).is_some_and(|by| by != who);
             let annotations = request.metadata.annotations.get_or_insert_default();
-            // The guard leaves a withdrawal to its author until it is done.
-            let theirs = annotations.get(WITHDRAWN_BY).is_some_and(|by| {
-                let mut counted = status.approvals.iter();
-                by != who && counted.any(|approval| approval.by.username == *by)
-            });
             if !theirs {
                 annotations.remove(WITHDRAWN_BY);
             }
