@@ -7,7 +7,7 @@
 use serde::Deserialize;
 
 use super::labels::Labels;
-use super::text::{self, Few, Key, Raw, Text, When, Word};
+use super::text::{self, Few, Key, NumberOrText, Raw, Text, When};
 use super::{Format, MOST_ALERTS, Unreadable, alerts, first, ignored, json};
 use crate::alert::{Alert, Delivery, State};
 
@@ -26,7 +26,7 @@ pub(super) fn members(
 ) -> Result<Vec<Member>, Unreadable> {
     let Head { version } = json(format, body)?;
     match version {
-        Some(Word(version)) if version == expected => {}
+        Some(NumberOrText(version)) if version == expected => {}
         version => {
             return Err(Unreadable::Version {
                 found: version.map_or("missing".to_owned(), |found| {
@@ -50,7 +50,7 @@ pub(super) fn members(
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 struct Head {
-    version: Option<Word>,
+    version: Option<NumberOrText>,
 }
 
 #[derive(Deserialize)]

@@ -21,7 +21,7 @@
 use serde::Deserialize;
 
 use super::labels::Labels;
-use super::text::{self, Few, Key, Raw, Text, When, Word};
+use super::text::{self, Few, Key, NumberOrText, Raw, Text, When};
 use super::{Format, MOST_LINKS, Unreadable, alerts, first, json};
 use crate::alert::{Alert, Delivery, State};
 
@@ -41,7 +41,7 @@ struct Body {
     deployment: Key,
     reason: Text,
     starts_at: When,
-    bad_revision: Option<Word>,
+    bad_revision: Option<NumberOrText>,
     links: Option<Few<Raw, MOST_LINKS>>,
 }
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::labels::Labels;
-use super::text::{self, Few, Key, Raw, Text, When, Word};
+use super::text::{self, Few, Key, NumberOrText, Raw, Text, When};
 use super::{Format, Unreadable, alerts, first, ignored, json};
 use crate::alert::{Alert, Delivery, State};
 
@@ -76,7 +76,7 @@ struct MetricData {
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 struct Metric {
-    id: Word,
+    id: NumberOrText,
     date_started: Option<When>,
     date_detected: Option<When>,
     alert_rule: Option<Rule>,

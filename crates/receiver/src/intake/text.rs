@@ -28,7 +28,7 @@ pub(super) struct Raw(pub String);
 
 /// A number or a text, as a [`Text`]: for fields that senders write either way.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Word(pub String);
+pub(super) struct NumberOrText(pub String);
 
 /// What a sender knows something by: not empty, and not a template that was left as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,26 +231,26 @@ impl<'de> Deserialize<'de> for When {
 struct Either;
 
 impl Visitor<'_> for Either {
-    type Value = Word;
+    type Value = NumberOrText;
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         to.write_str("a text or a whole number")
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Word, E> {
-        Ok(Word(clean(text)))
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<NumberOrText, E> {
+        Ok(NumberOrText(clean(text)))
     }
 
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Word, E> {
-        Ok(Word(number.to_string()))
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<NumberOrText, E> {
+        Ok(NumberOrText(number.to_string()))
     }
 
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Word, E> {
-        Ok(Word(number.to_string()))
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<NumberOrText, E> {
+        Ok(NumberOrText(number.to_string()))
     }
 }
 
-impl<'de> Deserialize<'de> for Word {
+impl<'de> Deserialize<'de> for NumberOrText {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(Either)
     }
