@@ -72,9 +72,7 @@ impl Error {
         };
         matches!(error, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
     }
-}
 
-impl Error {
     /// Whether the API server says that this controller may not do that.
     fn is_forbidden(&self) -> bool {
         let mut causes =

@@ -311,6 +311,15 @@ fn is_namespace(name: &str) -> bool {
     name.len() <= 63 && !name.contains('.') && is_subdomain(name)
 }
 
+/// An Application as the `argocd` command names it.
+fn argo_name(application: &str, namespace: Option<&str>) -> String {
+    let name = shell::name(application, "APPLICATION");
+    match namespace {
+        Some(namespace) => format!("{}/{name}", shell::name(namespace, "NAMESPACE")),
+        None => name.to_owned(),
+    }
+}
+
 /// The command that keeps the owner from writing this Deployment, where there is one.
 pub fn pause_command(owner: &Owner, deployment: &Deployment) -> Option<String> {
     match owner {
@@ -319,10 +328,7 @@ pub fn pause_command(owner: &Owner, deployment: &Deployment) -> Option<String> {
             namespace,
         } => {
             let name = shell::name(application, "APPLICATION");
-            let qualified = match namespace.as_deref() {
-                Some(namespace) => format!("{}/{name}", shell::name(namespace, "NAMESPACE")),
-                None => name.to_owned(),
-            };
+            let qualified = argo_name(application, namespace.as_deref());
             let namespace =
                 shell::name(namespace.as_deref().unwrap_or(ARGO_NAMESPACE), "NAMESPACE");
             Some(format!(

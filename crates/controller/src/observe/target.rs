@@ -179,23 +179,22 @@ impl RequestScope<'_> {
 
     /// The API server's last word on a write to this Deployment.
     pub(super) fn rejection(&self, name: &str) -> Option<rollback_core::observed::Rejection> {
-        let uid = self.request.uid()?;
-        self.context
-            .remember(&uid, |memory| memory.rejections.get(name).cloned())
+        self.remembered(|memory| memory.rejections.get(name).cloned())
     }
 
     /// What the API server answered to our last write to this Deployment.
     fn accepted(&self, name: &str) -> Option<i64> {
-        let uid = self.request.uid()?;
-        self.context
-            .remember(&uid, |memory| memory.accepted.get(name).copied())
+        self.remembered(|memory| memory.accepted.get(name).copied())
     }
 
     /// The generation in the last intent for this Deployment that this process has stored.
     fn intended(&self, name: &str) -> Option<i64> {
+        self.remembered(|memory| memory.intended.get(name).copied())
+    }
+
+    fn remembered<T>(&self, read: impl FnOnce(&Memory) -> Option<T>) -> Option<T> {
         let uid = self.request.uid()?;
-        self.context
-            .remember(&uid, |memory| memory.intended.get(name).copied())
+        self.context.remember(&uid, |memory| read(memory))
     }
 
     /// The `ReplicaSet` of the plan is nearly always the one that runs; the whole history is read only

@@ -123,27 +123,26 @@ impl Deployment {
 
     /// The field manager that wrote the pod template last, other than the one named.
     pub fn template_manager(&self, except: &str) -> Option<String> {
-        let managers = self.0.pointer("/metadata/managedFields")?.as_array()?;
-        let wrote_template = |entry: &&Value| {
+        self.manager_of(except, |entry| {
             entry.pointer("/fieldsV1/f:spec/f:template").is_some()
-                && string(entry, "/manager") != except
-                && entry.get("subresource").is_none()
-        };
-        let last = managers
-            .iter()
-            .filter(wrote_template)
-            .max_by_key(|entry| string(entry, "/time").to_owned())?;
-        Some(string(last, "/manager").to_owned())
+        })
     }
 
     /// The field manager that wrote anything but the status last, other than the one named.
     pub fn last_manager(&self, except: &str) -> Option<String> {
+        self.manager_of(except, |_| true)
+    }
+
+    fn manager_of(&self, except: &str, wrote: impl Fn(&Value) -> bool) -> Option<String> {
         let managers = self.0.pointer("/metadata/managedFields")?.as_array()?;
+        let is_meant = |entry: &&Value| {
+            string(entry, "/manager") != except
+                && entry.get("subresource").is_none()
+                && wrote(entry)
+        };
         let last = managers
             .iter()
-            .filter(|entry| {
-                string(entry, "/manager") != except && entry.get("subresource").is_none()
-            })
+            .filter(is_meant)
             .max_by_key(|entry| string(entry, "/time").to_owned())?;
         Some(string(last, "/manager").to_owned())
     }

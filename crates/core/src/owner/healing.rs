@@ -4,7 +4,7 @@ use rollback_api::status::{Risk, RiskKind};
 use serde_json::Value;
 
 use super::{
-    FLUX_HELM, FLUX_KUSTOMIZE, LAST_APPLIED, Owner, annotation, is_managed_by, label,
+    FLUX_HELM, FLUX_KUSTOMIZE, LAST_APPLIED, Owner, annotation, argo_name, is_managed_by, label,
     pause_command, text,
 };
 use crate::observed::fetched::Fetched;
@@ -310,14 +310,10 @@ fn advice(owner: &Owner) -> String {
         Owner::ArgoCd {
             application,
             namespace,
-        } => {
-            let name = shell::name(application, "APPLICATION");
-            let qualified = match namespace.as_deref() {
-                Some(namespace) => format!("{}/{name}", shell::name(namespace, "NAMESPACE")),
-                None => name.to_owned(),
-            };
-            look(format!("argocd app resources {qualified}"))
-        }
+        } => look(format!(
+            "argocd app resources {}",
+            argo_name(application, namespace.as_deref())
+        )),
         Owner::FluxHelmRelease { namespace, name } => look(format!(
             "kubectl get helmrelease {} -n {} -o yaml",
             shell::name(name, "HELMRELEASE"),
