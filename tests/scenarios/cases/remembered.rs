@@ -217,7 +217,7 @@ async fn case_24_a_tag_that_was_moved_is_noticed() -> Result<()> {
     let ours = "the plan names the risk `MutableTag`; afterwards a warning that the same tag is another image now";
     record(
         24,
-        "the same tag again, without a state about what it means now",
+        "the same tag again, without a word about what it means now",
         ours,
     )
 }
