@@ -238,7 +238,7 @@ async fn hold(slot: &Slot, bytes: usize) -> Result<(), Refusal> {
     Err(Refusal::Busy)
 }
 
-/// Whether the body is said to be what the format is. SNS says that it sends plain text.
+/// Whether the body is said to be what the format is.
 fn is_readable(format: Format, headers: &HeaderMap) -> bool {
     let said = headers
         .get(header::CONTENT_TYPE)
@@ -247,7 +247,11 @@ fn is_readable(format: Format, headers: &HeaderMap) -> bool {
     let essence = essence.unwrap_or_default().trim().to_ascii_lowercase();
     let is_json = essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"));
-    is_json || (format == Format::Sns && essence == "text/plain")
+    is_json
+        || format
+            .description()
+            .content_types
+            .contains(&essence.as_str())
 }
 
 fn said(message: &str) -> Response {
