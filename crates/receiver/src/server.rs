@@ -1,7 +1,6 @@
 //! Takes deliveries: limits, who sent it, what it holds, what becomes of it, in this order.
 
 pub mod listen;
-pub mod pages;
 mod refusal;
 
 use std::collections::BTreeMap;
