@@ -1,5 +1,5 @@
-//! Clients of the API server: nothing waits for ever, nothing is tried again that nobody sees, and no answer is larger than
-//! it may be.
+//! Clients of the API server: nothing waits for ever, nothing is tried again that nobody sees, and no answer is larger
+//! than it may be.
 
 use std::time::Duration;
 
