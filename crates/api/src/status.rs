@@ -387,6 +387,20 @@ pub struct Progressing {
     pub last_update_time: String,
 }
 
+/// Whether a request changed anything of the Deployments that it was to roll back.
+#[derive(
+    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord,
+)]
+pub enum Effect {
+    /// Nothing was written.
+    #[default]
+    None,
+    /// A write was intended, and nobody can tell whether it was made.
+    Possible,
+    /// A write was intended and the template was seen in place, whatever became of it.
+    Written,
+}
+
 /// How a request ended.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -395,6 +409,8 @@ pub struct Outcome {
     pub result: RequestState,
     /// Why, in one word.
     pub reason: Reason,
+    /// Whether anything of the Deployments was changed.
+    pub effect: Effect,
     /// Why, in a sentence or two: what happened, what it means, what to do next.
     pub message: String,
     /// Who ended it, when a person did.

@@ -252,12 +252,12 @@ fn veto(
             None
         }
         JobStage::PreRollback => {
-            let message = format!(
-                "{title} says no, so the Deployment is not rolled back: {said}. Nothing was changed. Look at kubectl logs job/{}, put right what it found, and create a new request.",
+            let message = format!("{title} says no, so the Deployment is not rolled back: {said}.");
+            let ending = ended(RequestState::Refused, Reason::HookVetoed, message).next(format!(
+                "Look at kubectl logs job/{}, put right what it found, and create a new request.",
                 shell::name(&job, "JOB")
-            );
-            let outcome = ended(RequestState::Refused, Reason::HookVetoed, message);
-            Some(TargetDecision::end(progress, outcome))
+            ));
+            Some(TargetDecision::end(scope, progress, ending))
         }
         JobStage::Smoke => None,
         JobStage::PostRollback => {
@@ -265,8 +265,8 @@ fn veto(
                 "Rolled back, and the checks passed, but {title} failed: {said}. The old version stays in place. Look at kubectl logs job/{}, and do by hand what it should have done.",
                 shell::name(&job, "JOB")
             );
-            let outcome = ended(RequestState::Failed, Reason::HookFailed, message);
-            Some(TargetDecision::end(progress, outcome))
+            let ending = ended(RequestState::Failed, Reason::HookFailed, message);
+            Some(TargetDecision::end(scope, progress, ending))
         }
     }
 }
