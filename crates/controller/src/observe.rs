@@ -337,7 +337,7 @@ impl RequestScope<'_> {
             .targets
             .iter()
             .filter_map(|progress| consent::rules(self.status, progress))
-            .any(|rules| rules.release_ownership);
+            .any(|rules| rules.rollout.release_ownership);
         if !wanted {
             return Ok(Vec::new());
         }

@@ -125,10 +125,10 @@ fn objection(request: &RollbackRequest, plan: &Plan, by: &str) -> Option<String>
             shell::word(&plan.digest)
         ));
     }
-    if annotation(request, CONFIRM) != plan.rules.confirm_phrase {
+    if annotation(request, CONFIRM) != plan.rules.confirm_phrase() {
         return Some(format!(
             "The approval of {shown} lacks the typed confirmation. Set {CONFIRM}={}",
-            shell::quoted(&plan.rules.confirm_phrase)
+            shell::quoted(plan.rules.confirm_phrase())
         ));
     }
     if stamped_groups(request).is_empty() {
@@ -153,7 +153,7 @@ fn objection(request: &RollbackRequest, plan: &Plan, by: &str) -> Option<String>
     }
     let unticked = plan
         .rules
-        .checklist
+        .checklist()
         .iter()
         .filter(|item| ticked(request).all(|name| name != item.name));
     let unticked: Vec<String> = unticked
@@ -166,7 +166,7 @@ fn objection(request: &RollbackRequest, plan: &Plan, by: &str) -> Option<String>
             checklist(plan)
         ));
     }
-    if plan.rules.four_eyes && requester.is_none_or(|requester| requester.username == by) {
+    if plan.rules.four_eyes() && requester.is_none_or(|requester| requester.username == by) {
         return Some(format!(
             "{shown} asked for this rollback; in {} somebody else has to approve",
             environment(plan)
@@ -176,7 +176,7 @@ fn objection(request: &RollbackRequest, plan: &Plan, by: &str) -> Option<String>
 }
 
 fn unfit_to_break_glass(plan: &Plan, why: &str, shown: &str) -> Option<String> {
-    if !plan.rules.break_glass {
+    if !plan.rules.approvals.break_glass {
         return Some(format!(
             "The policy of this namespace lets nobody approve alone (approvals.breakGlass). Remove {BREAK_GLASS} from the approval of {shown} and ask another approver"
         ));
@@ -218,7 +218,7 @@ fn broken_glass(request: &RollbackRequest) -> Option<&str> {
 
 /// The items of the plan that the approver ticked.
 fn ticked_items(request: &RollbackRequest, plan: &Plan) -> Vec<String> {
-    let items = plan.rules.checklist.iter().map(|item| &item.name);
+    let items = plan.rules.checklist().iter().map(|item| &item.name);
     items
         .filter(|name| ticked(request).any(|ticked| ticked == *name))
         .cloned()
@@ -233,7 +233,7 @@ fn ticked(request: &RollbackRequest) -> impl Iterator<Item = &str> {
 
 /// All items, as an approver types them into a shell.
 fn checklist(plan: &Plan) -> String {
-    let items = plan.rules.checklist.iter();
+    let items = plan.rules.checklist().iter();
     let names: Vec<&str> = items.map(|item| item.name.as_str()).collect();
     shell::word(&names.join(","))
 }
@@ -280,14 +280,14 @@ pub fn suffices(plan: &Plan, counted: &[Approval]) -> bool {
     breaks_glass(plan, counted)
         || is_automatic(plan, counted)
         || i32::try_from(people.len())
-            .is_ok_and(|people| people >= plan.rules.approvals_required.max(1))
+            .is_ok_and(|people| people >= plan.rules.approvals.required.max(1))
 }
 
 /// Whether one person approved this very plan alone.
 pub fn breaks_glass(plan: &Plan, counted: &[Approval]) -> bool {
     let broke =
         |approval: &Approval| approval.break_glass.is_some() && approval.plan_digest == plan.digest;
-    plan.rules.break_glass && counted.iter().any(broke)
+    plan.rules.approvals.break_glass && counted.iter().any(broke)
 }
 
 /// Why two people are asked for although the policy asks for fewer, and a space behind it; empty when that is not so.
@@ -303,7 +303,7 @@ pub fn because_of_a_machine(plan: &Plan) -> String {
 
 /// What to type to approve this plan. Where people put something of their own, the quotes are there already.
 pub fn how_to_approve(request: &RollbackRequest, plan: &Plan) -> String {
-    let checklist = if plan.rules.checklist.is_empty() {
+    let checklist = if plan.rules.checklist().is_empty() {
         String::new()
     } else {
         format!(" {CHECKLIST}={}", checklist(plan))
@@ -319,7 +319,7 @@ pub fn how_to_approve(request: &RollbackRequest, plan: &Plan) -> String {
             request.metadata.name.as_deref().unwrap_or_default(),
             "REQUEST"
         ),
-        shell::quoted(&plan.rules.confirm_phrase),
+        shell::quoted(plan.rules.confirm_phrase()),
         shell::word(&plan.digest)
     )
 }

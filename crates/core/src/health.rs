@@ -107,7 +107,7 @@ impl Check<'_> {
 
 /// The checks of the rules, in the order of the report.
 pub fn checks(rules: &Rules) -> impl Iterator<Item = Check<'_>> {
-    let numbers = rules.prometheus.iter().flat_map(|server| {
+    let numbers = rules.verification.prometheus.iter().flat_map(|server| {
         server
             .checks
             .iter()
@@ -118,11 +118,12 @@ pub fn checks(rules: &Rules) -> impl Iterator<Item = Check<'_>> {
         .iter()
         .filter(|rule| rule.stage == JobStage::Smoke);
     rules
+        .verification
         .http
         .iter()
         .map(Check::Http)
         .chain(numbers)
-        .chain(rules.pods.iter().map(Check::Pods))
+        .chain(rules.verification.pods.iter().map(Check::Pods))
         .chain(smoke.map(Check::Job))
 }
 
@@ -150,7 +151,7 @@ pub fn begin(rules: &Rules, now: Timestamp) -> VerificationStatus {
         begun_at: Some(now),
         deadline: time::after(
             now,
-            i64::from(rules.verification_timeout_seconds)
+            i64::from(rules.verification.timeout_seconds)
                 .max(longest)
                 .max(smoke),
         ),

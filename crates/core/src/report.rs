@@ -206,7 +206,7 @@ fn gather<'a>(
 /// The plan without the queries of what is asked: they may hold a key, and reports are read by more people.
 fn without_queries(plan: &Plan) -> Plan {
     let mut plan = plan.clone();
-    for check in &mut plan.rules.http {
+    for check in &mut plan.rules.verification.http {
         for address in check.path.iter_mut().chain(check.url.iter_mut()) {
             let kept = address.find(['?', '#']).unwrap_or(address.len());
             address.truncate(kept);
@@ -217,7 +217,7 @@ fn without_queries(plan: &Plan) -> Plan {
 
 /// Until when the incident has to be reviewed.
 pub fn review_due(plan: &Plan, outcome: &Outcome) -> Timestamp {
-    let within = match plan.rules.review_within_seconds {
+    let within = match plan.rules.report.review_within_seconds {
         seconds @ 1.. => i64::from(seconds),
         ..=0 => REVIEW_WITHIN_HOURS * 3600,
     };
@@ -246,7 +246,7 @@ fn manual_checks(status: &RollbackRequestStatus, plan: &Plan) -> Vec<String> {
     if !status.targets.iter().any(is_changed) {
         return Vec::new();
     }
-    let checks: Vec<String> = match plan.rules.manual.as_deref() {
+    let checks: Vec<String> = match plan.rules.verification.manual.as_deref() {
         Some([]) => return Vec::new(),
         Some(items) => items
             .iter()

@@ -46,7 +46,7 @@ fn plan_of(request: RollbackRequest) -> Result<Plan> {
 
 /// An approval of this plan that ticks everything, and accepts the risk with these words.
 fn approval(plan: &Plan, why: Option<&str>) -> Value {
-    let items = plan.rules.checklist.iter();
+    let items = plan.rules.checklist().iter();
     let items: Vec<&str> = items.map(|item| item.name.as_str()).collect();
     let mut approval = json!({
         APPROVED_BY: User::Approver.as_str(), CONFIRM: PRODUCTION,

@@ -430,7 +430,7 @@ async fn migrations_that_cannot_be_lived_with_wait_for_somebody_who_accepts_the_
     );
     ensure!(scene.image("api").await? == BAD);
     // The questions about the data are ticked as well.
-    let items = plan.rules.checklist.iter();
+    let items = plan.rules.checklist().iter();
     let items: Vec<&str> = items.map(|item| item.name.as_str()).collect();
     let approval = json!({
         APPROVED_BY: User::Approver.as_str(), CONFIRM: PRODUCTION, PLAN: plan.digest,

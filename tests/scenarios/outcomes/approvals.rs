@@ -61,7 +61,7 @@ async fn production_asks_somebody_else() -> Result<()> {
     wait_until_may(&scene, User::Requester.as_str(), APPROVE, true).await?;
     scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
     let plan = scene.plan("api-5xx").await?;
-    ensure!(plan.rules.four_eyes && plan.rules.confirm_phrase == PRODUCTION);
+    ensure!(plan.rules.four_eyes() && plan.rules.confirm_phrase() == PRODUCTION);
 
     let own = approval(User::Requester.as_str(), PRODUCTION, &plan.digest);
     let status = refusal(&scene, "api-5xx", User::Requester, own).await?;

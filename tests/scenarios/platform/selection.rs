@@ -25,7 +25,7 @@ async fn a_prefix_finds_those_whose_names_begin_so_and_no_others() -> Result<()>
     let plan = scene.plan(REQUEST).await?;
     let names: Vec<&str> = plan.targets.iter().map(|t| t.name.as_str()).collect();
     assert_eq!(names, ["broxiva-api", "broxiva-web"]);
-    assert_eq!(plan.rules.rollout_timeout_seconds, 180);
+    assert_eq!(plan.rules.rollout.timeout_seconds, 180);
     let before = row(&scene).await?;
     ensure!(before.contains("2 Deployments  "), "{before}");
     ensure!(before.contains("previous  "), "{before}");

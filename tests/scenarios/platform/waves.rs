@@ -82,7 +82,7 @@ async fn each_has_its_own_time() -> Result<()> {
     let rollout = json!({"timeoutSeconds": 3, "onFailure": "Continue", "parallelism": 1});
     crate::stage::ask(&scene, json!([prefix("a-")]), rollout).await?;
     let plan = scene.plan(REQUEST).await?;
-    assert_eq!(plan.rules.rollout_timeout_seconds, 3);
+    assert_eq!(plan.rules.rollout.timeout_seconds, 3);
     scene.approve(REQUEST, User::Approver).await?;
     let (request, outcome) = end(&scene).await?;
     ensure_ended(&outcome, RequestState::Failed, Reason::TargetsFailed)?;

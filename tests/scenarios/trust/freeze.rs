@@ -159,7 +159,7 @@ async fn an_emergency_is_called_by_those_who_may() -> Result<()> {
     create(&eve, &urgent("critical", "Critical")).await?;
     // It still needs somebody else.
     let plan = scene.plan("critical").await?;
-    ensure!(plan.rules.expedited && plan.rules.four_eyes);
+    ensure!(plan.rules.expedited && plan.rules.four_eyes());
     settle(&scene, "later").await?;
     ensure_writes(&scene, 0)?;
     scene.approve("critical", User::Approver).await?;

@@ -65,7 +65,7 @@ async fn takes_two(scene: &Scene, name: &str, who: &[&str], written: usize) -> R
         ensure!(message.contains(part), "{part:?} is not in {message}");
     }
     let plan = scene.plan(name).await?;
-    ensure!(plan.rules.approvals_required == 2, "{:?}", plan.rules);
+    ensure!(plan.rules.approvals.required == 2, "{:?}", plan.rules);
     scene.approve(name, ANNA).await?;
     counted(scene, name, &[ANNA.as_str()]).await?;
     settle(scene, &format!("after-{name}")).await?;
@@ -129,7 +129,7 @@ async fn for_a_machine_that_the_policy_names_one_person_is_enough() -> Result<()
     two_versions(&scene, "api").await?;
     let flux = machine(&scene, FLUX).await?;
     create(&flux, &of_api("before")).await?;
-    ensure!(scene.plan("before").await?.rules.approvals_required == 2);
+    ensure!(scene.plan("before").await?.rules.approvals.required == 2);
     scene.approve("before", ANNA).await?;
     counted(&scene, "before", &[ANNA.as_str()]).await?;
 
@@ -165,7 +165,7 @@ async fn for_a_machine_that_the_policy_names_one_person_is_enough() -> Result<()
                 json!({"example.com/look": Timestamp::now()}),
             )
             .await?;
-        let required = scene.plan("before").await?.rules.approvals_required;
+        let required = scene.plan("before").await?.rules.approvals.required;
         ensure!(required == 1, "{required} are required");
         Ok(())
     })

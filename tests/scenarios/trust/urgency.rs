@@ -23,7 +23,7 @@ fn asking(name: &str, category: &str, urgency: Option<&str>) -> Value {
 }
 
 async fn required(scene: &Scene, name: &str) -> Result<i32> {
-    Ok(scene.plan(name).await?.rules.approvals_required)
+    Ok(scene.plan(name).await?.rules.approvals.required)
 }
 
 #[tokio::test]

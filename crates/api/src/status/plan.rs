@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::category::Urgency;
 use crate::policy::{
-    ApprovalMode, ChecklistItem, Environment, FallbackImage, FreezeWindow, HttpCheck, ImageOf,
-    OnJobFailure, OnUnwell, PodCheck, Prometheus, SelfHealing, Side, UnknownSchema,
+    ApprovalMode, Approvals, Capacity, ChecklistItem, DataGate, Environment, FreezeWindow, GitOps,
+    ImageOf, Ledger, OnJobFailure, Remedies, ReportRules, Rollout, Side, Triggers, Verification,
 };
 use crate::{Reason, RequestState};
 
@@ -57,20 +57,13 @@ pub struct Skipped {
 
 /// The rules in force, taken from the policy of the namespace or, without one, from production.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a switch of the policy, and says what it switches"
-)]
 #[serde(rename_all = "camelCase")]
 pub struct Rules {
     /// What runs in the namespace.
     pub environment: Environment,
-    /// The phrase that an approver types.
-    pub confirm_phrase: String,
-    /// How many different people must approve.
-    pub approvals_required: i32,
-    /// Whether the requester may not approve.
-    pub four_eyes: bool,
+    /// Who has to say yes, resolved for this request: nothing is left to a default, and nothing depends on the urgency any
+    /// more. The checklist holds the questions about the data too when those are at risk.
+    pub approvals: Approvals,
     /// Which machine asked, when two different people have to approve because of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_by_machine: Option<String>,
@@ -80,90 +73,60 @@ pub struct Rules {
     /// Whether the requester holds the verb `expedite`, when that makes a difference.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub expedited: bool,
-    /// What an approver has to tick: the items of the policy, and the questions about the data when those are at risk.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 13))]
-    pub checklist: Vec<ChecklistItem>,
-    /// Seconds for which an approval counts.
-    #[serde(default)]
-    pub approval_valid_seconds: i32,
-    /// Seconds after which a request that nobody approved expires.
-    #[serde(default)]
-    pub expire_after_seconds: i32,
-    /// Whether a holder of the verb `break-glass` may approve alone.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub break_glass: bool,
+    /// What holds back a request that came by itself; absent for every other request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_approval: Option<AutoApprovalRules>,
     /// When nothing is rolled back, except in an emergency.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub freeze_windows: Vec<FreezeWindow>,
-    /// Seconds from the revert until every replica must be available.
-    pub rollout_timeout_seconds: i32,
-    /// Seconds for which a pod may show a trouble that does not go away by itself.
-    pub grace_seconds: i32,
-    /// Whether the pods of the bad version must be gone.
-    pub wait_for_termination: bool,
-    /// Whether ownership of the written fields is given up after a success.
-    pub release_ownership: bool,
-    /// Seconds from the end of the rollout until every check must have passed.
-    pub verification_timeout_seconds: i32,
-    /// Seconds for which the old version is watched after its checks have passed.
-    pub soak_seconds: i32,
-    /// What to do when the owner of a Deployment would undo the rollback.
-    pub self_healing: SelfHealing,
-    /// Seconds for which a version that was rolled back is not chosen again unless it is named.
-    pub quarantine_seconds: i32,
-    /// The HTTP checks: those of the policy, then those of the request.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 15))]
-    pub http: Vec<HttpCheck>,
-    /// Addresses outside that HTTP checks may ask.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20), extend("items" = {"type": "string", "maxLength": 500}))]
-    pub external_urls: Vec<String>,
-    /// The checks of numbers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prometheus: Option<Prometheus>,
-    /// The check of the pods.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pods: Option<PodCheck>,
+    /// What may be scaled down. Like what follows: as the policy says, and left out when that is the default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub capacity: Capacity,
+    /// How long the old version may take to come back; the time that the request asks for is in it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rollout: Rollout,
+    /// How it is shown that the old version is well; what the request asks for besides is in it. Its Jobs stand in `jobs`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub verification: Verification,
     /// The Jobs, in the order in which they run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub jobs: Vec<JobRule>,
-    /// What people check by hand, when the policy says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 20))]
-    pub manual: Option<Vec<ChecklistItem>>,
-    /// What to do when the old version is not well either.
+    /// When the data may not fit the old version. Its Job stands in `jobs`.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub on_unwell: OnUnwell,
-    /// What to do when a version does not say which schema it brings.
+    pub data_gate: DataGate,
+    /// What the controller may do by itself when the old version does not come up.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub unknown_schema: UnknownSchema,
-    /// Whom to ask about the data.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data_contact: Option<String>,
-    /// Seconds after which a pod that hangs while it ends is deleted by force.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub force_delete_after_seconds: Option<i32>,
-    /// Deployments that may be scaled down to free capacity.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20), extend("items" = {"type": "string", "maxLength": 253}))]
-    pub scale_down: Vec<String>,
-    /// Images that are known to be good.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20))]
-    pub fallback_images: Vec<FallbackImage>,
-    /// How many lines of the log of a crashing container are quoted.
-    #[serde(default, skip_serializing_if = "crate::request::is_zero")]
-    pub log_tail_lines: i32,
-    /// What holds back a request that came by itself; absent for every other request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub auto_approval: Option<AutoApprovalRules>,
-    /// Seconds until the review; 0 in a plan of an older controller.
-    #[serde(default, skip_serializing_if = "crate::request::is_zero")]
-    pub review_within_seconds: i32,
+    pub remedies: Remedies,
+    /// What becomes of the incident report.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub report: ReportRules,
+    /// What happens to Deployments that belong to Argo CD, Flux or Helm.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub git_ops: GitOps,
+    /// For how long the version that is rolled back is in quarantine. How versions are remembered otherwise is left out: it
+    /// changes nothing of a plan that is made.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ledger: Ledger,
+}
+
+impl Rules {
+    /// The phrase that an approver types.
+    pub fn confirm_phrase(&self) -> &str {
+        let phrase = self.approvals.confirm_phrase.as_deref();
+        phrase.unwrap_or(self.environment.confirm_phrase())
+    }
+
+    /// Whether the requester may not approve.
+    pub fn four_eyes(&self) -> bool {
+        self.approvals.four_eyes.unwrap_or(true)
+    }
+
+    /// What an approver has to tick.
+    pub fn checklist(&self) -> &[ChecklistItem] {
+        self.approvals.checklist.as_deref().unwrap_or_default()
+    }
 }
 
 /// What holds back a request that came by itself.
@@ -172,16 +135,8 @@ pub struct Rules {
 pub struct AutoApprovalRules {
     /// Who decides on its category.
     pub approval: ApprovalMode,
-    /// Whether the policy approves at all.
-    pub approve: bool,
-    /// Whether everything automatic is switched off in this namespace.
-    pub paused: bool,
-    /// Seconds after a rollback in which there is no other without a person.
-    pub cool_down_seconds: i32,
-    /// Rollbacks an hour without a person.
-    pub most_per_hour: i32,
-    /// Seconds after the beginning of its rollout in which a version is rolled back without a person.
-    pub blame_seconds: i32,
+    /// What the policy says of requests that come by themselves.
+    pub triggers: Triggers,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

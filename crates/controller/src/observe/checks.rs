@@ -185,7 +185,12 @@ async fn outside(
     check: &HttpCheck,
     url: &str,
 ) -> Result<HttpAnswer, NoAnswer> {
-    let entries = subject.rules.external_urls.iter().map(String::as_str);
+    let entries = subject
+        .rules
+        .verification
+        .external_urls
+        .iter()
+        .map(String::as_str);
     let allowed = AllowList::parse(entries).map_err(|(position, oddity)| {
         NoAnswer::NotAsked(format!(
             "verification.externalUrls[{position}] of the policy: {oddity}"

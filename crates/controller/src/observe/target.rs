@@ -235,7 +235,7 @@ impl RequestScope<'_> {
         seen.pods = pods::raw_pods(client, self.namespace, &set, self.budget).await?;
         seen.events = pods::events(client, self.namespace, &seen.pods, self.budget).await;
         seen.last_log = self.last_log(plan, progress, &set, &seen).await;
-        if plan.rules.force_delete_after_seconds.is_some() {
+        if plan.rules.remedies.force_delete_after_seconds.is_some() {
             self.leaving(&mut seen).await?;
         }
         if seen.deployment.found().is_some_and(Deployment::is_complete) {
@@ -275,7 +275,7 @@ impl RequestScope<'_> {
         set: &ReplicaSet,
         seen: &ObservedTarget,
     ) -> Option<LastLog> {
-        let lines = plan.rules.log_tail_lines;
+        let lines = plan.rules.rollout.log_tail_lines;
         let rollout = match &progress.fallback {
             Some(fallback) => fallback.rollout.as_ref(),
             None => progress.rollout.as_ref(),

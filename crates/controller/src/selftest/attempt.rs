@@ -406,13 +406,15 @@ fn forgery(attempt: Attempt, before: &DynamicObject) -> Value {
 /// All that an approval needs, but for a person who gives it.
 fn approval(request: &DynamicObject, new: &str) -> Value {
     let text = |pointer| request.data.pointer(pointer).and_then(Value::as_str);
-    let items = request.data.pointer("/status/plan/rules/checklist");
+    let items = request
+        .data
+        .pointer("/status/plan/rules/approvals/checklist");
     let items = items.and_then(Value::as_array).into_iter().flatten();
     let items: Vec<&str> = items.filter_map(|item| item["name"].as_str()).collect();
     json!({
         APPROVED_BY: CONTROLLER,
         PLAN: text("/status/plan/digest").unwrap_or_default(),
-        CONFIRM: text("/status/plan/rules/confirmPhrase").unwrap_or_default(),
+        CONFIRM: text("/status/plan/rules/approvals/confirmPhrase").unwrap_or_default(),
         CHECKLIST: items.join(","),
         ACCEPT_DATA_RISK: new,
     })

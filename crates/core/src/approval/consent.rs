@@ -41,7 +41,7 @@ pub fn covers(status: &RollbackRequestStatus, step: &Step) -> bool {
         Step::Revert(write) | Step::Disown(write) => begun(&write.deployment).is_some(),
         Step::ForceDelete { deployment, .. } => begun(deployment)
             .and_then(|progress| rules(status, progress))
-            .is_some_and(|rules| rules.force_delete_after_seconds.is_some()),
+            .is_some_and(|rules| rules.remedies.force_delete_after_seconds.is_some()),
         Step::RunJob {
             deployment, rule, ..
         } => match begun(deployment).filter(|progress| is_under_way(progress)) {
@@ -60,7 +60,7 @@ pub fn covers(status: &RollbackRequestStatus, step: &Step) -> bool {
             .iter()
             .filter(|progress| is_begun(progress))
             .filter_map(|progress| rules(status, progress))
-            .any(|rules| rules.scale_down.contains(&scale.deployment)),
+            .any(|rules| rules.capacity.scale_down.contains(&scale.deployment)),
     }
 }
 

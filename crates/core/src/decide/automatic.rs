@@ -115,7 +115,7 @@ fn blocked_by(
 
 fn by_rule(plan: &Plan, rules: &AutoApprovalRules, pace: &Pace) -> Option<(BlockedBy, String)> {
     let people = "A person has to decide.";
-    if !rules.approve {
+    if !rules.triggers.approve {
         let why = format!("triggers.approve of the RollbackPolicy is off. {people}");
         return Some((BlockedBy::NotAllowed, why));
     }
@@ -126,7 +126,7 @@ fn by_rule(plan: &Plan, rules: &AutoApprovalRules, pace: &Pace) -> Option<(Block
             return Some((BlockedBy::Category, why));
         }
     }
-    if rules.paused {
+    if rules.triggers.paused {
         let why = format!("triggers.paused of the RollbackPolicy is set. {people}");
         return Some((BlockedBy::Paused, why));
     }
@@ -153,7 +153,7 @@ fn by_rule(plan: &Plan, rules: &AutoApprovalRules, pace: &Pace) -> Option<(Block
         let why = format!("it is about more than one Deployment. {people}");
         return Some((BlockedBy::MultipleTargets, why));
     }
-    let most = usize::try_from(rules.most_per_hour).unwrap_or_default();
+    let most = usize::try_from(rules.triggers.most_per_hour).unwrap_or_default();
     (pace.recent >= most).then(|| {
         let why = format!(
             "this namespace has had {} rollbacks without a person in the last hour, and triggers.mostPerHour allows {most}. {}{people}",
@@ -224,7 +224,7 @@ fn by_past(
         );
         return Some((BlockedBy::PreviouslyRolledBack, why));
     }
-    let cool = i64::from(rules.cool_down_seconds);
+    let cool = i64::from(rules.triggers.cool_down_seconds);
     let last = rollbacks.last();
     if let Some(last) = last.filter(|last| now < time::after(last.at, cool)) {
         let why = format!(
@@ -237,7 +237,7 @@ fn by_past(
         let why = format!("nobody can tell since when this version runs. {people}");
         return Some((BlockedBy::Unknown, why));
     };
-    (now >= time::after(since, i64::from(rules.blame_seconds))).then(|| {
+    (now >= time::after(since, i64::from(rules.triggers.blame_seconds))).then(|| {
         let why = format!(
             "this version runs since {}, longer than triggers.blameSeconds, so something else may be wrong. {people}",
             time::stamp(since)

@@ -30,7 +30,7 @@ pub fn is_wanted(plan: &Plan, status: &RollbackRequestStatus) -> bool {
 pub fn candidates<'a>(plan: &Plan, status: &'a RollbackRequestStatus) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
     let rules = without_capacity(status).filter_map(|progress| consent::rules(status, progress));
-    for name in rules.flat_map(|rules| &rules.scale_down) {
+    for name in rules.flat_map(|rules| &rules.capacity.scale_down) {
         let is_target = plan.targets.iter().any(|target| target.name == *name);
         if !is_target && !names.contains(&name.as_str()) {
             names.push(name);

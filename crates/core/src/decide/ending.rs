@@ -161,7 +161,7 @@ fn release(
             uid(request),
             rollback,
             &unwell(target, &meant, progress),
-            rules.quarantine_seconds,
+            rules.ledger.quarantine_seconds,
         ),
     })
 }
@@ -195,7 +195,7 @@ fn disown(
     progress: &TargetStatus,
     seen: &ObservedTarget,
 ) -> Option<Step> {
-    let wanted = rules.release_ownership
+    let wanted = rules.rollout.release_ownership
         && result(progress).is_some_and(|outcome| outcome.result == RequestState::Succeeded)
         && progress.reverted_at.is_some();
     let deployment = seen.deployment.found().filter(|_| wanted)?;

@@ -48,7 +48,7 @@ pub(super) fn message(plan: &Plan, open: &Frozen) -> String {
         Ok(until) => format!("until {}", time::stamp(*until)),
         Err(why) => format!("and nobody can tell until when ({why})"),
     };
-    let alone = if plan.rules.break_glass {
+    let alone = if plan.rules.approvals.break_glass {
         ", or approves with the annotation rollback.broxiva.com/break-glass"
     } else {
         ""

@@ -323,7 +323,7 @@ fn migrations(
     } else {
         String::new()
     };
-    let contact = plan.rules.data_contact.as_deref().map_or_else(
+    let contact = plan.rules.data_gate.contact.as_deref().map_or_else(
         || "whoever looks after the data".to_owned(),
         |contact| plain(contact, 200),
     );

@@ -18,7 +18,7 @@ pub(super) fn lapse(request: &RollbackRequest, status: &mut RollbackRequestStatu
         .approvals
         .retain(|approval| approval.by.username != withdrawn);
     let Some(plan) = &status.plan else { return };
-    let valid_for = i64::from(plan.rules.approval_valid_seconds);
+    let valid_for = i64::from(plan.rules.approvals.valid_for_seconds);
     let too_old = |approval: &Approval| time::after(approval.at, valid_for) <= now;
     if status.approvals.iter().any(too_old) {
         let next = next_round(plan, request);
@@ -28,7 +28,7 @@ pub(super) fn lapse(request: &RollbackRequest, status: &mut RollbackRequestStatu
 
 /// When the first of the counted approvals becomes too old.
 pub(super) fn next_lapse(status: &RollbackRequestStatus) -> Option<Timestamp> {
-    let valid_for = i64::from(status.plan.as_ref()?.rules.approval_valid_seconds);
+    let valid_for = i64::from(status.plan.as_ref()?.rules.approvals.valid_for_seconds);
     let given = status.approvals.iter().map(|approval| approval.at).min()?;
     Some(time::after(given, valid_for))
 }

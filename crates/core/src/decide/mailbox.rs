@@ -95,7 +95,7 @@ fn open(
                     "{said}{frozen}{}{}{counted} of {} approvals until {}. To approve: {}",
                     job::told(plan),
                     approval::because_of_a_machine(plan),
-                    plan.rules.approvals_required,
+                    plan.rules.approvals.required,
                     time::stamp(plan.not_after),
                     approval::how_to_approve(request, plan)
                 ),

@@ -27,7 +27,7 @@ pub(super) fn reverted(
     let now = scope.now;
     progress.reverted_at = Some(now);
     progress.rollout = Some(RolloutStatus {
-        deadline: time::after(now, i64::from(scope.plan.rules.rollout_timeout_seconds)),
+        deadline: time::after(now, i64::from(scope.plan.rules.rollout.timeout_seconds)),
         desired: deployment.desired(),
         updated: 0,
         available: 0,
@@ -215,9 +215,9 @@ pub(super) fn verifying(scope: TargetScope, progress: &mut TargetStatus) -> Targ
         .unwrap_or_else(|| health::begin(rules, now));
     let waiting = checking(scope, progress, &mut verification);
     let end = well(scope, &verification);
-    let soaked = verification
-        .completed_at
-        .map_or(now, |at| time::after(at, i64::from(rules.soak_seconds)));
+    let soaked = verification.completed_at.map_or(now, |at| {
+        time::after(at, i64::from(rules.verification.soak_seconds))
+    });
     progress.verification = Some(verification);
     if let Some(decision) = waiting {
         return decision;

@@ -43,7 +43,7 @@ pub(super) fn force_delete(
     progress: &mut TargetStatus,
     decision: TargetDecision,
 ) -> TargetDecision {
-    let Some(seconds) = scope.plan.rules.force_delete_after_seconds else {
+    let Some(seconds) = scope.plan.rules.remedies.force_delete_after_seconds else {
         return decision;
     };
     if scope.seen.may_not_delete {

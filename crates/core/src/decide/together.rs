@@ -234,7 +234,7 @@ fn stop_after_failure(
 /// nobody could tell is no reason.
 fn puts_back(status: &RollbackRequestStatus, progress: &TargetStatus, outcome: &Outcome) -> bool {
     let rules = consent::rules(status, progress);
-    rules.is_some_and(|rules| rules.on_unwell == OnUnwell::Restore)
+    rules.is_some_and(|rules| rules.verification.on_failure == OnUnwell::Restore)
         && outcome.reason == Reason::ChecksFailed
 }
 

@@ -103,7 +103,7 @@ pub fn judge(
             format!(
                 "{missing} It has been so since {}, longer than the {} seconds that the policy allows.",
                 time::stamp(cause.since),
-                rules.grace_seconds
+                rules.rollout.grace_seconds
             ),
         );
     }
@@ -141,7 +141,7 @@ fn running<'a>(
 
 /// Whether pods of the bad version are still on their way out, where that matters and the server tells.
 fn is_waiting_for_old_pods(deployment: &Deployment, rules: &Rules) -> bool {
-    rules.wait_for_termination && deployment.terminating().is_some_and(|pods| pods > 0)
+    rules.rollout.wait_for_termination && deployment.terminating().is_some_and(|pods| pods > 0)
 }
 
 /// What keeps the pods of the old version from becoming available, as it is seen now: `None` when nothing was seen
@@ -170,7 +170,7 @@ pub fn cause(
 fn end_of_grace(cause: Option<&Cause>, rules: &Rules) -> Option<Timestamp> {
     cause
         .filter(|cause| diagnose::is_conclusive(cause.kind))
-        .map(|cause| time::after(cause.since, i64::from(rules.grace_seconds)))
+        .map(|cause| time::after(cause.since, i64::from(rules.rollout.grace_seconds)))
 }
 
 /// Images whose tag means something else now than when this version ran before: the same template

@@ -172,7 +172,7 @@ pub fn data_risk(targets: &[PlannedTarget], rules: &Rules) -> Option<DataRisk> {
 
 /// A risk in words, and whom to ask about it.
 fn risk(rules: &Rules, message: &str) -> DataRisk {
-    let contact = rules.data_contact.as_deref().map_or_else(
+    let contact = rules.data_gate.contact.as_deref().map_or_else(
         || "The policy names nobody who knows the data (dataGate.contact).".to_owned(),
         |contact| format!("Ask {}, who knows the data.", plain(contact, 200)),
     );
@@ -207,12 +207,13 @@ pub fn questions() -> Vec<ChecklistItem> {
 #[must_use]
 pub fn asking(mut rules: Rules, data_risk: Option<&DataRisk>) -> Rules {
     if data_risk.is_some() {
-        let known = |name: &str| rules.checklist.iter().any(|item| item.name == name);
+        let known = |name: &str| rules.checklist().iter().any(|item| item.name == name);
         let more: Vec<ChecklistItem> = questions()
             .into_iter()
             .filter(|item| !known(&item.name))
             .collect();
-        rules.checklist.extend(more);
+        let checklist = rules.approvals.checklist.get_or_insert_default();
+        checklist.extend(more);
     }
     rules
 }

@@ -1,6 +1,9 @@
 //! The rules in force for one request: its policy, the decision matrix, and what its claims are worth.
 
-use rollback_api::policy::{ApprovalMode, Approvals, Decision, HttpCheck, JobTemplate, Triggers};
+use rollback_api::policy::{
+    ApprovalMode, Approvals, DataGate, Decision, Environment, HttpCheck, JobTemplate, Ledger,
+    Rollout, Verification,
+};
 use rollback_api::request::{Category, Urgency};
 use rollback_api::status::{AutoApprovalRules, JobRule, JobStage, Rules};
 use rollback_api::{RollbackPolicySpec, RollbackRequest};
@@ -30,7 +33,10 @@ pub fn rules(
     let expedited = expedited && makes_a_difference(request, policy);
     let policy = policy.cloned().unwrap_or_default();
     let jobs = jobs(&policy);
-    let mode = approval_mode(request.spec.reason.category, Some(&policy));
+    let auto_approval = request.spec.trigger.is_some().then(|| AutoApprovalRules {
+        approval: approval_mode(request.spec.reason.category, Some(&policy)),
+        triggers: policy.triggers.clone(),
+    });
     let timeout = request
         .rollout()
         .timeout_seconds
@@ -51,53 +57,58 @@ pub fn rules(
     if asked_by_machine.is_some() {
         approvals_required = approvals_required.max(2);
     }
-    let approvals = policy.approvals;
+    let verification = Verification {
+        soak_seconds: soak(request, policy.verification.soak_seconds),
+        http: checks(request, policy.verification.http),
+        jobs: Vec::new(),
+        ..policy.verification
+    };
     Rules {
         environment,
-        confirm_phrase: approvals
-            .confirm_phrase
-            .filter(|phrase| is_phrase(phrase))
-            .unwrap_or_else(|| environment.confirm_phrase().to_owned()),
-        approvals_required,
-        four_eyes,
+        approvals: Approvals {
+            required: approvals_required,
+            by_urgency: Vec::new(),
+            four_eyes: Some(four_eyes),
+            trusted_machines: Vec::new(),
+            confirm_phrase: Some(phrase(policy.approvals.confirm_phrase, environment)),
+            checklist: policy
+                .approvals
+                .checklist
+                .or_else(|| Some(environment.checklist())),
+            ..policy.approvals
+        },
         asked_by_machine,
         urgency,
         expedited,
-        checklist: approvals
-            .checklist
-            .unwrap_or_else(|| environment.checklist()),
-        approval_valid_seconds: approvals.valid_for_seconds,
-        expire_after_seconds: approvals.expire_after_seconds,
-        break_glass: approvals.break_glass,
+        auto_approval,
         freeze_windows: policy.freeze_windows,
-        rollout_timeout_seconds: timeout,
-        grace_seconds: policy.rollout.grace_seconds,
-        wait_for_termination: policy.rollout.wait_for_termination,
-        release_ownership: policy.rollout.release_ownership,
-        verification_timeout_seconds: policy.verification.timeout_seconds,
-        soak_seconds: soak(request, policy.verification.soak_seconds),
-        self_healing: policy.git_ops.self_healing,
-        quarantine_seconds: policy.ledger.quarantine_seconds,
-        http: checks(request, policy.verification.http),
-        external_urls: policy.verification.external_urls,
-        prometheus: policy.verification.prometheus,
-        pods: policy.verification.pods,
+        capacity: policy.capacity,
+        rollout: Rollout {
+            timeout_seconds: timeout,
+            ..policy.rollout
+        },
+        verification,
         jobs,
-        manual: policy.verification.manual,
-        on_unwell: policy.verification.on_failure,
-        unknown_schema: policy.data_gate.unknown,
-        data_contact: policy.data_gate.contact,
-        force_delete_after_seconds: policy.remedies.force_delete_after_seconds,
-        scale_down: policy.capacity.scale_down,
-        fallback_images: policy.remedies.fallback_images,
-        log_tail_lines: policy.rollout.log_tail_lines,
-        auto_approval: request
-            .spec
-            .trigger
-            .is_some()
-            .then(|| auto_approval(mode, &policy.triggers)),
-        review_within_seconds: policy.report.review_within_seconds,
+        data_gate: DataGate {
+            migration_status: None,
+            ..policy.data_gate
+        },
+        remedies: policy.remedies,
+        report: policy.report,
+        git_ops: policy.git_ops,
+        // How versions are remembered changes nothing of a plan that is made.
+        ledger: Ledger {
+            quarantine_seconds: policy.ledger.quarantine_seconds,
+            ..Ledger::default()
+        },
     }
+}
+
+/// The phrase of the policy, if it is one, or that of the environment.
+fn phrase(of_policy: Option<String>, environment: Environment) -> String {
+    of_policy
+        .filter(|phrase| is_phrase(phrase))
+        .unwrap_or_else(|| environment.confirm_phrase().to_owned())
 }
 
 /// Whether the schema of today lets a policy have this phrase. One that was stored before does not count: approvers are told
@@ -110,18 +121,6 @@ fn is_phrase(phrase: &str) -> bool {
         && is_edge(phrase.chars().next())
         && is_edge(phrase.chars().next_back())
         && phrase.chars().all(is_harmless)
-}
-
-/// What holds back a request that came by itself.
-fn auto_approval(mode: ApprovalMode, triggers: &Triggers) -> AutoApprovalRules {
-    AutoApprovalRules {
-        approval: mode,
-        approve: triggers.approve,
-        paused: triggers.paused,
-        cool_down_seconds: triggers.cool_down_seconds,
-        most_per_hour: triggers.most_per_hour,
-        blame_seconds: triggers.blame_seconds,
-    }
 }
 
 /// The checks of the policy, then those of the request. One of the policy with the same name, which may have come after

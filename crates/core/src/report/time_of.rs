@@ -59,7 +59,7 @@ pub(super) fn phases(
         .filter(|at| intended.is_none_or(|intended| *at <= intended))
         .max();
     let verified = last(verified);
-    let soaked = verified.filter(|_| plan.rules.soak_seconds > 0);
+    let soaked = verified.filter(|_| plan.rules.verification.soak_seconds > 0);
     let mut begun = started;
     let mut phases = Vec::new();
     for (name, end) in [

@@ -34,7 +34,7 @@ fn approval_of(name: &str, plan: &Plan) -> Approval {
         at: at(60),
         checklist: plan
             .rules
-            .checklist
+            .checklist()
             .iter()
             .map(|item| item.name.clone())
             .collect(),
@@ -278,7 +278,7 @@ fn enough_is_counted_by_people_and_by_plan() {
         (-1, vec![], false),
         (0, vec![bob], true),
     ] {
-        plan.rules.approvals_required = required;
+        plan.rules.approvals.required = required;
         let names: Vec<_> = counted
             .iter()
             .map(|a| (&a.by.username, &a.plan_digest))

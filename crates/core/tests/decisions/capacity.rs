@@ -96,7 +96,7 @@ fn nothing_is_made_smaller_unless_the_policy_names_it() {
     );
     assert!(is_wanted(&plan, &scene.status()));
     let mut without = plan;
-    without.rules.scale_down.clear();
+    without.rules.capacity.scale_down.clear();
     let mut status = scene.status();
     status.scaled_down.clear();
     status.plan = Some(without.clone());

@@ -237,11 +237,15 @@ fn the_checks_of_a_request_come_on_top_and_replace_nothing() {
     scene.until(Phase::AwaitingApproval);
     let rules = scene.status().plan.unwrap().rules;
     let names: Vec<&str> = rules
+        .verification
         .http
         .iter()
         .map(|check: &HttpCheck| check.name.as_str())
         .collect();
-    assert_eq!((names, rules.soak_seconds), (vec!["live", "cart"], 60));
+    assert_eq!(
+        (names, rules.verification.soak_seconds),
+        (vec!["live", "cart"], 60)
+    );
     let same = json!({"http": [{"name": "live", "port": 81, "path": "/"}]});
     let mut scene = Scene::new(&asks(same)).with_policy(of_policy);
     let outcome = scene.ends(RequestState::Refused, Reason::Unsupported);

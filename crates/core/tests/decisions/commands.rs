@@ -59,8 +59,8 @@ fn how_to_approve_is_one_command_whatever_the_plan_says() {
     let shell = shell("how-to-approve");
     let (scene, mut plan) = planned();
     for value in HOSTILE {
-        plan.rules.confirm_phrase = value.to_owned();
-        plan.rules.checklist = vec![item(value), item("told")];
+        plan.rules.approvals.confirm_phrase = Some(value.to_owned());
+        plan.rules.approvals.checklist = Some(vec![item(value), item("told")]);
         plan.digest = value.to_owned();
         let set = |key: &str, value: &str| format!("{key}={value}");
         let expected = [
@@ -100,8 +100,8 @@ fn what_is_missing_is_said_in_words_for_a_shell() {
     let (scene, mut plan) = planned();
     plan.data_risk = None;
     for value in HOSTILE {
-        plan.rules.confirm_phrase = value.to_owned();
-        plan.rules.checklist = vec![item(value)];
+        plan.rules.approvals.confirm_phrase = Some(value.to_owned());
+        plan.rules.approvals.checklist = Some(vec![item(value)]);
         let all = [
             (APPROVED_BY, "anna@broxiva.example"),
             (APPROVER_GROUPS, "broxiva:leads"),
@@ -155,7 +155,7 @@ fn a_phrase_that_no_policy_may_have_is_that_of_the_environment() {
             .map(|condition| condition.message.clone())
             .find(|message| message.contains("kubectl annotate"))
             .expect("it is said how to approve");
-        (plan.rules.confirm_phrase, text)
+        (plan.rules.confirm_phrase().to_owned(), text)
     };
     for value in HOSTILE.into_iter().chain(["", " ", "a ", " a", "JÁ", "x!"]) {
         let (phrase, text) = told(value);

@@ -102,7 +102,7 @@ fn a_blocked_request_says_why_and_whom_to_ask() {
     assert!(message.contains(ACCEPT_DATA_RISK), "{message}");
     let plan = status.plan.unwrap();
     for item in questions() {
-        assert!(plan.rules.checklist.contains(&item), "{}", item.name);
+        assert!(plan.rules.checklist().contains(&item), "{}", item.name);
     }
     // It stays as it is: the plan is not made anew because of the questions.
     scene.settle();

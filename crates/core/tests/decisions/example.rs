@@ -91,8 +91,8 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
 
     let mut status = scene.status();
     let plan = status.plan.as_mut().unwrap();
-    plan.rules.soak_seconds = 60;
-    plan.rules.manual = Some(
+    plan.rules.verification.soak_seconds = 60;
+    plan.rules.verification.manual = Some(
         ["Log in with a test user", "Buy something and cancel it"]
             .map(|text| ChecklistItem {
                 name: "item".to_owned(),
@@ -402,9 +402,9 @@ fn the_review_is_due_when_the_policy_says() {
     let (_, mut status) = rich();
     let outcome = status.outcome.clone().unwrap();
     let plan = status.plan.as_mut().unwrap();
-    plan.rules.review_within_seconds = 90;
+    plan.rules.report.review_within_seconds = 90;
     assert_eq!(review_due(plan, &outcome), at(540));
-    plan.rules.review_within_seconds = 0;
+    plan.rules.report.review_within_seconds = 0;
     assert_eq!(review_due(plan, &outcome), at(450 + 48 * 3600));
 }
 

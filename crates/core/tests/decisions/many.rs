@@ -193,13 +193,15 @@ fn several_have_three_minutes_each_unless_somebody_says_otherwise() {
             fields["rollout"] = json!({"timeoutSeconds": seconds});
         }
         let rules = plan::rules::rules(&request(&fields), None, false);
-        assert_eq!(rules.rollout_timeout_seconds, expected, "{fields}");
+        assert_eq!(rules.rollout.timeout_seconds, expected, "{fields}");
     }
     // The policy's time is for one.
     let policy = policy(json!({"rollout": {"timeoutSeconds": 500}}));
     let rules = |targets: &Value| {
         let request = request(&json!({"targets": targets}));
-        plan::rules::rules(&request, Some(&policy), false).rollout_timeout_seconds
+        plan::rules::rules(&request, Some(&policy), false)
+            .rollout
+            .timeout_seconds
     };
     assert_eq!((rules(&one), rules(&two)), (500, 180));
     // From its own revert, not from that of the first.

@@ -451,12 +451,12 @@ fn the_expiry_is_the_earlier_of_the_request_and_the_policy() {
 fn without_a_policy_the_rules_of_production_hold() {
     let rules = plan::rules::rules(&request(&json!({})), None, false);
     assert_eq!(rules.environment, Environment::Production);
-    assert_eq!(rules.confirm_phrase, "ROLLBACK PRODUCTION");
-    assert_eq!(rules.approvals_required, 1);
-    assert!(rules.four_eyes);
-    assert_eq!(rules.rollout_timeout_seconds, 300);
-    assert_eq!(rules.verification_timeout_seconds, 120);
-    assert!(rules.http.is_empty());
+    assert_eq!(rules.confirm_phrase(), "ROLLBACK PRODUCTION");
+    assert_eq!(rules.approvals.required, 1);
+    assert!(rules.four_eyes());
+    assert_eq!(rules.rollout.timeout_seconds, 300);
+    assert_eq!(rules.verification.timeout_seconds, 120);
+    assert!(rules.verification.http.is_empty());
     assert_eq!(
         plan::rules::rules(&request(&json!({})), Some(&policy(json!({}))), false),
         rules
@@ -475,10 +475,7 @@ fn the_policy_makes_the_rules() {
             Some(&policy(json!({"environment": name}))),
             false,
         );
-        assert_eq!(
-            (rules.four_eyes, rules.confirm_phrase.as_str()),
-            (eyes, phrase)
-        );
+        assert_eq!((rules.four_eyes(), rules.confirm_phrase()), (eyes, phrase));
     }
     let rules = plan::rules::rules(
         &request(&json!({})),
@@ -490,12 +487,12 @@ fn the_policy_makes_the_rules() {
         }))),
         false,
     );
-    assert_eq!(rules.approvals_required, 3);
-    assert_eq!(rules.confirm_phrase, "JA");
-    assert_eq!(rules.rollout_timeout_seconds, 7);
-    assert_eq!(rules.verification_timeout_seconds, 8);
-    assert_eq!(rules.http.len(), 1);
-    assert!(!rules.four_eyes);
+    assert_eq!(rules.approvals.required, 3);
+    assert_eq!(rules.confirm_phrase(), "JA");
+    assert_eq!(rules.rollout.timeout_seconds, 7);
+    assert_eq!(rules.verification.timeout_seconds, 8);
+    assert_eq!(rules.verification.http.len(), 1);
+    assert!(!rules.four_eyes());
 }
 
 #[test]
@@ -696,7 +693,7 @@ fn a_plan_is_renewed_only_when_its_digest_changes() {
         "what to do is never resolved again"
     );
     assert_ne!(renewed.digest, plan.digest);
-    assert_eq!(renewed.rules.approvals_required, 2);
+    assert_eq!(renewed.rules.approvals.required, 2);
     assert_eq!((renewed.planned_at, renewed.not_after), (at(60), at(600)));
     assert_eq!(plan::renewed(&renewed, &request, &world, at(70)), None);
     world.guard.present.pop();

@@ -310,7 +310,7 @@ fn poison_beside(status: &mut RollbackRequestStatus, text: &str) {
     status.approvals[0].accepts_data_risk = Some(owned());
     let plan = status.plan.as_mut().unwrap();
     plan.data_risk = Some(DataRisk { message: owned() });
-    plan.rules.manual = Some(vec![ChecklistItem {
+    plan.rules.verification.manual = Some(vec![ChecklistItem {
         name: owned(),
         text: owned(),
     }]);
@@ -464,7 +464,7 @@ fn the_report_is_bounded_whatever_it_is_about() {
         status.approvals[0].by.groups = groups;
         status.approvals[0].by.uid = Some(text.clone());
         let plan = status.plan.as_mut().unwrap();
-        plan.rules.confirm_phrase = text.clone();
+        plan.rules.approvals.confirm_phrase = Some(text.clone());
         let images = plan.targets[0].images[0].clone();
         plan.targets[0].images = vec![images; 50];
         plan.targets[0].notes = vec![text.clone(); 16];

@@ -29,6 +29,7 @@ fn it_is_due_at_its_time_and_not_before() {
         .as_ref()
         .unwrap()
         .rules
+        .report
         .review_within_seconds;
     assert_eq!(
         at,

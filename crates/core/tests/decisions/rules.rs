@@ -21,11 +21,11 @@ fn asking(category: &str, claimed: Option<&str>) -> Value {
 fn without_a_policy_those_of_production_hold() {
     let rules = rules(&request(&json!({})), None, false);
     assert_eq!(rules.environment, Environment::Production);
-    assert_eq!(rules.confirm_phrase, "ROLLBACK PRODUCTION");
-    assert_eq!(rules.approvals_required, 1);
-    assert!(rules.four_eyes && !rules.break_glass);
+    assert_eq!(rules.confirm_phrase(), "ROLLBACK PRODUCTION");
+    assert_eq!(rules.approvals.required, 1);
+    assert!(rules.four_eyes() && !rules.approvals.break_glass);
     let names: Vec<&str> = rules
-        .checklist
+        .checklist()
         .iter()
         .map(|item| item.name.as_str())
         .collect();
@@ -33,12 +33,12 @@ fn without_a_policy_those_of_production_hold() {
     let with = |value| rules::rules(&request(&json!({})), Some(&policy(value)), false);
     assert_eq!(with(json!({})), rules);
     let staging = with(json!({"environment": "staging"}));
-    assert!(!staging.four_eyes && staging.checklist.is_empty());
-    assert!(with(json!({"environment": "staging", "approvals": {"fourEyes": true}})).four_eyes);
-    assert!(!with(json!({"approvals": {"fourEyes": false}})).four_eyes);
+    assert!(!staging.four_eyes() && staging.checklist().is_empty());
+    assert!(with(json!({"environment": "staging", "approvals": {"fourEyes": true}})).four_eyes());
+    assert!(!with(json!({"approvals": {"fourEyes": false}})).four_eyes());
     assert!(
         with(json!({"approvals": {"checklist": []}}))
-            .checklist
+            .checklist()
             .is_empty()
     );
 }
@@ -99,7 +99,7 @@ fn a_claim_never_asks_for_fewer_people_than_the_policy() {
         let request = request(&asking(category, claimed));
         let rules = rules(&request, Some(&policy), expedited);
         assert_eq!(
-            rules.approvals_required, expected,
+            rules.approvals.required, expected,
             "{category} {claimed:?} {expedited}"
         );
     }
@@ -155,12 +155,12 @@ fn behind_a_machine_there_may_be_the_one_who_approves() {
             )
         };
         assert_eq!(
-            rules(&request, None, false).approvals_required,
+            rules(&request, None, false).approvals.required,
             expected,
             "{who}"
         );
         let asked = with(json!({"fourEyes": true}));
-        assert_eq!(asked.approvals_required, expected, "{who}");
+        assert_eq!(asked.approvals.required, expected, "{who}");
         assert_eq!(asked.asked_by_machine.is_some(), expected == 2, "{who}");
         if let Some(machine) = &asked.asked_by_machine {
             let known = who.is_empty() || machine.contains(who);
@@ -172,22 +172,22 @@ fn behind_a_machine_there_may_be_the_one_who_approves() {
         // Who may approve the own request needs nobody behind whom to stand.
         let alone = with(json!({"fourEyes": false}));
         assert_eq!(
-            (alone.approvals_required, alone.asked_by_machine),
+            (alone.approvals.required, alone.asked_by_machine),
             (1, None),
             "{who}"
         );
-        assert_eq!(with(json!({"required": 3})).approvals_required, 3, "{who}");
+        assert_eq!(with(json!({"required": 3})).approvals.required, 3, "{who}");
         // The policy names it, or another one.
         let trusted = with(json!({"trustedMachines": [who]}));
-        assert_eq!(trusted.approvals_required, 1, "{who}");
+        assert_eq!(trusted.approvals.required, 1, "{who}");
         let other =
             with(json!({"trustedMachines": ["system:serviceaccount:a:b", format!("{who}x")]}));
-        assert_eq!(other.approvals_required, expected, "{who}");
+        assert_eq!(other.approvals.required, expected, "{who}");
         // One person may be enough at an urgency, and still is not behind a machine.
         let urgent = json!({"required": 2, "byUrgency": [{"urgency": "High", "required": 1}]});
         let policy = policy(json!({"approvals": urgent}));
         assert_eq!(
-            rules(&request, Some(&policy), true).approvals_required,
+            rules(&request, Some(&policy), true).approvals.required,
             expected,
             "{who}"
         );

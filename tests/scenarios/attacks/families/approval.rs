@@ -206,7 +206,7 @@ pub fn checklist() -> Family {
     let unknown = says("checklist: no such item in the plan");
     // A message that cannot be told in one line is told without its particulars.
     let unknown_somehow =
-        says("checklist names an item that is not in status.plan.rules.checklist");
+        says("checklist names an item that is not in status.plan.rules.approvals.checklist");
     let ticks = |items: &str| approval_but(&json!({CHECKLIST: items}));
     let many = format!("{TICKED}{}", ",one-more".repeat(200));
     Family {

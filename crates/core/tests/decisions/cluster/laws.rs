@@ -124,7 +124,7 @@ impl Cluster {
         let people: BTreeSet<&str> = counted
             .map(|approval| approval.by.username.as_str())
             .collect();
-        let required = usize::try_from(plan.rules.approvals_required).unwrap();
+        let required = usize::try_from(plan.rules.approvals.required).unwrap();
         assert!(people.len() >= required, "{name} is begun on {people:?}");
         if let Some(withdrawn) = said.get(WITHDRAWN_BY) {
             assert!(
@@ -190,7 +190,7 @@ impl Cluster {
                         .filter(|approval| approval.plan_digest == plan.digest)
                         .map(|approval| approval.by.username.as_str())
                         .collect();
-                    let required = usize::try_from(plan.rules.approvals_required).unwrap();
+                    let required = usize::try_from(plan.rules.approvals.required).unwrap();
                     assert!(people.len() >= required, "a Job without approvals");
                     self.judge_moment(next, plan);
                     plan.digest.clone()
@@ -209,7 +209,7 @@ impl Cluster {
     fn judge_moment(&self, next: &RollbackRequestStatus, plan: &Plan) {
         for approval in &next.approvals {
             let age = self.now().duration_since(approval.at).as_secs();
-            let valid = i64::from(plan.rules.approval_valid_seconds);
+            let valid = i64::from(plan.rules.approvals.valid_for_seconds);
             assert!(age < valid, "an approval of {age} seconds");
         }
         let emergency = plan.rules.expedited && plan.rules.urgency >= Urgency::Critical;
@@ -348,11 +348,11 @@ impl Cluster {
                 .approvals
                 .iter()
                 .filter(|(who, digest)| {
-                    *digest == plan.digest && !(plan.rules.four_eyes && who == REQUESTER)
+                    *digest == plan.digest && !(plan.rules.four_eyes() && who == REQUESTER)
                 })
                 .map(|(who, _)| who.as_str())
                 .collect();
-            let required = usize::try_from(plan.rules.approvals_required).unwrap();
+            let required = usize::try_from(plan.rules.approvals.required).unwrap();
             assert!(
                 people.len() >= required,
                 "{} is begun without approvals: {people:?}",

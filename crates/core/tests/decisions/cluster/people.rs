@@ -69,13 +69,13 @@ impl Cluster {
         };
         let phrase = match forgery {
             Some(Forgery::Phrase) => "ROLL BACK",
-            _ => plan.rules.confirm_phrase.as_str(),
+            _ => plan.rules.confirm_phrase(),
         };
         let groups = match forgery {
             Some(Forgery::Stamp) => "",
             _ => "sre\nsystem:authenticated",
         };
-        let items = plan.rules.checklist.iter();
+        let items = plan.rules.checklist().iter();
         let names: Vec<&str> = items.map(|item| item.name.as_str()).collect();
         let checklist = match forgery {
             Some(Forgery::Unticked) => String::new(),
@@ -83,7 +83,7 @@ impl Cluster {
         };
         // Where nothing has to be ticked, nothing is left open.
         let forgery = forgery.filter(|_| {
-            !(matches!(forgery, Some(Forgery::Unticked)) && plan.rules.checklist.is_empty())
+            !(matches!(forgery, Some(Forgery::Unticked)) && plan.rules.checklist().is_empty())
         });
         // The requester's own approval is one where four eyes are not asked for.
         if matches!(forgery, None | Some(Forgery::Own)) {

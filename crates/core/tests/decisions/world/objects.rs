@@ -260,9 +260,9 @@ pub fn annotate(request: &mut RollbackRequest, key: &str, value: &str) {
 pub fn approve(request: &mut RollbackRequest, by: &str) {
     let plan = request.status.clone().unwrap_or_default().plan.unwrap();
     annotate(request, APPROVED_BY, by);
-    annotate(request, CONFIRM, &plan.rules.confirm_phrase);
+    annotate(request, CONFIRM, plan.rules.confirm_phrase());
     annotate(request, PLAN, &plan.digest);
-    let items = plan.rules.checklist.iter();
+    let items = plan.rules.checklist().iter();
     let ticked: Vec<&str> = items.map(|item| item.name.as_str()).collect();
     annotate(request, CHECKLIST, &ticked.join(","));
     annotate(request, APPROVER_UID, &format!("uid of {by}"));
