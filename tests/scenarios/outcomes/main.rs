@@ -7,6 +7,7 @@
 mod approvals;
 mod bad_input;
 mod checks;
+mod described;
 mod ends;
 mod expect;
 mod failed;
