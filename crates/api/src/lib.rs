@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod names;
 pub mod policy;
 pub mod request;
+pub mod served;
 pub mod status;
 
 pub use conditions::{ConditionType, Reason, RequestState};
