@@ -6,6 +6,7 @@
 mod access;
 mod before;
 mod checks;
+pub mod definitions;
 pub mod evidence;
 mod find;
 pub mod guard;

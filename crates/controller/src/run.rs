@@ -83,16 +83,17 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::default());
     let ready = Arc::new(AtomicBool::new(false));
     let listener = tokio::net::TcpListener::bind(config.metrics_address).await?;
+    let kubeconfig = kube::Config::infer().await?;
+    let mut leadership =
+        Leadership::new(&config, kubeconfig.clone(), metrics.clone()).map_err(Error::Client)?;
     let pages = server::router(Pages {
         metrics: metrics.clone(),
         ready: ready.clone(),
+        why_not: leadership.why_not(),
     });
     let server =
         axum::serve(listener, pages).with_graceful_shutdown(stop.clone().cancelled_owned());
 
-    let kubeconfig = kube::Config::infer().await?;
-    let mut leadership =
-        Leadership::new(&config, kubeconfig.clone(), metrics.clone()).map_err(Error::Client)?;
     let leader = leadership.leader();
     let clients = clients(kubeconfig, &leader, config.lease_namespace.clone())?;
     let controller = control(&config, clients, leader, metrics, ready, stop.clone())?;

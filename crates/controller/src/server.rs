@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 
@@ -18,6 +19,8 @@ pub struct Pages {
     pub metrics: Arc<Metrics>,
     /// Whether the first list of requests is complete.
     pub ready: Arc<AtomicBool>,
+    /// Why this controller cannot lead, when it cannot.
+    pub why_not: watch::Receiver<Option<String>>,
 }
 
 /// The routes.
@@ -30,13 +33,12 @@ pub fn router(pages: Pages) -> Router {
 }
 
 async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
-    if pages.ready.load(Ordering::Relaxed) {
-        (StatusCode::OK, "ok")
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the requests are being listed",
-        )
+    let listing = "the requests are being listed".to_owned();
+    let is_listed = pages.ready.load(Ordering::Relaxed);
+    let why_not = pages.why_not.borrow().clone();
+    match why_not.or((!is_listed).then_some(listing)) {
+        None => (StatusCode::OK, "ok".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
     }
 }
 
