@@ -12,9 +12,9 @@ use kube::core::Request;
 use kube::{Api, Resource, ResourceExt};
 use rollback_api::{FIELD_MANAGER, FINALIZER, RollbackRequest};
 use rollback_core::approval::MAILBOX;
-use rollback_core::artifact::Artifact;
+use rollback_core::execution::artifact::Artifact;
+use rollback_core::execution::step::{Revert, Scale, Step};
 use rollback_core::observed::{Rejection, is_refusal};
-use rollback_core::step::{Revert, Scale, Step};
 use serde_json::{Value, json};
 
 use crate::context::Context;

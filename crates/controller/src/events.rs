@@ -8,11 +8,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Objec
 use kube::api::PostParams;
 use kube::{Api, Resource, ResourceExt};
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
-use rollback_core::conditions::GUARD_MISSING;
-use rollback_core::notice::{Notice, notices};
+use rollback_core::message::text::plain;
 use rollback_core::observed::Guard;
-use rollback_core::review;
-use rollback_core::text::plain;
+use rollback_core::report::conditions::GUARD_MISSING;
+use rollback_core::report::notice::{Notice, notices};
+use rollback_core::report::review;
 
 use crate::context::Context;
 use crate::reconcile::backoff;

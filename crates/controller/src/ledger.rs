@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use rollback_api::{FIELD_MANAGER, LIFT, LIFTED_BY, RevisionLedger, RevisionLedgerSpec};
-use rollback_core::ledger::lift_stands;
+use rollback_core::history::ledger::lift_stands;
 
 /// Creates the ledger, or replaces exactly the version that was read: a lost race is a conflict.
 pub async fn write(

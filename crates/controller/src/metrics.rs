@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use rollback_api::RollbackRequest;
 use rollback_api::status::Outcome;
-use rollback_core::review;
+use rollback_core::report::review;
 
 /// The numbers.
 pub struct Metrics {

@@ -29,11 +29,13 @@ use rollback_api::{
     LIFT, POLICY_NAME, RevisionLedger, RollbackPolicy, RollbackPolicySpec, RollbackRequest,
     RollbackRequestStatus,
 };
+use rollback_core::approval::{self, consent};
 use rollback_core::decide::capacity;
 use rollback_core::decide::crowd::no_place;
+use rollback_core::execution::artifact;
+use rollback_core::execution::phase::{FEW, Phase, TargetPhase, due, result};
 use rollback_core::observed::{Deployment, Fetched, Guard, Observed, ObservedTarget};
-use rollback_core::phase::{FEW, Phase, TargetPhase, due, result};
-use rollback_core::{approval, artifact, consent, rules};
+use rollback_core::plan::rules;
 use rollback_reads::budget::Budget;
 use rollback_reads::is_too_large;
 use rollback_reads::list::{self, Parts, What};

@@ -10,11 +10,11 @@ use kube::{Api, ResourceExt};
 use rollback_api::status::{Approval, BlockedBy};
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::decide::{decide, hold};
-use rollback_core::intent;
+use rollback_core::execution::intent;
+use rollback_core::execution::step::{self, Decision, Step};
+use rollback_core::message::text::plain;
 use rollback_core::observed::Observed;
-use rollback_core::review;
-use rollback_core::step::{self, Decision, Step};
-use rollback_core::text::plain;
+use rollback_core::report::review;
 use rollback_core::time;
 
 use crate::context::Context;
@@ -486,7 +486,7 @@ fn report_end(context: &Context, request: &RollbackRequest, status: &RollbackReq
     let seconds = status
         .plan
         .as_ref()
-        .filter(|_| reverted && rollback_core::conditions::is_settled(outcome))
+        .filter(|_| reverted && rollback_core::report::conditions::is_settled(outcome))
         .map(|plan| outcome.at.duration_since(plan.planned_at).as_secs_f64());
     context.metrics.ended(outcome, seconds);
     tracing::info!(

@@ -21,7 +21,7 @@ use kube::{Client, ResourceExt};
 use rollback_api::policy::Ledger;
 use rollback_api::{LIFT, LIFTED_BY, RevisionLedger};
 use rollback_core::evidence::{Lift, Look, Notice};
-use rollback_core::ledger::current;
+use rollback_core::history::ledger::current;
 use rollback_core::observed::Deployment;
 use rollback_reads::budget::Budget;
 use tokio::sync::mpsc::UnboundedSender;

@@ -18,9 +18,10 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use rollback_api::status::Source;
 use rollback_api::{POD_TEMPLATE_HASH, RevisionLedger, RollbackRequest, RollbackRequestStatus};
+use rollback_core::approval::{self, consent};
 use rollback_core::decide::fallback;
-use rollback_core::phase::{FEW, TargetPhase, due};
-use rollback_core::{approval, consent, job};
+use rollback_core::execution::job;
+use rollback_core::execution::phase::{FEW, TargetPhase, due};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
@@ -403,7 +404,7 @@ mod tests {
                 "sourceName": format!("{name}-abc"), "sourceUid": "s", "replicas": 1,
             })
         };
-        let rules = rollback_core::rules::rules(&request, None, false);
+        let rules = rollback_core::plan::rules::rules(&request, None, false);
         let status = json!({
             "observedGeneration": 1,
             "plan": {

@@ -3,6 +3,9 @@
 //! Admission refuses most of what is refused here. It is checked again because the annotations are
 //! worth nothing without the guard, and the guard may have been away.
 
+pub mod consent;
+pub mod freeze;
+
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
@@ -14,9 +17,9 @@ use rollback_api::{
     WITHDRAWN_BY,
 };
 
-use crate::outcome::end;
-use crate::shell;
-use crate::text::plain;
+use crate::execution::outcome::end;
+use crate::message::shell;
+use crate::message::text::plain;
 
 /// What stands in the mailbox.
 #[derive(Clone, Debug, PartialEq)]

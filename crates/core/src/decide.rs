@@ -32,13 +32,14 @@ use rollback_api::status::{Measured, Outcome, Plan, PlannedTarget, TargetStatus}
 use rollback_api::{Reason, RequestState, RollbackRequest, RollbackRequestStatus};
 
 use crate::approval;
-use crate::conditions::{self, RequestDecision};
+use crate::approval::consent;
+use crate::execution::outcome::end;
+use crate::execution::phase::{Phase, has_begun, waits};
+use crate::execution::step::{Decision, Next, Step};
+use crate::health;
 use crate::observed::{Fetched, Observed, ObservedTarget};
-use crate::outcome::end;
-use crate::phase::{Phase, has_begun, waits};
 use crate::plan::{self, uid};
-use crate::step::{Decision, Next, Step};
-use crate::{consent, health};
+use crate::report::conditions::{self, RequestDecision};
 use ending::winding_up;
 use together::working;
 

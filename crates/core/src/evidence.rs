@@ -3,6 +3,9 @@
 //! Time counts for a version only when it is known that each of its replicas was available all the while. Watching
 //! tells; when nobody watched, the Deployment itself has to tell, and what it cannot tell is not counted.
 
+pub mod pace;
+pub mod trigger;
+
 use jiff::Timestamp;
 use rollback_api::RevisionLedgerSpec;
 use rollback_api::ledger::{
@@ -11,10 +14,10 @@ use rollback_api::ledger::{
 use rollback_api::policy::Ledger;
 use serde_json::Value;
 
-use crate::ledger::{self, based_on, entry_of, kept_template};
+use crate::health::rollout::image_ids;
+use crate::history::ledger::{self, based_on, entry_of, kept_template};
+use crate::history::template::Template;
 use crate::observed::Deployment;
-use crate::rollout::image_ids;
-use crate::template::Template;
 use crate::time;
 
 /// Most that the images of all entries may take, in bytes. There is room for hundreds.

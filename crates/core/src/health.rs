@@ -4,6 +4,10 @@
 //! is not a success. Nor is it a failure: what could not be told is told apart from what is not well, because nothing is
 //! done by itself about the former.
 
+pub mod diagnose;
+pub mod promql;
+pub mod rollout;
+
 mod judge;
 
 use jiff::Timestamp;
@@ -15,7 +19,7 @@ use rollback_api::status::{
     VerificationStatus,
 };
 
-use crate::job::JOB_SLACK_SECONDS;
+use crate::execution::job::JOB_SLACK_SECONDS;
 use crate::observed::Reading;
 use crate::time;
 

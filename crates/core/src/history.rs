@@ -1,14 +1,19 @@
 //! The history of a Deployment: its `ReplicaSets` as revisions, what its ledger keeps of those that
 //! are gone, and the choice among them.
 
+pub mod diff;
+pub mod image;
+pub mod ledger;
+mod named;
+pub mod template;
+
 use rollback_api::ledger::{Evidence, Verdict};
 use rollback_api::request::To;
 use rollback_api::status::Source;
 use rollback_api::{REVISION, REVISION_HISTORY, Reason};
 
-use crate::ledger;
+use crate::history::template::Template;
 use crate::observed::ReplicaSet;
-use crate::template::Template;
 
 /// One `ReplicaSet` that the Deployment controls, or a template that its ledger keeps, read as a revision.
 #[derive(Clone, Debug, PartialEq)]

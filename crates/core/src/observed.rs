@@ -16,10 +16,10 @@ pub use fetched::Fetched;
 pub use workload::{Deployment, ReplicaSet};
 
 use crate::decide::crowd::Crowd;
-use crate::diagnose::End;
-use crate::owner::Owner;
-use crate::references::{Presence, Reference};
-use crate::template;
+use crate::health::diagnose::End;
+use crate::history::template;
+use crate::plan::owner::Owner;
+use crate::plan::references::{Presence, Reference};
 
 /// What one pass has read. Each field is read only in the states that need it.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,5 +1,11 @@
 //! The plan: resolved once, from live reads, into identities.
 
+pub mod data_risk;
+pub mod owner;
+pub mod references;
+pub mod risks;
+pub mod rules;
+
 mod assess;
 mod choose;
 mod fallback;
@@ -19,12 +25,15 @@ use choose::choose;
 use selection::{asked, divide, found};
 pub(crate) use triggered::beyond;
 
+use crate::execution::job;
+use crate::execution::outcome::{end, refused};
+use crate::history::ledger;
+use crate::history::template::{self, Template};
+use crate::message::shell;
+use crate::message::text::plain;
 use crate::observed::{Deployment, Fetched, Observed, ObservedTarget};
-use crate::outcome::{end, refused};
-use crate::rules::{approval_mode, default_urgency, is_hurried, makes_a_difference, rules};
-use crate::template::{self, Template};
-use crate::text::plain;
-use crate::{approval, data_risk, job, ledger, risks, shell, time};
+use crate::plan::rules::{approval_mode, default_urgency, is_hurried, makes_a_difference, rules};
+use crate::{approval, time};
 
 /// Annotation with which the Deployment's own controller is told to roll back.
 const LEGACY_ROLLBACK: &str = "deprecated.deployment.rollback.to";

@@ -1,5 +1,9 @@
 //! The incident report: Markdown for people, the same as JSON for machines.
 
+pub mod conditions;
+pub mod notice;
+pub mod review;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -9,10 +13,11 @@ use rollback_api::status::{Approval, AutoApproval, Outcome, Plan, ScaledDown, Ta
 use rollback_api::{RollbackRequest, RollbackRequestStatus};
 use serde::Serialize;
 
-use crate::artifact::{self, Artifact, ArtifactKind};
-use crate::redact::redact;
-use crate::text::plain;
-use crate::{consent, notice, time};
+use crate::approval::consent;
+use crate::execution::artifact::{self, Artifact, ArtifactKind};
+use crate::message::redact::redact;
+use crate::message::text::plain;
+use crate::time;
 
 mod data;
 mod page;

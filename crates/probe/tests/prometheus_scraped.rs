@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rollback_api::policy::Metric;
 use rollback_api::status::Finding;
-use rollback_core::promql::{self, Names};
+use rollback_core::health::promql::{self, Names};
 use rollback_probe::Client;
 use rollback_probe::allow::AllowList;
 use rollback_probe::networks::{Externals, Networks};

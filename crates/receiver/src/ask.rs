@@ -13,8 +13,8 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use kube::Client;
 use rollback_api::RollbackRequest;
-use rollback_core::text::plain;
-use rollback_core::trigger::{is_no_answer, request_names};
+use rollback_core::evidence::trigger::{is_no_answer, request_names};
+use rollback_core::message::text::plain;
 use rollback_receiver::alert::{Alert, State};
 use serde::Serialize;
 

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::Client;
 use rollback_api::RevisionLedgerSpec;
+use rollback_core::evidence::trigger::live_since;
 use rollback_core::observed::{Deployment, ReplicaSet};
-use rollback_core::trigger::live_since;
 use rollback_reads::budget::Budget;
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -173,7 +173,7 @@ fn failed(namespace: &str, error: &kube::Error) -> Unresolved {
 
 /// An error in a few words, for logs and answers.
 pub fn short(error: &kube::Error) -> String {
-    rollback_core::text::plain(&error.to_string(), 200)
+    rollback_core::message::text::plain(&error.to_string(), 200)
 }
 
 impl Live {

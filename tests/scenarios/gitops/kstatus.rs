@@ -2,7 +2,7 @@
 //! health.
 
 use rollback_api::status::Outcome;
-use rollback_core::conditions::is_settled;
+use rollback_core::report::conditions::is_settled;
 use serde_json::Value;
 
 /// The status that kstatus computes.

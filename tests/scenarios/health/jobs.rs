@@ -11,7 +11,7 @@ use rollback_api::{
     ACCEPT_DATA_RISK, APPROVED_BY, CHECKLIST, CONFIRM, PLAN, REQUEST_UID_LABEL, Reason,
     RequestState,
 };
-use rollback_core::job;
+use rollback_core::execution::job;
 use serde_json::{Value, json};
 use testkit::scene::{CONTROLLER, PATIENCE, PRODUCTION};
 use testkit::shop::fake_node_toleration;

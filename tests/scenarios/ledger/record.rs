@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use kube::api::{Patch, PatchParams};
 use rollback_api::ledger::Verdict;
 use rollback_api::{Reason, RequestState, RevisionLedgerSpec};
-use rollback_core::ledger::kept_template;
+use rollback_core::history::ledger::kept_template;
 use serde_json::{Value, json};
 use testkit::scene::PATIENCE;
 use testkit::{Scene, User, eventually, shop};

@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt};
 use rollback_api::ledger::{Evidence, Verdict};
 use rollback_api::status::Outcome;
 use rollback_api::{Reason, RequestState, RevisionLedger};
-use rollback_core::template::Template;
+use rollback_core::history::template::Template;
 use serde_json::{Value, json};
 use testkit::audit::Event;
 use testkit::scene::{CONTROLLER, PATIENCE};

@@ -17,7 +17,7 @@ use crate::stage::{
 
 /// Something else has the name of the backup of this Deployment.
 async fn squat(scene: &Scene, request: &RollbackRequest, deployment: &str) -> Result<String> {
-    let name = rollback_core::artifact::backup_name(request, deployment);
+    let name = rollback_core::execution::artifact::backup_name(request, deployment);
     scene.squat(&name).await?;
     Ok(name)
 }

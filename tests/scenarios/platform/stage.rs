@@ -10,7 +10,7 @@ use rollback_api::status::Outcome;
 use rollback_api::{
     ARTIFACT_LABEL, REQUEST_UID_LABEL, Reason, RequestState, RevisionLedger, RollbackRequest,
 };
-use rollback_core::phase;
+use rollback_core::execution::phase;
 use serde_json::{Value, json};
 use testkit::scene::{PATIENCE, request};
 use testkit::shop::{BEHAVIOUR, Behaviour, DeploymentBuilder};

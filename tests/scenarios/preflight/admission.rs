@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use kube::Api;
 use rollback_api::status::RiskKind;
 use rollback_api::{Reason, RequestState, RevisionLedger};
-use rollback_core::template::Template;
+use rollback_core::history::template::Template;
 use serde_json::{Value, json};
 use testkit::shop::Behaviour;
 use testkit::{Scene, User, shop};

@@ -1,7 +1,7 @@
 //! What was written, compared with what was approved.
 
 use anyhow::{Context as _, Result, ensure};
-use rollback_core::template::Template;
+use rollback_core::history::template::Template;
 use serde_json::Value;
 use testkit::audit::Event;
 

@@ -5,8 +5,9 @@ use kube::core::{Request, Status};
 use kube::{Api, Resource, ResourceExt};
 use rollback_api::status::JobRule;
 use rollback_api::{POLICY_NAME, RollbackPolicy, RollbackRequest};
+use rollback_core::execution::job;
 use rollback_core::observed::is_refusal;
-use rollback_core::{job, rules};
+use rollback_core::plan::rules;
 use serde_json::Value;
 
 use super::{Error, namespace, post};

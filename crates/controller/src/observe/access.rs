@@ -9,7 +9,7 @@ use kube::{Api, Client};
 use rollback_api::Identity;
 use rollback_api::status::Approval;
 use rollback_api::{GROUP, RollbackRequest};
-use rollback_core::consent;
+use rollback_core::approval::consent;
 use rollback_core::observed::Access;
 
 use super::{Error, reading};

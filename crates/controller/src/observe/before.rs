@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use rollback_api::status::Rules;
+use rollback_core::execution::phase::FEW;
 use rollback_core::health;
 use rollback_core::history::History;
 use rollback_core::observed::{Fetched, Observed, ObservedTarget, Reading, ReplicaSet};
-use rollback_core::phase::FEW;
 use rollback_core::plan::rules_now;
 
 use super::RequestScope;

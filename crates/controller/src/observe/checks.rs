@@ -14,8 +14,8 @@ use rollback_api::POD_TEMPLATE_HASH;
 use rollback_api::policy::{HttpCheck, Prometheus, PrometheusCheck};
 use rollback_api::status::{PlannedTarget, Rules};
 use rollback_core::health::Check;
+use rollback_core::health::promql::{self, Names};
 use rollback_core::observed::{Answer, Found, HttpAnswer, NoAnswer, PodState, Reading, ReplicaSet};
-use rollback_core::promql::{self, Names};
 use rollback_probe::Failure;
 use rollback_probe::allow::AllowList;
 

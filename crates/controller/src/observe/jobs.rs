@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, Resource, ResourceExt};
 use rollback_api::status::{JobRule, Plan, PlannedTarget, TargetStatus};
-use rollback_core::job::{self, Ended, Standing};
+use rollback_core::execution::job::{self, Ended, Standing};
 use rollback_core::observed::{Fetched, JobState, ObservedJob};
 use serde_json::Value;
 

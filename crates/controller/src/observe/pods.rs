@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{ListParams, LogParams};
 use kube::{Api, Client, Resource};
 use rollback_api::POD_TEMPLATE_HASH;
-use rollback_core::diagnose::{End, speaks_in_events};
+use rollback_core::health::diagnose::{End, speaks_in_events};
 use rollback_core::observed::{LastLog, ReplicaSet};
 use rollback_reads::budget::Budget;
 use serde_json::Value;

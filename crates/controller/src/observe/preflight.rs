@@ -15,11 +15,11 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::{Request, Status};
 use rollback_api::FIELD_MANAGER;
 use rollback_api::request::MAX_TARGETS;
+use rollback_core::history::template::Template;
 use rollback_core::observed::{Deployment, Fetched, Observed, Rehearsal, Surroundings, is_refusal};
-use rollback_core::owner::{self, Owner};
+use rollback_core::plan::owner::{self, Owner};
+use rollback_core::plan::references::{Presence, Reference, ReferenceKind};
 use rollback_core::plan::{Prospect, prospect};
-use rollback_core::references::{Presence, Reference, ReferenceKind};
-use rollback_core::template::Template;
 use rollback_reads::get;
 use serde_json::Value;
 
@@ -90,7 +90,7 @@ pub async fn references(
     scope: &RequestScope<'_>,
     template: &Template,
 ) -> Result<Vec<Checked>, Error> {
-    let wanted = rollback_core::references::references(template);
+    let wanted = rollback_core::plan::references::references(template);
     let present = look_up(scope, wanted.clone()).await?;
     Ok(checked(wanted, &present))
 }

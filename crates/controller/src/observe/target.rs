@@ -6,18 +6,18 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt};
 use rollback_api::status::{Plan, PlannedTarget, Source, TargetStatus};
 use rollback_api::{ARTIFACT_LABEL, REQUEST_UID_LABEL, RevisionLedger, RollbackRequest};
-use rollback_core::artifact::{self, backed_up};
-use rollback_core::consent;
+use rollback_core::approval::consent;
 use rollback_core::decide::fallback;
-use rollback_core::diagnose;
+use rollback_core::execution::artifact::{self, backed_up};
+use rollback_core::execution::phase::TargetPhase;
 use rollback_core::health;
-use rollback_core::ledger::{self, Holder, evidence, holder};
+use rollback_core::health::diagnose;
+use rollback_core::history::ledger::{self, Holder, evidence, holder};
+use rollback_core::history::template::Template;
 use rollback_core::observed::{
     Access, Deployment, Fetched, LastLog, ObservedTarget, ReplicaSet, Rival,
 };
-use rollback_core::phase::TargetPhase;
-use rollback_core::references::is_subdomain;
-use rollback_core::template::Template;
+use rollback_core::plan::references::is_subdomain;
 use rollback_reads::history;
 
 use super::access::{self, Everywhere};

@@ -24,7 +24,7 @@ use rollback_api::{
     ACCEPT_DATA_RISK, APPROVED_BY, APPROVER_UID, ARTIFACT_LABEL, CANCELLED_BY, CHECKLIST, CONFIRM,
     DENIED_BY, DENIED_REASON, FIELD_MANAGER, PLAN, RollbackRequest, WITHDRAWN_BY,
 };
-use rollback_core::rules::rules;
+use rollback_core::plan::rules::rules;
 use serde_json::{Value, json};
 
 use crate::observe::guard::{GuardKind, Place};

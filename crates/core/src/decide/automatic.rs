@@ -11,11 +11,12 @@ use rollback_api::status::{
 };
 use rollback_api::{AUTOMATIC, RollbackRequest, RollbackRequestStatus};
 
-use crate::conditions::RequestDecision;
+use crate::history::ledger;
+use crate::message::redact::redact;
+use crate::message::text::plain;
 use crate::observed::{Deployment, Fetched, Observed, ObservedTarget, Pace};
-use crate::redact::redact;
-use crate::text::plain;
-use crate::{ledger, plan, time};
+use crate::report::conditions::RequestDecision;
+use crate::{plan, time};
 
 /// How many objects that cannot be read are named.
 const NAMED: usize = 5;

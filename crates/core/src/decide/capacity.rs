@@ -9,12 +9,12 @@ use rollback_api::RollbackRequestStatus;
 use rollback_api::status::{Cause, CauseKind, Plan, ScaledDown, TargetStatus};
 
 use super::{TargetDecision, remedies};
-use crate::conditions::RequestDecision;
-use crate::consent;
+use crate::approval::consent;
+use crate::execution::phase::TargetPhase;
+use crate::execution::step::{Scale, Step};
+use crate::message::text::plain;
 use crate::observed::{Fetched, Observed};
-use crate::phase::TargetPhase;
-use crate::step::{Scale, Step};
-use crate::text::plain;
+use crate::report::conditions::RequestDecision;
 use crate::time;
 
 /// Seconds that the scheduler gets to use the capacity that was freed, before more is freed.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rollback_api::status::Outcome;
 use rollback_api::{Reason, RollbackRequest};
 
-use crate::outcome::refused;
+use crate::execution::outcome::refused;
 
 /// The open requests of a namespace that came before one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,13 +7,15 @@ use rollback_api::{FIELD_MANAGER, Reason, RequestState, RollbackRequest, Rollbac
 use serde_json::json;
 
 use super::{capacity, fallback};
-use crate::conditions::RequestDecision;
-use crate::ledger::Holder;
+use crate::approval::consent;
+use crate::execution::phase::result;
+use crate::execution::step::{Next, Revert, Step};
+use crate::history::ledger;
+use crate::history::ledger::Holder;
 use crate::observed::{Fetched, Observed, ObservedTarget};
-use crate::phase::result;
 use crate::plan::uid;
-use crate::step::{Next, Revert, Step};
-use crate::{consent, ledger, report};
+use crate::report;
+use crate::report::conditions::RequestDecision;
 
 /// What is owed after the end: the report, the ownership of fields, the claims, the finalizer, in this order.
 pub(super) fn winding_up(

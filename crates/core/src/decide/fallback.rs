@@ -13,11 +13,11 @@ use rollback_api::{Reason, RequestState, RollbackRequest};
 use super::preconditions::{intend, is_as_altered, is_in_doubt, kept_template, refusal};
 use super::recovery::{changed, reverted};
 use super::{TargetDecision, TargetScope};
+use crate::execution::outcome::end;
+use crate::execution::step::{Revert, Step, second_cause, template_patch};
+use crate::history::template::Template;
+use crate::message::text::plain;
 use crate::observed::{Access, Deployment, Fetched};
-use crate::outcome::end;
-use crate::step::{Revert, Step, second_cause, template_patch};
-use crate::template::Template;
-use crate::text::plain;
 
 /// Begins the second try, if the plan has one for this case and there was none yet.
 pub(super) fn begin(

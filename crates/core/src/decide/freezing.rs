@@ -5,10 +5,10 @@ use rollback_api::request::Urgency;
 use rollback_api::status::{Plan, TargetStatus};
 use rollback_api::{RequestState, RollbackRequestStatus};
 
-use crate::conditions::RequestDecision;
-use crate::freeze::{Frozen, frozen};
+use crate::approval::freeze::{Frozen, frozen};
+use crate::execution::phase::TargetPhase;
 use crate::observed::{Deployment, Observed};
-use crate::phase::TargetPhase;
+use crate::report::conditions::RequestDecision;
 use crate::{approval, time};
 
 /// The window that holds back what has not begun. What has begun goes on to its end.

@@ -3,7 +3,7 @@
 
 use rollback_api::RollbackRequest;
 
-use crate::step::{Decision, Next, Step};
+use crate::execution::step::{Decision, Next, Step};
 
 /// Whether the finalizer has to be written before anything else is done for this request.
 pub fn is_due(request: &RollbackRequest) -> bool {

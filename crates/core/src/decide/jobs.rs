@@ -11,13 +11,15 @@ use rollback_api::status::{
 use rollback_api::{Reason, RequestState, RollbackRequest};
 
 use super::{TargetDecision, TargetScope, remedies};
+use crate::execution::job;
+use crate::execution::outcome;
+use crate::execution::phase::FEW;
+use crate::execution::step::Step;
+use crate::message::shell;
+use crate::message::text::plain;
 use crate::observed::{Fetched, JobState, ObservedJob};
-use crate::outcome;
-use crate::phase::FEW;
 use crate::plan;
-use crate::step::Step;
-use crate::text::plain;
-use crate::{job, shell, time};
+use crate::time;
 
 /// How often a Job that nobody watches is looked at.
 const UNWATCHED_SECONDS: i64 = 5;

@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use rollback_api::status::Approval;
 use rollback_api::{RollbackRequest, RollbackRequestStatus};
 
+use crate::approval::consent;
 use crate::approval::withdrawn_by;
 use crate::plan::next_round;
-use crate::{consent, time};
+use crate::time;
 
 /// Takes out what does not count any more for what has not begun: the approval of somebody who takes it
 /// back; and all of them when one has become too old, because then the plan gets another digest, so that what still

@@ -6,10 +6,11 @@ use rollback_api::{RequestState, RollbackRequest, RollbackRequestStatus};
 
 use super::automatic;
 use crate::approval::{self, Mailbox};
-use crate::conditions::{GUARD_MISSING, RequestDecision};
+use crate::execution::job;
+use crate::execution::step::Step;
 use crate::observed::Observed;
-use crate::step::Step;
-use crate::{job, time};
+use crate::report::conditions::{GUARD_MISSING, RequestDecision};
+use crate::time;
 
 /// Counts the approval that stands in the mailbox, if it is one. While nobody accepts the risk for the data, the request
 /// is `Blocked`, and says whom to ask.

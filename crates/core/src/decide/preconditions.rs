@@ -8,18 +8,18 @@ use rollback_api::{Reason, RequestState, RollbackRequest, RollbackRequestStatus}
 
 use super::recovery::reverted;
 use super::{TargetDecision, TargetScope};
-use crate::conditions::RequestDecision;
-use crate::consent;
+use crate::approval::consent;
+use crate::execution::outcome::end;
+use crate::execution::phase::{TargetPhase, due};
+use crate::execution::step::Revert;
 use crate::history::History;
-use crate::ledger::{self, Holder};
+use crate::history::ledger::{self, Holder};
+use crate::history::template::Template;
+use crate::message::text::plain;
 use crate::observed::{Access, Deployment, Fetched, Observed, ObservedTarget, ReplicaSet};
-use crate::outcome::end;
-use crate::phase::{TargetPhase, due};
 use crate::plan;
 use crate::plan::uid;
-use crate::step::Revert;
-use crate::template::Template;
-use crate::text::plain;
+use crate::report::conditions::RequestDecision;
 
 /// Where a Deployment stands between the plan and the revert.
 enum Before<'a> {

@@ -7,13 +7,13 @@ use rollback_api::status::{
 use rollback_api::{FIELD_MANAGER, Reason, RequestState, RollbackRequest};
 
 use super::{TargetDecision, TargetScope, fallback, jobs, remedies};
+use crate::execution::outcome::end;
+use crate::execution::phase::FEW;
 use crate::health;
+use crate::health::rollout::{self, Counts, Rollout};
+use crate::message::shell;
+use crate::message::text::plain;
 use crate::observed::Deployment;
-use crate::outcome::end;
-use crate::phase::FEW;
-use crate::rollout::{self, Counts, Rollout};
-use crate::shell;
-use crate::text::plain;
 use crate::time;
 
 /// How often it is looked for trouble that nothing announces.

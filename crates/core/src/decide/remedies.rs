@@ -5,10 +5,10 @@ use rollback_api::status::{PlannedTarget, TargetStatus};
 use serde_json::Value;
 
 use super::{TargetDecision, TargetScope};
+use crate::execution::step::{Next, Step};
+use crate::message::text::plain;
 use crate::observed::ObservedTarget;
 use crate::observed::workload::controller_uid;
-use crate::step::{Next, Step};
-use crate::text::plain;
 use crate::time;
 
 /// Most warnings that a target keeps.

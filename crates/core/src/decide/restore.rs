@@ -5,10 +5,10 @@ use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 
 use super::preconditions::{intend, is_as_altered, is_in_doubt, refusal};
 use super::{TargetDecision, TargetScope, fallback};
+use crate::execution::outcome::end;
+use crate::execution::step::{Revert, Step, restore_cause, template_patch};
+use crate::message::text::plain;
 use crate::observed::{Deployment, Fetched};
-use crate::outcome::end;
-use crate::step::{Revert, Step, restore_cause, template_patch};
-use crate::text::plain;
 
 /// One pass of the way back: intent, patch, seen.
 pub(super) fn restoring(scope: TargetScope, progress: &mut TargetStatus) -> TargetDecision {

@@ -5,12 +5,14 @@ use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 
 use super::preconditions::{intend, planned_template, ready_to_write, refusal};
 use super::{TargetDecision, TargetScope, jobs};
-use crate::ledger::{Holder, takes_over};
+use crate::execution::artifact;
+use crate::execution::outcome::end;
+use crate::execution::step::{Revert, Step, cause, template_patch};
+use crate::history::ledger;
+use crate::history::ledger::{Holder, takes_over};
+use crate::message::text::plain;
 use crate::observed::{Fetched, Rival};
-use crate::outcome::end;
-use crate::step::{Revert, Step, cause, template_patch};
-use crate::text::plain;
-use crate::{artifact, ledger, references};
+use crate::plan::references;
 
 /// The way to the one write. Once the intent is stored, a write of a pass that died may still be on its way, so an end
 /// must not say that nothing was changed, unless the API server refused this very write.

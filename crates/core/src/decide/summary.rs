@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use rollback_api::status::{Outcome, Plan, TargetStatus};
 use rollback_api::{Reason, RequestState, RollbackRequestStatus};
 
-use crate::conditions;
-use crate::outcome::end;
-use crate::phase::result;
-use crate::text::plain;
+use crate::execution::outcome::end;
+use crate::execution::phase::result;
+use crate::message::text::plain;
+use crate::report::conditions;
 
 /// How many failed targets a message names.
 const NAMED: usize = 5;

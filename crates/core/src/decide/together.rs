@@ -15,13 +15,13 @@ use super::revert::writing;
 use super::summary::{is_failure, summary, tally};
 use super::{TargetDecision, TargetScope, capacity, finish, freezing, jobs, mailbox};
 use crate::approval;
-use crate::conditions::RequestDecision;
-use crate::consent::{self, Plans};
+use crate::approval::consent::{self, Plans};
+use crate::execution::outcome::end;
+use crate::execution::phase::{TargetPhase, due, result, waits};
+use crate::execution::step::Next;
+use crate::message::text::plain;
 use crate::observed::{Fetched, Observed};
-use crate::outcome::end;
-use crate::phase::{TargetPhase, due, result, waits};
-use crate::step::Next;
-use crate::text::plain;
+use crate::report::conditions::RequestDecision;
 
 /// One pass over all targets.
 pub(super) fn working(

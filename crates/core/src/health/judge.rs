@@ -4,10 +4,10 @@ use rollback_api::policy::{HttpCheck, OnJobFailure, PodCheck, PrometheusCheck};
 use rollback_api::status::{Finding, JobEnd, JobRule};
 
 use super::Check;
-use crate::job;
+use crate::execution::job;
+use crate::health::promql::{self, Bound};
+use crate::message::text::plain;
 use crate::observed::{Answer, Found, HttpAnswer, NoAnswer, PodState};
-use crate::promql::{self, Bound};
-use crate::text::plain;
 
 /// How many pods a message names.
 const NAMED: usize = 3;

@@ -5,7 +5,7 @@ use rollback_api::status::Progressing;
 use rollback_api::{AUTOMATIC, CHANGE_CAUSE, REVISION};
 use serde_json::Value;
 
-use crate::template::Template;
+use crate::history::template::Template;
 
 /// A Deployment as the API server serves it.
 #[derive(Clone, Debug, PartialEq)]

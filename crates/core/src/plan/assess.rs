@@ -8,13 +8,15 @@ use rollback_api::{Reason, RollbackPolicySpec, RollbackRequest};
 use serde_json::Value;
 
 use super::choose::Chosen;
+use crate::execution::outcome::refused;
+use crate::execution::step::{cause, template_patch};
+use crate::execution::{artifact, job};
+use crate::history::diff;
+use crate::history::template::{self, Template};
+use crate::message::text::plain;
 use crate::observed::{Deployment, Fetched, ObservedTarget, Rehearsal};
-use crate::outcome::refused;
-use crate::references::{self, Reference};
-use crate::step::{cause, template_patch};
-use crate::template::{self, Template};
-use crate::text::plain;
-use crate::{artifact, data_risk, diff, job, owner, risks, rules};
+use crate::plan::references::{self, Reference};
+use crate::plan::{data_risk, owner, risks, rules};
 
 /// Most notes about a target that a status takes.
 pub(super) const MAX_NOTES: usize = 16;

@@ -7,13 +7,13 @@ use rollback_api::status::{Fallback, Outcome, Source};
 use rollback_api::{Reason, RequestState, RollbackPolicySpec};
 
 use super::fallback;
+use crate::evidence::trigger::known_since;
+use crate::execution::outcome::{end, refused};
+use crate::history::ledger;
+use crate::history::template::Template;
 use crate::history::{Choice, History, Wish};
-use crate::ledger;
+use crate::message::text::plain;
 use crate::observed::{Deployment, Fetched, ObservedTarget};
-use crate::outcome::{end, refused};
-use crate::template::Template;
-use crate::text::plain;
-use crate::trigger::known_since;
 
 /// The template that was chosen.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,8 +5,8 @@ use rollback_api::policy::OnUnwell;
 use rollback_api::status::{Fallback, FallbackWhen, ImageChange, Source};
 
 use super::choose::{Chosen, Pick};
+use crate::history::template::{self, Template};
 use crate::history::{History, Revision};
-use crate::template::{self, Template};
 
 /// Most image changes that are told of one fallback.
 const MAX_IMAGES: usize = 50;

@@ -7,9 +7,9 @@ use rollback_api::request::{MAX_TARGETS, OnFailure, Target};
 use rollback_api::status::{Outcome, PlannedTarget, Skipped};
 use rollback_api::{Reason, RequestState, RollbackRequest};
 
+use crate::execution::outcome::{end, refused};
+use crate::message::text::plain;
 use crate::observed::{Observed, ObservedTarget};
-use crate::outcome::{end, refused};
-use crate::text::plain;
 
 /// How many refused Deployments a message names.
 const NAMED_REFUSALS: usize = 10;

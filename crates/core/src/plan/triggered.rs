@@ -8,11 +8,12 @@ use rollback_api::{
     Reason, RollbackPolicySpec, RollbackRequest, RollbackRequestSpec, WATCH_SOURCE,
 };
 
+use crate::evidence::trigger::live_since;
+use crate::execution::outcome::refused;
+use crate::history::ledger;
+use crate::message::text::plain;
 use crate::observed::{Deployment, ObservedTarget};
-use crate::outcome::refused;
-use crate::text::plain;
-use crate::trigger::live_since;
-use crate::{ledger, time};
+use crate::time;
 
 /// How many fields a message lists.
 const LISTED: usize = 10;

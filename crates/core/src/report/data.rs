@@ -4,7 +4,7 @@ use rollback_api::request::MAX_TARGETS;
 use serde_json::Value;
 
 use super::{FULL_TARGETS, Report, SHORT_LIMIT};
-use crate::text::plain;
+use crate::message::text::plain;
 
 /// Longest JSON that is kept as it is, in bytes. A ConfigMap holds 1 MiB.
 const DATA_LIMIT: usize = 256 * 1024;

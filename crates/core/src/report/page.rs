@@ -10,10 +10,12 @@ use rollback_api::{Reason, RequestState};
 use super::{
     FULL_TARGETS, LINE_LIMIT, PAGE_LIMIT, Report, SHORT_LIMIT, TEXT_LIMIT, alone, names, well,
 };
-use crate::phase::result;
-use crate::text::{code, markdown, quote};
+use crate::approval;
+use crate::execution::job;
+use crate::execution::phase::result;
+use crate::message::text::{code, markdown, quote};
+use crate::report::conditions;
 use crate::time::{human, stamp};
-use crate::{approval, conditions, job};
 
 /// The report as a page.
 pub(super) fn page(report: &Report) -> String {

@@ -5,8 +5,8 @@ use rollback_api::status::{Approval, Outcome, Plan, TargetStatus};
 use rollback_api::{RequestState, RollbackRequest, RollbackRequestStatus};
 
 use super::{Moment, alone, names};
-use crate::text::plain;
-use crate::{approval, consent};
+use crate::approval::{self, consent};
+use crate::message::text::plain;
 
 pub(super) fn timeline(
     request: &RollbackRequest,

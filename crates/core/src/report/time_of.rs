@@ -5,7 +5,7 @@ use rollback_api::status::{Outcome, Plan, TargetStatus};
 use rollback_api::{RequestState, RollbackRequestStatus};
 
 use super::Phase;
-use crate::consent;
+use crate::approval::consent;
 
 /// When every check of every Deployment had passed, if this request brought production back.
 pub(super) fn recovery(status: &RollbackRequestStatus, outcome: &Outcome) -> Option<Timestamp> {

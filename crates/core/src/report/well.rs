@@ -8,7 +8,7 @@ use rollback_api::status::{
 };
 
 use super::{FULL_TARGETS, LINE_LIMIT, PAGE_LIMIT, Report};
-use crate::text::{code, markdown};
+use crate::message::text::{code, markdown};
 use crate::time::stamp;
 
 /// Lines of the log of a Job on the page; the JSON has all that were kept.

@@ -10,8 +10,8 @@ use rollback_api::{
     DENIED_BY, DENIED_REASON, PLAN, Reason, RequestState, RollbackRequest, WITHDRAWN_BY,
 };
 use rollback_core::approval::{self, Mailbox};
+use rollback_core::execution::phase::Phase;
 use rollback_core::observed::Fetched;
-use rollback_core::phase::Phase;
 use serde_json::json;
 
 const BOB: &str = "bob@broxiva.com";

@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use rollback_api::ledger::{Claim, Rollback};
 use rollback_api::status::BlockedBy;
 use rollback_api::{AUTOMATIC, Reason, RequestState, RevisionLedgerSpec};
+use rollback_core::evidence::trigger::{live_since, request_name};
+use rollback_core::execution::phase::Phase;
 use rollback_core::observed::{Deployment, Fetched, Pace};
-use rollback_core::phase::Phase;
-use rollback_core::trigger::{live_since, request_name};
 use serde_json::{Value, json};
 
 /// A request of an alert about what runs, in a namespace that leaves `HealthCheck` to the policy.

@@ -3,9 +3,9 @@
 use crate::world::{Scene, at, deployment_in, digest, set_counts, template_in};
 use rollback_api::RequestState;
 use rollback_core::decide::capacity::{candidates, is_wanted};
+use rollback_core::execution::phase::Phase;
+use rollback_core::execution::step::Step;
 use rollback_core::observed::{Deployment, Fetched};
-use rollback_core::phase::Phase;
-use rollback_core::step::Step;
 use serde_json::{Value, json};
 
 fn other(name: &str, replicas: i64) -> Fetched<Deployment> {

@@ -4,13 +4,13 @@ use crate::world::{Scene, at, policy, request};
 use rollback_api::policy::HttpCheck;
 use rollback_api::status::{CheckKind, Finding, JobEnd, JobStage, JobStatus, Rules};
 use rollback_api::{Reason, RequestState};
+use rollback_core::execution::phase::Phase;
 use rollback_core::health::{ChecksResult, begin, due, fold, fold_jobs, measured, verdict, wake};
 use rollback_core::observed::{Answer, Found, HttpAnswer, NoAnswer, PodState, Reading};
-use rollback_core::phase::Phase;
 use serde_json::{Value, json};
 
 fn rules(verification: Value) -> Rules {
-    rollback_core::rules::rules(
+    rollback_core::plan::rules::rules(
         &request(&json!({})),
         Some(&policy(json!({"verification": verification}))),
         false,

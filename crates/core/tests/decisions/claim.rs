@@ -5,10 +5,10 @@ use crate::world::{
     seen, template,
 };
 use rollback_api::{CANCELLED_BY, Reason, RequestState, RevisionLedgerSpec};
-use rollback_core::artifact::backup_name;
+use rollback_core::execution::artifact::backup_name;
+use rollback_core::execution::phase::Phase;
+use rollback_core::execution::step::Step;
 use rollback_core::observed::{Fetched, Rival};
-use rollback_core::phase::Phase;
-use rollback_core::step::Step;
 use serde_json::json;
 
 #[test]
@@ -222,7 +222,7 @@ fn a_version_that_was_restored_well_is_not_bad_any_more() {
         back.target("api").ledger.found().unwrap().clone()
     };
     let bad = |ledger: &RevisionLedgerSpec, uid| {
-        rollback_core::ledger::bad_templates(Some(ledger), uid, None, at(500))
+        rollback_core::history::ledger::bad_templates(Some(ledger), uid, None, at(500))
     };
     let ledger = back(RequestState::Succeeded);
     assert_eq!(bad(&ledger, DEPLOYMENT), [digest("v1")]);
@@ -376,7 +376,7 @@ fn a_claim_that_was_taken_over_at_the_last_moment_does_not_make_it_forget() {
     assert_eq!(ledger.claim, theirs.claim, "theirs is kept");
     assert_eq!(ledger.rollbacks.len(), 1);
     assert_eq!(
-        rollback_core::ledger::bad_templates(Some(ledger), DEPLOYMENT, None, at(10)),
+        rollback_core::history::ledger::bad_templates(Some(ledger), DEPLOYMENT, None, at(10)),
         [digest("v2")]
     );
     // And once: a release that was written and is read again owes nothing.

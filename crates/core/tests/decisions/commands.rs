@@ -16,9 +16,9 @@ use rollback_api::{
     RollbackRequest,
 };
 use rollback_core::approval::{Mailbox, how_to_approve, read};
+use rollback_core::execution::phase::Phase;
 use rollback_core::observed::Deployment;
-use rollback_core::owner::{Owner, pause_command};
-use rollback_core::phase::Phase;
+use rollback_core::plan::owner::{Owner, pause_command};
 use serde_json::{Value, json};
 use shell::{HOSTILE, Shell, cut, settings};
 
@@ -281,7 +281,7 @@ fn the_reminder_names_the_request_and_nothing_else() {
     scene.settle();
     let request = &mut scene.request;
     let told = |request: &RollbackRequest| {
-        rollback_core::review::reminder(request, at(100_000_000)).map(|notice| notice.note)
+        rollback_core::report::review::reminder(request, at(100_000_000)).map(|notice| notice.note)
     };
     let by = format!("{REVIEWED_BY}=YOUR-USER-NAME");
     let note = told(request).expect("there is an incident to review");

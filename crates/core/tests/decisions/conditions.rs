@@ -10,13 +10,13 @@ use crate::world::{
 use rollback_api::ledger::Rollback;
 use rollback_api::status::Outcome;
 use rollback_api::{Reason, RequestState, RevisionLedgerSpec, RollbackRequest};
-use rollback_core::conditions::is_settled;
 use rollback_core::decide::crowd::Crowd;
+use rollback_core::execution::phase::Phase;
+use rollback_core::execution::step::Step;
 use rollback_core::observed::{Access, Deployment, Fetched, Rejection};
-use rollback_core::owner::Owner;
-use rollback_core::phase::Phase;
-use rollback_core::references::{Presence, Reference, ReferenceKind};
-use rollback_core::step::Step;
+use rollback_core::plan::owner::Owner;
+use rollback_core::plan::references::{Presence, Reference, ReferenceKind};
+use rollback_core::report::conditions::is_settled;
 use serde_json::{Value, json};
 
 /// Every end that a request can come to, by the words of its Ready condition and outcome.

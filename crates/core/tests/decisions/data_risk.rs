@@ -7,9 +7,9 @@ use rollback_api::policy::UnknownSchema;
 use rollback_api::status::{PlannedTarget, Risk, RiskKind};
 use rollback_api::{ACCEPT_DATA_RISK, Reason, RequestState};
 use rollback_core::approval::{Mailbox, how_to_approve, read};
-use rollback_core::data_risk::{SchemaFit, assess, data_risk, questions, verdict};
-use rollback_core::phase::Phase;
-use rollback_core::template::Template;
+use rollback_core::execution::phase::Phase;
+use rollback_core::history::template::Template;
+use rollback_core::plan::data_risk::{SchemaFit, assess, data_risk, questions, verdict};
 use serde_json::{Value, json};
 
 fn annotated(version: &str, annotations: &Value) -> Value {

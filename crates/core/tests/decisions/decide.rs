@@ -6,9 +6,9 @@ use crate::world::{
 };
 use rollback_api::status::Progressing;
 use rollback_api::{Reason, RequestState};
+use rollback_core::execution::phase::Phase;
+use rollback_core::execution::step::{Revert, Step};
 use rollback_core::observed::{Fetched, Rejection};
-use rollback_core::phase::Phase;
-use rollback_core::step::{Revert, Step};
 use serde_json::json;
 
 #[test]

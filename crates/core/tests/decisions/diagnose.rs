@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use proptest::prelude::*;
 use rollback_api::status::{Cause, CauseKind};
-use rollback_core::diagnose::{End, cause, end_to_explain, quoting, speaks_in_events};
+use rollback_core::health::diagnose::{End, cause, end_to_explain, quoting, speaks_in_events};
+use rollback_core::message::redact::redact;
 use rollback_core::observed::{LastLog, ReplicaSet};
-use rollback_core::redact::redact;
 use serde_json::{Value, json};
 
 fn at(second: i64) -> Timestamp {

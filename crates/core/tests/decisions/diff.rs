@@ -1,8 +1,8 @@
 //! What differs between two templates: told, bounded, and never with a secret in it.
 
 use proptest::prelude::*;
-use rollback_core::diff::changes;
-use rollback_core::template::Template;
+use rollback_core::history::diff::changes;
+use rollback_core::history::template::Template;
 use serde_json::{Value, json};
 
 fn told(from: &Value, to: &Value) -> Vec<String> {

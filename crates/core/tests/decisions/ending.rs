@@ -2,9 +2,9 @@
 
 use crate::world::{Move, REQUESTER, Scene, annotate, at, deployment, template};
 use rollback_api::{CANCELLED_BY, Reason, RequestState};
+use rollback_core::execution::phase::Phase;
+use rollback_core::execution::step::Step;
 use rollback_core::observed::Fetched;
-use rollback_core::phase::Phase;
-use rollback_core::step::Step;
 use serde_json::json;
 
 #[test]

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rollback_api::policy::Triggers;
+use rollback_core::evidence::trigger::watch::{Finding, Look, Remembered, Trouble, judge};
 use rollback_core::observed::{Deployment, ReplicaSet};
-use rollback_core::trigger::watch::{Finding, Look, Remembered, Trouble, judge};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -11,9 +11,9 @@ use rollback_api::ledger::{
 use rollback_api::policy::Ledger;
 use rollback_api::request::Urgency;
 use rollback_core::evidence::{Lift, Look, Notice, Record};
-use rollback_core::ledger::{bad_templates, entry_of, kept_template, lift_stands};
+use rollback_core::history::ledger::{bad_templates, entry_of, kept_template, lift_stands};
+use rollback_core::history::template::Template;
 use rollback_core::observed::Deployment;
-use rollback_core::template::Template;
 use serde_json::{Value, json};
 
 const UID: &str = "uid-1";

@@ -12,8 +12,8 @@ use rollback_api::status::{
     Source, VerificationStatus,
 };
 use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus};
-use rollback_core::notice::notices;
-use rollback_core::redact::redact;
+use rollback_core::message::redact::redact;
+use rollback_core::report::notice::notices;
 use rollback_core::report::{incident, review_due};
 use serde_json::json;
 
@@ -75,15 +75,15 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
         },
     }))
     .with_policy(json!({"approvals": {"required": 2}}));
-    scene.until(rollback_core::phase::Phase::AwaitingApproval);
+    scene.until(rollback_core::execution::phase::Phase::AwaitingApproval);
     scene.now = at(60);
     approve(&mut scene.request, "bob@broxiva.com");
     scene.settle();
     scene.now = at(90);
     approve(&mut scene.request, "cat@broxiva.com");
-    scene.until(rollback_core::phase::Phase::BackingUp);
+    scene.until(rollback_core::execution::phase::Phase::BackingUp);
     scene.now = at(95);
-    scene.until(rollback_core::phase::Phase::RollingOut);
+    scene.until(rollback_core::execution::phase::Phase::RollingOut);
     scene.now = at(120);
     scene.roll_out();
     scene.settle();

@@ -8,9 +8,9 @@ use crate::world::{
 use rollback_api::ledger::Verdict;
 use rollback_api::status::{FallbackWhen, Source};
 use rollback_api::{Reason, RequestState};
+use rollback_core::execution::phase::Phase;
+use rollback_core::execution::step::{Revert, Step};
 use rollback_core::observed::{Access, Fetched, Rejection};
-use rollback_core::phase::Phase;
-use rollback_core::step::{Revert, Step};
 use serde_json::{Value, json};
 
 /// A policy with one check and this in its verification.

@@ -2,8 +2,8 @@
 
 use crate::world::{CAUSE, Scene, deployment, replica_set, seen, sets, template};
 use rollback_api::{Reason, RequestState};
+use rollback_core::execution::phase::Phase;
 use rollback_core::observed::{Access, Deployment, Fetched};
-use rollback_core::phase::Phase;
 use serde_json::{Value, json};
 
 #[test]

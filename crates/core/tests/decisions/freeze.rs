@@ -3,9 +3,9 @@
 use crate::world::{Move, Scene, approve, deployment, policy};
 use jiff::Timestamp;
 use rollback_api::policy::FreezeWindow;
-use rollback_core::freeze::frozen;
+use rollback_core::approval::freeze::frozen;
+use rollback_core::execution::phase::Phase;
 use rollback_core::observed::Fetched;
-use rollback_core::phase::Phase;
 use serde_json::{Value, json};
 
 fn window(schedule: &str, zone: &str, minutes: i32) -> FreezeWindow {

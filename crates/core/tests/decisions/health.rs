@@ -3,14 +3,14 @@
 use crate::world::{Move, Scene, answer, at, policy, reading, request};
 use rollback_api::status::{Rules, VerificationStatus};
 use rollback_api::{Reason, RequestState};
+use rollback_core::execution::phase::Phase;
 use rollback_core::health::{ChecksResult, begin, due, fold, verdict, wake};
 use rollback_core::observed::{Answer, NoAnswer, Reading};
-use rollback_core::phase::Phase;
 use serde_json::{Value, json};
 
 /// Rules with the checks `live` (two rounds, every 5 s) and `ready` (three rounds, every 10 s), 60 s in all.
 fn rules() -> Rules {
-    rollback_core::rules::rules(
+    rollback_core::plan::rules::rules(
         &request(&json!({})),
         Some(&policy(json!({"verification": checks()}))),
         false,

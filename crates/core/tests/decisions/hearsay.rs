@@ -4,7 +4,7 @@
 use crate::world::{Scene, at, digest, set_counts};
 use rollback_api::status::{Cause, CauseKind};
 use rollback_api::{Reason, RequestState};
-use rollback_core::phase::Phase;
+use rollback_core::execution::phase::Phase;
 use serde_json::{Value, json};
 
 /// The old template is in place, and its pods come up slowly.
@@ -132,7 +132,7 @@ fn the_deadline_ends_it_and_quotes_the_event() {
         scene.settle();
         scene.now = scene.status().targets[0].rollout.clone().unwrap().deadline;
         let outcome = scene.ends(RequestState::Failed, Reason::RolloutTimedOut);
-        let quoted = rollback_core::redact::redact(message);
+        let quoted = rollback_core::message::redact::redact(message);
         assert!(
             outcome.message.contains(quoted.trim_end_matches('.')),
             "{}",

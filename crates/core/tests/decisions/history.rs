@@ -3,9 +3,9 @@
 use crate::world::{DEPLOYMENT, digest, replica_set, replica_set_of, restarted, sets, template};
 use rollback_api::Reason;
 use rollback_api::request::{Previous, To};
+use rollback_core::history::template::Template;
 use rollback_core::history::{Choice, History, Wish};
 use rollback_core::observed::ReplicaSet;
-use rollback_core::template::Template;
 use serde_json::{Value, json};
 
 fn previous() -> To {

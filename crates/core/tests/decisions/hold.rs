@@ -3,8 +3,8 @@
 use crate::world::Scene;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rollback_api::{FINALIZER, RollbackRequestStatus};
-use rollback_core::phase::Phase;
-use rollback_core::step::{Next, Step};
+use rollback_core::execution::phase::Phase;
+use rollback_core::execution::step::{Next, Step};
 
 /// A request that nobody has looked at yet.
 fn new() -> Scene {

@@ -6,8 +6,9 @@ use rollback_api::status::{
     Fallback, FallbackWhen, ImageChange, JobRule, Plan, PlannedTarget, Source,
 };
 use rollback_api::{Reason, RequestState};
-use rollback_core::phase::Phase;
-use rollback_core::{job, plan, rules};
+use rollback_core::execution::job;
+use rollback_core::execution::phase::Phase;
+use rollback_core::plan::{self, rules};
 use serde_json::{Value, json};
 
 const NEWER: &str = "registry.broxiva.com/shop/api:v2";

@@ -4,10 +4,10 @@ use crate::world::{Move, REQUEST, REQUESTER, Scene, annotate, approve, at, templ
 use rollback_api::policy::JobTemplate;
 use rollback_api::status::{JobRule, JobStage, JobStatus};
 use rollback_api::{CANCELLED_BY, REQUEST_UID_LABEL, Reason, RequestState};
-use rollback_core::job::{self, Standing};
+use rollback_core::execution::job::{self, Standing};
+use rollback_core::execution::phase::Phase;
+use rollback_core::execution::step::Step;
 use rollback_core::observed::{Fetched, JobState};
-use rollback_core::phase::Phase;
-use rollback_core::step::Step;
 use serde_json::{Value, json};
 
 const NEWER: &str = "registry.broxiva.com/shop/api:v2";

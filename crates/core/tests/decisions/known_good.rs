@@ -8,10 +8,10 @@ use crate::world::{
 use rollback_api::ledger::{Evidence, Verdict};
 use rollback_api::status::Source;
 use rollback_api::{Reason, RequestState, RevisionLedgerSpec};
-use rollback_core::ledger::{bad_templates, entry_of, is_quarantined, kept_template};
+use rollback_core::execution::phase::Phase;
+use rollback_core::history::ledger::{bad_templates, entry_of, is_quarantined, kept_template};
+use rollback_core::history::template::Template;
 use rollback_core::observed::Fetched;
-use rollback_core::phase::Phase;
-use rollback_core::template::Template;
 use serde_json::{Value, json};
 
 fn to(to: &Value) -> Value {

@@ -20,8 +20,8 @@ use crate::world::digest_in;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed, TestRunner};
 use rollback_api::{Reason, RequestState};
-use rollback_core::phase::result;
-use rollback_core::step::Step;
+use rollback_core::execution::phase::result;
+use rollback_core::execution::step::Step;
 
 /// Tells so many stories, and says so on the terminal.
 fn tell<S: Strategy>(property: &str, cases: u32, stories: &S, law: impl Fn(S::Value)) {

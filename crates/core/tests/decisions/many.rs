@@ -6,10 +6,10 @@ use crate::world::{
 };
 use rollback_api::status::{Outcome, Plan};
 use rollback_api::{CANCELLED_BY, DENIED_BY, Reason, RequestState, RollbackRequest};
+use rollback_core::execution::phase::{Phase, TargetPhase, due};
+use rollback_core::execution::step::{Next, Step};
 use rollback_core::observed::{Access, Fetched, Observed, ObservedTarget, Rejection, Rival};
-use rollback_core::phase::{Phase, TargetPhase, due};
 use rollback_core::plan;
-use rollback_core::step::{Next, Step};
 use serde_json::{Value, json};
 
 fn make(fields: &Value, observed: &Observed) -> Result<Plan, Outcome> {
@@ -192,14 +192,14 @@ fn several_have_three_minutes_each_unless_somebody_says_otherwise() {
         if let Some(seconds) = own {
             fields["rollout"] = json!({"timeoutSeconds": seconds});
         }
-        let rules = rollback_core::rules::rules(&request(&fields), None, false);
+        let rules = plan::rules::rules(&request(&fields), None, false);
         assert_eq!(rules.rollout_timeout_seconds, expected, "{fields}");
     }
     // The policy's time is for one.
     let policy = policy(json!({"rollout": {"timeoutSeconds": 500}}));
     let rules = |targets: &Value| {
         let request = request(&json!({"targets": targets}));
-        rollback_core::rules::rules(&request, Some(&policy), false).rollout_timeout_seconds
+        plan::rules::rules(&request, Some(&policy), false).rollout_timeout_seconds
     };
     assert_eq!((rules(&one), rules(&two)), (500, 180));
     // From its own revert, not from that of the first.

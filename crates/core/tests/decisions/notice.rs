@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::world::{Move, REQUEST, Scene, annotate, approve, planned_target};
 use rollback_api::RollbackRequestStatus;
-use rollback_core::notice::{Notice, describe, notices};
+use rollback_core::report::notice::{Notice, describe, notices};
 use serde_json::json;
 
 fn names(status: &RollbackRequestStatus) -> Vec<String> {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use rollback_api::status::RiskKind;
 use rollback_core::observed::{Deployment, Fetched};
-use rollback_core::owner::{Healing, Owner, assess, healing, lookup, owners, pause_command};
+use rollback_core::plan::owner::{Healing, Owner, assess, healing, lookup, owners, pause_command};
 use serde_json::{Value, json};
 
 fn deployment(labels: Value, annotations: Value) -> Deployment {

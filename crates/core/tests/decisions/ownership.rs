@@ -6,11 +6,11 @@ use crate::world::{
     sets, template, template_in,
 };
 use rollback_api::{CANCELLED_BY, DENIED_BY, Reason, RequestState, RollbackRequest, WITHDRAWN_BY};
-use rollback_core::consent;
+use rollback_core::approval::consent;
 use rollback_core::decide::decide;
+use rollback_core::execution::phase::Phase;
+use rollback_core::execution::step::{Next, Step};
 use rollback_core::observed::{Fetched, Rejection};
-use rollback_core::phase::Phase;
-use rollback_core::step::{Next, Step};
 use serde_json::{Value, json};
 
 /// Everything that somebody may write who knows the UID of the request.

@@ -8,8 +8,9 @@ use rollback_api::ledger::{Rollback, Verdict};
 use rollback_api::policy::Environment;
 use rollback_api::status::{Outcome, Plan, Source};
 use rollback_api::{Reason, RequestState, RevisionLedgerSpec};
+use rollback_core::history::ledger;
 use rollback_core::observed::{Deployment, Fetched, Observed, ObservedTarget};
-use rollback_core::{ledger, plan};
+use rollback_core::plan;
 use serde_json::{Value, json};
 
 fn make(fields: &Value, observed: &Observed) -> Result<Plan, Outcome> {
@@ -448,7 +449,7 @@ fn the_expiry_is_the_earlier_of_the_request_and_the_policy() {
 
 #[test]
 fn without_a_policy_the_rules_of_production_hold() {
-    let rules = rollback_core::rules::rules(&request(&json!({})), None, false);
+    let rules = plan::rules::rules(&request(&json!({})), None, false);
     assert_eq!(rules.environment, Environment::Production);
     assert_eq!(rules.confirm_phrase, "ROLLBACK PRODUCTION");
     assert_eq!(rules.approvals_required, 1);
@@ -457,7 +458,7 @@ fn without_a_policy_the_rules_of_production_hold() {
     assert_eq!(rules.verification_timeout_seconds, 120);
     assert!(rules.http.is_empty());
     assert_eq!(
-        rollback_core::rules::rules(&request(&json!({})), Some(&policy(json!({}))), false),
+        plan::rules::rules(&request(&json!({})), Some(&policy(json!({}))), false),
         rules
     );
 }
@@ -469,7 +470,7 @@ fn the_policy_makes_the_rules() {
         ("staging", false, "ROLLBACK"),
         ("development", false, "ROLLBACK"),
     ] {
-        let rules = rollback_core::rules::rules(
+        let rules = plan::rules::rules(
             &request(&json!({})),
             Some(&policy(json!({"environment": name}))),
             false,
@@ -479,7 +480,7 @@ fn the_policy_makes_the_rules() {
             (eyes, phrase)
         );
     }
-    let rules = rollback_core::rules::rules(
+    let rules = plan::rules::rules(
         &request(&json!({})),
         Some(&policy(json!({
             "environment": "staging",

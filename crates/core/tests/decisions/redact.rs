@@ -1,7 +1,7 @@
 //! What looks like a secret is taken out, what does not stays, and no text is too strange.
 
 use proptest::prelude::*;
-use rollback_core::redact::{HIDDEN, redact, redact_known};
+use rollback_core::message::redact::{HIDDEN, redact, redact_known};
 
 /// Lines as containers write them, and what of each must not be kept.
 const SECRETS: [(&str, &str); 125] = [

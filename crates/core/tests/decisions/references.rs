@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 use rollback_api::status::RiskKind;
-use rollback_core::references::{
+use rollback_core::history::template::Template;
+use rollback_core::plan::references::{
     Presence, Reference, ReferenceKind, is_subdomain, missing, references, unknown,
 };
-use rollback_core::template::Template;
 use serde_json::{Value, json};
 
 /// A template that refers to everything in every way.

@@ -1,7 +1,7 @@
 //! What may be done about a rollout that does not go on, and when.
 
 use crate::world::{Move, Scene, replica_set, sets, uid_of};
-use rollback_core::step::Step;
+use rollback_core::execution::step::Step;
 use serde_json::{Value, json};
 
 /// Scene times are seconds after 14:00; by 14:00:20 at the latest this pod should have been gone.

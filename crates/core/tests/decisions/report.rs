@@ -7,11 +7,11 @@ use rollback_api::status::{
     Cause, CauseKind, DataRisk, FallbackStatus, FallbackWhen, Finding, Measured, Outcome, Plan,
 };
 use rollback_api::{Reason, RequestState, RollbackRequestStatus};
-use rollback_core::artifact::{Artifact, ArtifactKind, backup_name, incident_name};
-use rollback_core::phase::Phase;
+use rollback_core::execution::artifact::{Artifact, ArtifactKind, backup_name, incident_name};
+use rollback_core::execution::phase::Phase;
+use rollback_core::execution::step::Step;
+use rollback_core::message::text::{code, markdown, plain, quote};
 use rollback_core::report::incident;
-use rollback_core::step::Step;
-use rollback_core::text::{code, markdown, plain, quote};
 use serde_json::{Value, json};
 
 /// What a ConfigMap may hold, keys and values together.

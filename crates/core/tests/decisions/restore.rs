@@ -5,9 +5,9 @@ use crate::world::{
     template_in,
 };
 use rollback_api::{Reason, RequestState};
+use rollback_core::execution::phase::Phase;
+use rollback_core::execution::step::{Revert, Step};
 use rollback_core::observed::{Deployment, Fetched, Rejection};
-use rollback_core::phase::Phase;
-use rollback_core::step::{Revert, Step};
 use serde_json::{Value, json};
 
 /// A single Deployment that did not come back; the next pass takes the way back.

@@ -3,13 +3,13 @@
 use crate::world::{REQUEST, Scene, annotate};
 use jiff::SignedDuration;
 use rollback_api::{REVIEWED_BY, RollbackRequest};
-use rollback_core::review::{due, is_overdue, reminder};
+use rollback_core::report::review::{due, is_overdue, reminder};
 use serde_json::json;
 
 /// A request that ended with an incident, and its end.
 fn ended() -> (RollbackRequest, jiff::Timestamp) {
     let mut planned = Scene::default();
-    planned.until(rollback_core::phase::Phase::AwaitingApproval);
+    planned.until(rollback_core::execution::phase::Phase::AwaitingApproval);
     annotate(&mut planned.request, rollback_api::DENIED_BY, "bob");
     planned.settle();
     let status = planned.status();

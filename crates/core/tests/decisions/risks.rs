@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 use rollback_api::policy::UnknownSchema;
 use rollback_api::status::{Risk, RiskKind};
-use rollback_core::data_risk;
+use rollback_core::history::template::Template;
 use rollback_core::observed::{Deployment, Fetched};
-use rollback_core::risks::{autoscaler, budgets, mutable_tag, quantity, quotas};
-use rollback_core::template::Template;
+use rollback_core::plan::data_risk;
+use rollback_core::plan::risks::{autoscaler, budgets, mutable_tag, quantity, quotas};
 use serde_json::{Value, json};
 
 fn deployment() -> Value {

@@ -7,10 +7,10 @@ use crate::world::{
 use rollback_api::Reason;
 use rollback_api::RequestState;
 use rollback_api::status::{Intent, Progressing, RolloutStatus, Rules, TargetStatus};
+use rollback_core::execution::phase::Phase;
+use rollback_core::execution::step::Step;
+use rollback_core::health::rollout::{Counts, Rollout, cause, judge, wake};
 use rollback_core::observed::{Fetched, ObservedTarget, ReplicaSet};
-use rollback_core::phase::Phase;
-use rollback_core::rollout::{Counts, Rollout, cause, judge, wake};
-use rollback_core::step::Step;
 use serde_json::{Value, json};
 
 const BEFORE: &str = "2026-11-23T13:58:00Z";
@@ -78,7 +78,7 @@ fn judged_by(seen: &ObservedTarget, progress: &TargetStatus, seconds: i64) -> Ro
 }
 
 fn rules(policy: Value) -> Rules {
-    rollback_core::rules::rules(
+    rollback_core::plan::rules::rules(
         &crate::world::request(&json!({})),
         Some(&crate::world::policy(policy)),
         false,

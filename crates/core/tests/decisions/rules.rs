@@ -5,8 +5,8 @@ use rollback_api::policy::{ApprovalMode, Environment};
 use rollback_api::request::Urgency;
 use rollback_api::{Identity, Reason, RequestState, RollbackRequest};
 use rollback_core::observed::{Fetched, Observed};
-use rollback_core::rules::{approval_mode, is_hurried, makes_a_difference, rules, urgency};
-use rollback_core::{plan, rules};
+use rollback_core::plan::rules::{approval_mode, is_hurried, makes_a_difference, rules, urgency};
+use rollback_core::plan::{self, rules};
 use serde_json::{Value, json};
 
 fn asking(category: &str, claimed: Option<&str>) -> Value {

@@ -5,11 +5,13 @@ use crate::world::{Scene, at, digest, observed, request, seen};
 use jiff::Timestamp;
 use rollback_api::status::{BlockedBy, Outcome};
 use rollback_api::{Identity, Reason, RequestState, RollbackRequest, RollbackRequestStatus};
+use rollback_core::evidence::pace::Tally;
+use rollback_core::evidence::trigger::{
+    NAMES, RECEIVER, WATCH, difference, request_name, request_names,
+};
+use rollback_core::execution::phase::Phase;
 use rollback_core::observed::{Fetched, Observed, Pace};
-use rollback_core::pace::Tally;
-use rollback_core::phase::Phase;
 use rollback_core::plan;
-use rollback_core::trigger::{NAMES, RECEIVER, WATCH, difference, request_name, request_names};
 use serde_json::{Value, json};
 
 /// A policy that lets alerts ask and approves them.

@@ -6,11 +6,11 @@ use rollback_api::{
     WITHDRAWN_BY,
 };
 use rollback_core::approval::{breaks_glass, suffices};
-use rollback_core::artifact::{Artifact, ArtifactKind};
-use rollback_core::notice::notices;
+use rollback_core::execution::artifact::{Artifact, ArtifactKind};
+use rollback_core::execution::phase::Phase;
 use rollback_core::observed::Fetched;
-use rollback_core::phase::Phase;
 use rollback_core::report;
+use rollback_core::report::notice::notices;
 use serde_json::{Value, json};
 
 const BOB: &str = "bob@broxiva.com";
@@ -174,7 +174,7 @@ fn the_report_says_who_broke_the_glass_and_why() {
     alone(&mut scene, "nobody else | answers the <b>phone</b>");
     scene.settle();
     let status = scene.status();
-    let outcome = rollback_core::outcome::end(
+    let outcome = rollback_core::execution::outcome::end(
         RequestState::Failed,
         Reason::TargetGone,
         "It is gone.",

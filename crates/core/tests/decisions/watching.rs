@@ -3,10 +3,10 @@
 use crate::world::{DEPLOYMENT, Move, Scene, at, digest, replica_set_of, seen, sets, template};
 use rollback_api::status::RiskKind;
 use rollback_api::{FIELD_MANAGER, Reason, RequestState};
+use rollback_core::execution::phase::Phase;
+use rollback_core::execution::step::{Revert, Step};
+use rollback_core::history::template::Template;
 use rollback_core::observed::{Deployment, Fetched, Rehearsal};
-use rollback_core::phase::Phase;
-use rollback_core::step::{Revert, Step};
-use rollback_core::template::Template;
 use serde_json::{Value, json};
 
 /// A webhook that puts a sidecar into every template.

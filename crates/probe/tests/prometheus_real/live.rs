@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rollback_api::policy::Metric;
 use rollback_api::status::Finding;
-use rollback_core::promql::{Names, bound, judge, query};
+use rollback_core::health::promql::{Names, bound, judge, query};
 use rollback_probe::prometheus::Unknown;
 
 use crate::real::{Prometheus, missing};

@@ -2,7 +2,7 @@
 
 use rollback_api::policy::Metric;
 use rollback_api::status::Finding;
-use rollback_core::promql::{bound, judge, query};
+use rollback_core::health::promql::{bound, judge, query};
 use rollback_probe::prometheus::Unknown;
 
 use crate::past::{GONE, Past, Rates, YOUNG, steady};

@@ -1,7 +1,7 @@
 //! Queries that somebody wrote, and names that want to be more than names.
 
 use rollback_api::policy::Metric;
-use rollback_core::promql::{Names, expand, query};
+use rollback_core::health::promql::{Names, expand, query};
 use rollback_probe::prometheus::Unknown;
 
 use crate::past::{Past, Rates, steady};

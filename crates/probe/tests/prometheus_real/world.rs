@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rollback_core::promql::Names;
+use rollback_core::health::promql::Names;
 use rollback_probe::Client;
 use rollback_probe::allow::AllowList;
 use rollback_probe::networks::{Externals, Networks};

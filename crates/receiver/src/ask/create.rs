@@ -4,8 +4,8 @@ use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use rollback_api::RollbackRequest;
-use rollback_core::text::plain;
-use rollback_core::trigger::{RECEIVER, WATCH, difference};
+use rollback_core::evidence::trigger::{RECEIVER, WATCH, difference};
+use rollback_core::message::text::plain;
 use tokio::sync::OnceCell;
 
 use super::Outcome;

@@ -4,9 +4,9 @@
 use jiff::Timestamp;
 use rollback_api::RollbackRequest;
 use rollback_api::request::{RequestReason, To, Trigger};
-use rollback_core::redact::redact;
-use rollback_core::text::plain;
-use rollback_core::trigger;
+use rollback_core::evidence::trigger;
+use rollback_core::message::redact::redact;
+use rollback_core::message::text::plain;
 use rollback_receiver::alert::Alert;
 use sha2::{Digest, Sha256};
 

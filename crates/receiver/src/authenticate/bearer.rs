@@ -37,7 +37,7 @@ fn among(bearer: &Bearer, username: &str) -> Result<(), Refused> {
     if bearer.usernames.iter().any(|it| it == username) {
         return Ok(());
     }
-    let who = rollback_core::text::plain(username, 200);
+    let who = rollback_core::message::text::plain(username, 200);
     Err(Refused::Wrong(format!(
         "the token is one of {who}, which is not among auth.bearer.usernames of the source"
     )))

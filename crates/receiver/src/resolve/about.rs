@@ -112,7 +112,7 @@ fn check(what: &str, name: &str, is_name: impl Fn(&str) -> bool) -> Result<(), S
     if is_name(name) {
         return Ok(());
     }
-    let name = rollback_core::text::plain(name, 60);
+    let name = rollback_core::message::text::plain(name, 60);
     Err(format!(
         "its label says \"{name}\", and no {what} has such a name"
     ))

@@ -5,17 +5,18 @@ use std::rc::Rc;
 
 use rollback_api::{FINALIZER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::approval::MAILBOX;
-use rollback_core::artifact::{self, backup_name, incident_name};
-use rollback_core::consent::{self, Plans};
+use rollback_core::approval::consent::{self, Plans};
 use rollback_core::decide::{decide, fallback};
-use rollback_core::ledger::{Holder, holder};
+use rollback_core::execution::artifact::{self, backup_name, incident_name};
+use rollback_core::execution::phase::{Phase, TargetPhase};
+use rollback_core::execution::step::{Decision, Next, Step};
+use rollback_core::execution::{intent, job};
+use rollback_core::history::ledger::{Holder, holder};
 use rollback_core::observed::{
     Access, Answer, Deployment, Fetched, Found, HttpAnswer, JobState, Observed, ObservedJob,
     ObservedTarget, Reading, Rehearsal, Rejection, ReplicaSet, Rival,
 };
-use rollback_core::phase::{Phase, TargetPhase};
-use rollback_core::step::{Decision, Next, Step};
-use rollback_core::{health, intent, job, plan};
+use rollback_core::{health, plan};
 use serde_json::{Value, json};
 
 use super::{Cluster, Crash, Event, Memory, Place, Seeing, View};

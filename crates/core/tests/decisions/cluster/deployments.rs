@@ -2,9 +2,9 @@
 
 use rollback_api::RevisionLedgerSpec;
 use rollback_api::ledger::Verdict;
-use rollback_core::ledger;
+use rollback_core::history::ledger;
+use rollback_core::history::template::Template;
 use rollback_core::observed::Deployment;
-use rollback_core::template::Template;
 use serde_json::{Value, json};
 
 use super::{Cluster, Event, Place};

@@ -8,12 +8,12 @@ use rollback_api::{
     CANCELLED_BY, DENIED_BY, Reason, RequestState, RollbackRequest, RollbackRequestStatus,
     WITHDRAWN_BY,
 };
-use rollback_core::ledger::bad_templates;
+use rollback_core::execution::phase::{TargetPhase, has_begun, result};
+use rollback_core::execution::step::{Decision, Next, Scale, Step};
+use rollback_core::history::ledger::bad_templates;
+use rollback_core::history::template::Template;
 use rollback_core::observed::{Access, Fetched, Observed};
-use rollback_core::phase::{TargetPhase, has_begun, result};
 use rollback_core::plan;
-use rollback_core::step::{Decision, Next, Scale, Step};
-use rollback_core::template::Template;
 use serde_json::{Value, json};
 
 use super::{Case, Cluster, WriteKind};
@@ -252,7 +252,7 @@ impl Cluster {
             return;
         }
         let request = self.cases[case].request.as_ref().unwrap();
-        let rules = rollback_core::rules::rules(
+        let rules = plan::rules::rules(
             request,
             observed.policy.found(),
             observed.expedite == Fetched::Found(true),

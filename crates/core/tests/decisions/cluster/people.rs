@@ -6,7 +6,7 @@ use rollback_api::{
     DENIED_BY, PLAN, RollbackRequest, WITHDRAWN_BY,
 };
 
-use rollback_core::phase::{has_begun, waits};
+use rollback_core::execution::phase::{has_begun, waits};
 
 use super::{Cluster, Forgery};
 use crate::world::{REQUESTER, annotate, guard_policy};

@@ -10,11 +10,11 @@ use rollback_api::{
     APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CHECKLIST, CONFIRM, FINALIZER, Identity, PLAN,
     RevisionLedgerSpec, RollbackPolicySpec, RollbackRequest, RollbackRequestSpec,
 };
+use rollback_core::history::template::Template;
 use rollback_core::observed::{
     Access, Answer, Deployment, Fetched, Found, Guard, GuardPolicy, HttpAnswer, Observed,
     ObservedTarget, Reading, ReplicaSet,
 };
-use rollback_core::template::Template;
 use serde_json::{Value, json};
 
 use super::{DEPLOYMENT, REQUEST, REQUESTER};

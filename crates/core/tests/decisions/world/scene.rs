@@ -6,14 +6,14 @@ use jiff::{SignedDuration, Timestamp};
 use rollback_api::status::{Outcome, RollbackRequestStatus};
 use rollback_api::{FINALIZER, Reason, RequestState, RollbackRequest};
 use rollback_core::approval::MAILBOX;
-use rollback_core::artifact::{self, backup_name};
 use rollback_core::decide::decide;
-use rollback_core::intent;
+use rollback_core::execution::artifact::{self, backup_name};
+use rollback_core::execution::intent;
+use rollback_core::execution::phase::{Phase, TargetPhase};
+use rollback_core::execution::step::{Decision, Next, Revert, Step};
 use rollback_core::observed::{
     Deployment, Fetched, JobState, Observed, ObservedJob, ObservedTarget, Rehearsal,
 };
-use rollback_core::phase::{Phase, TargetPhase};
-use rollback_core::step::{Decision, Next, Revert, Step};
 use rollback_core::{health, plan};
 use serde_json::{Value, json};
 
@@ -560,7 +560,7 @@ impl Scene {
         let status = self.status();
         let state = |progress: &rollback_api::status::TargetStatus| {
             let phase = TargetPhase::of(&status, progress);
-            let end = rollback_core::phase::result(progress);
+            let end = rollback_core::execution::phase::result(progress);
             end.filter(|_| phase == TargetPhase::Ended).map_or_else(
                 || format!("{phase:?}"),
                 |end| format!("{}/{}", end.result.as_str(), end.reason.as_str()),

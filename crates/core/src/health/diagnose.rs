@@ -1,0 +1,552 @@
+//! Why the pods of a `ReplicaSet` do not become available, in one kind of trouble that does not flap.
+//!
+//! What is wrong is told by the status of pods and `ReplicaSets`, which only the control plane and the kubelets write. Events
+//! add words: anybody who may create Events can make some up, so a trouble that only an Event tells of gives way to every
+//! other, and ends nothing (`rollout`).
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rollback_api::status::{Cause, CauseKind};
+use serde_json::Value;
+
+use crate::message::redact::redact;
+use crate::message::text::plain;
+use crate::observed::workload::controller_uid;
+use crate::observed::{LastLog, ReplicaSet};
+
+/// Longest message, in characters.
+const LONGEST: usize = 500;
+
+/// Reasons of a waiting container whose image cannot be had. They take turns while the kubelet tries.
+const IMAGE: [&str; 6] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "RegistryUnavailable",
+];
+/// Reasons of a waiting container that cannot be made.
+const CONFIG: [&str; 2] = ["CreateContainerConfigError", "CreateContainerError"];
+/// A container that was made and could not be started.
+const NOT_STARTED: &str = "RunContainerError";
+/// Reasons of a terminated container that never ran; their message is the runtime's, not the container's.
+const NEVER_RAN: [&str; 2] = ["StartError", "ContainerCannotRun"];
+/// Exit codes of a container that was ended by a signal: the one that asks, and the one that it cannot refuse.
+const ENDED: [i64; 2] = [143, 137];
+/// Reason of a container that was ended because it took too much memory.
+const OUT_OF_MEMORY: &str = "OOMKilled";
+/// Reasons of a waiting container that nothing is wrong with yet.
+const COMING_UP: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+/// Reason of events about a probe that fails.
+const UNHEALTHY: &str = "Unhealthy";
+/// How the kubelet begins when it restarts a container because of a probe.
+const DEADLY: [&str; 2] = ["Liveness", "Startup"];
+/// Reasons of events about volumes.
+const MOUNT: [&str; 3] = ["FailedMount", "FailedAttachVolume", "FailedMapVolume"];
+
+/// Trouble of one pod.
+struct Trouble {
+    kind: CauseKind,
+    message: String,
+    pod: Option<String>,
+    /// How many pods it stands for.
+    weight: i64,
+    /// The container that crashes.
+    crash: Option<Crash>,
+}
+
+/// Whose word there is for a trouble, the better first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Witness {
+    /// The status of a pod or a `ReplicaSet` shows it.
+    Status,
+    /// Only an Event tells of it.
+    Event,
+    /// Only an Event tells of it, and it is no more than a probe that fails: whatever else is wrong explains more.
+    Probe,
+}
+
+impl Witness {
+    fn of(kind: CauseKind) -> Self {
+        match kind {
+            CauseKind::CrashLoop
+            | CauseKind::ImagePull
+            | CauseKind::Config
+            | CauseKind::Unschedulable
+            | CauseKind::Refused => Self::Status,
+            CauseKind::Volume => Self::Event,
+            CauseKind::Unready => Self::Probe,
+        }
+    }
+}
+
+/// Whether this kind of trouble ends a rollout when it goes on: nothing does that only Events tell of.
+pub fn is_conclusive(kind: CauseKind) -> bool {
+    Witness::of(kind) == Witness::Status
+}
+
+/// A container that crashed, and what it left behind.
+struct Crash {
+    container: String,
+    restarts: i64,
+    words: Option<String>,
+}
+
+/// One end of one container: its log is read once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct End {
+    /// Name of the pod.
+    pub pod: String,
+    /// Name of the container.
+    pub container: String,
+    /// How often it had been started again.
+    pub restarts: i64,
+}
+
+/// The most telling trouble of the pods of this `ReplicaSet`, if there is any: what a status shows before what only Events
+/// tell, then what most of them have, then what is worst, then the first pod by name. Other pods of the Deployment are not looked at.
+pub fn cause(
+    replica_set: Option<&ReplicaSet>,
+    pods: &[Value],
+    events: &[Value],
+    before: Option<&Cause>,
+    now: Timestamp,
+) -> Option<Cause> {
+    let told = most_telling(replica_set, pods, events, before)?;
+    Some(continued(told, before, now))
+}
+
+/// The end that the cause is about, when the cause is a container that crashes: whose log would say more.
+pub fn end_to_explain(
+    replica_set: Option<&ReplicaSet>,
+    pods: &[Value],
+    events: &[Value],
+    before: Option<&Cause>,
+) -> Option<End> {
+    let told = most_telling(replica_set, pods, events, before)?;
+    let crash = told.crash?;
+    Some(End {
+        pod: told.pod?,
+        container: crash.container,
+        restarts: crash.restarts,
+    })
+}
+
+/// Puts the end of the log of the crashing container in the place of what it said in its status.
+pub fn quoting(mut cause: Cause, log: Option<&LastLog>) -> Cause {
+    let log = log.filter(|log| {
+        cause.kind == CauseKind::CrashLoop && cause.pod.as_deref() == Some(log.end.pod.as_str())
+    });
+    if let Some(words) = log.and_then(|log| last_words(&log.text)) {
+        cause.last_words = Some(words);
+    }
+    cause
+}
+
+/// The end of what a container said, without what looks like a secret; its last words win.
+fn last_words(text: &str) -> Option<String> {
+    // What was taken out must not be cut in two beforehand: half of a secret looks like none.
+    let lines: Vec<String> = redact(text)
+        .trim_end()
+        .lines()
+        .map(|line| plain(line, LONGEST))
+        .collect();
+    let words = lines.join("\n");
+    let words = words.trim();
+    let skipped = words.chars().count().saturating_sub(LONGEST);
+    let kept: String = words.chars().skip(skipped).collect();
+    (!kept.is_empty()).then_some(kept)
+}
+
+fn most_telling(
+    replica_set: Option<&ReplicaSet>,
+    pods: &[Value],
+    events: &[Value],
+    before: Option<&Cause>,
+) -> Option<Trouble> {
+    let replica_set = replica_set?;
+    let mut troubles: Vec<Trouble> = pods
+        .iter()
+        .filter(|pod| belongs(pod, replica_set))
+        .filter_map(|pod| of_pod(pod, events, before))
+        .collect();
+    troubles.extend(refused(replica_set));
+    let best = troubles.iter().map(|it| Witness::of(it.kind)).min()?;
+    troubles.retain(|it| Witness::of(it.kind) == best);
+    let mut weights: BTreeMap<CauseKind, i64> = BTreeMap::new();
+    for trouble in &troubles {
+        let weight = weights.entry(trouble.kind).or_default();
+        *weight = weight.saturating_add(trouble.weight);
+    }
+    let most = *weights.values().max()?;
+    // Kinds are sorted by how telling they are.
+    let kind = *weights.iter().find(|(_, weight)| **weight == most)?.0;
+    troubles
+        .into_iter()
+        .filter(|trouble| trouble.kind == kind)
+        .min_by(|one, other| one.pod.cmp(&other.pod))
+}
+
+/// Keeps the time of trouble that goes on, and its words where the kubelet takes turns with them.
+fn continued(told: Trouble, before: Option<&Cause>, now: Timestamp) -> Cause {
+    let before = before.filter(|before| before.kind == told.kind);
+    let message = plain(&told.message, LONGEST);
+    let same_pod = before.filter(|before| before.pod == told.pod);
+    let message = match (told.kind, same_pod) {
+        (CauseKind::ImagePull, Some(before)) if before.message.starts_with(&message) => {
+            before.message.clone()
+        }
+        (
+            CauseKind::CrashLoop
+            | CauseKind::ImagePull
+            | CauseKind::Config
+            | CauseKind::Volume
+            | CauseKind::Unschedulable
+            | CauseKind::Refused
+            | CauseKind::Unready,
+            _,
+        ) => message,
+    };
+    let kept = same_pod.and_then(|before| before.last_words.clone());
+    let words = told.crash.and_then(|crash| crash.words.or(kept));
+    Cause {
+        kind: told.kind,
+        message,
+        pod: told.pod,
+        last_words: words,
+        since: before.map_or(now, |before| before.since),
+    }
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+fn integer(value: &Value, pointer: &str) -> i64 {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_i64)
+        .unwrap_or_default()
+}
+
+fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+/// Whether a pod is one that the `ReplicaSet` counts: its own by UID, not on its way out, and not one
+/// that has ended and was replaced.
+fn belongs(pod: &Value, replica_set: &ReplicaSet) -> bool {
+    let uid = controller_uid(pod).unwrap_or_default();
+    !uid.is_empty()
+        && uid == replica_set.uid()
+        && pod.pointer("/metadata/deletionTimestamp").is_none()
+        && !["Failed", "Succeeded"].contains(&text(pod, "/status/phase"))
+}
+
+fn of_pod(pod: &Value, events: &[Value], before: Option<&Cause>) -> Option<Trouble> {
+    let simple = |(kind, message)| (kind, message, None);
+    let (kind, message, crash) = of_containers(pod, events, before)
+        .or_else(|| unscheduled(pod).map(simple))
+        .or_else(|| unmounted(pod, events).map(simple))
+        .or_else(|| unready(pod, events).map(simple))?;
+    Some(Trouble {
+        kind,
+        message,
+        pod: Some(plain(text(pod, "/metadata/name"), 253)),
+        weight: 1,
+        crash,
+    })
+}
+
+/// Containers of a pod with what they are called, init containers and sidecars included.
+fn containers(pod: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
+    let list = |field: &'static str, label: &'static str| {
+        items(pod, field).map(move |status| (label, status))
+    };
+    list("/status/initContainerStatuses", "init container")
+        .chain(list("/status/containerStatuses", "container"))
+}
+
+type OfContainer = (CauseKind, String, Option<Crash>);
+
+/// The worst trouble of a container.
+fn of_containers(pod: &Value, events: &[Value], before: Option<&Cause>) -> Option<OfContainer> {
+    // Once it was a crash loop it stays one, also while the container runs between two crashes.
+    let known = before.is_some_and(|before| before.kind == CauseKind::CrashLoop);
+    containers(pod)
+        .filter_map(|(label, status)| {
+            let (kind, mut message, crash) = of_container(label, status, known)?;
+            let probe = probe_events(pod, status, events).find(|event| is_deadly(event));
+            if let (CauseKind::CrashLoop, Some(probe)) = (kind, probe) {
+                message = format!("{message}. {}", redact(note(probe)));
+            }
+            Some((kind, message, crash))
+        })
+        // The first of the worst, so that the order of the API server decides.
+        .min_by_key(|(kind, _, _)| *kind)
+}
+
+/// `known` says that it was a crash loop before. Until then a container that was ended by a signal from outside, as the
+/// kubelet does it because of a probe, has not crashed by itself, unless the kubelet holds it back.
+fn of_container(label: &str, status: &Value, known: bool) -> Option<OfContainer> {
+    let name = called(label, status);
+    let waiting = text(status, "/state/waiting/reason");
+    let detail = text(status, "/state/waiting/message");
+    let restarts = integer(status, "/restartCount");
+    if IMAGE.contains(&waiting) {
+        return Some((CauseKind::ImagePull, pull(&name, status, detail), None));
+    }
+    let last = last_end(status);
+    let crashed = restarts > 0 && last.is_some_and(|end| integer(end, "/exitCode") != 0);
+    // One that never starts is started again and again: from then on it is a crash loop, and stays one.
+    if CONFIG.contains(&waiting) || (waiting == NOT_STARTED && !crashed) {
+        let message = format!("{name}: {waiting}{}", colon(detail));
+        return Some((CauseKind::Config, message, None));
+    }
+    let by_itself = known || !last.is_some_and(was_ended);
+    let is_crash = waiting == "CrashLoopBackOff" || (crashed && !is_ready(status) && by_itself);
+    is_crash.then(|| {
+        let end = last.map_or_else(String::new, how_it_ended);
+        let plural = if restarts == 1 { "" } else { "s" };
+        let message = format!("{name} crashes: {restarts} restart{plural}{end}");
+        let crash = Crash {
+            container: text(status, "/name").to_owned(),
+            restarts,
+            words: last.and_then(own_words),
+        };
+        (CauseKind::CrashLoop, message, Some(crash))
+    })
+}
+
+fn called(label: &str, status: &Value) -> String {
+    format!("{label} {}", plain(text(status, "/name"), 63))
+}
+
+fn is_ready(status: &Value) -> bool {
+    status.get("ready").and_then(Value::as_bool) == Some(true)
+}
+
+fn never_ran(end: &Value) -> bool {
+    NEVER_RAN.contains(&text(end, "/reason"))
+}
+
+/// Whether a container was ended by the signal that asks it to end, or by the one that it cannot refuse: by the kubelet,
+/// most likely. What takes too much memory is ended like that as well, and is to blame.
+fn was_ended(end: &Value) -> bool {
+    ENDED.contains(&integer(end, "/exitCode")) && text(end, "/reason") != OUT_OF_MEMORY
+}
+
+fn how_it_ended(end: &Value) -> String {
+    let reason = match text(end, "/reason") {
+        "" => String::new(),
+        reason => format!(" ({})", plain(reason, 63)),
+    };
+    // What the container itself said is kept apart: it may be the end of its log, with anything in it.
+    let words = if never_ran(end) {
+        colon(text(end, "/message"))
+    } else {
+        String::new()
+    };
+    let code = integer(end, "/exitCode");
+    format!(", last exit code {code}{reason}{words}")
+}
+
+/// What a container left in its termination log.
+fn own_words(end: &Value) -> Option<String> {
+    if never_ran(end) {
+        return None;
+    }
+    last_words(text(end, "/message"))
+}
+
+/// Events about probes of this container that fail.
+fn probe_events<'a>(
+    pod: &'a Value,
+    status: &'a Value,
+    events: &'a [Value],
+) -> impl Iterator<Item = &'a Value> {
+    let part = format!("{{{}}}", text(status, "/name"));
+    events.iter().filter(move |event| {
+        let fields = ["/involvedObject/fieldPath", "/regarding/fieldPath"];
+        let path = fields.map(|field| text(event, field)).concat();
+        text(event, "/reason") == UNHEALTHY
+            && (path.is_empty() || path.ends_with(&part))
+            && is_about(event, pod)
+    })
+}
+
+/// Whether a probe is one of those after which the kubelet restarts the container.
+fn is_deadly(event: &Value) -> bool {
+    DEADLY.iter().any(|probe| note(event).starts_with(probe))
+}
+
+/// Whether a container was started and is not ready, or was just ended because it was not.
+fn is_coming_up(status: &Value) -> bool {
+    let in_state = |state: &str| status.pointer(state).is_some_and(Value::is_object);
+    !is_ready(status) && (in_state("/state/running") || in_state("/state/terminated"))
+}
+
+/// A container that runs and does not become ready, by the last word of the kubelet about its probe. The kubelet
+/// quotes what the probe said, which may be anything.
+fn unready(pod: &Value, events: &[Value]) -> Option<(CauseKind, String)> {
+    let latest = |status| {
+        probe_events(pod, status, events).max_by_key(|event| (seen_at(event), note(event)))
+    };
+    containers(pod)
+        .filter(|(_, status)| is_coming_up(status))
+        .find_map(|(label, status)| {
+            let said = redact(note(latest(status)?));
+            let name = called(label, status);
+            Some((
+                CauseKind::Unready,
+                format!("{name} runs and is not ready{}", colon(&said)),
+            ))
+        })
+}
+
+/// How the container ended when it last did: right now, or before it was started again.
+fn last_end(status: &Value) -> Option<&Value> {
+    status
+        .pointer("/state/terminated")
+        .filter(|end| end.is_object())
+        .or_else(|| status.pointer("/lastState/terminated"))
+        .filter(|end| end.is_object())
+}
+
+/// The same words whether the kubelet is pulling or waiting to pull again.
+fn pull(name: &str, status: &Value, detail: &str) -> String {
+    let image = match text(status, "/image") {
+        "" => String::new(),
+        image => format!(" {}", plain(image, 200)),
+    };
+    let waiting = text(status, "/state/waiting/reason");
+    // While it waits, the kubelet quotes the error after words of its own.
+    let quoted = detail.split_once("ErrImagePull: ").map(|(_, error)| error);
+    let detail = match (waiting, quoted) {
+        (_, Some(error)) => error,
+        ("ImagePullBackOff", None) => "",
+        (_, None) => detail,
+    };
+    format!(
+        "{name}: image{image} cannot be pulled{}",
+        colon(detail.trim_matches('"'))
+    )
+}
+
+fn colon(detail: &str) -> String {
+    match detail.trim() {
+        "" => String::new(),
+        detail => format!(": {detail}"),
+    }
+}
+
+/// Whether a pod waits for its containers to be made. When that is because of a volume, only an event will say so.
+fn waits_for_containers(pod: &Value) -> bool {
+    let mut statuses = items(pod, "/status/initContainerStatuses")
+        .chain(items(pod, "/status/containerStatuses"))
+        .peekable();
+    let coming_up = |status: &Value| COMING_UP.contains(&text(status, "/state/waiting/reason"));
+    // A kubelet that has not answered yet has mounted nothing either.
+    match statuses.peek() {
+        None => text(pod, "/status/phase") == "Pending",
+        Some(_) => statuses.any(coming_up),
+    }
+}
+
+/// Whether a kubelet may have something to say of a pod that it says nowhere but in events.
+pub fn speaks_in_events(pod: &Value) -> bool {
+    let silent = || containers(pod).any(|(_, status)| is_coming_up(status));
+    !text(pod, "/spec/nodeName").is_empty() && (waits_for_containers(pod) || silent())
+}
+
+/// A volume that is not there shows only in an event, while the containers wait to be created.
+fn unmounted(pod: &Value, events: &[Value]) -> Option<(CauseKind, String)> {
+    if !waits_for_containers(pod) {
+        return None;
+    }
+    let latest = events
+        .iter()
+        .filter(|event| MOUNT.contains(&text(event, "/reason")) && is_about(event, pod))
+        .max_by_key(|event| (seen_at(event), note(event)))?;
+    let reason = text(latest, "/reason");
+    Some((
+        CauseKind::Volume,
+        format!("{reason}{}", colon(&redact(note(latest)))),
+    ))
+}
+
+/// Whether an event of either API is about this very pod.
+fn is_about(event: &Value, pod: &Value) -> bool {
+    ["/involvedObject", "/regarding"].iter().any(|about| {
+        let Some(about) = event.pointer(about) else {
+            return false;
+        };
+        let same = |field: &str, of_pod: &str| {
+            let said = text(about, field);
+            (!said.is_empty()).then(|| said == of_pod)
+        };
+        let of_pod = |field: &str| text(pod, field);
+        let named = same("/name", of_pod("/metadata/name")) == Some(true)
+            && same("/namespace", of_pod("/metadata/namespace")) != Some(false)
+            && same("/kind", "Pod") != Some(false);
+        // A pod of the same name may have been there before.
+        same("/uid", of_pod("/metadata/uid")).unwrap_or(named)
+    })
+}
+
+/// When an event was last seen; all forms sort as text.
+fn seen_at(event: &Value) -> &str {
+    [
+        "/series/lastObservedTime",
+        "/lastTimestamp",
+        "/deprecatedLastTimestamp",
+        "/eventTime",
+        "/metadata/creationTimestamp",
+    ]
+    .iter()
+    .map(|field| text(event, field))
+    .find(|at| !at.is_empty())
+    .unwrap_or_default()
+}
+
+fn note(event: &Value) -> &str {
+    match text(event, "/message") {
+        "" => text(event, "/note"),
+        message => message,
+    }
+}
+
+fn unscheduled(pod: &Value) -> Option<(CauseKind, String)> {
+    let condition = items(pod, "/status/conditions").find(|condition| {
+        text(condition, "/type") == "PodScheduled"
+            && text(condition, "/status") == "False"
+            && ["Unschedulable", "SchedulingGated"].contains(&text(condition, "/reason"))
+    })?;
+    let reason = text(condition, "/reason");
+    let detail = colon(text(condition, "/message"));
+    Some((CauseKind::Unschedulable, format!("{reason}{detail}")))
+}
+
+/// Pods that the API server did not let the `ReplicaSet` make; as many as are missing.
+fn refused(replica_set: &ReplicaSet) -> Option<Trouble> {
+    let message = replica_set.failure()?;
+    let desired = replica_set.0.pointer("/spec/replicas");
+    let desired = desired.and_then(Value::as_i64).unwrap_or(1);
+    let missing = desired.saturating_sub(integer(&replica_set.0, "/status/replicas"));
+    Some(Trouble {
+        kind: CauseKind::Refused,
+        message: message.to_owned(),
+        pod: None,
+        weight: missing.max(1),
+        crash: None,
+    })
+}

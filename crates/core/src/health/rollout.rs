@@ -1,0 +1,306 @@
+//! Whether the old version is up, judged from the Deployment and its `ReplicaSets`; the pods say why not.
+
+use jiff::Timestamp;
+use rollback_api::Reason;
+use rollback_api::ledger::RunningImage;
+use rollback_api::status::{Cause, PlannedTarget, Rules, TargetStatus};
+
+use serde_json::Value;
+
+use crate::health::diagnose;
+use crate::history::ledger;
+use crate::message::shell;
+use crate::message::text::plain;
+use crate::observed::{Deployment, Fetched, ObservedTarget, ReplicaSet};
+use crate::time;
+
+/// Reason of `Progressing` when the Deployment controller gives up.
+const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+
+/// How far the rollout of the old version is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rollout {
+    /// The Deployment was not read.
+    Unknown,
+    /// The Deployment is gone, or another one has its name.
+    Gone(String),
+    /// Somebody wrote another template.
+    Superseded(String),
+    /// Not yet. The message says what is missing.
+    InProgress(Counts, String),
+    /// Every replica runs the old template and is available.
+    Complete(Counts),
+    /// The old template is in place, but no replicas are asked for.
+    Empty(Counts),
+    /// It will not come up, or not in time.
+    Failed(Counts, Reason, String),
+}
+
+/// Replica counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Asked for.
+    pub desired: i64,
+    /// With the old template.
+    pub updated: i64,
+    /// Available.
+    pub available: i64,
+}
+
+/// Judges the rollout of `target` after its revert.
+///
+/// The Deployment's own conditions are used with care: `Progressing` is sticky, so a failure that
+/// stood there before the revert says nothing; and it may never be evaluated at all, so the deadline
+/// is our own.
+pub fn judge(
+    seen: &ObservedTarget,
+    target: &PlannedTarget,
+    progress: &TargetStatus,
+    rules: &Rules,
+    now: Timestamp,
+) -> Rollout {
+    let deployment = match &seen.deployment {
+        Fetched::Unknown => return Rollout::Unknown,
+        Fetched::Absent => return Rollout::Gone(gone(&target.name, "was deleted")),
+        Fetched::Found(deployment) => deployment,
+    };
+    if deployment.uid() != target.uid {
+        return Rollout::Gone(gone(&target.name, "was deleted and made again"));
+    }
+    if deployment.is_deleting() {
+        return Rollout::Gone(gone(&target.name, "is being deleted"));
+    }
+    if !target.is_restored_by(&deployment.template().digest()) {
+        return Rollout::Superseded(format!(
+            "Somebody changed the pod template of Deployment {} after it was rolled back. Their change stands; see kubectl get deployment {} -o yaml --show-managed-fields for who it was.",
+            target.name,
+            shell::name(&target.name, "DEPLOYMENT")
+        ));
+    }
+    let counts = Counts {
+        desired: deployment.desired(),
+        updated: deployment.updated(),
+        available: deployment.available(),
+    };
+    let running = running(seen, deployment, target);
+    let settled = deployment.observed_generation() >= deployment.generation() && running.is_some();
+    if settled && counts.desired == 0 && deployment.replicas() == 0 {
+        return Rollout::Empty(counts);
+    }
+    if settled && deployment.is_complete() && !is_waiting_for_old_pods(deployment, rules) {
+        return Rollout::Complete(counts);
+    }
+    let cause = progress
+        .rollout
+        .as_ref()
+        .and_then(|rollout| rollout.cause.as_ref());
+    let missing = missing(deployment, counts, settled, cause);
+    let is_over = end_of_grace(cause, rules).is_some_and(|end| now >= end);
+    if let Some(cause) = cause.filter(|_| is_over) {
+        return Rollout::Failed(
+            counts,
+            Reason::RolloutFailed,
+            format!(
+                "{missing} It has been so since {}, longer than the {} seconds that the policy allows.",
+                time::stamp(cause.since),
+                rules.grace_seconds
+            ),
+        );
+    }
+    if settled && failed_since(deployment, progress, now) {
+        let message = plain(deployment.condition_message("Progressing"), 500);
+        return Rollout::Failed(
+            counts,
+            Reason::RolloutFailed,
+            format!("{missing} The Deployment controller gave up: {message}"),
+        );
+    }
+    match &progress.rollout {
+        Some(rollout) if now >= rollout.deadline => Rollout::Failed(
+            counts,
+            Reason::RolloutTimedOut,
+            format!(
+                "{missing} The time allowed ended at {}.",
+                time::stamp(rollout.deadline)
+            ),
+        ),
+        Some(_) | None => Rollout::InProgress(counts, missing),
+    }
+}
+
+/// The `ReplicaSet` of the old version.
+fn running<'a>(
+    seen: &'a ObservedTarget,
+    deployment: &Deployment,
+    target: &PlannedTarget,
+) -> Option<&'a ReplicaSet> {
+    let digest = deployment.template().digest();
+    let live = deployment.live_set(&seen.replica_sets);
+    live.filter(|_| target.is_restored_by(&digest))
+}
+
+/// Whether pods of the bad version are still on their way out, where that matters and the server tells.
+fn is_waiting_for_old_pods(deployment: &Deployment, rules: &Rules) -> bool {
+    rules.wait_for_termination && deployment.terminating().is_some_and(|pods| pods > 0)
+}
+
+/// What keeps the pods of the old version from becoming available, as it is seen now: `None` when nothing was seen
+/// of the Deployment.
+pub fn cause(
+    seen: &ObservedTarget,
+    target: &PlannedTarget,
+    progress: &TargetStatus,
+    now: Timestamp,
+) -> Option<Option<Cause>> {
+    let deployment = seen.deployment.found()?;
+    if deployment.is_complete() {
+        return Some(None);
+    }
+    let before = progress
+        .rollout
+        .as_ref()
+        .and_then(|rollout| rollout.cause.as_ref());
+    let running = running(seen, deployment, target);
+    let cause = diagnose::cause(running, &seen.pods, &seen.events, before, now);
+    Some(cause.map(|cause| diagnose::quoting(cause, seen.last_log.as_ref())))
+}
+
+/// When the trouble has gone on for longer than the rules allow. What only an Event tells of has the whole time: anybody who
+/// may create Events could have made it up, and a slow start looks like a probe that fails.
+fn end_of_grace(cause: Option<&Cause>, rules: &Rules) -> Option<Timestamp> {
+    cause
+        .filter(|cause| diagnose::is_conclusive(cause.kind))
+        .map(|cause| time::after(cause.since, i64::from(rules.grace_seconds)))
+}
+
+/// Images whose tag means something else now than when this version ran before: the same template
+/// is then not the same software.
+pub fn moved_tags(seen: &ObservedTarget, target: &PlannedTarget) -> Vec<String> {
+    let known = ledger::evidence(seen.ledger.found(), &target.uid);
+    let Some(before) = known.iter().find(|entry| entry.digest == target.to_digest) else {
+        return Vec::new();
+    };
+    let now: Vec<(&str, &str)> = seen.pods.iter().flat_map(image_ids).collect();
+    let moved = |image: &&RunningImage| {
+        let id = image.image_id.as_ref();
+        id.is_some_and(|id| {
+            now.iter()
+                .any(|(container, other)| *container == image.container && *other != id)
+        })
+    };
+    before
+        .images
+        .iter()
+        .filter(moved)
+        .take(8)
+        .map(|image| {
+            format!(
+                "Container {}: {} is another image now than when this version ran before, because its tag was moved. What runs is not the old version. Deploy by digest.",
+                plain(&image.container, 63),
+                plain(&image.image, 200)
+            )
+        })
+        .collect()
+}
+
+/// Containers of a pod, and what the kubelet made of their images.
+pub fn image_ids(pod: &Value) -> impl Iterator<Item = (&str, &str)> {
+    ["/status/initContainerStatuses", "/status/containerStatuses"]
+        .into_iter()
+        .filter_map(|list| pod.pointer(list)?.as_array())
+        .flatten()
+        .filter_map(|status| {
+            let (name, id) = (
+                status.get("name")?.as_str()?,
+                status.get("imageID")?.as_str()?,
+            );
+            (!id.is_empty()).then_some((name, id))
+        })
+}
+
+fn gone(name: &str, how: &str) -> String {
+    format!("Deployment {name} {how} meanwhile; what has its name now is not what was approved.")
+}
+
+/// When the old version has had the whole time that its Deployment gives it.
+fn had_its_time(deployment: &Deployment, progress: &TargetStatus) -> Option<Timestamp> {
+    let seconds = deployment.progress_deadline_seconds();
+    progress.reverted_at.map(|at| time::after(at, seconds))
+}
+
+/// When to look again though nothing changes: when the time is over, and when a failure begins to
+/// count, since the Deployment controller may have reported it a moment before and says it only once.
+pub fn wake(
+    seen: &Fetched<Deployment>,
+    progress: &TargetStatus,
+    rules: &Rules,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let rollout = progress.rollout.as_ref();
+    let deadline = rollout.map(|rollout| rollout.deadline);
+    let cause = rollout.and_then(|rollout| rollout.cause.as_ref());
+    let grace = end_of_grace(cause, rules);
+    let counts = seen
+        .found()
+        .and_then(|deployment| had_its_time(deployment, progress))
+        .filter(|at| *at > now);
+    deadline.into_iter().chain(counts).chain(grace).min()
+}
+
+/// Whether the Deployment controller reports a failure of the old version.
+///
+/// It counts from the last progress and not from our write, so what it reports before its whole time
+/// has passed since the revert is about the version before; so is what it reported then already.
+fn failed_since(deployment: &Deployment, progress: &TargetStatus, now: Timestamp) -> bool {
+    let had_its_time = had_its_time(deployment, progress).is_some_and(|at| now >= at);
+    let before = progress
+        .revert
+        .as_ref()
+        .and_then(|revert| revert.progressing.as_ref());
+    had_its_time
+        && deployment
+            .progressing()
+            .is_some_and(|current| current.reason == DEADLINE_EXCEEDED && Some(&current) != before)
+}
+
+fn missing(
+    deployment: &Deployment,
+    counts: Counts,
+    settled: bool,
+    cause: Option<&Cause>,
+) -> String {
+    let name = deployment.name();
+    if !settled {
+        return format!(
+            "Deployment {name}: the Deployment controller has not taken up the old template yet."
+        );
+    }
+    let why = cause.map_or_else(String::new, |cause| {
+        let pod = cause
+            .pod
+            .as_deref()
+            .map_or_else(String::new, |pod| format!(" (pod {})", plain(pod, 253)));
+        let message = plain(&cause.message, 500);
+        let words = cause
+            .last_words
+            .as_deref()
+            .map_or_else(String::new, |words| {
+                format!(" It said last: \"{}\".", plain(words, 500))
+            });
+        format!(
+            " {}{pod}: {}.{words}",
+            cause.kind.as_str(),
+            message.trim_end_matches('.')
+        )
+    });
+    let old = deployment
+        .terminating()
+        .filter(|pods| *pods > 0 && deployment.is_complete());
+    let old = old.map_or_else(String::new, |pods| {
+        format!(" {pods} pods of the bad version are still on their way out.")
+    });
+    format!(
+        "Deployment {name}: {} of {} replicas run the old template, {} are available.{why}{old}",
+        counts.updated, counts.desired, counts.available
+    )
+}

@@ -1,0 +1,259 @@
+//! The ledger of a Deployment as values: who holds it, what is known of its templates, what to write.
+
+use jiff::Timestamp;
+use rollback_api::ledger::{Claim, Evidence, MAX_ROLLBACKS, MAX_TEMPLATES, Rollback, Verdict};
+use rollback_api::request::Urgency;
+use rollback_api::status::PlannedTarget;
+use rollback_api::{RequestState, RevisionLedgerSpec, RollbackRequest};
+
+use crate::history::template::{self, Template};
+use crate::time;
+
+/// The most good templates that a policy may ask to keep whole.
+const MOST_KEPT: usize = 5;
+
+/// Who holds the claim on a Deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder<'a> {
+    /// Nobody.
+    Nobody,
+    /// The request itself.
+    Us,
+    /// Another request.
+    Other(&'a Claim),
+}
+
+/// Who holds the claim, seen from the request with this UID. A ledger of a Deployment that has been
+/// deleted since says nothing about the one that has its name now.
+pub fn holder<'a>(
+    ledger: Option<&'a RevisionLedgerSpec>,
+    deployment_uid: &str,
+    request_uid: &str,
+) -> Holder<'a> {
+    match current(ledger, deployment_uid).and_then(|ledger| ledger.claim.as_ref()) {
+        None => Holder::Nobody,
+        Some(claim) if claim.request_uid == request_uid => Holder::Us,
+        Some(claim) => Holder::Other(claim),
+    }
+}
+
+/// Whether a request of this urgency takes over from the holder, who has not written yet. Equally
+/// urgent ones wait: who came first goes on.
+pub fn takes_over(urgency: Urgency, holder: &Claim) -> bool {
+    urgency > holder.urgency
+}
+
+/// The ledger, if it is about this very Deployment.
+pub fn current<'a>(
+    ledger: Option<&'a RevisionLedgerSpec>,
+    deployment_uid: &str,
+) -> Option<&'a RevisionLedgerSpec> {
+    ledger.filter(|ledger| ledger.deployment_uid == deployment_uid)
+}
+
+/// Digests of the templates that are in quarantine: rolled back, and neither expired, nor lifted, nor
+/// restored since.
+pub fn bad_templates(
+    ledger: Option<&RevisionLedgerSpec>,
+    deployment_uid: &str,
+    lifted: Option<&str>,
+    now: Timestamp,
+) -> Vec<String> {
+    evidence(ledger, deployment_uid)
+        .iter()
+        .filter(|entry| is_quarantined(entry, lifted, now))
+        .map(|entry| entry.digest.clone())
+        .collect()
+}
+
+/// Whether a template is not to be chosen unless it is named.
+pub fn is_quarantined(entry: &Evidence, lifted: Option<&str>, now: Timestamp) -> bool {
+    entry.verdict == Verdict::Bad
+        && entry.bad_until.is_none_or(|until| now < until)
+        && lifted != Some(entry.digest.as_str())
+}
+
+/// What is known of the templates of this Deployment, the one that ran last at the end.
+pub fn evidence<'a>(
+    ledger: Option<&'a RevisionLedgerSpec>,
+    deployment_uid: &str,
+) -> &'a [Evidence] {
+    current(ledger, deployment_uid).map_or(&[][..], |ledger| &ledger.templates)
+}
+
+/// The template that a ledger keeps whole, if it is still what its digest says.
+pub fn kept_template(entry: &Evidence) -> Option<Template> {
+    let value = serde_json::from_str(entry.template.as_deref()?).ok()?;
+    Some(Template::of(&value)).filter(|template| template.digest() == entry.digest)
+}
+
+/// The rollback that this very request, by name and content, has already carried out.
+pub fn already_done<'a>(
+    ledger: Option<&'a RevisionLedgerSpec>,
+    deployment_uid: &str,
+    request: &RollbackRequest,
+) -> Option<&'a Rollback> {
+    let name = request.metadata.name.as_deref().unwrap_or_default();
+    let digest = spec_digest(request);
+    current(ledger, deployment_uid)?
+        .rollbacks
+        .iter()
+        .find(|rollback| rollback.request == name && rollback.spec_digest == digest)
+}
+
+/// The rollback of another request that brought this template, if it was the last one.
+pub fn brought_by<'a>(
+    ledger: Option<&'a RevisionLedgerSpec>,
+    deployment_uid: &str,
+    digest: &str,
+) -> Option<&'a Rollback> {
+    current(ledger, deployment_uid)?
+        .rollbacks
+        .last()
+        .filter(|rollback| rollback.to_digest == digest)
+}
+
+/// Digest of what a request asks for, whoever asks.
+pub fn spec_digest(request: &RollbackRequest) -> String {
+    let mut spec = request.spec.clone();
+    spec.requested_by = None;
+    template::digest(&serde_json::to_value(spec).unwrap_or_default())
+}
+
+/// The ledger with the claim of this request in it.
+pub fn claimed(
+    ledger: Option<&RevisionLedgerSpec>,
+    request: &RollbackRequest,
+    urgency: Urgency,
+    target: &PlannedTarget,
+) -> RevisionLedgerSpec {
+    let mut next = based_on(ledger, &target.uid);
+    next.claim = Some(Claim {
+        request: request.metadata.name.clone().unwrap_or_default(),
+        request_uid: request.metadata.uid.clone().unwrap_or_default(),
+        urgency,
+    });
+    next
+}
+
+/// The ledger without the claim of this request, and with its rollback if one was carried out. `unwell`: digests of the
+/// templates of which a check said that they are not well.
+pub fn released(
+    ledger: Option<&RevisionLedgerSpec>,
+    target: &PlannedTarget,
+    request_uid: &str,
+    rollback: Option<Rollback>,
+    unwell: &[String],
+    quarantine_seconds: i32,
+) -> RevisionLedgerSpec {
+    let mut next = based_on(ledger, &target.uid);
+    next.claim = next.claim.filter(|claim| claim.request_uid != request_uid);
+    if let Some(rollback) = rollback {
+        judge(&mut next, target, &rollback, quarantine_seconds);
+        for digest in unwell {
+            let entry = entry_of(&mut next, digest, rollback.at);
+            let until = time::after(rollback.at, i64::from(quarantine_seconds));
+            pronounce(entry, Verdict::Bad, &rollback, Some(until));
+        }
+        next.rollbacks.push(rollback);
+    }
+    let surplus = next.rollbacks.len().saturating_sub(MAX_ROLLBACKS);
+    next.rollbacks.drain(..surplus);
+    next
+}
+
+/// What a rollback says about the two templates: what was rolled back is bad, unless it was brought back; what
+/// was rolled back to is not bad any more if that went well, and good if its checks said so.
+fn judge(
+    ledger: &mut RevisionLedgerSpec,
+    target: &PlannedTarget,
+    rollback: &Rollback,
+    quarantine_seconds: i32,
+) {
+    if rollback.outcome != RequestState::Restored {
+        let entry = entry_of(ledger, &rollback.from_digest, rollback.at);
+        entry.revision = entry.revision.or(target.from_revision);
+        let until = time::after(rollback.at, i64::from(quarantine_seconds));
+        pronounce(entry, Verdict::Bad, rollback, Some(until));
+    }
+    if rollback.outcome == RequestState::Succeeded {
+        let entry = entry_of(ledger, &rollback.to_digest, rollback.at);
+        entry.revision = entry.revision.or(target.to_revision);
+        if rollback.verified {
+            pronounce(entry, Verdict::Good, rollback, None);
+        } else if entry.verdict == Verdict::Bad {
+            pronounce(entry, Verdict::Unknown, rollback, None);
+        }
+    }
+}
+
+fn pronounce(
+    entry: &mut Evidence,
+    verdict: Verdict,
+    rollback: &Rollback,
+    until: Option<Timestamp>,
+) {
+    entry.verdict = verdict;
+    entry.judged_by = Some(rollback.request.clone());
+    entry.judged_at = Some(rollback.at);
+    entry.bad_until = until;
+}
+
+/// The entry of a template, made if there is none. When there are too many, one of them goes.
+pub fn entry_of<'a>(
+    ledger: &'a mut RevisionLedgerSpec,
+    digest: &str,
+    now: Timestamp,
+) -> &'a mut Evidence {
+    let known = ledger
+        .templates
+        .iter()
+        .position(|entry| entry.digest == digest);
+    let place = known.unwrap_or_else(|| {
+        while ledger.templates.len() >= MAX_TEMPLATES {
+            ledger.templates.remove(dispensable(&ledger.templates));
+        }
+        ledger.templates.push(Evidence {
+            digest: digest.to_owned(),
+            last_live: now,
+            ..Evidence::default()
+        });
+        ledger.templates.len() - 1
+    });
+    &mut ledger.templates[place]
+}
+
+/// The entry that is missed least, longest ago: one that says nothing; a good one, unless there are so few that a policy
+/// may ask to keep them all; one in quarantine. Never the last one: that is what runs.
+fn dispensable(templates: &[Evidence]) -> usize {
+    let others = templates.split_last().map_or(&[][..], |(_, others)| others);
+    let good = |entry: &&Evidence| entry.verdict == Verdict::Good;
+    let many = others.iter().filter(good).count() > MOST_KEPT;
+    let first = |wanted: &dyn Fn(&Evidence) -> bool| others.iter().position(wanted);
+    first(&|entry| entry.verdict == Verdict::Unknown && entry.available_since.is_none())
+        .or_else(|| first(&|entry| many && entry.verdict == Verdict::Good))
+        .or_else(|| first(&|entry| entry.verdict == Verdict::Bad))
+        .unwrap_or(0)
+}
+
+/// Whether what somebody wrote to lift a quarantine still stands after this write: not when it was taken up, and not
+/// when the template was rolled back again since, which nobody has lifted.
+pub fn lift_stands(before: &RevisionLedgerSpec, after: &RevisionLedgerSpec, digest: &str) -> bool {
+    let judged = |ledger: &RevisionLedgerSpec| {
+        let quarantined =
+            |entry: &&Evidence| entry.digest == digest && entry.verdict == Verdict::Bad;
+        let entry = ledger.templates.iter().find(quarantined)?;
+        Some(entry.judged_at)
+    };
+    judged(after).is_some_and(|at| judged(before) == Some(at))
+}
+
+/// The ledger to write on: the one that is there, or a new one for this Deployment.
+pub fn based_on(ledger: Option<&RevisionLedgerSpec>, deployment_uid: &str) -> RevisionLedgerSpec {
+    current(ledger, deployment_uid)
+        .cloned()
+        .unwrap_or_else(|| RevisionLedgerSpec {
+            deployment_uid: deployment_uid.to_owned(),
+            ..RevisionLedgerSpec::default()
+        })
+}
