@@ -8,6 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::words::words;
+
 pub use health::*;
 pub use plan::*;
 
@@ -172,54 +174,34 @@ pub struct AutoApproval {
     pub at: Timestamp,
 }
 
-/// What keeps a request that came by itself from being approved without a person.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord,
-)]
-pub enum BlockedBy {
-    /// The policy leaves it to people: `triggers.approve` is off.
-    NotAllowed,
-    /// The decision matrix leaves this category to people.
-    Category,
-    /// The Deployment does not say that it may be rolled back without a person.
-    NotOptedIn,
-    /// Everything automatic is switched off, here or everywhere.
-    Paused,
-    /// This very version was rolled back before.
-    PreviouslyRolledBack,
-    /// What runs was itself brought by a rollback.
-    TargetIsRollback,
-    /// The Deployment was rolled back a short time ago.
-    CoolDown,
-    /// The namespace has had its rollbacks for this hour.
-    HourlyLimit,
-    /// The version runs for too long already to be blamed.
-    TooLate,
-    /// The data may not fit the old version.
-    DataRisk,
-    /// More than one Deployment, or one that is not named.
-    MultipleTargets,
-    /// Something that has to be known could not be read.
-    Unknown,
-}
-
-impl BlockedBy {
-    /// Its name, as the status, Events and metrics have it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NotAllowed => "NotAllowed",
-            Self::Category => "Category",
-            Self::NotOptedIn => "NotOptedIn",
-            Self::Paused => "Paused",
-            Self::PreviouslyRolledBack => "PreviouslyRolledBack",
-            Self::TargetIsRollback => "TargetIsRollback",
-            Self::CoolDown => "CoolDown",
-            Self::HourlyLimit => "HourlyLimit",
-            Self::TooLate => "TooLate",
-            Self::DataRisk => "DataRisk",
-            Self::MultipleTargets => "MultipleTargets",
-            Self::Unknown => "Unknown",
-        }
+words! {
+    /// What keeps a request that came by itself from being approved without a person.
+    #[derive(Hash, PartialOrd, Ord)]
+    pub enum BlockedBy {
+        /// The policy leaves it to people: `triggers.approve` is off.
+        NotAllowed,
+        /// The decision matrix leaves this category to people.
+        Category,
+        /// The Deployment does not say that it may be rolled back without a person.
+        NotOptedIn,
+        /// Everything automatic is switched off, here or everywhere.
+        Paused,
+        /// This very version was rolled back before.
+        PreviouslyRolledBack,
+        /// What runs was itself brought by a rollback.
+        TargetIsRollback,
+        /// The Deployment was rolled back a short time ago.
+        CoolDown,
+        /// The namespace has had its rollbacks for this hour.
+        HourlyLimit,
+        /// The version runs for too long already to be blamed.
+        TooLate,
+        /// The data may not fit the old version.
+        DataRisk,
+        /// More than one Deployment, or one that is not named.
+        MultipleTargets,
+        /// Something that has to be known could not be read.
+        Unknown,
     }
 }
 

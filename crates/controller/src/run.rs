@@ -29,6 +29,7 @@ use crate::lease::election::Lost;
 use crate::lease::leader::LeaderOnly;
 use crate::metrics::Metrics;
 use crate::observe::guard::{GuardWatch, Unreadable};
+use crate::observe::newer::{Served, served};
 use crate::reconcile::{error_policy, reconcile};
 use crate::record;
 use crate::selftest;
@@ -339,8 +340,10 @@ fn legible(
         Ok(Event::Delete(read)) => (Event::Delete, read),
     };
     let (namespace, name) = (read.metadata.namespace.clone(), read.metadata.name.clone());
-    match read.typed() {
-        Ok(request) => Some(Ok(of(request))),
+    match served(read) {
+        Ok(Served::Known(request)) => Some(Ok(of(*request))),
+        // Without its status it counts as open. Whoever looks at it reads it again.
+        Ok(Served::Newer(newer)) => Some(Ok(of(newer.request))),
         Err(error) => {
             tracing::warn!(namespace, request = name, %error, "a request cannot be read and is left alone");
             None

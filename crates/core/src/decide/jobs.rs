@@ -260,7 +260,8 @@ fn veto(
             Some(TargetDecision::end(progress, outcome))
         }
         JobStage::Smoke => None,
-        JobStage::PostRollback => {
+        // Of a stage that only a newer version knows it cannot be said that its failure does no harm.
+        JobStage::PostRollback | JobStage::Newer(_) => {
             let message = format!(
                 "Rolled back, and the checks passed, but {title} failed: {said}. The old version stays in place. Look at kubectl logs job/{}, and do by hand what it should have done.",
                 shell::name(&job, "JOB")

@@ -112,6 +112,7 @@ pub(super) fn follow_ups(outcome: &Outcome, plan: &Plan, approvals: &[&Approval]
             format!("Escalate now: {targets} run again the version that was called bad."),
             "Find out why the old version did not come up: configuration, data and dependencies may have changed since it ran.".to_owned(),
         ],
+        RequestState::Newer(_) => vec![format!("Find out how it ended and whether production is well now: a newer controller wrote it down for {targets} in a word that this one does not know.")],
         RequestState::Superseded => vec![format!("Find out who changed {targets} and whether production is well now.")],
         RequestState::Denied | RequestState::Cancelled | RequestState::Expired | RequestState::Refused => {
             vec![format!("Nothing was changed. Check whether {targets} still needs help.")]

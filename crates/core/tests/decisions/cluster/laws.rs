@@ -307,7 +307,11 @@ impl Cluster {
         let free = match &seen.rival {
             Fetched::Absent => true,
             Fetched::Unknown => false,
-            Fetched::Found(rival) => !rival.active || (!rival.committed && urgency > claim.urgency),
+            Fetched::Found(rival) => {
+                !rival.active
+                    || (!rival.committed
+                        && rollback_core::history::ledger::takes_over(urgency, claim))
+            }
         };
         assert!(free, "the claim of another one is taken away");
     }
