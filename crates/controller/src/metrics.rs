@@ -14,6 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 use rollback_api::RollbackRequest;
 use rollback_api::status::Outcome;
 use rollback_core::report::review;
+use rollback_process::pages;
 
 /// The numbers.
 pub struct Metrics {
@@ -229,9 +230,6 @@ impl Metrics {
     /// Everything, in the text format of `OpenMetrics`.
     pub fn page(&self) -> String {
         self.refresh_reminders();
-        let mut page = String::new();
-        // Writing to a String cannot fail.
-        let _ = prometheus_client::encoding::text::encode(&mut page, &self.registry);
-        page
+        pages::text(&self.registry)
     }
 }

@@ -1,6 +1,5 @@
 //! Starting, serving and stopping.
 
-use std::future::IntoFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,6 +16,8 @@ use kube::{Api, Client, ResourceExt};
 use rollback_api::{RollbackPolicy, RollbackRequest};
 use rollback_probe::allow::{AllowList, Oddity};
 use rollback_probe::networks::{Externals, Networks};
+use rollback_process::client::{client, for_answers, for_watches};
+use rollback_process::{listen, pages, stop};
 use rollback_reads::bounded::Bounded;
 use rollback_reads::layer::Shorten;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,6 @@ use crate::observe::newer::{Served, served};
 use crate::reconcile::{error_policy, reconcile};
 use crate::record;
 use crate::selftest;
-use crate::server::{self, Pages};
 use crate::shares::Shares;
 use crate::watch::{WATCH_SECONDS, Watches};
 
@@ -65,6 +65,9 @@ pub enum Error {
     #[error("reading the guard that this controller was built with")]
     Guard(#[from] Unreadable),
     /// The metrics address cannot be used.
+    #[error(transparent)]
+    Listen(#[from] listen::Unusable),
+    /// The metrics are no longer served.
     #[error("serving metrics at --metrics-address")]
     Serve(#[from] std::io::Error),
     /// It has led and no longer does.
@@ -74,31 +77,27 @@ pub enum Error {
 
 /// Runs until SIGTERM or SIGINT, then finishes the passes under way, if they are quick, and returns.
 pub async fn run(config: Config) -> Result<(), Error> {
-    let stop = CancellationToken::new();
-    let signal = stop.clone();
-    tokio::spawn(async move {
-        shutdown_signal().await;
-        signal.cancel();
-    });
-
+    let stop = stop::at_signal();
     let metrics = Arc::new(Metrics::default());
     let ready = Arc::new(AtomicBool::new(false));
-    let listener = tokio::net::TcpListener::bind(config.metrics_address).await?;
+    let listener = listen::bind(config.metrics_address).await?;
     let kubeconfig = kube::Config::infer().await?;
     let mut leadership =
         Leadership::new(&config, kubeconfig.clone(), metrics.clone()).map_err(Error::Client)?;
-    let pages = server::router(Pages {
-        metrics: metrics.clone(),
-        ready: ready.clone(),
-        why_not: leadership.why_not(),
-    });
-    let server =
-        axum::serve(listener, pages).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let (is_listed, why_not) = (ready.clone(), leadership.why_not());
+    let why_not = move || {
+        let listing = "the requests are being listed".to_owned();
+        let is_listed = is_listed.load(Ordering::Relaxed);
+        why_not.borrow().clone().or((!is_listed).then_some(listing))
+    };
+    let numbers = metrics.clone();
+    let pages = pages::router(why_not, move || numbers.page());
+    let server = pages::serve(listener, pages, stop.clone().cancelled_owned());
 
     let leader = leadership.leader();
     let clients = clients(kubeconfig, &leader, config.lease_namespace.clone())?;
     let controller = control(&config, clients, leader, metrics, ready, stop.clone())?;
-    let everything = async { tokio::join!(server.into_future(), controller).0 };
+    let everything = async { tokio::join!(server, controller).0 };
     let end = tokio::select! {
         end = everything => end,
         () = overdue(stop.clone()) => {
@@ -133,10 +132,7 @@ struct Clients {
 }
 
 fn clients(config: kube::Config, leader: &LeaderOnly, home: String) -> Result<Clients, Error> {
-    let passes = for_passes(config.clone());
-    let mut watches = config;
-    watches.default_retry = false;
-    watches.connect_timeout = Some(CONNECT_LIMIT);
+    let passes = for_answers(config.clone(), CONNECT_LIMIT, READ_LIMIT);
     let identity = Identity::new(passes.clone(), leader.clone(), home);
     let passes = ClientBuilder::try_from(passes).map_err(Error::Client)?;
     Ok(Clients {
@@ -144,21 +140,9 @@ fn clients(config: kube::Config, leader: &LeaderOnly, home: String) -> Result<Cl
             .with_layer(&leader.layer())
             .with_layer(&Shorten)
             .build(),
-        watches: ClientBuilder::try_from(watches)
-            .map_err(Error::Client)?
-            .with_layer(&Shorten)
-            .build(),
+        watches: client(for_watches(config, CONNECT_LIMIT)).map_err(Error::Client)?,
         identity,
     })
-}
-
-/// Reads that end, and no retries that nobody sees.
-fn for_passes(mut config: kube::Config) -> kube::Config {
-    config.default_retry = false;
-    config.connect_timeout = Some(CONNECT_LIMIT);
-    config.read_timeout = Some(READ_LIMIT);
-    config.reset_reader_on_write = true;
-    config
 }
 
 fn control(
@@ -378,20 +362,4 @@ fn waiting(
         })
         .map(|request| ObjectRef::from_obj(request.as_ref()))
         .collect()
-}
-
-async fn shutdown_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut stream) => {
-                stream.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = terminated => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
 }

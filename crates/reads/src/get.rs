@@ -1,14 +1,27 @@
-//! One object.
+//! One object as the API server serves it: typed structs would drop the fields that are newer than they are.
 
 use http::Request as HttpRequest;
-use kube::Client;
+use k8s_openapi::api::apps::v1;
 use kube::api::GetParams;
 use kube::core::Request;
+use kube::{Client, Resource};
+use rollback_core::observed::Deployment;
 use serde_json::Value;
 
 use crate::answer;
 use crate::budget::Budget;
 use crate::value::{Managers, read};
+
+/// The Deployment, or `None`.
+pub async fn deployment(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    budget: &Budget,
+) -> kube::Result<Option<Deployment>> {
+    let url = v1::Deployment::url_path(&(), Some(namespace));
+    Ok(found(whole(client, &url, name, budget).await)?.map(Deployment))
+}
 
 /// The object as it is served.
 pub async fn whole(client: &Client, url: &str, name: &str, budget: &Budget) -> kube::Result<Value> {

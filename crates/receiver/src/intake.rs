@@ -4,9 +4,12 @@
 //! field, why, and what to do. What is kept is bounded, whatever the body holds: see `intake/text.rs` and
 //! [`MOST_ALERTS`]. Authentication comes before, in [`crate::signature`] and the server: a delivery that has been read is
 //! still the word of its sender only.
+//!
+//! A format is a file of `intake/`, with its parser and its [`Description`], and a row of the table below.
 
 mod alertmanager;
 mod datadog;
+mod description;
 mod flux;
 mod generic;
 mod grafana;
@@ -22,6 +25,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+pub use description::{After, Description, Hmac, Proof, Signed};
+
 use crate::alert::{Alert, Delivery, State};
 
 /// Largest body that is read, in bytes.
@@ -34,76 +39,49 @@ pub const MOST_ALERTS: usize = 200;
 /// Most links of an alert; further ones are left out.
 const MOST_LINKS: usize = 10;
 
-/// Who wrote a delivery, and so how it is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Format {
-    /// The webhook of Prometheus Alertmanager, version 4.
-    Alertmanager,
-    /// A contact point "Webhook" of Grafana Alerting, version 1.
-    Grafana,
-    /// A webhook subscription of `PagerDuty`, version 3.
-    PagerDuty,
-    /// Amazon SNS, which carries `CloudWatch` alarms.
-    Sns,
-    /// The webhook of a Sentry integration: issue alerts and metric alerts.
-    Sentry,
-    /// A webhook of Datadog with the body that this project defines for it.
-    Datadog,
-    /// The provider `generic` or `generic-hmac` of Flux.
-    Flux,
-    /// The format of this project, for whatever has no other.
-    Generic,
+/// Makes [`Format`] of the table below: what a format is, its name in the configuration, and its file.
+macro_rules! formats {
+    ($($(#[$doc:meta])* $format:ident $name:literal in $file:ident,)+) => {
+        /// Who wrote a delivery, and so how it is read.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+        pub enum Format {
+            $($(#[$doc])* #[serde(rename = $name)] $format,)+
+        }
+
+        impl Format {
+            /// All of them.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$format),+];
+
+            /// Its name in the configuration.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$format => $name,)+ }
+            }
+
+            /// What else there is to know of it.
+            pub const fn description(self) -> &'static Description {
+                match self { $(Self::$format => &$file::FORMAT,)+ }
+            }
+        }
+    };
 }
 
-impl Format {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Alertmanager,
-        Self::Grafana,
-        Self::PagerDuty,
-        Self::Sns,
-        Self::Sentry,
-        Self::Datadog,
-        Self::Flux,
-        Self::Generic,
-    ];
-
-    /// Its name in the configuration.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Alertmanager => "alertmanager",
-            Self::Grafana => "grafana",
-            Self::PagerDuty => "pager-duty",
-            Self::Sns => "sns",
-            Self::Sentry => "sentry",
-            Self::Datadog => "datadog",
-            Self::Flux => "flux",
-            Self::Generic => "generic",
-        }
-    }
-
-    /// What to send so that it can be read.
-    const fn remedy(self) -> &'static str {
-        match self {
-            Self::Alertmanager => {
-                "send the webhook of Alertmanager (version 4) as it is, without a `payload` of your own"
-            }
-            Self::Grafana => {
-                "send the contact point \"Webhook\" of Grafana (version 1) as it is, without a custom payload"
-            }
-            Self::PagerDuty => "send a version 3 webhook subscription of PagerDuty to this address",
-            Self::Sns => {
-                "subscribe this address to the topic by https, without raw message delivery"
-            }
-            Self::Sentry => {
-                "send the issue alerts and metric alerts of a Sentry integration to this address"
-            }
-            Self::Datadog => "set the payload of the webhook to the one in docs/alerts.md",
-            Self::Flux => "send events by a Flux Provider of type generic-hmac",
-            Self::Generic => "see the generic format in docs/alerts.md",
-        }
-    }
+formats! {
+    /// The webhook of Prometheus Alertmanager, version 4.
+    Alertmanager "alertmanager" in alertmanager,
+    /// A contact point "Webhook" of Grafana Alerting, version 1.
+    Grafana "grafana" in grafana,
+    /// A webhook subscription of `PagerDuty`, version 3.
+    PagerDuty "pager-duty" in pager_duty,
+    /// Amazon SNS, which carries `CloudWatch` alarms.
+    Sns "sns" in sns,
+    /// The webhook of a Sentry integration: issue alerts and metric alerts.
+    Sentry "sentry" in sentry,
+    /// A webhook of Datadog with the body that this project defines for it.
+    Datadog "datadog" in datadog,
+    /// The provider `generic` or `generic-hmac` of Flux.
+    Flux "flux" in flux,
+    /// The format of this project, for whatever has no other.
+    Generic "generic" in generic,
 }
 
 impl fmt::Display for Format {
@@ -167,16 +145,7 @@ pub fn read(format: Format, body: &[u8]) -> Result<Delivery, Unreadable> {
     if body.len() > LARGEST {
         return Err(Unreadable::TooLarge { bytes: body.len() });
     }
-    match format {
-        Format::Alertmanager => alertmanager::read(body),
-        Format::Grafana => grafana::read(body),
-        Format::PagerDuty => pager_duty::read(body),
-        Format::Sns => sns::read(body),
-        Format::Sentry => sentry::read(body),
-        Format::Datadog => datadog::read(body),
-        Format::Flux => flux::read(body),
-        Format::Generic => generic::read(body),
-    }
+    (format.description().read)(body)
 }
 
 /// The body as a value. Fields that are not asked for are skipped, however deep; the same field twice is an error.
@@ -186,7 +155,7 @@ fn json<T: DeserializeOwned>(format: Format, body: &[u8]) -> Result<T, Unreadabl
         return Err(Unreadable::Field {
             field: "the body".to_owned(),
             reason: "a list, not an object".to_owned(),
-            remedy: format.remedy(),
+            remedy: format.description().remedy,
         });
     }
     let mut parser = serde_json::Deserializer::from_slice(body);
@@ -198,7 +167,7 @@ fn json<T: DeserializeOwned>(format: Format, body: &[u8]) -> Result<T, Unreadabl
 
 /// The parser's error: about the document, or about a field of it.
 fn wrong(format: Format, path: &str, error: &serde_json::Error) -> Unreadable {
-    let remedy = format.remedy();
+    let remedy = format.description().remedy;
     let reason = text::short(&error.to_string());
     if error.is_data() {
         let field = match path {

@@ -6,6 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use rollback_process::pages;
 
 use crate::ask::Outcome;
 use crate::config::Source;
@@ -138,9 +139,6 @@ impl Metrics {
     pub fn page(&self, connections: usize) -> String {
         self.connections
             .set(i64::try_from(connections).unwrap_or(i64::MAX));
-        let mut page = String::new();
-        // Writing to a String cannot fail.
-        let _ = prometheus_client::encoding::text::encode(&mut page, &self.registry);
-        page
+        pages::text(&self.registry)
     }
 }

@@ -16,6 +16,7 @@ use rollback_api::RevisionLedgerSpec;
 use rollback_core::evidence::trigger::live_since;
 use rollback_core::observed::{Deployment, ReplicaSet};
 use rollback_reads::budget::Budget;
+use rollback_reads::{get, is_too_large};
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -85,7 +86,7 @@ async fn of_deployment(
     room: &Budget,
 ) -> Result<Live, Unresolved> {
     let (deployment, ledger) = futures::try_join!(
-        read::deployment(client, namespace, name, room),
+        get::deployment(client, namespace, name, room),
         read::ledger(client, namespace, name)
     )
     .map_err(|error| failed(namespace, &error))?;
@@ -163,7 +164,7 @@ fn failed(namespace: &str, error: &kube::Error) -> Unresolved {
              rollback-trigger to ServiceAccount rollback-system/rollback-receiver there"
         )),
         // Sending it again would not help.
-        other if read::is_too_much(other) => Unresolved::NotMapped(format!(
+        other if is_too_large(other) => Unresolved::NotMapped(format!(
             "what it is about in namespace {namespace} is larger than the receiver reads: {}",
             short(other)
         )),

@@ -1,23 +1,20 @@
 //! Starting, serving and stopping.
 
-use std::future::IntoFuture;
+use std::future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use kube::client::ClientBuilder;
-use rollback_reads::layer::Shorten;
+use rollback_process::listen::{Unusable, bind};
+use rollback_process::{client, pages, stop};
 use rustls::ServerConfig;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Arguments, File};
 use crate::limits::{BODIES, Connections};
 use crate::metrics::Metrics;
 use crate::server::listen::{self, Listen};
-use crate::server::pages::{self, Pages};
 use crate::server::{self, Receiver};
 use crate::tls;
 
@@ -45,34 +42,26 @@ pub enum Error {
     #[error("preparing the client of the API server")]
     Client(#[from] kube::Error),
     /// An address cannot be used.
-    #[error("listening at {address}")]
-    Listen {
-        /// The address.
-        address: std::net::SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] Unusable),
 }
 
 /// Runs until SIGTERM or SIGINT, then answers what is under way, and returns.
 pub async fn run(arguments: &Arguments) -> Result<(), Error> {
-    let stop = CancellationToken::new();
-    let signal = stop.clone();
-    tokio::spawn(async move {
-        shutdown_signal().await;
-        signal.cancel();
-    });
+    let stop = stop::at_signal();
     let file = File::read(&arguments.config, arguments.tls_cert.is_some())?;
     let metrics = Arc::new(Metrics::new(&file.sources));
     let (tls, follow) = encryption(arguments, &file, &metrics)?;
     let client = client().await?;
     let connections = Connections::new(arguments.connections as usize, BODIES);
     let ready = Arc::new(AtomicBool::new(false));
-    let pages = pages::router(Pages {
-        metrics: metrics.clone(),
-        connections: connections.clone(),
-        ready: ready.clone(),
-    });
+    let (numbers, open) = (metrics.clone(), connections.clone());
+    let is_ready = ready.clone();
+    let why_not = move || {
+        let is_ready = is_ready.load(Ordering::Relaxed);
+        (!is_ready).then(|| "no deliveries are taken".to_owned())
+    };
+    let pages = pages::router(why_not, move || numbers.page(open.count()));
     let pages_listener = bind(arguments.metrics_address).await?;
     let listener = bind(arguments.address).await?;
     let concurrency = arguments.concurrency as usize;
@@ -93,7 +82,7 @@ pub async fn run(arguments: &Arguments) -> Result<(), Error> {
         () = serving => {}
         () = follow => {}
         // It goes on until the deliveries have been answered.
-        _ = axum::serve(pages_listener, pages).into_future() => {}
+        _ = pages::serve(pages_listener, pages, future::pending()) => {}
     }
     Ok(())
 }
@@ -118,7 +107,7 @@ fn encryption(
             tracing::warn!(
                 "deliveries are taken without TLS: whoever listens to the network reads their secrets"
             );
-            Ok((None, std::future::pending().boxed()))
+            Ok((None, future::pending().boxed()))
         }
         (Some(_) | None, Some(_) | None) => Err(Error::NoTls),
     }
@@ -126,33 +115,7 @@ fn encryption(
 
 /// Nothing is tried again here: the sender sends it again, and knows best for how long.
 async fn client() -> Result<kube::Client, Error> {
-    let mut config = kube::Config::infer().await?;
-    config.default_retry = false;
-    config.connect_timeout = Some(CONNECT_LIMIT);
-    config.read_timeout = Some(READ_LIMIT);
-    config.reset_reader_on_write = true;
-    let client = ClientBuilder::try_from(config)?;
-    Ok(client.with_layer(&Shorten).build())
-}
-
-async fn bind(address: std::net::SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| Error::Listen { address, source })
-}
-
-async fn shutdown_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut stream) => {
-                stream.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = terminated => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
+    let config = kube::Config::infer().await?;
+    let config = client::for_answers(config, CONNECT_LIMIT, READ_LIMIT);
+    Ok(client::client(config)?)
 }

@@ -1,7 +1,6 @@
 //! Takes deliveries: limits, who sent it, what it holds, what becomes of it, in this order.
 
 pub mod listen;
-pub mod pages;
 mod refusal;
 
 use std::collections::BTreeMap;
@@ -238,7 +237,7 @@ async fn hold(slot: &Slot, bytes: usize) -> Result<(), Refusal> {
     Err(Refusal::Busy)
 }
 
-/// Whether the body is said to be what the format is. SNS says that it sends plain text.
+/// Whether the body is said to be what the format is.
 fn is_readable(format: Format, headers: &HeaderMap) -> bool {
     let said = headers
         .get(header::CONTENT_TYPE)
@@ -247,7 +246,11 @@ fn is_readable(format: Format, headers: &HeaderMap) -> bool {
     let essence = essence.unwrap_or_default().trim().to_ascii_lowercase();
     let is_json = essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"));
-    is_json || (format == Format::Sns && essence == "text/plain")
+    is_json
+        || format
+            .description()
+            .content_types
+            .contains(&essence.as_str())
 }
 
 fn said(message: &str) -> Response {

@@ -12,7 +12,7 @@ mod run;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use axum::http::StatusCode;
+use http::StatusCode;
 use rollback_api::{APPROVED_BY, CONFIRM, PLAN, Reason, RequestState};
 use serde_json::json;
 use testkit::proxy::{Fault, Mutation, Point, Silence};

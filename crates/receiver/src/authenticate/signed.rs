@@ -3,17 +3,13 @@
 use bytes::Bytes;
 use http::HeaderMap;
 use jiff::Timestamp;
-use rollback_receiver::intake::Format;
-use rollback_receiver::signature::{self, Rejected};
+use rollback_receiver::intake::{Format, Proof, Signed};
+use rollback_receiver::signature::Rejected;
 
 use super::{Refused, header, secret};
 use crate::config::Hmac;
 
 const MISSING: Refused = Refused::Missing("there is no signature");
-/// Grafana's own name for it.
-const GRAFANA_SIGNATURE: &str = "X-Grafana-Alerting-Signature";
-/// Grafana has no name for it; this is the one to set there.
-const GRAFANA_TIMESTAMP: &str = "X-Grafana-Alerting-Timestamp";
 
 /// Whether one of the secrets signed this body.
 pub async fn check(
@@ -27,35 +23,18 @@ pub async fn check(
         secrets.push(secret(path).await?);
     }
     let now = Timestamp::now();
-    let one = |name: &str| header(headers, name).ok_or(MISSING);
-    match format {
-        Format::Grafana => {
-            let name = hmac.signature_header.as_deref();
-            let code = one(name.unwrap_or(GRAFANA_SIGNATURE))?;
-            let name = hmac.timestamp_header.as_deref();
-            // Without the time, whoever has seen a delivery could send it again for ever.
-            let time = one(name.unwrap_or(GRAFANA_TIMESTAMP))?;
-            any(&secrets, |it| {
-                signature::grafana(it, code, Some(time), body, now)
-            })
+    let one = |chosen: Option<&str>, usual| header(headers, chosen.unwrap_or(usual)).ok_or(MISSING);
+    let usual = match &format.description().proof {
+        Proof::Hmac(usual) => usual,
+        Proof::Credentials | Proof::Amazon => return Err(MISSING),
+    };
+    let code = one(hmac.signature_header.as_deref(), usual.header)?;
+    match &usual.signed {
+        Signed::Body(fits) => any(&secrets, |it| fits(it, code, body)),
+        Signed::TimeAndBody { header, fits } => {
+            let time = one(hmac.timestamp_header.as_deref(), header)?;
+            any(&secrets, |it| fits(it, code, time, body, now))
         }
-        Format::PagerDuty => {
-            let codes = one("X-PagerDuty-Signature")?;
-            Ok(signature::pager_duty(&secrets, codes, body)?)
-        }
-        Format::Sentry => {
-            let code = one("Sentry-Hook-Signature")?;
-            any(&secrets, |it| signature::sentry(it, code, body))
-        }
-        Format::Flux => {
-            let code = one("X-Signature")?;
-            any(&secrets, |it| signature::flux(it, code, body))
-        }
-        Format::Generic => {
-            let (code, time) = (one("X-Signature")?, one("X-Timestamp")?);
-            any(&secrets, |it| signature::generic(it, code, time, body, now))
-        }
-        Format::Alertmanager | Format::Datadog | Format::Sns => Err(MISSING),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use rollback_receiver::intake::Format;
+use rollback_receiver::intake::{self, Proof};
 
 use super::{Auth, Error, File, Hmac, Source};
 use crate::resolve::names::{is_label, is_subdomain};
@@ -103,15 +103,23 @@ fn check_rules(at: &str, source: &Source) -> Result<(), Error> {
 
 fn check_auth(at: &str, source: &Source, has_tls: bool) -> Result<(), Error> {
     let at = format!("{at}.auth");
-    let is_sns = source.format == Format::Sns;
-    match &source.auth {
-        Auth::Sns(_) if !is_sns => wrong(&format!("{at}.sns"), "only the format sns is signed so"),
-        Auth::Bearer(_) | Auth::Basic(_) | Auth::Mtls(_) | Auth::Hmac(_) if is_sns => wrong(
+    match (&source.auth, &source.format.description().proof) {
+        (Auth::Sns(_), Proof::Credentials | Proof::Hmac(_)) => {
+            wrong(&format!("{at}.sns"), "only the format sns is signed so")
+        }
+        (Auth::Bearer(_) | Auth::Basic(_) | Auth::Mtls(_) | Auth::Hmac(_), Proof::Amazon) => wrong(
             &at,
             "the format sns proves who it is by Amazon's signature: use sns: {topics: [...]}",
         ),
-        Auth::Bearer(bearer) => some(&format!("{at}.bearer.usernames"), &bearer.usernames),
-        Auth::Basic(basic) => {
+        (Auth::Hmac(_), Proof::Credentials) => wrong(
+            &format!("{at}.hmac"),
+            "this sender signs nothing: use bearer, basic or mtls instead",
+        ),
+        (Auth::Hmac(hmac), Proof::Hmac(usual)) => check_hmac(&format!("{at}.hmac"), usual, hmac),
+        (Auth::Bearer(bearer), Proof::Credentials | Proof::Hmac(_)) => {
+            some(&format!("{at}.bearer.usernames"), &bearer.usernames)
+        }
+        (Auth::Basic(basic), Proof::Credentials | Proof::Hmac(_)) => {
             if basic.username.is_empty() || basic.username.contains(':') {
                 return wrong(
                     &format!("{at}.basic.username"),
@@ -120,7 +128,7 @@ fn check_auth(at: &str, source: &Source, has_tls: bool) -> Result<(), Error> {
             }
             file(&format!("{at}.basic.passwordFile"), &basic.password_file)
         }
-        Auth::Mtls(mtls) => {
+        (Auth::Mtls(mtls), Proof::Credentials | Proof::Hmac(_)) => {
             if !has_tls {
                 return wrong(
                     &format!("{at}.mtls"),
@@ -130,8 +138,7 @@ fn check_auth(at: &str, source: &Source, has_tls: bool) -> Result<(), Error> {
             some(&format!("{at}.mtls.subjects"), &mtls.subjects)?;
             file(&format!("{at}.mtls.caFile"), &mtls.ca_file)
         }
-        Auth::Hmac(hmac) => check_hmac(&format!("{at}.hmac"), source.format, hmac),
-        Auth::Sns(sns) => {
+        (Auth::Sns(sns), Proof::Amazon) => {
             some(&format!("{at}.sns.topics"), &sns.topics)?;
             let at = format!("{at}.sns.rootsFile");
             sns.roots_file.as_ref().map_or(Ok(()), |it| file(&at, it))
@@ -139,22 +146,13 @@ fn check_auth(at: &str, source: &Source, has_tls: bool) -> Result<(), Error> {
     }
 }
 
-fn check_hmac(at: &str, format: Format, hmac: &Hmac) -> Result<(), Error> {
+fn check_hmac(at: &str, usual: &intake::Hmac, hmac: &Hmac) -> Result<(), Error> {
     let chosen = hmac.signature_header.is_some() || hmac.timestamp_header.is_some();
-    match format {
-        Format::Alertmanager | Format::Datadog | Format::Sns => {
-            return wrong(
-                at,
-                "this sender signs nothing: use bearer, basic or mtls instead",
-            );
-        }
-        Format::PagerDuty | Format::Sentry | Format::Flux | Format::Generic if chosen => {
-            return wrong(
-                at,
-                "this sender does not let one choose its headers: leave signatureHeader and timestampHeader out",
-            );
-        }
-        Format::Grafana | Format::PagerDuty | Format::Sentry | Format::Flux | Format::Generic => {}
+    if chosen && !usual.can_be_renamed {
+        return wrong(
+            at,
+            "this sender does not let one choose its headers: leave signatureHeader and timestampHeader out",
+        );
     }
     for header in [&hmac.signature_header, &hmac.timestamp_header]
         .into_iter()

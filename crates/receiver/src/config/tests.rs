@@ -124,3 +124,50 @@ fn client_certificates_need_tls() {
         "{fault}"
     );
 }
+
+#[test]
+fn an_unknown_format_is_answered_by_those_that_there_are() {
+    let fault = fault(&GOOD.replace("format: alertmanager", "format: nagios"));
+    let names = Format::ALL.map(Format::name);
+    let expected = format!(
+        "unknown variant `nagios`, expected one of {}",
+        names.join(", ")
+    );
+    assert!(
+        fault.contains(&expected),
+        "{fault:?} does not say {expected:?}"
+    );
+}
+
+/// Who signs nothing is not asked for a signature, and whose signature is Amazon's for nothing else.
+#[test]
+fn a_format_is_authenticated_as_its_sender_can() {
+    let bearer = "bearer: {usernames: [a]}";
+    let hmac = format!(
+        "hmac: {{secretFiles: [{}/Cargo.toml]}}",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let chosen = hmac.replace("]}", "], signatureHeader: X-A, timestampHeader: X-B}");
+    let sns = "sns: {topics: [a]}";
+    for format in Format::ALL {
+        let fits = |auth: &str| {
+            let text = GOOD
+                .replace("format: alertmanager", &format!("format: {format}"))
+                .replace(
+                    "bearer: {usernames: ['system:serviceaccount:monitoring:alertmanager']}",
+                    auth,
+                );
+            File::parse(&text, true).is_ok()
+        };
+        let fits = [bearer, &hmac, &chosen, sns].map(fits);
+        let expected = match format {
+            Format::Alertmanager | Format::Datadog => [true, false, false, false],
+            Format::PagerDuty | Format::Sentry | Format::Flux | Format::Generic => {
+                [true, true, false, false]
+            }
+            Format::Grafana => [true, true, true, false],
+            Format::Sns => [false, false, false, true],
+        };
+        assert_eq!(fits, expected, "{format}");
+    }
+}

@@ -8,10 +8,20 @@ use serde::Deserialize;
 
 use super::labels::Labels;
 use super::text::{self, Few, Key, NumberOrText, Raw, Text, When};
-use super::{Format, MOST_ALERTS, Unreadable, alerts, first, ignored, json};
+use super::{
+    After, Description, Format, MOST_ALERTS, Proof, Unreadable, alerts, first, ignored, json,
+};
 use crate::alert::{Alert, Delivery, State};
 
-pub(super) fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
+pub(super) const FORMAT: Description = Description {
+    remedy: "send the webhook of Alertmanager (version 4) as it is, without a `payload` of your own",
+    read,
+    proof: Proof::Credentials,
+    content_types: &[],
+    comes_again: After::ServiceUnavailable,
+};
+
+fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
     let remedy = "set max_alerts of the webhook_config, or group by more labels";
     let members = members(Format::Alertmanager, "4", remedy, body)?;
     Ok(alerts(members.into_iter().map(Member::read).collect()))
@@ -33,7 +43,7 @@ pub(super) fn members(
                     format!("\"{}\"", text::short(&found.0))
                 }),
                 expected,
-                remedy: format.remedy(),
+                remedy: format.description().remedy,
             });
         }
     }

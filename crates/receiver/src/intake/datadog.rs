@@ -26,7 +26,7 @@ use serde::de::Deserializer;
 
 use super::labels::Labels;
 use super::text::{self, Key, Raw, Text, When};
-use super::{Format, Unreadable, alerts, first, ignored, json};
+use super::{After, Description, Format, Proof, Unreadable, alerts, first, ignored, json};
 use crate::alert::{Alert, Delivery, State};
 
 /// Tags that Datadog's agent sets on what runs in a cluster, and the labels that they are.
@@ -35,7 +35,15 @@ const KUBERNETES: [(&str, &str); 2] = [
     ("kube_deployment", "deployment"),
 ];
 
-pub(super) fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
+pub(super) const FORMAT: Description = Description {
+    remedy: "set the payload of the webhook to the one in docs/alerts.md",
+    read,
+    proof: Proof::Credentials,
+    content_types: &[],
+    comes_again: After::ServiceUnavailable,
+};
+
+fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
     let body: Body = json(Format::Datadog, body)?;
     Ok(alerts(vec![body.read()]))
 }

@@ -9,10 +9,25 @@ use serde::Deserialize;
 
 use super::labels::Labels;
 use super::text::{self, Key, Text, When};
-use super::{Format, Unreadable, alerts, first, ignored, json};
+use super::{
+    After, Description, Format, Hmac, Proof, Signed, Unreadable, alerts, first, ignored, json,
+};
 use crate::alert::{Alert, Delivery, State};
+use crate::signature;
 
-pub(super) fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
+pub(super) const FORMAT: Description = Description {
+    remedy: "send events by a Flux Provider of type generic-hmac",
+    read,
+    proof: Proof::Hmac(Hmac {
+        header: "X-Signature",
+        can_be_renamed: false,
+        signed: Signed::Body(signature::flux),
+    }),
+    content_types: &[],
+    comes_again: After::ServiceUnavailable,
+};
+
+fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
     let event: Event = json(Format::Flux, body)?;
     Ok(alerts(vec![event.read()]))
 }

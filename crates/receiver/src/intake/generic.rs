@@ -22,10 +22,28 @@ use serde::Deserialize;
 
 use super::labels::Labels;
 use super::text::{self, Few, Key, NumberOrText, Raw, Text, When};
-use super::{Format, MOST_LINKS, Unreadable, alerts, first, json};
+use super::{
+    After, Description, Format, Hmac, MOST_LINKS, Proof, Signed, Unreadable, alerts, first, json,
+};
 use crate::alert::{Alert, Delivery, State};
+use crate::signature;
 
-pub(super) fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
+pub(super) const FORMAT: Description = Description {
+    remedy: "see the generic format in docs/alerts.md",
+    read,
+    proof: Proof::Hmac(Hmac {
+        header: "X-Signature",
+        can_be_renamed: false,
+        signed: Signed::TimeAndBody {
+            header: "X-Timestamp",
+            fits: signature::generic,
+        },
+    }),
+    content_types: &[],
+    comes_again: After::TooManyRequests,
+};
+
+fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
     let body: Body = json(Format::Generic, body)?;
     Ok(alerts(vec![body.read()]))
 }

@@ -4,13 +4,33 @@
 //! application, so it is never answered.
 
 use super::alertmanager::{self, Member};
-use super::{Format, Unreadable, alerts, ignored};
+use super::{After, Description, Format, Hmac, Proof, Signed, Unreadable, alerts, ignored};
 use crate::alert::{Alert, Delivery};
+use crate::signature;
 
 /// What Grafana calls the alerts about its own queries.
 const NO_DATA: [&str; 2] = ["DatasourceNoData", "DatasourceError"];
 
-pub(super) fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
+pub(super) const FORMAT: Description = Description {
+    remedy: "send the contact point \"Webhook\" of Grafana (version 1) as it is, without a custom payload",
+    read,
+    proof: Proof::Hmac(Hmac {
+        header: "X-Grafana-Alerting-Signature",
+        can_be_renamed: true,
+        signed: Signed::TimeAndBody {
+            // Grafana has no name for it; this is the one to set there.
+            header: "X-Grafana-Alerting-Timestamp",
+            // Without the time, whoever has seen a delivery could send it again for ever.
+            fits: |secret, code, time, body, now| {
+                signature::grafana(secret, code, Some(time), body, now)
+            },
+        },
+    }),
+    content_types: &[],
+    comes_again: After::ServiceUnavailable,
+};
+
+fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
     let remedy = "set \"Max alerts\" of the contact point, or group by more labels";
     let members = alertmanager::members(Format::Grafana, "1", remedy, body)?;
     let read = |member: Member| without_data(member.read());

@@ -8,13 +8,26 @@ use serde::Deserialize;
 
 use super::labels::Labels;
 use super::text::{self, Key, Raw, Text, When};
-use super::{Format, Unreadable, alerts, first, json};
+use super::{After, Description, Format, Hmac, Proof, Signed, Unreadable, alerts, first, json};
 use crate::alert::{Alert, Delivery, State};
+use crate::signature;
 
 /// How the keys of the incidents begin that this project opens itself: a page about a rollback never causes one.
 const OURS: &str = "rollback-operator:";
 
-pub(super) fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
+pub(super) const FORMAT: Description = Description {
+    remedy: "send a version 3 webhook subscription of PagerDuty to this address",
+    read,
+    proof: Proof::Hmac(Hmac {
+        header: "X-PagerDuty-Signature",
+        can_be_renamed: false,
+        signed: Signed::Body(|secret, codes, body| signature::pager_duty(&[secret], codes, body)),
+    }),
+    content_types: &[],
+    comes_again: After::TooManyRequests,
+};
+
+fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
     let Head { event } = json(Format::PagerDuty, body)?;
     let state = match event.event_type.0.as_str() {
         "incident.triggered" => State::Firing,

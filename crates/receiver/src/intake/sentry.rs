@@ -13,13 +13,28 @@ use serde::de::IgnoredAny;
 
 use super::labels::Labels;
 use super::text::{self, Few, Key, NumberOrText, Raw, Text, When};
-use super::{Format, Unreadable, alerts, first, ignored, json};
+use super::{
+    After, Description, Format, Hmac, Proof, Signed, Unreadable, alerts, first, ignored, json,
+};
 use crate::alert::{Alert, Delivery, State};
+use crate::signature;
 
 /// Most tags of an event that are read.
 const TAGS: usize = 200;
 
-pub(super) fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
+pub(super) const FORMAT: Description = Description {
+    remedy: "send the issue alerts and metric alerts of a Sentry integration to this address",
+    read,
+    proof: Proof::Hmac(Hmac {
+        header: "Sentry-Hook-Signature",
+        can_be_renamed: false,
+        signed: Signed::Body(signature::sentry),
+    }),
+    content_types: &[],
+    comes_again: After::ServiceUnavailable,
+};
+
+fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
     let Head { data } = json(Format::Sentry, body)?;
     let data = data.unwrap_or_default();
     let issue = data.event.is_some() && data.triggered_rule.is_some();
@@ -27,7 +42,7 @@ pub(super) fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
         (true, true) => Err(Unreadable::Field {
             field: "data".to_owned(),
             reason: "both an issue alert and a metric alert".to_owned(),
-            remedy: Format::Sentry.remedy(),
+            remedy: Format::Sentry.description().remedy,
         }),
         (true, false) => {
             let alert: MetricBody = json(Format::Sentry, body)?;

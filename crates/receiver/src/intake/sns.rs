@@ -10,13 +10,22 @@ use url::{Host, Url};
 
 use super::labels::Labels;
 use super::text::{self, Few, Key, Raw, Text, When};
-use super::{Format, Unreadable, alerts, first, ignored, json};
+use super::{After, Description, Format, Proof, Unreadable, alerts, first, ignored, json};
 use crate::alert::{Alert, Delivery, State};
 
 /// Most dimensions of a metric that are read; `CloudWatch` has 30.
 const DIMENSIONS: usize = 100;
 
-pub(super) fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
+pub(super) const FORMAT: Description = Description {
+    remedy: "subscribe this address to the topic by https, without raw message delivery",
+    read,
+    proof: Proof::Amazon,
+    // SNS says that it sends plain text.
+    content_types: &["text/plain"],
+    comes_again: After::TooManyRequests,
+};
+
+fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
     let envelope: Envelope = json(Format::Sns, body)?;
     match envelope.kind.0.as_str() {
         "Notification" => notification(&envelope),
@@ -37,7 +46,7 @@ fn field(field: &str, reason: &str) -> Unreadable {
     Unreadable::Field {
         field: field.to_owned(),
         reason: reason.to_owned(),
-        remedy: Format::Sns.remedy(),
+        remedy: Format::Sns.description().remedy,
     }
 }
 

@@ -2,14 +2,13 @@
 //! newer than they are, and the digest of a template is over all of them. Whoever may make such objects decides how many
 //! and how large they are, so each read ends where its room does.
 
-use k8s_openapi::api::apps::v1;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, Resource};
 use rollback_api::{RevisionLedger, RevisionLedgerSpec};
 use rollback_core::observed::{Deployment, ReplicaSet};
 use rollback_reads::budget::Budget;
+use rollback_reads::get;
 use rollback_reads::history::{self, Wish};
-use rollback_reads::{get, is_too_large};
 use serde_json::Value;
 
 /// How much memory what is read about one Deployment may take.
@@ -17,18 +16,6 @@ pub const ROOM: usize = 6 << 20;
 /// Of how many `ReplicaSets` the template is read to find the one that is live: what has the number of the Deployment,
 /// and what was made just now.
 const TEMPLATES: usize = 3;
-
-/// The Deployment, or `None`.
-pub async fn deployment(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-    room: &Budget,
-) -> kube::Result<Option<Deployment>> {
-    let url = v1::Deployment::url_path(&(), Some(namespace));
-    let found = get::found(get::whole(client, &url, name, room).await)?;
-    Ok(found.map(Deployment))
-}
 
 /// The metadata of the pod, or `None`.
 pub async fn pod(
@@ -79,9 +66,4 @@ pub async fn ledger(
 ) -> kube::Result<Option<RevisionLedgerSpec>> {
     let ledgers: Api<RevisionLedger> = Api::namespaced(client.clone(), namespace);
     Ok(ledgers.get_opt(name).await?.map(|ledger| ledger.spec))
-}
-
-/// Whether there is more than may be read.
-pub fn is_too_much(error: &kube::Error) -> bool {
-    is_too_large(error)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
-use rollback_receiver::intake::{Format, Unreadable};
+use rollback_receiver::intake::{After, Format, Unreadable};
 use serde_json::{Value, json};
 
 use crate::authenticate::Refused;
@@ -106,16 +106,9 @@ impl Refusal {
 
 /// The status after which this sender comes again by itself.
 fn too_many(format: Option<Format>) -> StatusCode {
-    match format {
-        Some(Format::PagerDuty | Format::Sns | Format::Generic) => StatusCode::TOO_MANY_REQUESTS,
-        Some(
-            Format::Alertmanager
-            | Format::Grafana
-            | Format::Sentry
-            | Format::Datadog
-            | Format::Flux,
-        )
-        | None => StatusCode::SERVICE_UNAVAILABLE,
+    match format.map(|format| format.description().comes_again) {
+        Some(After::TooManyRequests) => StatusCode::TOO_MANY_REQUESTS,
+        Some(After::ServiceUnavailable) | None => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
