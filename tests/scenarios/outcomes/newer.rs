@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, ListParams};
-use kube::{Api, ResourceExt};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
 use rollback_api::RollbackRequest;
 use serde_json::{Value, json};
 use testkit::scene::{CONTROLLER, PATIENCE, ready};
@@ -34,7 +34,7 @@ async fn a_status_of_a_newer_version_is_left_alone_and_others_go_on() -> Result<
     }
     stop(&mut scene);
     let outcome = json!({
-        "result": "Rehearsed", "reason": "AsPlanned", "message": "Rehearsed.", "at": "2026-11-23T15:00:00Z",
+        "result": "Rehearsed", "reason": "RolledBack", "message": "Rehearsed.", "at": "2026-11-23T15:00:00Z",
     });
     write(&scene, "first", "/status/outcome", "add", outcome).await?;
     let environment = "/status/plan/rules/environment";
@@ -69,13 +69,8 @@ async fn a_status_of_a_newer_version_is_left_alone_and_others_go_on() -> Result<
     );
 
     for name in ["first", "third", "fourth"] {
-        let requests = scene.requests(User::Admin).await?;
-        requests.delete(name, &DeleteParams::default()).await?;
-        eventually("it goes", PATIENCE, async || {
-            ensure!(requests.get_opt(name).await?.is_none(), "{name} is there");
-            Ok(())
-        })
-        .await?;
+        let delete = ["delete", "rbr", name, "-n", scene.ns(), "--timeout=60s"];
+        scene.cluster.kubectl_ok(User::Admin, &delete, "").await?;
         reported(&scene, name).await?;
     }
     goes_on(&scene).await
@@ -89,33 +84,27 @@ fn stop(scene: &mut Scene) {
 
 /// Writes a status as the controller, which is what a newer one is.
 async fn write(scene: &Scene, name: &str, path: &str, op: &str, value: Value) -> Result<()> {
-    let patch = json!([{"op": op, "path": path, "value": value}]).to_string();
-    let arguments = [
-        "patch",
-        "rbr",
-        name,
-        "-n",
-        scene.ns(),
-        "--subresource=status",
-        "--type=json",
-        "-p",
-        &patch,
-        "--as",
-        CONTROLLER,
-    ];
-    scene
-        .cluster
-        .kubectl_ok(User::Admin, &arguments, "")
+    let config = scene.cluster.config_from(&scene.kubeconfig).await?;
+    let client = Client::try_from(config)?;
+    let version = "rollback.broxiva.com/v1alpha1";
+    let api = shop::api(&client, scene.ns(), version, "RollbackRequest");
+    let patch = json!([{"op": op, "path": path, "value": value}]);
+    let patch: Patch<Value> = Patch::Json(serde_json::from_value(patch)?);
+    api.patch_status(name, &PatchParams::default(), &patch)
         .await?;
     Ok(())
 }
 
-/// Gives the claim on a Deployment to a request, and the ledger a verdict that is not known either.
+/// Gives the claim on a Deployment to a request, and its ledger a template with a verdict that is not known either.
 async fn claim(scene: &Scene, deployment: &str, holder: &str) -> Result<()> {
     let uid = scene.request(holder).await?.uid().context("no UID")?;
     let mut ledger = ledger(scene, deployment).await?;
     ledger["spec"]["claim"] = json!({"request": holder, "requestUid": uid, "urgency": "Yesterday"});
-    ledger["spec"]["templates"][0]["verdict"] = json!("Doubtful");
+    let template = json!({
+        "digest": format!("sha256:{:064}", 0), "lastLive": "2026-11-23T15:00:00Z", "verdict": "Doubtful",
+    });
+    let templates = ledger["spec"]["templates"].as_array_mut();
+    templates.context("no templates")?.insert(0, template);
     let replace = ["replace", "--as", CONTROLLER, "-f", "-"];
     let input = ledger.to_string();
     scene
@@ -240,5 +229,8 @@ async fn goes_on(scene: &Scene) -> Result<()> {
         scene.image("api").await?.ends_with("v1"),
         "it was not rolled back"
     );
+    let ledger = ledger(scene, "api").await?;
+    let verdict = ledger.pointer("/spec/templates/0/verdict");
+    ensure!(verdict == Some(&json!("Doubtful")), "{ledger:#}");
     Ok(())
 }
