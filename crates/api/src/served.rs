@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 
 use crate::{GROUP, VERSION, custom_resource_definitions};
 
-/// What the OpenAPI document `served` (v3, of our group and version) lacks of the definitions that this program was built
-/// with, each by its path: a kind, a field, or a word. More than is known here is no lack.
+/// What the document `served` (`OpenAPI` v3, of our group and version) lacks of the definitions that this program was
+/// built with, each by its path: a kind, a field, or a word. More than is known here is no lack.
 pub fn missing(served: &Value) -> Vec<String> {
     let mut missing = Vec::new();
     for definition in custom_resource_definitions() {

@@ -83,12 +83,12 @@ fn stop(scene: &mut Scene) {
 }
 
 /// Writes a status as the controller, which is what a newer one is.
-async fn write(scene: &Scene, name: &str, path: &str, op: &str, value: Value) -> Result<()> {
+async fn write(scene: &Scene, name: &str, place: &str, op: &str, value: Value) -> Result<()> {
     let config = scene.cluster.config_from(&scene.kubeconfig).await?;
     let client = Client::try_from(config)?;
     let version = "rollback.broxiva.com/v1alpha1";
     let api = shop::api(&client, scene.ns(), version, "RollbackRequest");
-    let patch = json!([{"op": op, "path": path, "value": value}]);
+    let patch = json!([{"op": op, "path": place, "value": value}]);
     let patch: Patch<Value> = Patch::Json(serde_json::from_value(patch)?);
     api.patch_status(name, &PatchParams::default(), &patch)
         .await?;
@@ -207,8 +207,8 @@ async fn reported(scene: &Scene, name: &str) -> Result<()> {
         anyhow::bail!("{} reports of {name}", reports.len());
     };
     let data = report.data.clone().unwrap_or_default();
-    let page = data.iter().find(|(file, _)| file.ends_with(".md"));
-    let (_, page) = page.context("no page")?;
+    let page = data.values().find(|text| text.starts_with("# "));
+    let page = page.context("no page")?;
     ensure!(page.contains("the end is unknown"), "{page}");
     Ok(())
 }

@@ -100,11 +100,10 @@ impl Definitions {
             if *said == why_not {
                 return false;
             }
-            match &why_not {
-                Some(why) => {
-                    tracing::warn!(why, "this controller does not lead and writes nothing")
-                }
-                None => tracing::info!("the API server serves the definitions of this controller"),
+            if let Some(why) = &why_not {
+                tracing::warn!(why, "this controller does not lead and writes nothing");
+            } else {
+                tracing::info!("the API server serves the definitions of this controller");
             }
             *said = why_not;
             true
