@@ -1,4 +1,7 @@
 //! What the controller answers: facts, each written once, and the conditions that are read from them.
+//!
+//! A field that comes later has a default: were it required, an older controller could not write any more once the
+//! definitions are updated, and a newer one could not read what an older one has written.
 
 mod health;
 mod plan;
@@ -369,6 +372,20 @@ pub struct Progressing {
     pub last_update_time: String,
 }
 
+words! {
+    /// Whether a request changed anything of the Deployments that it was to roll back.
+    #[derive(Default, PartialOrd, Ord)]
+    pub enum Effect {
+        /// Nothing was written.
+        #[default]
+        None,
+        /// A write was intended, and nobody can tell whether it was made.
+        Possible,
+        /// A write was intended and the template was seen in place, whatever became of it.
+        Written,
+    }
+}
+
 /// How a request ended.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -377,6 +394,9 @@ pub struct Outcome {
     pub result: RequestState,
     /// Why, in one word.
     pub reason: Reason,
+    /// Whether anything of the Deployments was changed; an older controller did not say.
+    #[serde(default = "possible")]
+    pub effect: Effect,
     /// Why, in a sentence or two: what happened, what it means, what to do next.
     pub message: String,
     /// Who ended it, when a person did.
@@ -384,4 +404,9 @@ pub struct Outcome {
     pub by: Option<String>,
     /// When.
     pub at: Timestamp,
+}
+
+/// What an outcome of an older controller is taken for.
+fn possible() -> Effect {
+    Effect::Possible
 }

@@ -17,7 +17,7 @@ use rollback_api::{
     WITHDRAWN_BY,
 };
 
-use crate::execution::outcome::end;
+use crate::execution::outcome::{Ending, end};
 use crate::message::shell;
 use crate::message::text::plain;
 
@@ -325,30 +325,20 @@ pub fn how_to_approve(request: &RollbackRequest, plan: &Plan) -> String {
 }
 
 /// How the request ends because a person does not want it any more.
-pub fn withdrawn(
-    request: &RollbackRequest,
-    now: Timestamp,
-) -> Option<rollback_api::status::Outcome> {
-    let unchanged = "Nothing was changed.";
+pub fn withdrawn(request: &RollbackRequest, now: Timestamp) -> Option<Ending> {
     if request.metadata.deletion_timestamp.is_some() {
         return Some(end(
             RequestState::Cancelled,
             Reason::Deleted,
-            format!("The request was deleted before anything was done. {unchanged}"),
+            "The request was deleted.",
             now,
         ));
     }
     let cancelled_by = annotation(request, CANCELLED_BY);
     if !cancelled_by.is_empty() {
         let by = plain(cancelled_by, NAME_LIMIT);
-        let mut outcome = end(
-            RequestState::Cancelled,
-            Reason::CancelledByUser,
-            format!("{by} cancelled the request. {unchanged}"),
-            now,
-        );
-        outcome.by = Some(by);
-        return Some(outcome);
+        let what = format!("{by} cancelled the request.");
+        return Some(end(RequestState::Cancelled, Reason::CancelledByUser, what, now).by(by));
     }
     let denied_by = annotation(request, DENIED_BY);
     (!denied_by.is_empty()).then(|| {
@@ -359,13 +349,7 @@ pub fn withdrawn(
         } else {
             why
         };
-        let mut outcome = end(
-            RequestState::Denied,
-            Reason::DeniedByApprover,
-            format!("{by} denied the request: {why}. {unchanged}"),
-            now,
-        );
-        outcome.by = Some(by);
-        outcome
+        let what = format!("{by} denied the request: {why}.");
+        end(RequestState::Denied, Reason::DeniedByApprover, what, now).by(by)
     })
 }

@@ -17,15 +17,18 @@ pub mod fallback;
 mod freezing;
 pub mod hold;
 mod jobs;
+mod kept;
 mod lapse;
 mod mailbox;
 mod preconditions;
 mod recovery;
 mod remedies;
 mod restore;
+mod retry;
 mod revert;
 mod summary;
 mod together;
+mod write;
 
 use jiff::Timestamp;
 use rollback_api::status::{Measured, Outcome, Plan, PlannedTarget, TargetStatus};
@@ -33,7 +36,7 @@ use rollback_api::{Reason, RequestState, RollbackRequest, RollbackRequestStatus}
 
 use crate::approval;
 use crate::approval::consent;
-use crate::execution::outcome::end;
+use crate::execution::outcome::{self, Ending, effect_of, end};
 use crate::execution::phase::{Phase, has_begun, waits};
 use crate::execution::step::{Decision, Next, Step};
 use crate::health;
@@ -86,7 +89,13 @@ pub fn decide(request: &RollbackRequest, observed: &Observed, now: Timestamp) ->
 }
 
 /// Ends the request; the next pass reports it.
-fn finish(status: &mut RollbackRequestStatus, outcome: Outcome) -> RequestDecision {
+fn finish(status: &mut RollbackRequestStatus, ending: Ending) -> RequestDecision {
+    let effect = outcome::effect(status);
+    finish_with(status, ending.with(effect))
+}
+
+/// Ends the request, of which is known what it changed.
+fn finish_with(status: &mut RollbackRequestStatus, outcome: Outcome) -> RequestDecision {
     let message = outcome.message.clone();
     status.outcome = Some(outcome);
     RequestDecision::again(message)
@@ -101,22 +110,15 @@ fn advance(
     if Phase::of(status) == Phase::Ended {
         return winding_up(request, observed, status, now);
     }
-    preconditions::forget_refused(observed, status);
+    write::forget_refused(observed, status);
     let phase = Phase::of(status);
-    if let Some(outcome) = ended_early(request, status, now) {
+    if let Some(ending) = ended_early(request, status, now) {
         if !has_begun(status) {
-            let touched = status.targets.iter().any(consent::is_begun);
-            let outcome = if touched {
-                together::in_the_middle(outcome)
-            } else {
-                outcome
-            };
-            return finish(status, outcome);
+            return finish(status, ending);
         }
         if waits(status) {
-            status
-                .stopped
-                .get_or_insert(together::in_the_middle(outcome));
+            let effect = outcome::effect(status);
+            status.stopped.get_or_insert(ending.silently(effect));
         }
     }
     if waits(status) {
@@ -148,7 +150,7 @@ fn ended_early(
     request: &RollbackRequest,
     status: &RollbackRequestStatus,
     now: Timestamp,
-) -> Option<Outcome> {
+) -> Option<Ending> {
     if let Some(outcome) = approval::withdrawn(request, now) {
         return Some(outcome);
     }
@@ -161,9 +163,10 @@ fn ended_early(
             RequestState::Refused,
             Reason::SpecChanged,
             "spec: it was changed after the request was created, which the admission policies of deploy/ prevent when they are installed. \
-             A request is asked for once: create a new one with another name. Nothing was changed.",
+             A request is asked for once.",
             now,
-        ));
+        )
+        .next("Create a new one with another name."));
     }
     let known = request
         .spec
@@ -171,12 +174,15 @@ fn ended_early(
         .as_ref()
         .is_some_and(|by| !by.username.is_empty());
     if !known {
-        return Some(end(
-            RequestState::Refused,
-            Reason::RequesterUnknown,
-            "spec.requestedBy: the API server did not stamp who asks. Install the admission policies of deploy/, then create a new request. Nothing was changed.",
-            now,
-        ));
+        return Some(
+            end(
+                RequestState::Refused,
+                Reason::RequesterUnknown,
+                "spec.requestedBy: the API server did not stamp who asks.",
+                now,
+            )
+            .next("Install the admission policies of deploy/, then create a new request."),
+        );
     }
     let plan = status.plan.as_ref().filter(|plan| plan.not_after <= now)?;
     // Approved in time, the others may take longer: their approvals must be young enough all the same.
@@ -210,7 +216,7 @@ fn planning(
         return RequestDecision::recheck(now, "Reading the Deployments and the rules for them.");
     }
     match plan::make(request, observed, now) {
-        Err(outcome) => finish(status, outcome),
+        Err(ending) => finish(status, ending),
         Ok(plan) => {
             status.targets = plan
                 .targets
@@ -230,9 +236,7 @@ fn planning(
                     end(
                         RequestState::Succeeded,
                         Reason::DryRun,
-                        format!(
-                            "This is a dry run: the plan {digest} is in status.plan. Nothing was changed."
-                        ),
+                        format!("This is a dry run: the plan {digest} is in status.plan."),
                         now,
                     ),
                 );
@@ -312,7 +316,13 @@ impl TargetDecision {
     }
 
     /// The target has ended.
-    fn end(progress: &mut TargetStatus, outcome: Outcome) -> Self {
+    fn end(scope: TargetScope, progress: &mut TargetStatus, ending: Ending) -> Self {
+        let effect = effect_of(progress, write::was_never_made(progress, scope.seen));
+        Self::end_with(progress, ending.with(effect))
+    }
+
+    /// The target has ended, and what it changed is known otherwise.
+    fn end_with(progress: &mut TargetStatus, outcome: Outcome) -> Self {
         let message = outcome.message.clone();
         progress.outcome.get_or_insert(outcome);
         Self::again(message)

@@ -15,7 +15,7 @@ mod triggered;
 use jiff::Timestamp;
 use rollback_api::policy::ApprovalMode;
 use rollback_api::request::{From, Target};
-use rollback_api::status::{Approval, DataRisk, Outcome, Plan, PlannedTarget, Rules};
+use rollback_api::status::{Approval, DataRisk, Plan, PlannedTarget, Rules};
 use rollback_api::{Reason, RequestState, RollbackPolicySpec, RollbackRequest};
 use serde_json::json;
 
@@ -26,7 +26,7 @@ use selection::{asked, divide, found};
 pub(crate) use triggered::beyond;
 
 use crate::execution::job;
-use crate::execution::outcome::{end, refused};
+use crate::execution::outcome::{Ending, end, refused};
 use crate::history::ledger;
 use crate::history::template::{self, Template};
 use crate::message::shell;
@@ -87,7 +87,7 @@ pub fn make(
     request: &RollbackRequest,
     observed: &Observed,
     now: Timestamp,
-) -> Result<Plan, Outcome> {
+) -> Result<Plan, Ending> {
     supported(request, observed.policy.found(), now)?;
     triggered::only_goes_back(request, now)?;
     triggered::source_allowed(request, observed.policy.found(), now)?;
@@ -96,7 +96,7 @@ pub fn make(
     may_write(observed, now)?;
     let found = found(request, observed, now)?;
     let lines = lines_for(found.len());
-    let results: Vec<(&ObservedTarget, Result<PlannedTarget, Outcome>)> = found
+    let results: Vec<(&ObservedTarget, Result<PlannedTarget, Ending>)> = found
         .into_iter()
         .map(|seen| (seen, resolve(request, observed, seen, lines, now)))
         .collect();
@@ -112,12 +112,12 @@ pub fn make(
             RequestState::Expired,
             Reason::NotApprovedInTime,
             format!(
-                "The time to approve ended at {}, before there was a plan: see spec.notAfter of the request and approvals.expireAfterSeconds of the policy. \
-                 Nothing was changed. If the rollback is still wanted, create a new RollbackRequest with another name and more time.",
+                "The time to approve ended at {}, before there was a plan: see spec.notAfter of the request and approvals.expireAfterSeconds of the policy.",
                 time::stamp(not_after)
             ),
             now,
-        ));
+        )
+        .next("If the rollback is still wanted, create a new RollbackRequest with another name and more time."));
     }
     let rules = rules_now(request, observed);
     let data_risk = data_risk::data_risk(&targets, &rules);
@@ -244,7 +244,7 @@ pub fn rules_are_known(request: &RollbackRequest, observed: &Observed) -> bool {
 }
 
 /// The end of a request whose time is over before anything was begun.
-pub fn expired(plan: &Plan, approvals: &[Approval], now: Timestamp) -> Outcome {
+pub fn expired(plan: &Plan, approvals: &[Approval], now: Timestamp) -> Ending {
     let until = time::stamp(plan.not_after);
     let what = if approval::suffices(plan, approvals) {
         format!(
@@ -253,14 +253,8 @@ pub fn expired(plan: &Plan, approvals: &[Approval], now: Timestamp) -> Outcome {
     } else {
         format!("Nobody approved before {until}.")
     };
-    end(
-        RequestState::Expired,
-        Reason::NotApprovedInTime,
-        format!(
-            "{what} Nothing was changed. If the rollback is still wanted, create a new RollbackRequest with another name."
-        ),
-        now,
-    )
+    end(RequestState::Expired, Reason::NotApprovedInTime, what, now)
+        .next("If the rollback is still wanted, create a new RollbackRequest with another name.")
 }
 
 fn expiry(request: &RollbackRequest, observed: &Observed, now: Timestamp) -> Timestamp {
@@ -292,7 +286,7 @@ fn supported(
     request: &RollbackRequest,
     policy: Option<&RollbackPolicySpec>,
     now: Timestamp,
-) -> Result<(), Outcome> {
+) -> Result<(), Ending> {
     let other_kind = request
         .spec
         .targets
@@ -326,7 +320,7 @@ fn not_too_urgent(
     request: &RollbackRequest,
     observed: &Observed,
     now: Timestamp,
-) -> Result<(), Outcome> {
+) -> Result<(), Ending> {
     let policy = observed.policy.found();
     if observed.expedite == Fetched::Found(true) || !is_hurried(request, policy) {
         return Ok(());
@@ -348,7 +342,7 @@ fn checks_of_its_own(
     request: &RollbackRequest,
     observed: &Observed,
     now: Timestamp,
-) -> Result<(), Outcome> {
+) -> Result<(), Ending> {
     let policy = observed.policy.found();
     let of_policy = policy.map_or(&[][..], |policy| policy.verification.http.as_slice());
     let more = request.spec.verification.iter().flat_map(|more| &more.http);
@@ -368,7 +362,7 @@ fn checks_of_its_own(
     ))
 }
 
-fn may_write(observed: &Observed, now: Timestamp) -> Result<(), Outcome> {
+fn may_write(observed: &Observed, now: Timestamp) -> Result<(), Ending> {
     if observed.opted_in == Fetched::Found(false) {
         return Err(refused(
             Reason::NamespaceNotOptedIn,
@@ -387,7 +381,7 @@ fn resolve(
     seen: &ObservedTarget,
     lines: usize,
     now: Timestamp,
-) -> Result<PlannedTarget, Outcome> {
+) -> Result<PlannedTarget, Ending> {
     let index = seen.asked;
     let Some(target) = asked(request, seen) else {
         return Err(refused(
@@ -422,7 +416,7 @@ fn resolve(
 }
 
 /// Why this Deployment must not be touched now.
-pub fn blocked(deployment: &Deployment, now: Timestamp) -> Option<Outcome> {
+pub fn blocked(deployment: &Deployment, now: Timestamp) -> Option<Ending> {
     let name = deployment.name();
     if deployment.is_deleting() {
         return Some(refused(
@@ -457,7 +451,7 @@ fn not_done_before(
     seen: &ObservedTarget,
     deployment: &Deployment,
     now: Timestamp,
-) -> Result<(), Outcome> {
+) -> Result<(), Ending> {
     let Some(done) = ledger::already_done(seen.ledger.found(), deployment.uid(), request) else {
         return Ok(());
     };
@@ -480,7 +474,7 @@ fn bad_is_live(
     index: usize,
     current: &Template,
     now: Timestamp,
-) -> Result<(), Outcome> {
+) -> Result<(), Ending> {
     let (what, live) = match &target.from {
         None => return Ok(()),
         Some(From {
@@ -513,7 +507,7 @@ fn bad_is_live(
         RequestState::Superseded,
         Reason::NotLive,
         format!(
-            "The bad version ({what}) does not run any more, so there is nothing to roll back. Nothing was changed."
+            "The bad version ({what}) does not run any more, so there is nothing to roll back."
         ),
         now,
     ))

@@ -34,7 +34,7 @@ async fn a_status_of_a_newer_version_is_left_alone_and_others_go_on() -> Result<
     }
     stop(&mut scene);
     let outcome = json!({
-        "result": "Rehearsed", "reason": "RolledBack", "message": "Rehearsed.", "at": "2026-11-23T15:00:00Z",
+        "result": "Rehearsed", "reason": "RolledBack", "effect": "Written", "message": "Rehearsed.", "at": "2026-11-23T15:00:00Z",
     });
     write(&scene, "first", "/status/outcome", "add", outcome).await?;
     let environment = "/status/plan/rules/environment";

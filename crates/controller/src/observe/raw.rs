@@ -9,6 +9,7 @@ use kube::{Client, Resource};
 use rollback_core::observed::{Deployment, ReplicaSet};
 use rollback_reads::answer::{LARGEST, TooLarge};
 use rollback_reads::budget::Budget;
+pub use rollback_reads::get::deployment;
 pub use rollback_reads::history::selector;
 use rollback_reads::list::{self, End, Objects, What};
 use rollback_reads::value::Managers;
@@ -19,17 +20,6 @@ use serde_json::Value;
 const PAGE: u32 = 500;
 /// How many pods that are on their way out are looked at.
 const MOST_LEAVING: usize = 500;
-
-/// The Deployment, or `None`.
-pub async fn deployment(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-    budget: &Budget,
-) -> kube::Result<Option<Deployment>> {
-    let url = v1::Deployment::url_path(&(), Some(namespace));
-    Ok(get(client, url, name, budget).await?.map(Deployment))
-}
 
 /// One `ReplicaSet`, or `None`.
 pub async fn replica_set(

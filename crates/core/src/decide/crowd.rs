@@ -3,10 +3,9 @@
 //! and people all together three quarters, so that neither alerts keep people out, nor people alerts, nor one all others.
 
 use jiff::Timestamp;
-use rollback_api::status::Outcome;
 use rollback_api::{Reason, RollbackRequest};
 
-use crate::execution::outcome::refused;
+use crate::execution::outcome::{Ending, refused};
 
 /// The open requests of a namespace that came before one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +83,7 @@ impl Crowd {
 }
 
 /// The end of a request for which there is no place.
-pub fn no_place(request: &RollbackRequest, crowd: Crowd, now: Timestamp) -> Option<Outcome> {
+pub fn no_place(request: &RollbackRequest, crowd: Crowd, now: Timestamp) -> Option<Ending> {
     let limit = crowd.limit(request.spec.trigger.is_some())?;
     let open = crowd.by_people + crowd.by_themselves;
     Some(refused(

@@ -5,19 +5,13 @@
 
 use std::borrow::Cow;
 
+use rollback_api::Reason;
 use rollback_api::status::{
-    Fallback, FallbackStatus, FallbackWhen, Intent, Outcome, PlannedTarget, Source, TargetStatus,
+    Fallback, FallbackStatus, FallbackWhen, PlannedTarget, Source, TargetStatus,
 };
-use rollback_api::{Reason, RequestState, RollbackRequest};
 
-use super::preconditions::{intend, is_as_altered, is_in_doubt, kept_template, refusal};
-use super::recovery::{changed, reverted};
 use super::{TargetDecision, TargetScope};
-use crate::execution::outcome::end;
-use crate::execution::step::{Revert, Step, second_cause, template_patch};
-use crate::history::template::Template;
 use crate::message::text::plain;
-use crate::observed::{Access, Deployment, Fetched};
 
 /// Begins the second try, if the plan has one for this case and there was none yet.
 pub(super) fn begin(
@@ -122,144 +116,4 @@ fn exchange(progress: &mut TargetStatus) {
     std::mem::swap(&mut fallback.reverted_at, &mut progress.reverted_at);
     std::mem::swap(&mut fallback.rollout, &mut progress.rollout);
     std::mem::swap(&mut fallback.verification, &mut progress.verification);
-}
-
-/// The way to the second write.
-pub(super) fn retrying(scope: TargetScope, progress: &mut TargetStatus) -> TargetDecision {
-    let first = scope.target;
-    as_it_is_meant(scope, progress, |scope, progress| {
-        towards_the_write(scope, first, progress)
-    })
-}
-
-fn towards_the_write(
-    scope: TargetScope,
-    first: &PlannedTarget,
-    progress: &mut TargetStatus,
-) -> TargetDecision {
-    let TargetScope {
-        request,
-        target,
-        seen,
-        now,
-        ..
-    } = scope;
-    let deployment = match &seen.deployment {
-        Fetched::Unknown => return TargetDecision::recheck(now, "Reading the Deployment."),
-        Fetched::Found(deployment)
-            if deployment.uid() == target.uid && !deployment.is_deleting() =>
-        {
-            deployment
-        }
-        Fetched::Absent | Fetched::Found(_) => {
-            let message = format!(
-                "Deployment {} was deleted before anything else could be tried.",
-                target.name
-            );
-            return TargetDecision::end(
-                progress,
-                end(RequestState::Failed, Reason::TargetGone, message, now),
-            );
-        }
-    };
-    let digest = deployment.template().digest();
-    // Without an intent somebody else wrote it, and it is theirs.
-    if target.is_restored_by(&digest) && progress.revert.is_some() {
-        return reverted(scope, deployment, progress);
-    }
-    if let Some(outcome) = overtaken(scope, first, deployment, progress.revert.as_ref(), &digest) {
-        return TargetDecision::end(progress, outcome);
-    }
-    match &seen.access {
-        Fetched::Unknown | Fetched::Absent => {
-            return TargetDecision::recheck(now, "Asking the API server who may do this.");
-        }
-        Fetched::Found(Access::Denied { who, what }) => {
-            let why = format!("{} may not {} any more", plain(who, 200), plain(what, 300));
-            return give_up(scope, progress, &why);
-        }
-        Fetched::Found(Access::Allowed) => {}
-    }
-    let Some(template) = template(scope, deployment) else {
-        let why = "its template is kept nowhere any more (raise spec.revisionHistoryLimit)";
-        return give_up(scope, progress, why);
-    };
-    let revert = Revert {
-        deployment: target.name.clone(),
-        patch: template_patch(deployment, &template, &cause(request, target), true),
-    };
-    if let Some(refusal) = refusal(seen, &revert) {
-        let why = format!("the API server does not take it {refusal}");
-        return give_up(scope, progress, &why);
-    }
-    intend(&mut progress.revert, deployment, scope.seen, now);
-    let message = format!("Writing the fallback to Deployment {}.", target.name);
-    TargetDecision::take(Step::Revert(revert), message)
-}
-
-fn cause(request: &RollbackRequest, target: &PlannedTarget) -> String {
-    second_cause(request, target.to_revision, target.source_name.as_deref())
-}
-
-/// Why the Deployment is not what the first try left, so that nothing is written any more.
-fn overtaken(
-    scope: TargetScope,
-    first: &PlannedTarget,
-    deployment: &Deployment,
-    intent: Option<&Intent>,
-    digest: &str,
-) -> Option<Outcome> {
-    let TargetScope { target, now, .. } = scope;
-    if !first.is_restored_by(digest) {
-        if is_as_altered(scope, deployment, intent) {
-            let message = format!(
-                "The fallback was written to Deployment {}, but an admission plugin or webhook altered it on its way: look at what runs, and at kubectl get mutatingwebhookconfigurations.",
-                target.name
-            );
-            return Some(end(
-                RequestState::Failed,
-                Reason::TemplateMutated,
-                message,
-                now,
-            ));
-        }
-        let message = format!(
-            "Somebody changed the pod template of Deployment {} meanwhile. Their change stands, and nothing else is tried.",
-            target.name
-        );
-        return Some(changed(scope, message));
-    }
-    is_in_doubt(deployment, intent, scope.seen).then(|| {
-        let message = format!(
-            "Deployment {} was changed several times while the controller was away, and nobody can tell whether the fallback was written and taken back. It is not written once more: look at kubectl rollout history.",
-            target.name
-        );
-        end(RequestState::Superseded, Reason::TemplateChanged, message, now)
-    })
-}
-
-/// The fallback cannot be tried: it stays with the failure of the first try.
-fn give_up(scope: TargetScope, progress: &mut TargetStatus, why: &str) -> TargetDecision {
-    let reason = progress
-        .fallback
-        .as_ref()
-        .map_or(Reason::ChecksFailed, |fallback| fallback.reason);
-    let message = format!(
-        "The fallback was not tried: {why}. The version that was rolled back to stays in place: escalate now."
-    );
-    TargetDecision::end(
-        progress,
-        end(RequestState::Failed, reason, message, scope.now),
-    )
-}
-
-/// The template of the fallback, as it is kept now, if it is the one that was approved.
-fn template(scope: TargetScope, deployment: &Deployment) -> Option<Template> {
-    let target = scope.target;
-    let planned = target
-        .fallbacks
-        .iter()
-        .find(|planned| planned.to_digest == target.to_digest)?;
-    let template = kept_template(scope, deployment, &planned.images)?;
-    (template.digest() == target.to_digest).then_some(template)
 }

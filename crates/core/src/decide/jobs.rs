@@ -258,12 +258,12 @@ fn veto(
             None
         }
         JobStage::PreRollback => {
-            let message = format!(
-                "{title} says no, so the Deployment is not rolled back: {said}. Nothing was changed. Look at kubectl logs job/{}, put right what it found, and create a new request.",
+            let message = format!("{title} says no, so the Deployment is not rolled back: {said}.");
+            let ending = ended(RequestState::Refused, Reason::HookVetoed, message).next(format!(
+                "Look at kubectl logs job/{}, put right what it found, and create a new request.",
                 shell::name(&job, "JOB")
-            );
-            let outcome = ended(RequestState::Refused, Reason::HookVetoed, message);
-            Some(TargetDecision::end(progress, outcome))
+            ));
+            Some(TargetDecision::end(scope, progress, ending))
         }
         JobStage::Smoke => None,
         // Of a stage that only a newer version knows it cannot be said that its failure does no harm.
@@ -272,8 +272,8 @@ fn veto(
                 "Rolled back, and the checks passed, but {title} failed: {said}. The old version stays in place. Look at kubectl logs job/{}, and do by hand what it should have done.",
                 shell::name(&job, "JOB")
             );
-            let outcome = ended(RequestState::Failed, Reason::HookFailed, message);
-            Some(TargetDecision::end(progress, outcome))
+            let ending = ended(RequestState::Failed, Reason::HookFailed, message);
+            Some(TargetDecision::end(scope, progress, ending))
         }
     }
 }

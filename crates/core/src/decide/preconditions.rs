@@ -1,22 +1,18 @@
 //! What has to hold from the plan to the moment of the revert.
 
 use jiff::Timestamp;
-use rollback_api::status::{
-    ImageChange, Intent, Outcome, Plan, PlannedTarget, Source, TargetStatus,
-};
+use rollback_api::status::{Plan, PlannedTarget, TargetStatus};
 use rollback_api::{Reason, RequestState, RollbackRequest, RollbackRequestStatus};
 
 use super::recovery::reverted;
+use super::write::{Missing, is_as_altered, is_in_doubt, live, was_never_made};
 use super::{TargetDecision, TargetScope};
 use crate::approval::consent;
-use crate::execution::outcome::end;
+use crate::execution::outcome::{Ending, end};
 use crate::execution::phase::{TargetPhase, due};
-use crate::execution::step::Revert;
-use crate::history::History;
 use crate::history::ledger::{self, Holder};
-use crate::history::template::Template;
 use crate::message::text::plain;
-use crate::observed::{Access, Deployment, Fetched, Observed, ObservedTarget, ReplicaSet};
+use crate::observed::{Deployment, Fetched, Observed, ReplicaSet};
 use crate::plan;
 use crate::plan::uid;
 use crate::report::conditions::RequestDecision;
@@ -32,7 +28,13 @@ enum Before<'a> {
     /// Our write is in its past, and somebody has written another template since.
     WrittenAndChanged(&'a Deployment),
     /// Nothing can be done for the plan any more.
-    Over(Outcome),
+    Over(Box<Ending>),
+}
+
+impl Before<'_> {
+    fn over(ending: Ending) -> Self {
+        Self::Over(Box::new(ending))
+    }
 }
 
 /// What stands on the Deployment or on a `ReplicaSet` tells which write of ours it was, once it is known that there may
@@ -46,28 +48,18 @@ fn before_revert<'a>(scope: TargetScope<'a>, progress: &TargetStatus) -> Before<
         now,
         ..
     } = scope;
-    // Its intent may just have been forgotten because of that.
-    let refused = seen
-        .intended
-        .is_some_and(|generation| intent.is_none() && is_refused(generation, seen));
-    let effect = if consent::is_begun(progress) && !refused {
-        "The old template may have been written just before that."
-    } else {
-        "Nothing was changed."
-    };
-    let deployment = match &seen.deployment {
-        Fetched::Unknown => return Before::Unknown,
-        Fetched::Found(deployment) if deployment.uid() == target.uid => deployment,
-        Fetched::Absent | Fetched::Found(_) => {
-            return Before::Over(end(
-                RequestState::Failed,
-                Reason::TargetGone,
-                format!(
-                    "Deployment {} was deleted, or deleted and made again, since the plan was made. {effect} Create a new request if there is still something to roll back.",
-                    target.name
-                ),
-                now,
-            ));
+    let deployment = match live(target, seen) {
+        Ok(deployment) => deployment,
+        Err(Missing::Unread) => return Before::Unknown,
+        Err(Missing::Gone) => {
+            let what = format!(
+                "Deployment {} was deleted, or deleted and made again, since the plan was made.",
+                target.name
+            );
+            return Before::over(
+                end(RequestState::Failed, Reason::TargetGone, what, now)
+                    .next("Create a new request if there is still something to roll back."),
+            );
         }
     };
     let digest = deployment.template().digest();
@@ -75,7 +67,7 @@ fn before_revert<'a>(scope: TargetScope<'a>, progress: &TargetStatus) -> Before<
         return Before::Reverted(deployment);
     }
     if is_as_altered(scope, deployment, intent) {
-        return Before::Over(mutated(target, now));
+        return Before::over(mutated(target, now));
     }
     // Once more after our write, if there was one: an intent says that it can only have been the next one.
     // Without an intent that stands, nothing is ours that nobody saw in time: it was forgotten when approvals became void.
@@ -88,34 +80,18 @@ fn before_revert<'a>(scope: TargetScope<'a>, progress: &TargetStatus) -> Before<
     if ours || (possible && seen.replica_sets.iter().any(witness)) {
         Before::WrittenAndChanged(deployment)
     } else if digest != target.from_digest {
-        Before::Over(overtaken(
-            scope,
-            &digest,
-            intent.is_some() || refused,
-            effect,
-        ))
+        let intended = intent.is_some() || was_never_made(progress, seen);
+        Before::over(overtaken(scope, &digest, intended))
     } else if is_in_doubt(deployment, intent, seen) {
-        Before::Over(in_doubt(scope))
+        Before::over(in_doubt(scope))
     } else {
         Before::AsPlanned
     }
 }
 
-/// Whether the Deployment is as the API server answered to the write that was intended. Only the process that wrote
-/// knows; whoever comes after it takes an unknown template for that of somebody else.
-pub(super) fn is_as_altered(
-    scope: TargetScope,
-    deployment: &Deployment,
-    intent: Option<&Intent>,
-) -> bool {
-    let generation = deployment.generation();
-    scope.seen.accepted == Some(generation)
-        && intent.is_some_and(|intent| generation == intent.generation + 1)
-}
-
 /// The write came through, but what is stored is not what was written: exactly one write lies
 /// between, and it was ours.
-fn mutated(target: &PlannedTarget, now: Timestamp) -> Outcome {
+fn mutated(target: &PlannedTarget, now: Timestamp) -> Ending {
     end(
         RequestState::Failed,
         Reason::TemplateMutated,
@@ -128,7 +104,7 @@ fn mutated(target: &PlannedTarget, now: Timestamp) -> Outcome {
 }
 
 /// Nobody can tell whether our write was made, so it is not made again.
-fn in_doubt(scope: TargetScope) -> Outcome {
+fn in_doubt(scope: TargetScope) -> Ending {
     end(
         RequestState::Superseded,
         Reason::TemplateChanged,
@@ -141,18 +117,19 @@ fn in_doubt(scope: TargetScope) -> Outcome {
 }
 
 /// Somebody else changed the template: another request, which is named, or a person.
-fn overtaken(scope: TargetScope, digest: &str, intended: bool, effect: &str) -> Outcome {
+fn overtaken(scope: TargetScope, digest: &str, intended: bool) -> Ending {
     let TargetScope { target, now, .. } = scope;
     if let Some(winner) = winner(scope, digest) {
         return end(
             RequestState::Superseded,
             Reason::RolledBackByAnother,
             format!(
-                "RollbackRequest {winner} rolled Deployment {} back first, so what this plan calls bad does not run any more. {effect} Look at its outcome before you create another request.",
+                "RollbackRequest {winner} rolled Deployment {} back first, so what this plan calls bad does not run any more.",
                 target.name
             ),
             now,
-        );
+        )
+        .next("Look at its outcome before you create another request.");
     }
     let reason = if intended {
         Reason::TemplateChanged
@@ -163,11 +140,12 @@ fn overtaken(scope: TargetScope, digest: &str, intended: bool, effect: &str) -> 
         RequestState::Superseded,
         reason,
         format!(
-            "Somebody deployed another version of {} since the plan was made, so what the plan calls bad does not run any more. {effect} Create a new request if the new version has to be rolled back too.",
+            "Somebody deployed another version of {} since the plan was made, so what the plan calls bad does not run any more.",
             target.name
         ),
         now,
     )
+    .next("Create a new request if the new version has to be rolled back too.")
 }
 
 /// The request that brought this template, or that works on the Deployment now: as the ledger says, which nobody else
@@ -216,11 +194,11 @@ pub(super) fn look_at_unwritten(
                 decisions.push(TargetDecision::recheck(now, "Reading the Deployment."));
             }
             Before::Unknown | Before::AsPlanned => {}
-            Before::Over(outcome) => {
-                if outcome.reason == Reason::TemplateMutated {
+            Before::Over(ending) => {
+                if ending.reason == Reason::TemplateMutated {
                     progress.reverted_at = Some(now);
                 }
-                decisions.push(TargetDecision::end(progress, outcome));
+                decisions.push(TargetDecision::end(scope, progress, *ending));
             }
             Before::WrittenAndChanged(deployment) => {
                 decisions.push(reverted(scope, deployment, progress));
@@ -327,245 +305,23 @@ fn already_reverted(
         |winner| format!("RollbackRequest {winner}"),
     );
     let signed = deployment.was_reverted_by(scope.uid());
-    let effect = match (consent::is_begun(progress), signed) {
-        (false, false) => "Nothing was changed by this request.",
+    let mark = match (consent::is_begun(progress), signed) {
+        (false, false) => "",
         (false, true) => {
-            "Nothing was changed by this request. The annotation kubernetes.io/change-cause names this request, which did not write it: anybody can write that."
+            " The annotation kubernetes.io/change-cause names this request, which did not write it: anybody can write that."
         }
-        (true, false) => {
-            "This request had begun, and its approvals became void before it had changed anything."
-        }
+        (true, false) => " This request had begun, and its approvals became void.",
         (true, true) => {
-            "The annotation kubernetes.io/change-cause names this request, whose approvals became void before anything was seen to be changed: either its write was late, or somebody copied that. Nothing more is written."
+            " The annotation kubernetes.io/change-cause names this request, whose approvals became void before anything was seen to be changed: either its write was late, or somebody copied that. Nothing more is written."
         }
     };
+    let what = format!(
+        "Deployment {} already has the template that was asked for; {who} was faster.{mark}",
+        deployment.name()
+    );
     TargetDecision::end(
+        scope,
         progress,
-        end(
-            RequestState::Superseded,
-            reason,
-            format!(
-                "Deployment {} already has the template that was asked for; {who} was faster. {effect}",
-                deployment.name()
-            ),
-            scope.now,
-        ),
+        end(RequestState::Superseded, reason, what, scope.now),
     )
-}
-
-/// What has to hold right before each write that leads to the revert: the Deployment may be touched, and
-/// everybody involved may do this themselves.
-pub(super) fn ready_to_write<'a>(
-    scope: TargetScope<'a>,
-    progress: &mut TargetStatus,
-) -> Result<&'a Deployment, TargetDecision> {
-    let now = scope.now;
-    let Some(deployment) = scope.seen.deployment.found() else {
-        return Err(TargetDecision::recheck(now, "Reading the Deployment."));
-    };
-    if let Some(outcome) = plan::blocked(deployment, now) {
-        return Err(TargetDecision::end(progress, outcome));
-    }
-    match &scope.seen.access {
-        Fetched::Unknown | Fetched::Absent => Err(TargetDecision::recheck(
-            now,
-            "Asking the API server who may do this.",
-        )),
-        Fetched::Found(Access::Allowed) => Ok(deployment),
-        Fetched::Found(Access::Denied { who, what }) => Err(TargetDecision::end(
-            progress,
-            end(
-                RequestState::Refused,
-                Reason::Forbidden,
-                format!(
-                    "{} may not {}, so they cannot have it done either. Nothing was changed. Ask somebody who may.",
-                    plain(who, 200),
-                    plain(what, 300)
-                ),
-                now,
-            ),
-        )),
-    }
-}
-
-/// Stores the intent to write the Deployment that was just read, or renews it for what it has become. One that another
-/// process has stored for what is there now may have been carried out by it already.
-pub(super) fn intend(
-    slot: &mut Option<Intent>,
-    deployment: &Deployment,
-    seen: &ObservedTarget,
-    now: Timestamp,
-) {
-    let generation = deployment.generation();
-    match slot {
-        Some(intent) if intent.generation == generation => {
-            intent.taken_over |= seen.intended != Some(generation);
-        }
-        Some(intent) => {
-            intent.generation = generation;
-            intent.taken_over = false;
-        }
-        None => {
-            *slot = Some(Intent {
-                intended_at: now,
-                generation,
-                taken_over: false,
-                progressing: deployment.progressing(),
-            });
-        }
-    }
-}
-
-/// What the API server said of this very write, in words. A refusal is final when the same patch, with the same
-/// preconditions, would be sent again.
-pub(super) fn refusal(seen: &ObservedTarget, revert: &Revert) -> Option<String> {
-    let rejection = seen.rejection.as_ref();
-    let rejection = rejection.filter(|rejection| rejection.patch == revert.patch)?;
-    let message = plain(&rejection.message, 800);
-    let message = message.trim_end_matches('.');
-    Some(format!("(HTTP {}): {message}", rejection.code))
-}
-
-/// The template of the target, where it is kept: a `ReplicaSet` that was pruned meanwhile does no harm when the ledger
-/// keeps the same template. `images`: what a new image changes of what runs.
-pub(super) fn kept_template(
-    scope: TargetScope,
-    deployment: &Deployment,
-    images: &[ImageChange],
-) -> Option<Template> {
-    let TargetScope { target, seen, .. } = scope;
-    let in_ledger = || {
-        ledger::evidence(seen.ledger.found(), &target.uid)
-            .iter()
-            .filter(|entry| entry.digest == target.to_digest)
-            .find_map(ledger::kept_template)
-    };
-    match target.source {
-        Source::ReplicaSet => History::of(&target.uid, &seen.replica_sets, &[])
-            .revisions
-            .into_iter()
-            .find(|revision| Some(&revision.uid) == target.source_uid.as_ref())
-            .map(|revision| revision.template)
-            .or_else(in_ledger),
-        Source::Ledger => in_ledger(),
-        Source::Backup => seen.kept.found().map(Deployment::template),
-        Source::NewImage => images
-            .iter()
-            .try_fold(deployment.template(), |template, change| {
-                template.with_image(&change.container, change.to.as_deref()?)
-            }),
-        Source::Newer(_) => None,
-    }
-}
-
-/// The template that was approved, as it is kept now.
-pub(super) fn planned_template(
-    scope: TargetScope,
-    deployment: &Deployment,
-) -> Result<Template, Outcome> {
-    let TargetScope { target, now, .. } = scope;
-    let Some(template) = kept_template(scope, deployment, &target.images) else {
-        return Err(end(
-            RequestState::Refused,
-            Reason::HistoryPruned,
-            format!(
-                "{} was deleted since the plan was made. Nothing was changed. Create a new request{}.",
-                place(target),
-                remedy(target.source)
-            ),
-            now,
-        ));
-    };
-    if template.digest() != target.to_digest {
-        return Err(end(
-            RequestState::Refused,
-            Reason::DigestMismatch,
-            format!(
-                "Somebody edited the template of {} since the plan was made, so it is not what was approved. Nothing was changed. Create a new request and look at its plan closely.",
-                place(target)
-            ),
-            now,
-        ));
-    }
-    Ok(template)
-}
-
-/// Where the template is kept, for a reader.
-fn place(target: &PlannedTarget) -> String {
-    let name = target.source_name.as_deref().unwrap_or_default();
-    match target.source {
-        Source::ReplicaSet => {
-            let which = target.to_revision.map_or_else(
-                || "the old template".to_owned(),
-                |number| format!("revision {number}"),
-            );
-            format!("ReplicaSet {name} with {which}")
-        }
-        Source::Ledger => "The template in the RevisionLedger".to_owned(),
-        Source::Backup => format!("Backup {name}"),
-        Source::NewImage => "The new image".to_owned(),
-        Source::Newer(_) => "The old template, where only a newer controller looks,".to_owned(),
-    }
-}
-
-/// What keeps a template from going a second time.
-fn remedy(source: Source) -> &'static str {
-    match source {
-        Source::ReplicaSet | Source::Ledger => {
-            ", and raise spec.revisionHistoryLimit of the Deployment if this happens again"
-        }
-        Source::Backup | Source::NewImage | Source::Newer(_) => " with another spec.targets[].to",
-    }
-}
-
-/// Forgets the intents whose writes the API server refused, as this process knows: nothing was touched, so whatever keeps a
-/// Deployment from being begun counts again. Who changes it in a loop would otherwise hold an approved rollback past a
-/// denial, a freeze and the age of its approvals.
-pub(super) fn forget_refused(observed: &Observed, status: &mut RollbackRequestStatus) {
-    let reverting: Vec<bool> = status
-        .targets
-        .iter()
-        .map(|progress| TargetPhase::of(status, progress) == TargetPhase::Reverting)
-        .collect();
-    for (index, (progress, is_reverting)) in status.targets.iter_mut().zip(reverting).enumerate() {
-        let seen = observed.target(index);
-        let was_refused = |intent: &Intent| was_refused(intent, seen);
-        if is_reverting && progress.revert.as_ref().is_some_and(was_refused) {
-            progress.revert = None;
-        }
-    }
-}
-
-/// Whether the write of this intent is known not to have been made. A refusal shows that only to the process that stored
-/// the intent, as long as no other has taken it over, and unless an attempt before came through: what was written already
-/// is refused as well.
-fn was_refused(intent: &Intent, seen: &ObservedTarget) -> bool {
-    let is_only_ours = seen.intended == Some(intent.generation) && !intent.taken_over;
-    is_only_ours && is_refused(intent.generation, seen)
-}
-
-/// Whether the last answer to a write for this generation was a refusal, and none came through.
-fn is_refused(generation: i64, seen: &ObservedTarget) -> bool {
-    let tested = |test: &serde_json::Value| {
-        test["path"] == "/metadata/generation" && test["value"] == generation
-    };
-    let refused = seen.rejection.as_ref().is_some_and(|rejection| {
-        let patch = rejection.patch.as_array();
-        patch.is_some_and(|patch| patch.iter().any(tested))
-    });
-    let came_through = seen.accepted == Some(generation + 1);
-    refused && !came_through
-}
-
-/// Whether the evidence of a pass that died is lost: the Deployment was written at least twice since the intent was
-/// stored, and nobody knows that ours was refused. Then our write may be one of those, made and undone, and it must not
-/// be made again without asking.
-pub(super) fn is_in_doubt(
-    deployment: &Deployment,
-    intent: Option<&Intent>,
-    seen: &ObservedTarget,
-) -> bool {
-    intent.is_some_and(|intent| {
-        deployment.generation() >= intent.generation + 2 && !was_refused(intent, seen)
-    })
 }

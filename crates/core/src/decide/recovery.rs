@@ -1,13 +1,12 @@
 //! From the revert to the end of a target: the rollout, the checks, and a while of watching.
 
 use rollback_api::status::{
-    CauseKind, FallbackWhen, Finding, Outcome, RolloutStatus, Source, TargetStatus,
-    VerificationStatus,
+    CauseKind, FallbackWhen, Finding, RolloutStatus, Source, TargetStatus, VerificationStatus,
 };
 use rollback_api::{FIELD_MANAGER, Reason, RequestState, RollbackRequest};
 
 use super::{TargetDecision, TargetScope, fallback, jobs, remedies};
-use crate::execution::outcome::end;
+use crate::execution::outcome::{Ending, end};
 use crate::execution::phase::FEW;
 use crate::health;
 use crate::health::rollout::{self, Counts, Rollout};
@@ -51,12 +50,13 @@ pub(super) fn rolling_out(scope: TargetScope, progress: &mut TargetStatus) -> Ta
     match rollout {
         Rollout::Unknown => TargetDecision::recheck(now, "Reading the Deployment."),
         Rollout::Gone(message) => TargetDecision::end(
+            scope,
             progress,
             end(RequestState::Failed, Reason::TargetGone, message, now),
         ),
         Rollout::Superseded(message) => {
             let outcome = changed(scope, message);
-            TargetDecision::end(progress, outcome)
+            TargetDecision::end(scope, progress, outcome)
         }
         Rollout::Failed(counts, reason, message) => {
             count(progress, counts);
@@ -64,7 +64,11 @@ pub(super) fn rolling_out(scope: TargetScope, progress: &mut TargetStatus) -> Ta
                 return decision;
             }
             let message = format!("{message} {}", what_next(scope.request));
-            TargetDecision::end(progress, end(RequestState::Failed, reason, message, now))
+            TargetDecision::end(
+                scope,
+                progress,
+                end(RequestState::Failed, reason, message, now),
+            )
         }
         Rollout::InProgress(counts, message) => {
             count(progress, counts);
@@ -77,6 +81,7 @@ pub(super) fn rolling_out(scope: TargetScope, progress: &mut TargetStatus) -> Ta
             count(progress, counts);
             let message = "The old template is in place, but the Deployment asks for no replicas, so nothing could show that it is well.";
             TargetDecision::end(
+                scope,
                 progress,
                 end(RequestState::Succeeded, Reason::Unverified, message, now),
             )
@@ -138,7 +143,7 @@ fn judge(scope: TargetScope, progress: &mut TargetStatus) -> Rollout {
 
 /// Somebody wrote another template after ours. When it is the bad one again, who did it is worth knowing: they will
 /// probably do it again.
-pub(super) fn changed(scope: TargetScope, message: String) -> Outcome {
+pub(super) fn changed(scope: TargetScope, message: String) -> Ending {
     let deployment = scope.seen.deployment.found();
     let back =
         deployment.filter(|deployment| deployment.template().digest() == scope.target.from_digest);
@@ -189,13 +194,14 @@ pub(super) fn verifying(scope: TargetScope, progress: &mut TargetStatus) -> Targ
     match judge(scope, progress) {
         Rollout::Gone(message) => {
             return TargetDecision::end(
+                scope,
                 progress,
                 end(RequestState::Failed, Reason::TargetGone, message, now),
             );
         }
         Rollout::Superseded(message) => {
             let outcome = changed(scope, message);
-            return TargetDecision::end(progress, outcome);
+            return TargetDecision::end(scope, progress, outcome);
         }
         Rollout::Unknown
         | Rollout::InProgress(..)
@@ -223,7 +229,7 @@ pub(super) fn verifying(scope: TargetScope, progress: &mut TargetStatus) -> Targ
         );
         return TargetDecision::wait(Some(soaked), message);
     }
-    jobs::after(scope, progress).unwrap_or_else(|| TargetDecision::end(progress, end))
+    jobs::after(scope, progress).unwrap_or_else(|| TargetDecision::end(scope, progress, end))
 }
 
 /// The checks, until all of them have passed: none then.
@@ -270,6 +276,7 @@ fn unwell(scope: TargetScope, progress: &mut TargetStatus, checks: &str) -> Targ
     older.unwrap_or_else(|| {
         let message = format!("{message} {}", what_next(scope.request));
         TargetDecision::end(
+            scope,
             progress,
             end(RequestState::Failed, reason, message, scope.now),
         )
@@ -283,6 +290,7 @@ fn unsure(scope: TargetScope, progress: &mut TargetStatus, checks: &str) -> Targ
         what_next(scope.request)
     );
     TargetDecision::end(
+        scope,
         progress,
         end(
             RequestState::Failed,
@@ -293,7 +301,7 @@ fn unsure(scope: TargetScope, progress: &mut TargetStatus, checks: &str) -> Targ
     )
 }
 
-fn well(scope: TargetScope, verification: &VerificationStatus) -> Outcome {
+fn well(scope: TargetScope, verification: &VerificationStatus) -> Ending {
     let checks = verification.checks.len();
     let passed = verification
         .checks

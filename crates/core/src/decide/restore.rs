@@ -1,11 +1,11 @@
 //! Bringing back what a Deployment had before the rollback, when the request asks for that upon a failure.
 
-use rollback_api::status::{Intent, Outcome, Restore, TargetStatus};
+use rollback_api::status::{Effect, Intent, Restore, TargetStatus};
 use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 
-use super::preconditions::{intend, is_as_altered, is_in_doubt, refusal};
+use super::write::{Missing, intend, is_as_altered, is_in_doubt, live, refusal};
 use super::{TargetDecision, TargetScope, fallback};
-use crate::execution::outcome::end;
+use crate::execution::outcome::{Ending, end};
 use crate::execution::step::{Revert, Step, restore_cause, template_patch};
 use crate::message::text::plain;
 use crate::observed::{Deployment, Fetched};
@@ -19,10 +19,10 @@ pub(super) fn restoring(scope: TargetScope, progress: &mut TargetStatus) -> Targ
         now,
         ..
     } = scope;
-    let deployment = match &seen.deployment {
-        Fetched::Unknown => return TargetDecision::recheck(now, "Reading the Deployment."),
-        Fetched::Found(deployment) if deployment.uid() == target.uid => deployment,
-        Fetched::Absent | Fetched::Found(_) => {
+    let deployment = match live(target, seen) {
+        Ok(deployment) => deployment,
+        Err(Missing::Unread) => return TargetDecision::recheck(now, "Reading the Deployment."),
+        Err(Missing::Gone) => {
             let message = format!(
                 "Deployment {} was deleted, or deleted and made again, before it could get back what it had.",
                 target.name
@@ -41,8 +41,8 @@ pub(super) fn restoring(scope: TargetScope, progress: &mut TargetStatus) -> Targ
     if digest == target.from_digest && intended {
         return back(scope, deployment, progress);
     }
-    if let Some(outcome) = not_ours_any_more(scope, deployment, progress, &digest) {
-        return over(progress, outcome);
+    if let Some(ending) = not_ours_any_more(scope, deployment, progress, &digest) {
+        return over(progress, ending);
     }
     let backup = progress
         .backup
@@ -95,7 +95,7 @@ fn not_ours_any_more(
     deployment: &Deployment,
     progress: &TargetStatus,
     digest: &str,
-) -> Option<Outcome> {
+) -> Option<Ending> {
     let now = scope.now;
     let target = &fallback::target(scope.target, progress);
     let is_right_after = |intent: Option<&Intent>| {
@@ -199,7 +199,9 @@ fn back(
     )
 }
 
-fn over(progress: &mut TargetStatus, outcome: Outcome) -> TargetDecision {
+/// The way back has ended. It began with a write that was made.
+fn over(progress: &mut TargetStatus, ending: Ending) -> TargetDecision {
+    let outcome = ending.with(Effect::Written);
     let message = outcome.message.clone();
     let restore: &mut Restore = progress.restore.get_or_insert_default();
     restore.outcome.get_or_insert(outcome);

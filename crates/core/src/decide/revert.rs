@@ -1,11 +1,12 @@
 //! From the claim to the one write.
 
 use rollback_api::ledger::Claim;
-use rollback_api::status::{Artifact as ArtifactStatus, PlannedTarget, TargetStatus};
+use rollback_api::status::{Artifact as ArtifactStatus, Effect, PlannedTarget, TargetStatus};
 use rollback_api::unknown::Unknown;
 use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 
-use super::preconditions::{intend, planned_template, ready_to_write, refusal};
+use super::kept::planned_template;
+use super::write::{intend, ready_to_write, refusal};
 use super::{TargetDecision, TargetScope, jobs};
 use crate::execution::artifact;
 use crate::execution::outcome::end;
@@ -16,21 +17,8 @@ use crate::message::text::plain;
 use crate::observed::{Fetched, Rival};
 use crate::plan::references;
 
-/// The way to the one write. Once the intent is stored, a write of a pass that died may still be on its way, so an end
-/// must not say that nothing was changed, unless the API server refused this very write.
-pub(super) fn writing(scope: TargetScope, progress: &mut TargetStatus) -> TargetDecision {
-    let intended = progress.revert.is_some();
-    let decision = towards_the_write(scope, progress);
-    let end = progress.outcome.as_mut().filter(|_| intended);
-    if let Some(end) = end.filter(|end| end.reason != Reason::PatchRejected) {
-        let perhaps = "The old template may have been written just before that.";
-        end.message = end.message.replace("Nothing was changed.", perhaps);
-    }
-    decision
-}
-
 /// Claim, backup, Jobs, intent, patch. A pass that begins in the middle goes on from there.
-fn towards_the_write(scope: TargetScope, progress: &mut TargetStatus) -> TargetDecision {
+pub(super) fn writing(scope: TargetScope, progress: &mut TargetStatus) -> TargetDecision {
     let TargetScope {
         request,
         target,
@@ -47,10 +35,11 @@ fn towards_the_write(scope: TargetScope, progress: &mut TargetStatus) -> TargetD
     }
     let restored = match planned_template(scope, deployment) {
         Ok(template) => template,
-        Err(outcome) => return TargetDecision::end(progress, outcome),
+        Err(ending) => return TargetDecision::end(scope, progress, ending),
     };
     if let Some(missing) = references::missing(&seen.references) {
         return TargetDecision::end(
+            scope,
             progress,
             end(
                 RequestState::Refused,
@@ -85,13 +74,12 @@ fn towards_the_write(scope: TargetScope, progress: &mut TargetStatus) -> TargetD
     };
     if let Some(refusal) = refusal(seen, &revert) {
         let message = format!(
-            "The API server does not take the old template of Deployment {} {refusal}. Nothing was changed.",
+            "The API server does not take the old template of Deployment {} {refusal}.",
             target.name
         );
-        return TargetDecision::end(
-            progress,
-            end(RequestState::Failed, Reason::PatchRejected, message, now),
-        );
+        // It is refused for what the Deployment is now, so none that was sent before has come through.
+        let ending = end(RequestState::Failed, Reason::PatchRejected, message, now);
+        return TargetDecision::end_with(progress, ending.with(Effect::None));
     }
     intend(&mut progress.revert, deployment, scope.seen, now);
     let again = if seen.rejection.is_some() {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rollback_api::status::{Outcome, Plan, TargetStatus};
 use rollback_api::{Reason, RequestState, RollbackRequestStatus};
 
-use crate::execution::outcome::end;
+use crate::execution::outcome::{self, effect_of, end};
 use crate::execution::phase::result;
 use crate::message::text::plain;
 use crate::report::conditions;
@@ -27,6 +27,7 @@ pub(super) fn summary(plan: &Plan, status: &RollbackRequestStatus, now: Timestam
     }
     let results: Vec<&Outcome> = status.targets.iter().filter_map(result).collect();
     let failures = failures(status);
+    let effect = outcome::effect(status);
     let message = |what: &str| {
         let count = results.len();
         let named = failures
@@ -42,6 +43,7 @@ pub(super) fn summary(plan: &Plan, status: &RollbackRequestStatus, now: Timestam
     if let Some(stopped) = stopped.filter(|stopped| stopped.reason != Reason::TargetsFailed) {
         let what = plain(&stopped.message, 600);
         return Outcome {
+            effect,
             by: stopped.by.clone(),
             message: message(&format!("{what} Those that had begun were carried out.")),
             at: now,
@@ -59,7 +61,7 @@ pub(super) fn summary(plan: &Plan, status: &RollbackRequestStatus, now: Timestam
     } else {
         succeeded(&results)
     };
-    end(state, reason, message(what), now)
+    end(state, reason, message(what), now).with(effect)
 }
 
 type EndParts = (RequestState, Reason, &'static str);
@@ -158,7 +160,8 @@ fn single(only: &TargetStatus, now: Timestamp) -> Outcome {
             Reason::TargetsFailed,
             "It ended without a result.",
             now,
-        ),
+        )
+        .with(effect_of(only, false)),
     }
 }
 

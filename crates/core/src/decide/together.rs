@@ -7,16 +7,17 @@ use rollback_api::request::OnFailure;
 use rollback_api::status::{Outcome, Plan, TargetStatus};
 use rollback_api::{Reason, RequestState, RollbackRequest, RollbackRequestStatus};
 
-use super::fallback::{as_it_is_meant, retrying};
+use super::fallback::as_it_is_meant;
 use super::preconditions::{forget_intents, look_at_unwritten, revalidate, void_approvals};
 use super::recovery::{rolling_out, verifying};
 use super::restore::restoring;
+use super::retry::retrying;
 use super::revert::writing;
 use super::summary::{is_failure, summary, tally};
-use super::{TargetDecision, TargetScope, capacity, finish, freezing, jobs, mailbox};
+use super::{TargetDecision, TargetScope, capacity, finish_with, freezing, jobs, mailbox};
 use crate::approval;
 use crate::approval::consent::{self, Plans};
-use crate::execution::outcome::end;
+use crate::execution::outcome::{self, effect_of, end};
 use crate::execution::phase::{TargetPhase, due, result, waits};
 use crate::execution::step::Next;
 use crate::message::text::plain;
@@ -52,7 +53,8 @@ pub(super) fn working(
         spare(status, now);
     }
     if !open(status, |_| true) {
-        return finish(status, summary(&plan, status, now));
+        let outcome = summary(&plan, status, now);
+        return finish_with(status, outcome);
     }
     combine(&plan, status, decisions, decision)
 }
@@ -224,7 +226,8 @@ fn stop_after_failure(
         plain(&progress.name, 253),
         plain(&outcome.message, 600)
     );
-    status.stopped = Some(end(state, Reason::TargetsFailed, message, now));
+    let effect = outcome::effect(status);
+    status.stopped = Some(end(state, Reason::TargetsFailed, message, now).silently(effect));
 }
 
 /// Whether the policy brings back what was there before, because a check says that the old version is not well. That
@@ -233,15 +236,6 @@ fn puts_back(status: &RollbackRequestStatus, progress: &TargetStatus, outcome: &
     let rules = consent::rules(status, progress);
     rules.is_some_and(|rules| rules.on_unwell == OnUnwell::Restore)
         && outcome.reason == Reason::ChecksFailed
-}
-
-/// An end before anything was begun, when something was: its words must not say that nothing was changed.
-pub(super) fn in_the_middle(outcome: Outcome) -> Outcome {
-    let untrue = [" Nothing was changed.", " before anything was done"];
-    let message = untrue
-        .iter()
-        .fold(outcome.message, |message, words| message.replace(words, ""));
-    Outcome { message, ..outcome }
 }
 
 /// Those that have not begun when the others are stopped.
@@ -260,10 +254,11 @@ fn spare(status: &mut RollbackRequestStatus, now: Timestamp) {
                 // Its intent was forgotten, but a write may have been on its way.
                 "Not carried out"
             } else {
-                "Not begun, and nothing was changed"
+                "Not begun"
             };
             let message = format!("{what}: {}", plain(&why.message, 300));
-            progress.outcome = Some(end(RequestState::Cancelled, Reason::NotBegun, message, now));
+            let ending = end(RequestState::Cancelled, Reason::NotBegun, message, now);
+            progress.outcome = Some(ending.with(effect_of(progress, false)));
         }
     }
 }

@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use rollback_api::policy::SelfHealing;
 use rollback_api::request::Target;
-use rollback_api::status::{Outcome, Plan, PlannedTarget, Risk, RiskKind};
+use rollback_api::status::{Plan, PlannedTarget, Risk, RiskKind};
 use rollback_api::{Reason, RollbackPolicySpec, RollbackRequest};
 use serde_json::Value;
 
 use super::choose::Chosen;
-use crate::execution::outcome::refused;
+use crate::execution::outcome::{Ending, refused};
 use crate::execution::step::{cause, template_patch};
 use crate::execution::{artifact, job};
 use crate::history::diff;
@@ -55,7 +55,7 @@ pub fn assess(
     chosen: Chosen,
     lines: usize,
     now: Timestamp,
-) -> Result<PlannedTarget, Outcome> {
+) -> Result<PlannedTarget, Ending> {
     let current = deployment.template();
     if let Some(missing) = references::missing(&seen.references) {
         return Err(refused(Reason::ReferenceMissing, missing, now));
@@ -144,7 +144,7 @@ fn rehearsed(
     template: &Template,
     rehearsal: &Fetched<Rehearsal>,
     now: Timestamp,
-) -> Result<(Option<String>, Option<Risk>), Outcome> {
+) -> Result<(Option<String>, Option<Risk>), Ending> {
     let unsaid = |why: &str| Risk {
         kind: RiskKind::DryRun,
         message: format!(
@@ -159,7 +159,7 @@ fn rehearsed(
         Fetched::Found(Rehearsal::Refused { code, message }) => Err(refused(
             Reason::PatchRejected,
             format!(
-                "The API server does not take the old template of Deployment {} (HTTP {code}): {}. Nothing was changed.",
+                "The API server does not take the old template of Deployment {} (HTTP {code}): {}.",
                 deployment.name(),
                 plain(message, 800).trim_end_matches('.')
             ),
@@ -174,11 +174,12 @@ fn rehearsed(
                 return Err(refused(
                     Reason::PatchRejected,
                     format!(
-                        "An admission plugin or webhook turns the old template of Deployment {} back into the one that runs, so a rollback would do nothing. Nothing was changed. Find it with kubectl get mutatingwebhookconfigurations,mutatingadmissionpolicies.",
+                        "An admission plugin or webhook turns the old template of Deployment {} back into the one that runs, so a rollback would do nothing.",
                         deployment.name()
                     ),
                     now,
-                ));
+                )
+                .next("Find it with kubectl get mutatingwebhookconfigurations,mutatingadmissionpolicies."));
             }
             let risk = Risk {
                 kind: RiskKind::Webhook,
@@ -189,7 +190,7 @@ fn rehearsed(
 }
 
 /// Why a plan cannot be stored.
-pub fn too_large(plan: &Plan, now: Timestamp) -> Option<Outcome> {
+pub fn too_large(plan: &Plan, now: Timestamp) -> Option<Ending> {
     let size = serde_json::to_vec(plan).map_or(usize::MAX, |bytes| bytes.len());
     (size > MAX_PLAN).then(|| {
         refused(

@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use rollback_api::ledger::Verdict;
 use rollback_api::request::{Target, ToImage};
-use rollback_api::status::{Fallback, Outcome, Source};
+use rollback_api::status::{Fallback, Source};
 use rollback_api::{Reason, RequestState, RollbackPolicySpec};
 
 use super::fallback;
 use crate::evidence::trigger::known_since;
-use crate::execution::outcome::{end, refused};
+use crate::execution::outcome::{Ending, end, refused};
 use crate::history::ledger;
 use crate::history::template::Template;
 use crate::history::{Choice, History, Wish};
@@ -45,7 +45,7 @@ pub fn choose(
     seen: &ObservedTarget,
     policy: Option<&RollbackPolicySpec>,
     now: Timestamp,
-) -> Result<Chosen, Outcome> {
+) -> Result<Chosen, Ending> {
     let current = deployment.template();
     let known = ledger::evidence(seen.ledger.found(), deployment.uid());
     let history = History::of(deployment.uid(), &seen.replica_sets, known);
@@ -130,24 +130,24 @@ pub(super) struct Pick<'a> {
 }
 
 impl Pick<'_> {
-    fn refused<T>(&self, reason: Reason, message: &str) -> Result<T, Outcome> {
+    fn refused<T>(&self, reason: Reason, message: &str) -> Result<T, Ending> {
         let message = format!("spec.targets[{}].{message}", self.index);
         Err(refused(reason, message, self.now))
     }
 
-    fn nothing_to_do<T>(&self, which: &str) -> Result<T, Outcome> {
+    fn nothing_to_do<T>(&self, which: &str) -> Result<T, Ending> {
         Err(end(
             RequestState::Succeeded,
             Reason::NoOp,
             format!(
-                "Deployment {} already runs {which}. Nothing was changed.",
+                "Deployment {} already runs {which}.",
                 self.deployment.name()
             ),
             self.now,
         ))
     }
 
-    fn revision(&self, choice: Choice) -> Result<Chosen, Outcome> {
+    fn revision(&self, choice: Choice) -> Result<Chosen, Ending> {
         match choice {
             Choice::Revision { revision, notes } => Ok(Chosen {
                 template: revision.template.clone(),
@@ -170,7 +170,7 @@ impl Pick<'_> {
                 RequestState::Succeeded,
                 Reason::Equivalent,
                 format!(
-                    "Deployment {} already runs {which}; the two differ only by a kubectl rollout restart. Nothing was changed.",
+                    "Deployment {} already runs {which}; the two differ only by a kubectl rollout restart.",
                     self.deployment.name()
                 ),
                 self.now,
@@ -180,7 +180,7 @@ impl Pick<'_> {
     }
 
     /// The template that a Deployment had before an earlier rollback. Named is named: it may be in quarantine.
-    fn backed_up(&self, name: &str, kept: &Fetched<Deployment>) -> Result<Chosen, Outcome> {
+    fn backed_up(&self, name: &str, kept: &Fetched<Deployment>) -> Result<Chosen, Ending> {
         let shown = plain(name, 253);
         let Some(kept) = kept.found() else {
             return self.refused(
@@ -218,7 +218,7 @@ impl Pick<'_> {
     }
 
     /// What runs, with another image: only on demand, because nobody has seen this template run.
-    fn new_image(&self, history: &History, asked: &ToImage) -> Result<Chosen, Outcome> {
+    fn new_image(&self, history: &History, asked: &ToImage) -> Result<Chosen, Ending> {
         let container = match history.container_of(asked, self.current) {
             Ok(container) => container,
             Err(message) => return self.refused(Reason::Ambiguous, &message),

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use rollback_api::request::{MAX_TARGETS, OnFailure, Target};
-use rollback_api::status::{Outcome, PlannedTarget, Skipped};
+use rollback_api::status::{PlannedTarget, Skipped};
 use rollback_api::{Reason, RequestState, RollbackRequest};
 
-use crate::execution::outcome::{end, refused};
+use crate::execution::outcome::{Ending, end, refused};
 use crate::message::text::plain;
 use crate::observed::{Observed, ObservedTarget};
 
@@ -25,7 +25,7 @@ pub fn found<'a>(
     request: &RollbackRequest,
     observed: &'a Observed,
     now: Timestamp,
-) -> Result<Vec<&'a ObservedTarget>, Outcome> {
+) -> Result<Vec<&'a ObservedTarget>, Ending> {
     let mut by_name: BTreeMap<&str, &ObservedTarget> = BTreeMap::new();
     let is_named =
         |seen: &ObservedTarget| asked(request, seen).is_some_and(|target| target.name.is_some());
@@ -73,23 +73,23 @@ pub fn found<'a>(
 /// go on without; but a Deployment that was merely found, and has nothing to go back to, is left as it is.
 pub fn divide(
     request: &RollbackRequest,
-    results: Vec<(&ObservedTarget, Result<PlannedTarget, Outcome>)>,
+    results: Vec<(&ObservedTarget, Result<PlannedTarget, Ending>)>,
     now: Timestamp,
-) -> Result<(Vec<PlannedTarget>, Vec<Skipped>), Outcome> {
+) -> Result<(Vec<PlannedTarget>, Vec<Skipped>), Ending> {
     let (mut targets, mut skipped, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
     for (seen, result) in results {
         let named = asked(request, seen).is_some_and(|target| target.name.is_some());
         match result {
             Ok(target) => targets.push(target),
-            Err(outcome) => {
-                if !(is_harmless(&outcome) || (!named && is_without_past(outcome.reason))) {
-                    refusals.push(format!("{}: {}", plain(&seen.name, 253), outcome.message));
+            Err(ending) => {
+                if !(is_harmless(&ending) || (!named && is_without_past(ending.reason))) {
+                    refusals.push(format!("{}: {}", plain(&seen.name, 253), ending.text()));
                 }
                 skipped.push(Skipped {
                     name: seen.name.clone(),
-                    result: outcome.result,
-                    reason: outcome.reason,
-                    message: plain(&outcome.message, 300),
+                    result: ending.result,
+                    reason: ending.reason,
+                    message: plain(&ending.text(), 300),
                 });
             }
         }
@@ -105,11 +105,12 @@ pub fn divide(
         return Err(refused(
             Reason::TargetsRefused,
             format!(
-                "Some of the Deployments cannot be rolled back, so none is. {}{more} Mend that, or leave them out with rollout.onFailure: Continue, and create a new request.",
+                "Some of the Deployments cannot be rolled back, so none is. {}{more}",
                 refusals.join(" ")
             ),
             now,
-        ));
+        )
+        .next("Mend that, or leave them out with rollout.onFailure: Continue, and create a new request."));
     }
     if targets.is_empty() {
         let all = skipped.len();
@@ -122,7 +123,7 @@ pub fn divide(
             .map(|(reason, count)| format!("{reason}: {count}"))
             .collect();
         let message = format!(
-            "None of the {all} Deployments is rolled back ({}). Nothing was changed.",
+            "None of the {all} Deployments is rolled back ({}).",
             counts.join(", ")
         );
         let harmless = skipped
@@ -138,8 +139,8 @@ pub fn divide(
 }
 
 /// Whether it needs nothing: it already runs what was asked for, or not what is bad.
-fn is_harmless(outcome: &Outcome) -> bool {
-    outcome.result == RequestState::Succeeded || outcome.reason == Reason::NotLive
+fn is_harmless(ending: &Ending) -> bool {
+    ending.result == RequestState::Succeeded || ending.reason == Reason::NotLive
 }
 
 /// Whether there is simply nothing to go back to.

@@ -3,13 +3,12 @@
 use jiff::Timestamp;
 use rollback_api::policy::Triggers;
 use rollback_api::request::{Target, To, Trigger};
-use rollback_api::status::Outcome;
 use rollback_api::{
     Reason, RollbackPolicySpec, RollbackRequest, RollbackRequestSpec, WATCH_SOURCE,
 };
 
 use crate::evidence::trigger::live_since;
-use crate::execution::outcome::refused;
+use crate::execution::outcome::{Ending, refused};
 use crate::history::ledger;
 use crate::message::text::plain;
 use crate::observed::{Deployment, ObservedTarget};
@@ -88,7 +87,7 @@ fn goes_back(to: &To) -> bool {
 }
 
 /// The API server refuses it too; but the guard may have been away when it was created.
-pub(super) fn only_goes_back(request: &RollbackRequest, now: Timestamp) -> Result<(), Outcome> {
+pub(super) fn only_goes_back(request: &RollbackRequest, now: Timestamp) -> Result<(), Ending> {
     let mut fields = beyond(request);
     if fields.is_empty() {
         return Ok(());
@@ -102,11 +101,11 @@ pub(super) fn only_goes_back(request: &RollbackRequest, now: Timestamp) -> Resul
     Err(refused(
         Reason::Forbidden,
         format!(
-            "{fields}: what comes by itself goes back to the previous version or to the last one that is known to be good, says in each target (from) what is bad, and asks for nothing else, because no person has looked at it. \
-             Nothing was changed. Who may patch the Deployment can ask for more in a request without spec.trigger."
+            "{fields}: what comes by itself goes back to the previous version or to the last one that is known to be good, says in each target (from) what is bad, and asks for nothing else, because no person has looked at it."
         ),
         now,
-    ))
+    )
+    .next("Who may patch the Deployment can ask for more in a request without spec.trigger."))
 }
 
 /// Whether the policy lets this source ask.
@@ -114,7 +113,7 @@ pub(super) fn source_allowed(
     request: &RollbackRequest,
     policy: Option<&RollbackPolicySpec>,
     now: Timestamp,
-) -> Result<(), Outcome> {
+) -> Result<(), Ending> {
     let Some(trigger) = &request.spec.trigger else {
         return Ok(());
     };
@@ -131,10 +130,11 @@ pub(super) fn source_allowed(
     Err(refused(
         Reason::SourceNotAllowed,
         format!(
-            "spec.trigger.source: the RollbackPolicy of this namespace lets no request come from {source}. Who writes the policy allows it with {how}. Nothing was changed."
+            "spec.trigger.source: the RollbackPolicy of this namespace lets no request come from {source}."
         ),
         now,
-    ))
+    )
+    .next(format!("Who writes the policy allows it with {how}.")))
 }
 
 fn names(triggers: &Triggers, source: &str) -> bool {
@@ -152,7 +152,7 @@ pub(super) fn is_about(
     deployment: &Deployment,
     seen: &ObservedTarget,
     now: Timestamp,
-) -> Result<(), Outcome> {
+) -> Result<(), Ending> {
     let Some(trigger) = &request.spec.trigger else {
         return Ok(());
     };
@@ -173,7 +173,7 @@ pub(super) fn is_about(
         Reason::DidNotHelp,
         format!(
             "Deployment {} was rolled back by {} on {}, and {} reports {} again since {}: going back did not help, and going further back may make it worse. \
-             A person has to look now. Nothing was changed by this request.",
+             A person has to look now. ",
             plain(deployment.name(), 253),
             plain(&rollback.request, 253),
             time::stamp(rollback.at),
@@ -191,7 +191,7 @@ fn not_older(
     deployment: &Deployment,
     since: Option<Timestamp>,
     now: Timestamp,
-) -> Result<(), Outcome> {
+) -> Result<(), Ending> {
     let Some(since) = since else {
         // It has only just been written: whatever was reported was reported before.
         return Err(older(trigger, deployment, "a moment ago", now));
@@ -202,11 +202,11 @@ fn not_older(
     Err(older(trigger, deployment, &time::stamp(since), now))
 }
 
-fn older(trigger: &Trigger, deployment: &Deployment, since: &str, now: Timestamp) -> Outcome {
+fn older(trigger: &Trigger, deployment: &Deployment, since: &str, now: Timestamp) -> Ending {
     refused(
         Reason::AlertOlderThanVersion,
         format!(
-            "spec.trigger.startedAt: {} began at {}, and what Deployment {} runs is live only since {since}, so it is not about this version. Nothing was changed.",
+            "spec.trigger.startedAt: {} began at {}, and what Deployment {} runs is live only since {since}, so it is not about this version.",
             plain(&trigger.alert, 200),
             time::stamp(trigger.started_at),
             plain(deployment.name(), 253),

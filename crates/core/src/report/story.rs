@@ -1,7 +1,7 @@
 //! What happened, when, and what comes next.
 
 use jiff::Timestamp;
-use rollback_api::status::{Approval, Outcome, Plan, TargetStatus};
+use rollback_api::status::{Approval, Effect, Outcome, Plan, TargetStatus};
 use rollback_api::{RequestState, RollbackRequest, RollbackRequestStatus};
 
 use super::{Moment, alone, names};
@@ -115,7 +115,12 @@ pub(super) fn follow_ups(outcome: &Outcome, plan: &Plan, approvals: &[&Approval]
         RequestState::Newer(_) => vec![format!("Find out how it ended and whether production is well now: a newer controller wrote it down for {targets} in a word that this one does not know.")],
         RequestState::Superseded => vec![format!("Find out who changed {targets} and whether production is well now.")],
         RequestState::Denied | RequestState::Cancelled | RequestState::Expired | RequestState::Refused => {
-            vec![format!("Nothing was changed. Check whether {targets} still needs help.")]
+            let effect = match outcome.effect {
+                Effect::None => "Nothing was changed. ",
+                Effect::Possible | Effect::Newer(_) => "The old template may have been written nevertheless: look at what runs. ",
+                Effect::Written => "What had begun by then was carried out. ",
+            };
+            vec![format!("{effect}Check whether {targets} still needs help.")]
         }
         RequestState::Planning
         | RequestState::AwaitingApproval

@@ -315,10 +315,10 @@ fn ends_and_refusals_name_only_names() {
         let mut object: Value = deployment("v1");
         object["metadata"]["name"] = json!(value);
         object["spec"]["paused"] = json!(true);
-        let outcome = rollback_core::plan::blocked(&Deployment(object), at(0)).unwrap();
+        let ending = rollback_core::plan::blocked(&Deployment(object), at(0)).unwrap();
         calls(
             &shell,
-            &outcome.message.replace("DEPLOYMENT,", "DEPLOYMENT"),
+            &ending.text().replace("DEPLOYMENT,", "DEPLOYMENT"),
             &["kubectl", "rollout", "resume", "deployment/DEPLOYMENT"],
         );
     }

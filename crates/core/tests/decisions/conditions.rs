@@ -484,6 +484,7 @@ fn superseded_before_anything_was_written_is_for_git_no_failure() {
 #[test]
 fn what_is_settled() {
     let outcome = |state, reason| Outcome {
+        effect: rollback_api::status::Effect::Written,
         result: state,
         reason,
         message: String::new(),

@@ -3,7 +3,7 @@
 use crate::world::{Scene, at, request};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rollback_api::request::Trigger;
-use rollback_api::status::Outcome;
+use rollback_api::status::{Effect, Outcome};
 use rollback_api::{Reason, RequestState, RollbackRequest, RollbackRequestStatus};
 use rollback_core::decide::crowd::{Crowd, no_place};
 use serde_json::json;
@@ -27,7 +27,8 @@ fn open(name: &str, second: i64, by_itself: bool) -> RollbackRequest {
 }
 
 fn refusal(own: &RollbackRequest, all: &[RollbackRequest], most: usize) -> Option<Outcome> {
-    no_place(own, Crowd::before(own, all.iter(), most), at(1000))
+    let ending = no_place(own, Crowd::before(own, all.iter(), most), at(1000))?;
+    Some(ending.with(Effect::None))
 }
 
 #[test]
@@ -100,6 +101,7 @@ fn only_what_is_open_in_the_same_namespace_counts() {
     let mut ended = open("ended", 1, false);
     ended.status = Some(RollbackRequestStatus {
         outcome: Some(Outcome {
+            effect: Effect::None,
             result: RequestState::Refused,
             reason: Reason::NoHistory,
             message: String::new(),

@@ -27,6 +27,7 @@ mod data_risk;
 mod decide;
 mod diagnose;
 mod diff;
+mod effect;
 mod ending;
 mod episodes;
 mod evidence;

@@ -4,7 +4,7 @@ use crate::world::{
     Scene, annotate, approve, at, claimed_by, deployment_in, digest_in, guard_policy, policy,
     quiet, request, sets, template_in, world_of,
 };
-use rollback_api::status::{Outcome, Plan};
+use rollback_api::status::{Effect, Outcome, Plan};
 use rollback_api::{CANCELLED_BY, DENIED_BY, Reason, RequestState, RollbackRequest};
 use rollback_core::execution::phase::{Phase, TargetPhase, due};
 use rollback_core::execution::step::{Next, Step};
@@ -13,7 +13,7 @@ use rollback_core::plan;
 use serde_json::{Value, json};
 
 fn make(fields: &Value, observed: &Observed) -> Result<Plan, Outcome> {
-    plan::make(&request(fields), observed, at(5))
+    plan::make(&request(fields), observed, at(5)).map_err(|ending| ending.with(Effect::None))
 }
 
 fn names(plan: &Plan) -> Vec<&str> {

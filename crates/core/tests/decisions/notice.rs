@@ -124,7 +124,7 @@ fn every_end_has_an_action() {
         ("Verifying", "Verify"),
     ] {
         let status: RollbackRequestStatus = serde_json::from_value(json!({"outcome": {
-            "result": state, "reason": "NoOp", "message": "m", "at": "2026-11-23T14:00:00Z",
+            "result": state, "reason": "NoOp", "effect": "None", "message": "m", "at": "2026-11-23T14:00:00Z",
         }}))
         .unwrap();
         assert_eq!(notices(&status)[0].action, action, "{state}");

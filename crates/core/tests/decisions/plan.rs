@@ -6,7 +6,7 @@ use crate::world::{
 };
 use rollback_api::ledger::{Rollback, Verdict};
 use rollback_api::policy::Environment;
-use rollback_api::status::{Outcome, Plan, Source};
+use rollback_api::status::{Effect, Outcome, Plan, Source};
 use rollback_api::{Reason, RequestState, RevisionLedgerSpec};
 use rollback_core::history::ledger;
 use rollback_core::observed::{Deployment, Fetched, Observed, ObservedTarget};
@@ -14,7 +14,7 @@ use rollback_core::plan;
 use serde_json::{Value, json};
 
 fn make(fields: &Value, observed: &Observed) -> Result<Plan, Outcome> {
-    plan::make(&request(fields), observed, at(5))
+    plan::make(&request(fields), observed, at(5)).map_err(|ending| ending.with(Effect::None))
 }
 
 /// What becomes of a request with these fields.

@@ -494,6 +494,7 @@ fn every_end_has_something_to_do_next() {
     ] {
         let mut status = scene.status();
         status.outcome = Some(Outcome {
+            effect: rollback_api::status::Effect::None,
             result: state,
             reason: Reason::NoOp,
             message: "m".to_owned(),

@@ -251,7 +251,7 @@ fn more_hurry_than_allowed_is_refused_and_says_how_to_ask() {
         "expedite",
         "without spec.urgency",
     ] {
-        assert!(outcome.message.contains(part), "{}", outcome.message);
+        assert!(outcome.text().contains(part), "{}", outcome.text());
     }
 }
 
@@ -272,9 +272,9 @@ fn the_matrix_can_be_overridden_both_ways() {
     let refused = plan::make(&latency, &world, at(5)).unwrap_err();
     assert_eq!(refused.reason, Reason::HotfixForward);
     assert!(
-        refused.message.contains("decisionMatrix"),
+        refused.text().contains("decisionMatrix"),
         "{}",
-        refused.message
+        refused.text()
     );
     let category = latency.spec.reason.category;
     assert_eq!(

@@ -3,12 +3,13 @@
 
 use crate::world::{Scene, at, digest, observed, request, seen};
 use jiff::Timestamp;
-use rollback_api::status::{BlockedBy, Outcome};
+use rollback_api::status::{BlockedBy, Effect, Outcome};
 use rollback_api::{Identity, Reason, RequestState, RollbackRequest, RollbackRequestStatus};
 use rollback_core::evidence::pace::Tally;
 use rollback_core::evidence::trigger::{
     NAMES, RECEIVER, WATCH, difference, request_name, request_names,
 };
+use rollback_core::execution::outcome::Ending;
 use rollback_core::execution::phase::Phase;
 use rollback_core::observed::{Fetched, Observed, Pace};
 use rollback_core::plan;
@@ -105,7 +106,9 @@ fn beyond() -> Vec<(&'static str, Value, &'static str)> {
 #[test]
 fn what_slipped_past_admission_is_refused_by_the_plan() {
     for (what, fields, field) in beyond() {
-        let outcome = plan::make(&request(&fields), &world(), at(5)).unwrap_err();
+        let outcome = plan::make(&request(&fields), &world(), at(5))
+            .unwrap_err()
+            .with(Effect::None);
         assert_eq!(
             (outcome.result, outcome.reason),
             (RequestState::Refused, Reason::Forbidden),
@@ -132,8 +135,8 @@ fn what_goes_back_is_planned_and_people_ask_for_anything() {
     for (what, mut fields, _) in beyond() {
         fields["trigger"] = Value::Null;
         let outcome = plan::make(&request(&fields), &world(), at(5));
-        let forbidden = |outcome: &Outcome| outcome.reason == Reason::Forbidden;
-        assert!(!outcome.is_err_and(|outcome| forbidden(&outcome)), "{what}");
+        let forbidden = |ending: &Ending| ending.reason == Reason::Forbidden;
+        assert!(!outcome.is_err_and(|ending| forbidden(&ending)), "{what}");
     }
 }
 
@@ -181,6 +184,7 @@ fn stored(fields: &Value, by: &str) -> RollbackRequest {
 fn ended(mut request: RollbackRequest, reason: Reason) -> RollbackRequest {
     request.status = Some(RollbackRequestStatus {
         outcome: Some(Outcome {
+            effect: Effect::Written,
             result: RequestState::Refused,
             reason,
             message: String::new(),

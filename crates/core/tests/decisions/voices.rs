@@ -179,7 +179,8 @@ fn the_report_says_who_broke_the_glass_and_why() {
         Reason::TargetGone,
         "It is gone.",
         at(90),
-    );
+    )
+    .with(rollback_api::status::Effect::Possible);
     let ended = rollback_api::RollbackRequestStatus {
         outcome: Some(outcome),
         ..status

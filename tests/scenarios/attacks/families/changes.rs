@@ -49,7 +49,7 @@ fn forged_status() -> Vec<(&'static str, Value)> {
         patch["status"] = status;
         patch
     };
-    let end = json!({"result": "Succeeded", "reason": "RolledBack", "message": "All is well.", "at": "2026-06-01T14:05:00Z"});
+    let end = json!({"result": "Succeeded", "reason": "RolledBack", "effect": "Written", "message": "All is well.", "at": "2026-06-01T14:05:00Z"});
     vec![
         ("digest", status(json!({"plan": {"digest": "sha256:0"}}))),
         (

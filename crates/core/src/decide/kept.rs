@@ -1,0 +1,100 @@
+//! The template that was approved, where it is kept now.
+
+use rollback_api::status::{ImageChange, PlannedTarget, Source};
+use rollback_api::{Reason, RequestState};
+
+use super::TargetScope;
+use crate::execution::outcome::{Ending, end};
+use crate::history::template::Template;
+use crate::history::{History, ledger};
+use crate::observed::Deployment;
+
+/// The template of the target, where it is kept: a `ReplicaSet` that was pruned meanwhile does no harm when the ledger
+/// keeps the same template. `images`: what a new image changes of what runs.
+pub(super) fn kept_template(
+    scope: TargetScope,
+    deployment: &Deployment,
+    images: &[ImageChange],
+) -> Option<Template> {
+    let TargetScope { target, seen, .. } = scope;
+    let in_ledger = || {
+        ledger::evidence(seen.ledger.found(), &target.uid)
+            .iter()
+            .filter(|entry| entry.digest == target.to_digest)
+            .find_map(ledger::kept_template)
+    };
+    match target.source {
+        Source::ReplicaSet => History::of(&target.uid, &seen.replica_sets, &[])
+            .revisions
+            .into_iter()
+            .find(|revision| Some(&revision.uid) == target.source_uid.as_ref())
+            .map(|revision| revision.template)
+            .or_else(in_ledger),
+        Source::Ledger => in_ledger(),
+        Source::Backup => seen.kept.found().map(Deployment::template),
+        Source::NewImage => images
+            .iter()
+            .try_fold(deployment.template(), |template, change| {
+                template.with_image(&change.container, change.to.as_deref()?)
+            }),
+        Source::Newer(_) => None,
+    }
+}
+
+/// The template that was approved, as it is kept now.
+pub(super) fn planned_template(
+    scope: TargetScope,
+    deployment: &Deployment,
+) -> Result<Template, Ending> {
+    let TargetScope { target, now, .. } = scope;
+    let Some(template) = kept_template(scope, deployment, &target.images) else {
+        return Err(end(
+            RequestState::Refused,
+            Reason::HistoryPruned,
+            format!("{} was deleted since the plan was made.", place(target)),
+            now,
+        )
+        .next(format!("Create a new request{}.", remedy(target.source))));
+    };
+    if template.digest() != target.to_digest {
+        return Err(end(
+            RequestState::Refused,
+            Reason::DigestMismatch,
+            format!(
+                "Somebody edited the template of {} since the plan was made, so it is not what was approved.",
+                place(target)
+            ),
+            now,
+        )
+        .next("Create a new request and look at its plan closely."));
+    }
+    Ok(template)
+}
+
+/// Where the template is kept, for a reader.
+fn place(target: &PlannedTarget) -> String {
+    let name = target.source_name.as_deref().unwrap_or_default();
+    match target.source {
+        Source::ReplicaSet => {
+            let which = target.to_revision.map_or_else(
+                || "the old template".to_owned(),
+                |number| format!("revision {number}"),
+            );
+            format!("ReplicaSet {name} with {which}")
+        }
+        Source::Ledger => "The template in the RevisionLedger".to_owned(),
+        Source::Backup => format!("Backup {name}"),
+        Source::NewImage => "The new image".to_owned(),
+        Source::Newer(_) => "The old template, where only a newer controller looks,".to_owned(),
+    }
+}
+
+/// What keeps a template from going a second time.
+fn remedy(source: Source) -> &'static str {
+    match source {
+        Source::ReplicaSet | Source::Ledger => {
+            ", and raise spec.revisionHistoryLimit of the Deployment if this happens again"
+        }
+        Source::Backup | Source::NewImage | Source::Newer(_) => " with another spec.targets[].to",
+    }
+}
