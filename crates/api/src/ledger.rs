@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::RequestState;
 use crate::category::Urgency;
+use crate::words::{OrNewer, words};
 
 /// Memory and lock of one Deployment, which owns it. Written only by the controller, always with
 /// the `resourceVersion` that was read: a lost race is a lost claim.
@@ -124,16 +124,18 @@ pub struct RunningImage {
     pub image_id: Option<String>,
 }
 
-/// What a template is held for.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verdict {
-    /// Nobody knows. Never taken for good.
-    #[default]
-    Unknown,
-    /// Each replica was available for long enough, or a rollback to it passed its checks.
-    Good,
-    /// It was rolled back.
-    Bad,
+words! {
+    /// What a template is held for.
+    #[derive(Default)]
+    pub enum Verdict {
+        /// Nobody knows. Never taken for good.
+        #[default]
+        Unknown,
+        /// Each replica was available for long enough, or a rollback to it passed its checks.
+        Good,
+        /// It was rolled back.
+        Bad,
+    }
 }
 
 /// How many rollbacks a ledger remembers.
@@ -150,7 +152,7 @@ pub struct Claim {
     #[schemars(length(max = 64))]
     pub request_uid: String,
     /// How urgent it is: a more urgent one may take over until the Deployment is written.
-    pub urgency: Urgency,
+    pub urgency: OrNewer<Urgency>,
 }
 
 /// One rollback that was carried out.

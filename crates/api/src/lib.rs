@@ -12,7 +12,10 @@ pub mod ledger;
 pub mod names;
 pub mod policy;
 pub mod request;
+pub mod served;
 pub mod status;
+pub mod unknown;
+pub mod words;
 
 pub use conditions::{ConditionType, Reason, RequestState};
 pub use identity::Identity;
@@ -25,9 +28,26 @@ pub use status::RollbackRequestStatus;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-/// The three definitions as they are installed, in the order of their file names.
+/// The three definitions as they are installed, in the order of their file names. What only the controller writes takes
+/// words that this version does not know.
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     let mut request = RollbackRequest::crd();
     request::default_status(&mut request);
-    vec![RevisionLedger::crd(), RollbackPolicy::crd(), request]
+    open(&mut request, "status");
+    let mut ledger = RevisionLedger::crd();
+    open(&mut ledger, "spec");
+    vec![ledger, RollbackPolicy::crd(), request]
+}
+
+/// Takes the lists of words out of a field.
+fn open(definition: &mut CustomResourceDefinition, field: &str) {
+    for version in &mut definition.spec.versions {
+        let schema = version.schema.as_mut();
+        let schema = schema.and_then(|schema| schema.open_api_v3_schema.as_mut());
+        let fields = schema.and_then(|schema| schema.properties.as_mut());
+        let Some(field) = fields.and_then(|fields| fields.get_mut(field)) else {
+            continue;
+        };
+        words::open(field);
+    }
 }

@@ -2,6 +2,8 @@
 
 /// API group of all kinds.
 pub const GROUP: &str = "rollback.broxiva.com";
+/// API version of all kinds.
+pub const VERSION: &str = "v1alpha1";
 /// The policy with this name rules its namespace.
 pub const POLICY_NAME: &str = "default";
 /// Field manager of every write of the controller.

@@ -1,4 +1,7 @@
 //! What the controller answers: facts, each written once, and the conditions that are read from them.
+//!
+//! A field that comes later has a default: were it required, an older controller could not write any more once the
+//! definitions are updated, and a newer one could not read what an older one has written.
 
 mod health;
 mod plan;
@@ -7,6 +10,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::words::words;
 
 pub use health::*;
 pub use plan::*;
@@ -172,54 +177,34 @@ pub struct AutoApproval {
     pub at: Timestamp,
 }
 
-/// What keeps a request that came by itself from being approved without a person.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord,
-)]
-pub enum BlockedBy {
-    /// The policy leaves it to people: `triggers.approve` is off.
-    NotAllowed,
-    /// The decision matrix leaves this category to people.
-    Category,
-    /// The Deployment does not say that it may be rolled back without a person.
-    NotOptedIn,
-    /// Everything automatic is switched off, here or everywhere.
-    Paused,
-    /// This very version was rolled back before.
-    PreviouslyRolledBack,
-    /// What runs was itself brought by a rollback.
-    TargetIsRollback,
-    /// The Deployment was rolled back a short time ago.
-    CoolDown,
-    /// The namespace has had its rollbacks for this hour.
-    HourlyLimit,
-    /// The version runs for too long already to be blamed.
-    TooLate,
-    /// The data may not fit the old version.
-    DataRisk,
-    /// More than one Deployment, or one that is not named.
-    MultipleTargets,
-    /// Something that has to be known could not be read.
-    Unknown,
-}
-
-impl BlockedBy {
-    /// Its name, as the status, Events and metrics have it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NotAllowed => "NotAllowed",
-            Self::Category => "Category",
-            Self::NotOptedIn => "NotOptedIn",
-            Self::Paused => "Paused",
-            Self::PreviouslyRolledBack => "PreviouslyRolledBack",
-            Self::TargetIsRollback => "TargetIsRollback",
-            Self::CoolDown => "CoolDown",
-            Self::HourlyLimit => "HourlyLimit",
-            Self::TooLate => "TooLate",
-            Self::DataRisk => "DataRisk",
-            Self::MultipleTargets => "MultipleTargets",
-            Self::Unknown => "Unknown",
-        }
+words! {
+    /// What keeps a request that came by itself from being approved without a person.
+    #[derive(Hash, PartialOrd, Ord)]
+    pub enum BlockedBy {
+        /// The policy leaves it to people: `triggers.approve` is off.
+        NotAllowed,
+        /// The decision matrix leaves this category to people.
+        Category,
+        /// The Deployment does not say that it may be rolled back without a person.
+        NotOptedIn,
+        /// Everything automatic is switched off, here or everywhere.
+        Paused,
+        /// This very version was rolled back before.
+        PreviouslyRolledBack,
+        /// What runs was itself brought by a rollback.
+        TargetIsRollback,
+        /// The Deployment was rolled back a short time ago.
+        CoolDown,
+        /// The namespace has had its rollbacks for this hour.
+        HourlyLimit,
+        /// The version runs for too long already to be blamed.
+        TooLate,
+        /// The data may not fit the old version.
+        DataRisk,
+        /// More than one Deployment, or one that is not named.
+        MultipleTargets,
+        /// Something that has to be known could not be read.
+        Unknown,
     }
 }
 
@@ -387,18 +372,18 @@ pub struct Progressing {
     pub last_update_time: String,
 }
 
-/// Whether a request changed anything of the Deployments that it was to roll back.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord,
-)]
-pub enum Effect {
-    /// Nothing was written.
-    #[default]
-    None,
-    /// A write was intended, and nobody can tell whether it was made.
-    Possible,
-    /// A write was intended and the template was seen in place, whatever became of it.
-    Written,
+words! {
+    /// Whether a request changed anything of the Deployments that it was to roll back.
+    #[derive(Default, PartialOrd, Ord)]
+    pub enum Effect {
+        /// Nothing was written.
+        #[default]
+        None,
+        /// A write was intended, and nobody can tell whether it was made.
+        Possible,
+        /// A write was intended and the template was seen in place, whatever became of it.
+        Written,
+    }
 }
 
 /// How a request ended.
@@ -409,7 +394,8 @@ pub struct Outcome {
     pub result: RequestState,
     /// Why, in one word.
     pub reason: Reason,
-    /// Whether anything of the Deployments was changed.
+    /// Whether anything of the Deployments was changed; an older controller did not say.
+    #[serde(default = "possible")]
     pub effect: Effect,
     /// Why, in a sentence or two: what happened, what it means, what to do next.
     pub message: String,
@@ -418,4 +404,9 @@ pub struct Outcome {
     pub by: Option<String>,
     /// When.
     pub at: Timestamp,
+}
+
+/// What an outcome of an older controller is taken for.
+fn possible() -> Effect {
+    Effect::Possible
 }

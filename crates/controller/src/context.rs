@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kube::Client;
 use kube::runtime::reflector::Store;
 use rollback_api::RollbackRequest;
+use rollback_api::unknown::Unknown;
 use rollback_core::decide::crowd::Crowd;
 use rollback_core::observed::{LastLog, Rejection};
 
@@ -66,6 +67,8 @@ pub struct Memory {
     pub refused_scale: BTreeMap<String, String>,
     /// Names of the Events that were sent.
     pub told: HashSet<String>,
+    /// What a newer controller has written into its status, as it was said last.
+    pub newer: Option<Unknown>,
     /// How much its passes read.
     pub size: Size,
 }

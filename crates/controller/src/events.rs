@@ -11,10 +11,11 @@ use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::message::text::plain;
 use rollback_core::observed::Guard;
 use rollback_core::report::conditions::GUARD_MISSING;
-use rollback_core::report::notice::{Notice, notices};
+use rollback_core::report::notice::{NEWER_VERSION, Notice, notices};
 use rollback_core::report::review;
 
 use crate::context::Context;
+use crate::observe::newer::Newer;
 use crate::reconcile::backoff;
 
 /// Facts older than this were told by whoever was here before.
@@ -93,6 +94,22 @@ pub async fn unguarded(
         key: None,
     };
     warn_once(context, request, notice, now).await;
+}
+
+/// Says that a newer controller has written the status, once for each thing that this one does not know.
+pub async fn newer(context: &Context, newer: &Newer, now: Timestamp) {
+    let notice = Notice {
+        at: Timestamp::UNIX_EPOCH,
+        warning: true,
+        reason: NEWER_VERSION,
+        action: "Reconcile",
+        note: format!(
+            "A newer version of the controller has written this status, and this one does not know {}. It writes nothing to the request and its Deployments: run the newer version. Deleting the request gives its claims back.",
+            newer.unknown
+        ),
+        key: None,
+    };
+    warn_once(context, &newer.request, notice, now).await;
 }
 
 /// Says that a request has the name under which the controller's own watch was to ask, and is not what would be asked for.

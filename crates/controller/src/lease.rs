@@ -5,6 +5,7 @@
 //! gets it. The Lease keeps controllers out of each other's way; what keeps a rollback right, whoever
 //! leads, are the preconditions of its own writes.
 
+pub mod definitions;
 pub mod election;
 pub mod leader;
 
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
+use definitions::Definitions;
 use election::{Election, Lost, Move, Record, Terms};
 use leader::{Hold, LeaderOnly};
 
@@ -28,6 +30,7 @@ use leader::{Hold, LeaderOnly};
 pub struct Leadership {
     hold: watch::Sender<Hold>,
     metrics: Arc<Metrics>,
+    definitions: Definitions,
     candidate: Option<Candidate>,
 }
 
@@ -43,37 +46,35 @@ struct Candidate {
 }
 
 impl Leadership {
-    /// Leads from the start when there is no election; else nobody leads yet. The lease has a client of
-    /// its own: it must not queue behind anything.
+    /// Nobody leads yet. The lease has a client of its own: it must not queue behind anything.
     pub fn new(
         config: &Config,
         mut api_server: kube::Config,
         metrics: Arc<Metrics>,
     ) -> kube::Result<Self> {
-        if !config.leader_elect {
-            metrics.leads(true);
-            return Ok(Self {
-                hold: watch::Sender::new(Hold::Always),
-                metrics,
-                candidate: None,
-            });
-        }
         let terms = Terms::of_seconds(config.lease_seconds);
         api_server.default_retry = false;
         api_server.connect_timeout = Some(terms.patience());
         let client = Client::try_from(api_server)?;
-        let identity = config.identity.clone().unwrap_or_else(own_name);
+        let definitions = Definitions::new(client.clone());
+        let candidate = config.leader_elect.then(|| Candidate {
+            api: Api::namespaced(client, &config.lease_namespace),
+            name: lease_name(config.namespace.as_deref()),
+            election: Election::new(config.identity.clone().unwrap_or_else(own_name), terms),
+            ours: None,
+            standing_by_for: None,
+        });
         Ok(Self {
             hold: watch::Sender::new(Hold::Not),
             metrics,
-            candidate: Some(Candidate {
-                api: Api::namespaced(client, &config.lease_namespace),
-                name: lease_name(config.namespace.as_deref()),
-                election: Election::new(identity, terms),
-                ours: None,
-                standing_by_for: None,
-            }),
+            definitions,
+            candidate,
         })
+    }
+
+    /// Why this controller cannot lead, whoever does; `None` when it can.
+    pub fn why_not(&self) -> watch::Receiver<Option<String>> {
+        self.definitions.why_not()
     }
 
     /// What lets writes pass while this controller leads.
@@ -81,7 +82,8 @@ impl Leadership {
         LeaderOnly::new(self.hold.subscribe())
     }
 
-    /// Stands by, then leads. Ends with an error when it has led and no longer does: what it has under
+    /// Stands by, then leads; at once when there is no election, and never before the API server serves the definitions
+    /// that this controller was built with. Ends with an error when it has led and no longer does: what it has under
     /// way belongs to somebody else now, so the process has to end. Ends without one when it is asked
     /// to stop while it stands by.
     pub async fn run(&mut self, stop: CancellationToken) -> Result<(), Lost> {
@@ -94,12 +96,20 @@ impl Leadership {
     }
 
     async fn campaign(&mut self, stop: CancellationToken) -> Result<(), Lost> {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = self.definitions.wait() => {}
+        }
         let Some(candidate) = &mut self.candidate else {
+            self.hold.send_replace(Hold::Always);
+            self.metrics.leads(true);
             return std::future::pending().await;
         };
         loop {
             let began = Instant::now();
-            candidate.attempt(&self.hold, &self.metrics).await?;
+            candidate
+                .attempt(&self.hold, &self.metrics, &mut self.definitions)
+                .await?;
             let now = Instant::now();
             candidate.election.check(now)?;
             let retry = candidate.election.terms().retry;
@@ -129,7 +139,12 @@ impl Leadership {
 impl Candidate {
     /// One try to get or to keep the lease. That it fails is no news to the caller, unless it means that
     /// the lease is lost.
-    async fn attempt(&mut self, hold: &watch::Sender<Hold>, metrics: &Metrics) -> Result<(), Lost> {
+    async fn attempt(
+        &mut self,
+        hold: &watch::Sender<Hold>,
+        metrics: &Metrics,
+        definitions: &mut Definitions,
+    ) -> Result<(), Lost> {
         let now = Instant::now();
         self.election.check(now)?;
         let patience = self.election.terms().patience();
@@ -138,7 +153,7 @@ impl Candidate {
             None => patience,
         };
         let led = self.election.held_until().is_some();
-        match tokio::time::timeout(limit, self.turn()).await {
+        match tokio::time::timeout(limit, self.turn(definitions)).await {
             Ok(Ok(())) => {}
             Ok(Err(Failed::Lost(lost))) => return Err(lost),
             Ok(Err(Failed::Kube(error))) => {
@@ -162,7 +177,7 @@ impl Candidate {
         Ok(())
     }
 
-    async fn turn(&mut self) -> Result<(), Failed> {
+    async fn turn(&mut self, definitions: &mut Definitions) -> Result<(), Failed> {
         // Gone from here until a write succeeds: whatever goes wrong, the next try reads first.
         let lease = match self.ours.take() {
             Some(lease) => Some(lease),
@@ -175,6 +190,8 @@ impl Candidate {
                 self.stand_by(record.and_then(|record| record.holder));
                 return Ok(());
             }
+            // They may be older than when this controller began to stand by. Another one may be of their age.
+            Move::Create | Move::Take if !definitions.fit().await => return Ok(()),
             Move::Create => {
                 let mut lease = self.election.claim(None, Timestamp::now());
                 lease.metadata.name = Some(self.name.clone());

@@ -1,10 +1,13 @@
 //! The one way in which a ledger is written, by requests and by the recorder alike.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::PostParams;
+use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::{Api, Client, ResourceExt};
 use rollback_api::{FIELD_MANAGER, LIFT, LIFTED_BY, RevisionLedger, RevisionLedgerSpec};
 use rollback_core::history::ledger::lift_stands;
+use serde_json::Value;
+
+use crate::observe::newer::RawLedger;
 
 /// Creates the ledger, or replaces exactly the version that was read: a lost race is a conflict.
 pub async fn write(
@@ -25,6 +28,29 @@ pub async fn write(
         Some(_) => api.replace(deployment, &parameters, &ledger).await,
     };
     written.map(|_| ())
+}
+
+/// Takes the claim out of exactly the version that was read, and leaves every other field as it is, known or not.
+pub async fn without_claim(
+    client: &Client,
+    namespace: &str,
+    ledger: RawLedger,
+) -> kube::Result<()> {
+    let name = ledger.metadata.name.clone().unwrap_or_default();
+    let kind = ApiResource::erase::<RevisionLedger>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind);
+    let mut object = DynamicObject::new(&name, &kind);
+    object.metadata = ledger.metadata;
+    object.metadata.managed_fields = None;
+    object.data = Value::Object(ledger.fields);
+    if let Some(spec) = object.data.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.remove("claim");
+    }
+    let parameters = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    api.replace(&name, &parameters, &object).await.map(|_| ())
 }
 
 fn next(

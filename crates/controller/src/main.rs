@@ -12,6 +12,7 @@ mod events;
 mod lease;
 mod ledger;
 mod metrics;
+mod newer;
 mod observe;
 mod read_permits;
 mod reconcile;

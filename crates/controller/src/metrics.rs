@@ -160,8 +160,8 @@ impl Metrics {
     /// A request ended; `seconds` is the time since its plan when it was carried out.
     pub fn ended(&self, outcome: &Outcome, seconds: Option<f64>) {
         let end = End {
-            result: outcome.result.as_str(),
-            reason: outcome.reason.as_str(),
+            result: outcome.result.known().unwrap_or("Unknown"),
+            reason: outcome.reason.known().unwrap_or("Unknown"),
         };
         self.outcomes.get_or_create(&end).inc();
         if let Some(seconds) = seconds {

@@ -6,10 +6,12 @@
 mod access;
 mod before;
 mod checks;
+pub mod definitions;
 pub mod evidence;
 mod find;
 pub mod guard;
 mod jobs;
+pub mod newer;
 pub mod pace;
 mod pods;
 mod preflight;
@@ -35,6 +37,7 @@ use rollback_core::execution::artifact;
 use rollback_core::execution::phase::{FEW, Phase, TargetPhase, due, result};
 use rollback_core::observed::{Deployment, Fetched, Guard, Observed, ObservedTarget};
 use rollback_core::plan::rules;
+use rollback_reads::bounded::{Bounded, Untyped};
 use rollback_reads::budget::Budget;
 use rollback_reads::is_too_large;
 use rollback_reads::list::{self, Parts, What};
@@ -60,6 +63,15 @@ pub enum Error {
         /// Why not.
         #[source]
         source: kube::Error,
+    },
+    /// It is not what its kind says.
+    #[error("reading {what}")]
+    Untyped {
+        /// What was read.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: Untyped,
     },
     /// There is more than one request may read.
     #[error(
@@ -102,11 +114,32 @@ pub struct Read {
 pub async fn request(
     client: &Client,
     cached: &RollbackRequest,
-) -> Result<Option<RollbackRequest>, Error> {
-    let api: Api<RollbackRequest> =
-        Api::namespaced(client.clone(), &cached.namespace().unwrap_or_default());
-    let live = reading("the RollbackRequest", api.get_opt(&cached.name_any()).await)?;
-    Ok(live.filter(|live| live.uid() == cached.uid()))
+) -> Result<Option<newer::Served>, Error> {
+    let namespace = cached.namespace().unwrap_or_default();
+    let uid = cached.uid().unwrap_or_default();
+    of_uid(
+        client,
+        &namespace,
+        &cached.name_any(),
+        &uid,
+        "the RollbackRequest",
+    )
+    .await
+}
+
+/// The request of this name, if it has this UID.
+async fn of_uid(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    what: &'static str,
+) -> Result<Option<newer::Served>, Error> {
+    let api: Api<Bounded<RollbackRequest>> = Api::namespaced(client.clone(), namespace);
+    let live = reading(what, api.get_opt(name).await)?;
+    let live = live.filter(|live| live.metadata.uid.as_deref() == Some(uid));
+    let live = live.map(newer::served).transpose();
+    live.map_err(|source| Error::Untyped { what, source })
 }
 
 /// Reads what the phase of `request` needs.
@@ -294,7 +327,7 @@ impl RequestScope<'_> {
         let mut incident = Fetched::Unknown;
         if self.status.incident.is_none() && !self.request.spec.dry_run {
             incident = self
-                .artifact(artifact::incident_name(self.request, outcome))
+                .artifact(artifact::incident_name(self.request, outcome.at))
                 .await?;
             if incident == Fetched::Absent {
                 // The report comes first. What else is owed is looked at when it is there.
@@ -492,7 +525,7 @@ async fn separately<T>(
         .collect()
         .await;
     let came_through = |result: &Result<T, Error>| match result {
-        Ok(_) | Err(Error::Squatted(_)) => true,
+        Ok(_) | Err(Error::Squatted(_) | Error::Untyped { .. }) => true,
         Err(Error::Read { .. } | Error::TooMuch { .. }) => false,
     };
     if results.is_empty() || results.iter().any(came_through) {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
-use rollback_api::status::{Approval, BlockedBy};
+use rollback_api::status::Approval;
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
 use rollback_core::decide::{decide, hold};
 use rollback_core::execution::intent;
@@ -18,7 +18,8 @@ use rollback_core::report::review;
 use rollback_core::time;
 
 use crate::context::Context;
-use crate::{act, events, observe, selftest};
+use crate::observe::newer::{Newer, Served};
+use crate::{act, events, newer, observe, selftest};
 
 /// How long one pass may take, whatever hangs.
 const PASS_LIMIT: Duration = Duration::from_mins(1);
@@ -121,16 +122,17 @@ pub async fn reconcile(
         Err(wait) => return Ok(Action::requeue(wait)),
     };
     // The cache may be behind our own last write: begin with what is there now.
-    let live = observe::request(&context.client, &cached).await?;
-    let mut request = match live {
-        Some(live) if !is_over(&live) => live,
-        over => {
-            let next = match &over {
-                Some(over) => remind(over, &context).await,
-                None => Action::await_change(),
-            };
+    let mut request = match observe::request(&context.client, &cached).await? {
+        Some(Served::Known(live)) if is_over(&live) => {
+            let next = remind(&live, &context).await;
             context.forget(&uid);
             return Ok(next);
+        }
+        Some(Served::Known(live)) => *live,
+        Some(Served::Newer(live)) => return leave_alone(&context, &live).await,
+        None => {
+            context.forget(&uid);
+            return Ok(Action::await_change());
         }
     };
     for _ in 0..PASSES_IN_A_ROW {
@@ -174,6 +176,16 @@ fn is_out_of_reach(context: &Context, request: &RollbackRequest, error: &Error) 
     let is_going = request.metadata.deletion_timestamp.is_some() && request.holds_finalizer();
     let failures = context.remember(&uid(request), |memory| memory.failures);
     is_going && error.is_forbidden() && failures >= FAILURES_UNTOLD
+}
+
+/// Of what a newer controller has written nothing is read, so a failure shows only that it cannot be let go as it should.
+async fn leave_alone(context: &Arc<Context>, live: &Newer) -> Result<Action, Error> {
+    match newer::leave_alone(context, live).await {
+        Err(error) if is_out_of_reach(context, &live.request, &error) => {
+            let_go(context, &live.request, &error).await
+        }
+        next => next,
+    }
 }
 
 /// Nothing that is still owed can be done, so it must not keep the request, and with it the namespace, for ever.
@@ -460,7 +472,10 @@ fn report_automatic(context: &Context, request: &RollbackRequest, status: &Rollb
     else {
         return;
     };
-    let decision = said.blocked_by.map_or("Approved", BlockedBy::as_str);
+    let blocked_by = said
+        .blocked_by
+        .map(|word| word.known().unwrap_or("Unknown"));
+    let decision = blocked_by.unwrap_or("Approved");
     context.metrics.decided(decision);
     tracing::info!(
         namespace = request.namespace(),

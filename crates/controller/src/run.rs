@@ -30,6 +30,7 @@ use crate::lease::election::Lost;
 use crate::lease::leader::LeaderOnly;
 use crate::metrics::Metrics;
 use crate::observe::guard::{GuardWatch, Unreadable};
+use crate::observe::newer::{Served, served};
 use crate::reconcile::{error_policy, reconcile};
 use crate::record;
 use crate::selftest;
@@ -80,15 +81,19 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::default());
     let ready = Arc::new(AtomicBool::new(false));
     let listener = listen::bind(config.metrics_address).await?;
-    let numbers = metrics.clone();
-    let pages = pages::router(ready.clone(), "the requests are being listed", move || {
-        numbers.page()
-    });
-    let server = pages::serve(listener, pages, stop.clone().cancelled_owned());
-
     let kubeconfig = kube::Config::infer().await?;
     let mut leadership =
         Leadership::new(&config, kubeconfig.clone(), metrics.clone()).map_err(Error::Client)?;
+    let (is_listed, why_not) = (ready.clone(), leadership.why_not());
+    let why_not = move || {
+        let listing = "the requests are being listed".to_owned();
+        let is_listed = is_listed.load(Ordering::Relaxed);
+        why_not.borrow().clone().or((!is_listed).then_some(listing))
+    };
+    let numbers = metrics.clone();
+    let pages = pages::router(why_not, move || numbers.page());
+    let server = pages::serve(listener, pages, stop.clone().cancelled_owned());
+
     let leader = leadership.leader();
     let clients = clients(kubeconfig, &leader, config.lease_namespace.clone())?;
     let controller = control(&config, clients, leader, metrics, ready, stop.clone())?;
@@ -319,8 +324,10 @@ fn legible(
         Ok(Event::Delete(read)) => (Event::Delete, read),
     };
     let (namespace, name) = (read.metadata.namespace.clone(), read.metadata.name.clone());
-    match read.typed() {
-        Ok(request) => Some(Ok(of(request))),
+    match served(read) {
+        Ok(Served::Known(request)) => Some(Ok(of(*request))),
+        // Without its status it counts as open. Whoever looks at it reads it again.
+        Ok(Served::Newer(newer)) => Some(Ok(of(newer.request))),
         Err(error) => {
             tracing::warn!(namespace, request = name, %error, "a request cannot be read and is left alone");
             None

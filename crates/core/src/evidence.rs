@@ -231,7 +231,8 @@ impl Look<'_> {
     fn judge(&self, entry: &mut Evidence) -> Option<Timestamp> {
         let enough = i64::from(self.rules.soak_seconds);
         match entry.verdict {
-            Verdict::Good | Verdict::Bad => return None,
+            // What a newer version said stands.
+            Verdict::Good | Verdict::Bad | Verdict::Newer(_) => return None,
             Verdict::Unknown => {}
         }
         let open = entry

@@ -263,7 +263,7 @@ fn count(state: &mut CheckStatus, finding: Finding, result: String, at: Timestam
     state.rounds = state.rounds.saturating_add(1);
     state.consecutive_successes = match finding {
         Finding::Pass => state.consecutive_successes.saturating_add(1),
-        Finding::Fail | Finding::Unknown => 0,
+        Finding::Fail | Finding::Unknown | Finding::Newer(_) => 0,
     };
     state.last_at = Some(at);
     state.finding = finding;

@@ -416,7 +416,9 @@ impl History {
 fn ambiguous(asked: &str, number: i64, candidates: &[&Revision]) -> String {
     let name = |revision: &&Revision| match revision.source {
         Source::ReplicaSet => revision.replica_set.clone(),
-        Source::Ledger | Source::Backup | Source::NewImage => "(kept in the ledger)".to_owned(),
+        Source::Ledger | Source::Backup | Source::NewImage | Source::Newer(_) => {
+            "(kept in the ledger)".to_owned()
+        }
     };
     let names: Vec<String> = candidates.iter().map(name).collect();
     format!(

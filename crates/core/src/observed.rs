@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use rollback_api::status::CheckKind;
+use rollback_api::unknown::Unknown;
 use rollback_api::{RevisionLedgerSpec, RollbackPolicySpec};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -208,6 +209,8 @@ pub struct Rival {
     pub active: bool,
     /// Whether it has stored its intent to write the Deployment: then nobody takes over any more.
     pub committed: bool,
+    /// What in its status only a newer controller knows: then it counts as active, and nobody takes over.
+    pub unknown: Option<Unknown>,
 }
 
 /// Whether requester and approvers may do by themselves what they ask for.

@@ -3,6 +3,7 @@
 pub mod conditions;
 pub mod notice;
 pub mod review;
+pub mod unread;
 
 use std::collections::BTreeMap;
 
@@ -128,11 +129,11 @@ pub fn incident(request: &RollbackRequest, status: &RollbackRequestStatus) -> Op
     }
     let plan = &without_queries(plan);
     let report = gather(request, status, plan, outcome);
-    let stem = artifact::incident_stem(outcome);
+    let stem = artifact::incident_stem(outcome.at);
     let json = data::data(&report);
     Some(Artifact {
         kind: ArtifactKind::Incident,
-        name: artifact::incident_name(request, outcome),
+        name: artifact::incident_name(request, outcome.at),
         data: BTreeMap::from([
             (format!("{stem}.md"), page::page(&report)),
             (format!("{stem}.json"), json),

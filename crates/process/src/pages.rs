@@ -2,8 +2,6 @@
 
 use std::future;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -14,17 +12,16 @@ use tokio::net::TcpListener;
 /// The media type of [`text`].
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The routes. `not_ready` is what `/readyz` says until it is; `metrics` is made anew each time that somebody asks.
+/// The routes. `why_not` is what `/readyz` says: why it is not ready, as long as there is a reason. It and `metrics` are made
+/// anew each time that somebody asks.
 pub fn router(
-    ready: Arc<AtomicBool>,
-    not_ready: &'static str,
+    why_not: impl Fn() -> Option<String> + Clone + Send + Sync + 'static,
     metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
 ) -> Router {
     let readyz = move || {
-        future::ready(if ready.load(Ordering::Relaxed) {
-            (StatusCode::OK, "ok")
-        } else {
-            (StatusCode::SERVICE_UNAVAILABLE, not_ready)
+        future::ready(match why_not() {
+            None => (StatusCode::OK, "ok".to_owned()),
+            Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
         })
     };
     let metrics = move || future::ready(([(header::CONTENT_TYPE, OPEN_METRICS)], metrics()));
@@ -55,6 +52,9 @@ pub fn text(registry: &Registry) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use axum::body::Body;
     use axum::http::Request;
     use tower::ServiceExt;
@@ -64,7 +64,9 @@ mod tests {
     #[tokio::test]
     async fn it_is_ready_when_it_says_so() {
         let ready = Arc::new(AtomicBool::new(false));
-        let pages = router(ready.clone(), "not yet", || text(&Registry::default()));
+        let is_ready = ready.clone();
+        let why_not = move || (!is_ready.load(Ordering::Relaxed)).then(|| "not yet".to_owned());
+        let pages = router(why_not, || text(&Registry::default()));
         let get = async |path: &str| {
             let request = Request::get(path).body(Body::empty()).unwrap();
             pages.clone().oneshot(request).await.unwrap()

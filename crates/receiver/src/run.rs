@@ -56,9 +56,12 @@ pub async fn run(arguments: &Arguments) -> Result<(), Error> {
     let connections = Connections::new(arguments.connections as usize, BODIES);
     let ready = Arc::new(AtomicBool::new(false));
     let (numbers, open) = (metrics.clone(), connections.clone());
-    let pages = pages::router(ready.clone(), "no deliveries are taken", move || {
-        numbers.page(open.count())
-    });
+    let is_ready = ready.clone();
+    let why_not = move || {
+        let is_ready = is_ready.load(Ordering::Relaxed);
+        (!is_ready).then(|| "no deliveries are taken".to_owned())
+    };
+    let pages = pages::router(why_not, move || numbers.page(open.count()));
     let pages_listener = bind(arguments.metrics_address).await?;
     let listener = bind(arguments.address).await?;
     let concurrency = arguments.concurrency as usize;

@@ -6,6 +6,7 @@
 //! who did what. These need an embedded cluster. They have more than one thread, so that the proxies
 //! go on while somebody waits for a process to end.
 
+mod definitions;
 mod matrix;
 mod pair;
 
@@ -117,7 +118,7 @@ async fn who_cannot_reach_the_api_server_ends_and_is_replaced() -> Result<()> {
     eventually("it says that it waits", PATIENCE, async || {
         let log = third.log();
         ensure!(
-            log.contains("the API server is slow with the lease"),
+            log.contains("the API server is slow with the definitions"),
             "{log}"
         );
         Ok(())

@@ -9,7 +9,7 @@ use testkit::scene::PATIENCE;
 use testkit::{ControllerProcess, Scene, User, eventually, shop};
 
 /// The controller.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_rollback-controller");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rollback-controller");
 /// The Deployment that is rolled back.
 pub const DEPLOYMENT: &str = "api";
 /// The request.

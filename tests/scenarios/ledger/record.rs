@@ -140,7 +140,7 @@ async fn claims_survive_the_recorder() -> Result<()> {
     }
     noise.abort();
     // Whoever comes second finds it done.
-    reasons.sort_by_key(|(_, reason)| reason.as_str());
+    reasons.sort_by_key(|(_, reason)| reason.known());
     let second = (RequestState::Superseded, Reason::RolledBackByAnother);
     assert_eq!(
         reasons,

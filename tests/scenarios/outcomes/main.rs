@@ -13,6 +13,7 @@ mod expect;
 mod failed;
 mod forged;
 mod guard;
+mod newer;
 mod people;
 mod policies;
 mod reapply;

@@ -8,6 +8,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use rollback_api::ledger::Claim;
 use rollback_api::status::Plan;
+use rollback_api::words::OrNewer;
 use rollback_api::{RevisionLedger, RevisionLedgerSpec, RollbackPolicy};
 use serde_json::{Value, json};
 use testkit::proxy::Call;
@@ -178,7 +179,7 @@ impl Hands {
         self.rival = Some(Claim {
             request: "rival".to_owned(),
             request_uid: rival.uid().context("no UID")?,
-            urgency: plan.rules.urgency,
+            urgency: OrNewer::Known(plan.rules.urgency),
         });
         Ok(self)
     }

@@ -4,22 +4,24 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::words::words;
+
 use super::JobStage;
 
-/// What kind of check.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord,
-)]
-pub enum CheckKind {
-    /// An HTTP GET.
-    #[default]
-    Http,
-    /// A number of Prometheus.
-    Prometheus,
-    /// The pods themselves.
-    Pods,
-    /// A smoke test.
-    Job,
+words! {
+    /// What kind of check.
+    #[derive(Default, PartialOrd, Ord)]
+    pub enum CheckKind {
+        /// An HTTP GET.
+        #[default]
+        Http,
+        /// A number of Prometheus.
+        Prometheus,
+        /// The pods themselves.
+        Pods,
+        /// A smoke test.
+        Job,
+    }
 }
 
 /// What one check said once.
@@ -37,16 +39,18 @@ pub struct Measured {
     pub result: String,
 }
 
-/// What a check finds. What is not known is never well.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Finding {
-    /// Well.
-    Pass,
-    /// Not well.
-    Fail,
-    /// It could not be told.
-    #[default]
-    Unknown,
+words! {
+    /// What a check finds. What is not known is never well.
+    #[derive(Default)]
+    pub enum Finding {
+        /// Well.
+        Pass,
+        /// Not well.
+        Fail,
+        /// It could not be told.
+        #[default]
+        Unknown,
+    }
 }
 
 /// How one Job is going.
@@ -123,39 +127,24 @@ pub struct Cause {
     pub since: Timestamp,
 }
 
-/// Kinds of trouble of a pod.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
-)]
-pub enum CauseKind {
-    /// A container, or an init container, crashes again and again.
-    CrashLoop,
-    /// An image cannot be pulled, or its name is no name.
-    ImagePull,
-    /// A container cannot be made: a ConfigMap, Secret or key is missing, or its settings are wrong.
-    Config,
-    /// A volume cannot be mounted.
-    Volume,
-    /// No node takes the pod.
-    Unschedulable,
-    /// The API server does not let the pod be made: quota, admission, a missing ServiceAccount.
-    Refused,
-    /// A container runs, but a probe of it fails.
-    Unready,
-}
-
-impl CauseKind {
-    /// The kind in one word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::CrashLoop => "CrashLoop",
-            Self::ImagePull => "ImagePull",
-            Self::Config => "Config",
-            Self::Volume => "Volume",
-            Self::Unschedulable => "Unschedulable",
-            Self::Refused => "Refused",
-            Self::Unready => "Unready",
-        }
+words! {
+    /// Kinds of trouble of a pod.
+    #[derive(PartialOrd, Ord)]
+    pub enum CauseKind {
+        /// A container, or an init container, crashes again and again.
+        CrashLoop,
+        /// An image cannot be pulled, or its name is no name.
+        ImagePull,
+        /// A container cannot be made: a ConfigMap, Secret or key is missing, or its settings are wrong.
+        Config,
+        /// A volume cannot be mounted.
+        Volume,
+        /// No node takes the pod.
+        Unschedulable,
+        /// The API server does not let the pod be made: quota, admission, a missing ServiceAccount.
+        Refused,
+        /// A container runs, but a probe of it fails.
+        Unready,
     }
 }
 

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::words::words;
+
 use crate::category::Urgency;
 use crate::policy::{
     ApprovalMode, Approvals, Capacity, ChecklistItem, DataGate, Environment, FreezeWindow, GitOps,
@@ -198,30 +200,18 @@ pub struct JobImage {
     pub image: Option<String>,
 }
 
-/// When a Job runs.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
-)]
-pub enum JobStage {
-    /// Before anything is changed: whether the data can be lived with.
-    MigrationStatus,
-    /// Before the Deployment is written.
-    PreRollback,
-    /// When the old version is up: one of its checks.
-    Smoke,
-    /// After the checks.
-    PostRollback,
-}
-
-impl JobStage {
-    /// The stage in one word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::MigrationStatus => "MigrationStatus",
-            Self::PreRollback => "PreRollback",
-            Self::Smoke => "Smoke",
-            Self::PostRollback => "PostRollback",
-        }
+words! {
+    /// When a Job runs.
+    #[derive(PartialOrd, Ord, Hash)]
+    pub enum JobStage {
+        /// Before anything is changed: whether the data can be lived with.
+        MigrationStatus,
+        /// Before the Deployment is written.
+        PreRollback,
+        /// When the old version is up: one of its checks.
+        Smoke,
+        /// After the checks.
+        PostRollback,
     }
 }
 
@@ -319,13 +309,14 @@ pub struct Fallback {
     pub images: Vec<ImageChange>,
 }
 
-/// When a fallback is tried.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FallbackWhen {
-    /// The version to go back to is not well: an older one is tried.
-    Unwell,
-    /// One of its images cannot be pulled: an image that is known to be good is tried.
-    ImagePull,
+words! {
+    /// When a fallback is tried.
+    pub enum FallbackWhen {
+        /// The version to go back to is not well: an older one is tried.
+        Unwell,
+        /// One of its images cannot be pulled: an image that is known to be good is tried.
+        ImagePull,
+    }
 }
 
 impl PlannedTarget {
@@ -341,18 +332,20 @@ impl PlannedTarget {
     }
 }
 
-/// Where the template to go back to is kept.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Source {
-    /// In a `ReplicaSet` of the Deployment.
-    #[default]
-    ReplicaSet,
-    /// In the `RevisionLedger` of the Deployment.
-    Ledger,
-    /// In the backup of an earlier request.
-    Backup,
-    /// Nowhere: what runs now, with another image.
-    NewImage,
+words! {
+    /// Where the template to go back to is kept.
+    #[derive(Default)]
+    pub enum Source {
+        /// In a `ReplicaSet` of the Deployment.
+        #[default]
+        ReplicaSet,
+        /// In the `RevisionLedger` of the Deployment.
+        Ledger,
+        /// In the backup of an earlier request.
+        Backup,
+        /// Nowhere: what runs now, with another image.
+        NewImage,
+    }
 }
 
 /// Something that may go wrong, as far as it can be seen beforehand.
@@ -368,31 +361,31 @@ pub struct Risk {
     pub blocks: bool,
 }
 
-/// What a risk is about.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
-)]
-pub enum RiskKind {
-    /// Something that the old template refers to could not be looked at.
-    References,
-    /// The two versions differ in the schema of their data.
-    DataSchema,
-    /// A tool owns the Deployment and may write it again.
-    Owner,
-    /// An autoscaler works on the Deployment.
-    Autoscaler,
-    /// A check of the policy cannot be made.
-    Checks,
-    /// A quota leaves little room for new pods.
-    Quota,
-    /// A disruption budget allows no disruption.
-    DisruptionBudget,
-    /// The API server could not be asked what it would make of the write.
-    DryRun,
-    /// The API server's plugins or webhooks alter the template on its way.
-    Webhook,
-    /// Both versions name the same image by a tag that can move.
-    MutableTag,
+words! {
+    /// What a risk is about.
+    #[derive(PartialOrd, Ord)]
+    pub enum RiskKind {
+        /// Something that the old template refers to could not be looked at.
+        References,
+        /// The two versions differ in the schema of their data.
+        DataSchema,
+        /// A tool owns the Deployment and may write it again.
+        Owner,
+        /// An autoscaler works on the Deployment.
+        Autoscaler,
+        /// A check of the policy cannot be made.
+        Checks,
+        /// A quota leaves little room for new pods.
+        Quota,
+        /// A disruption budget allows no disruption.
+        DisruptionBudget,
+        /// The API server could not be asked what it would make of the write.
+        DryRun,
+        /// The API server's plugins or webhooks alter the template on its way.
+        Webhook,
+        /// Both versions name the same image by a tag that can move.
+        MutableTag,
+    }
 }
 
 /// A container whose image changes.

@@ -21,7 +21,10 @@ use rollback_core::plan::references::is_subdomain;
 use rollback_reads::history;
 
 use super::access::{self, Everywhere};
-use super::{Error, RequestScope, checks, lifted, pace, pods, preflight, raw, reading, spec_of};
+use super::newer::Served;
+use super::{
+    Error, RequestScope, checks, lifted, of_uid, pace, pods, preflight, raw, reading, spec_of,
+};
 use crate::context::Memory;
 
 /// How many templates of one history are read when there are too many.
@@ -374,9 +377,14 @@ impl RequestScope<'_> {
     async fn source_backup(&self, target: &PlannedTarget) -> Result<Fetched<Deployment>, Error> {
         match (target.source, &target.source_name) {
             (Source::Backup, Some(name)) => self.backup(name).await,
-            (Source::Backup | Source::ReplicaSet | Source::Ledger | Source::NewImage, _) => {
-                Ok(Fetched::Unknown)
-            }
+            (
+                Source::Backup
+                | Source::ReplicaSet
+                | Source::Ledger
+                | Source::NewImage
+                | Source::Newer(_),
+                _,
+            ) => Ok(Fetched::Unknown),
         }
     }
 
@@ -462,25 +470,37 @@ impl RequestScope<'_> {
         let Holder::Other(claim) = holder(seen.ledger.found(), &target.uid, &uid) else {
             return Ok(Fetched::Unknown);
         };
-        let api: Api<RollbackRequest> = Api::namespaced(self.client(), self.namespace);
-        let rival = reading(
+        let rival = of_uid(
+            &self.client(),
+            self.namespace,
+            &claim.request,
+            &claim.request_uid,
             "the RollbackRequest that holds the claim",
-            api.get_opt(&claim.request).await,
-        )?;
-        Ok(rival
-            .filter(|rival| rival.uid().as_ref() == Some(&claim.request_uid))
-            .map_or(Fetched::Absent, |rival| {
-                let status = rival.status.unwrap_or_default();
-                let theirs = status
-                    .targets
-                    .iter()
-                    .find(|progress| progress.name == target.name);
-                Fetched::Found(Rival {
-                    name: claim.request.clone(),
-                    active: status.outcome.is_none(),
-                    committed: theirs.is_some_and(|progress| progress.revert.is_some()),
-                })
-            }))
+        )
+        .await?;
+        Ok(match rival {
+            None => Fetched::Absent,
+            Some(Served::Known(rival)) => Fetched::Found(known_rival(&rival, target)),
+            // Whether it has ended or written only a newer controller can tell.
+            Some(Served::Newer(rival)) => Fetched::Found(Rival {
+                name: claim.request.clone(),
+                active: true,
+                committed: true,
+                unknown: Some(rival.unknown),
+            }),
+        })
+    }
+}
+
+fn known_rival(rival: &RollbackRequest, target: &PlannedTarget) -> Rival {
+    let status = rival.status.clone().unwrap_or_default();
+    let mut theirs = status.targets.iter();
+    let theirs = theirs.find(|progress| progress.name == target.name);
+    Rival {
+        name: rival.name_any(),
+        active: status.outcome.is_none(),
+        committed: theirs.is_some_and(|progress| progress.revert.is_some()),
+        unknown: None,
     }
 }
 
@@ -500,6 +520,7 @@ fn kept_template(target: &PlannedTarget, seen: &ObservedTarget) -> Option<Templa
         Source::Backup => seen.kept.found().map(Deployment::template),
         // Another image needs what the one that runs needs.
         Source::NewImage => seen.deployment.found().map(Deployment::template),
+        Source::Newer(_) => None,
     }
 }
 

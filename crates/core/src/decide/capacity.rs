@@ -68,7 +68,8 @@ fn lacks_capacity(cause: &Cause) -> bool {
         | CauseKind::ImagePull
         | CauseKind::Config
         | CauseKind::Volume
-        | CauseKind::Unready => false,
+        | CauseKind::Unready
+        | CauseKind::Newer(_) => false,
     }
 }
 

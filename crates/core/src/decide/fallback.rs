@@ -55,6 +55,9 @@ fn name(planned: &Fallback) -> String {
         (Source::ReplicaSet | Source::Ledger | Source::Backup, None) => {
             "an older version".to_owned()
         }
+        (Source::Newer(_), _) => {
+            "a version that is kept where this controller does not look".to_owned()
+        }
     }
 }
 

@@ -48,18 +48,24 @@ pub(super) fn after(scope: TargetScope, progress: &mut TargetStatus) -> Option<T
 /// Where one Job stands.
 enum Standing {
     /// It has not ended.
-    Going(TargetDecision),
+    Going(Box<TargetDecision>),
     /// It has ended, as this pass has seen.
     EndsNow(JobEnd),
     /// It had ended before.
     Ended(JobEnd),
 }
 
+impl Standing {
+    fn going(decision: TargetDecision) -> Self {
+        Self::Going(Box::new(decision))
+    }
+}
+
 fn run(scope: TargetScope, progress: &mut TargetStatus, stage: JobStage) -> Option<TargetDecision> {
     let rules = scope.plan.rules.jobs.iter();
     for rule in rules.filter(|rule| rule.stage == stage) {
         let (end, is_new) = match follow(scope, progress, rule) {
-            Standing::Going(decision) => return Some(decision),
+            Standing::Going(decision) => return Some(*decision),
             Standing::EndsNow(end) => (end, true),
             Standing::Ended(end) => (end, false),
         };
@@ -94,7 +100,7 @@ fn follow(scope: TargetScope, progress: &mut TargetStatus, rule: &JobRule) -> St
     match &scope.seen.job {
         Fetched::Found(ObservedJob { name, state }) if *name == known.job => match state {
             JobState::Running if over => ends(scope, progress, rule, failed(now, too_long(rule))),
-            JobState::Running => Standing::Going(running(scope, rule, deadline)),
+            JobState::Running => Standing::going(running(scope, rule, deadline)),
             JobState::Refused(why) => ends(scope, progress, rule, failed(now, why.clone())),
             JobState::Ended {
                 succeeded,
@@ -118,7 +124,7 @@ fn follow(scope: TargetScope, progress: &mut TargetStatus, rule: &JobRule) -> St
         }
         Fetched::Absent => begin(scope, progress, rule),
         // Not read yet.
-        Fetched::Unknown | Fetched::Found(_) => Standing::Going(TargetDecision::recheck(
+        Fetched::Unknown | Fetched::Found(_) => Standing::going(TargetDecision::recheck(
             now,
             format!("Reading {}.", title(scope, rule)),
         )),
@@ -131,7 +137,7 @@ fn begin(scope: TargetScope, progress: &mut TargetStatus, rule: &JobRule) -> Sta
     intent(progress, rule, &name, scope.now);
     match job::image(scope.target, rule) {
         Err(why) => ends(scope, progress, rule, failed(scope.now, why)),
-        Ok(image) => Standing::Going(TargetDecision::take(
+        Ok(image) => Standing::going(TargetDecision::take(
             Step::RunJob {
                 deployment: scope.target.name.clone(),
                 job: name,
@@ -260,7 +266,8 @@ fn veto(
             Some(TargetDecision::end(scope, progress, ending))
         }
         JobStage::Smoke => None,
-        JobStage::PostRollback => {
+        // Of a stage that only a newer version knows it cannot be said that its failure does no harm.
+        JobStage::PostRollback | JobStage::Newer(_) => {
             let message = format!(
                 "Rolled back, and the checks passed, but {title} failed: {said}. The old version stays in place. Look at kubectl logs job/{}, and do by hand what it should have done.",
                 shell::name(&job, "JOB")

@@ -37,6 +37,7 @@ pub(super) fn kept_template(
             .try_fold(deployment.template(), |template, change| {
                 template.with_image(&change.container, change.to.as_deref()?)
             }),
+        Source::Newer(_) => None,
     }
 }
 
@@ -84,6 +85,7 @@ fn place(target: &PlannedTarget) -> String {
         Source::Ledger => "The template in the RevisionLedger".to_owned(),
         Source::Backup => format!("Backup {name}"),
         Source::NewImage => "The new image".to_owned(),
+        Source::Newer(_) => "The old template, where only a newer controller looks,".to_owned(),
     }
 }
 
@@ -93,6 +95,6 @@ fn remedy(source: Source) -> &'static str {
         Source::ReplicaSet | Source::Ledger => {
             ", and raise spec.revisionHistoryLimit of the Deployment if this happens again"
         }
-        Source::Backup | Source::NewImage => " with another spec.targets[].to",
+        Source::Backup | Source::NewImage | Source::Newer(_) => " with another spec.targets[].to",
     }
 }

@@ -28,7 +28,13 @@ enum Before<'a> {
     /// Our write is in its past, and somebody has written another template since.
     WrittenAndChanged(&'a Deployment),
     /// Nothing can be done for the plan any more.
-    Over(Ending),
+    Over(Box<Ending>),
+}
+
+impl Before<'_> {
+    fn over(ending: Ending) -> Self {
+        Self::Over(Box::new(ending))
+    }
 }
 
 /// What stands on the Deployment or on a `ReplicaSet` tells which write of ours it was, once it is known that there may
@@ -50,7 +56,7 @@ fn before_revert<'a>(scope: TargetScope<'a>, progress: &TargetStatus) -> Before<
                 "Deployment {} was deleted, or deleted and made again, since the plan was made.",
                 target.name
             );
-            return Before::Over(
+            return Before::over(
                 end(RequestState::Failed, Reason::TargetGone, what, now)
                     .next("Create a new request if there is still something to roll back."),
             );
@@ -61,7 +67,7 @@ fn before_revert<'a>(scope: TargetScope<'a>, progress: &TargetStatus) -> Before<
         return Before::Reverted(deployment);
     }
     if is_as_altered(scope, deployment, intent) {
-        return Before::Over(mutated(target, now));
+        return Before::over(mutated(target, now));
     }
     // Once more after our write, if there was one: an intent says that it can only have been the next one.
     // Without an intent that stands, nothing is ours that nobody saw in time: it was forgotten when approvals became void.
@@ -75,9 +81,9 @@ fn before_revert<'a>(scope: TargetScope<'a>, progress: &TargetStatus) -> Before<
         Before::WrittenAndChanged(deployment)
     } else if digest != target.from_digest {
         let intended = intent.is_some() || was_never_made(progress, seen);
-        Before::Over(overtaken(scope, &digest, intended))
+        Before::over(overtaken(scope, &digest, intended))
     } else if is_in_doubt(deployment, intent, seen) {
-        Before::Over(in_doubt(scope))
+        Before::over(in_doubt(scope))
     } else {
         Before::AsPlanned
     }
@@ -192,7 +198,7 @@ pub(super) fn look_at_unwritten(
                 if ending.reason == Reason::TemplateMutated {
                     progress.reverted_at = Some(now);
                 }
-                decisions.push(TargetDecision::end(scope, progress, ending));
+                decisions.push(TargetDecision::end(scope, progress, *ending));
             }
             Before::WrittenAndChanged(deployment) => {
                 decisions.push(reverted(scope, deployment, progress));

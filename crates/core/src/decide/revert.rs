@@ -1,6 +1,8 @@
 //! From the claim to the one write.
 
-use rollback_api::status::{Artifact as ArtifactStatus, Effect, TargetStatus};
+use rollback_api::ledger::Claim;
+use rollback_api::status::{Artifact as ArtifactStatus, Effect, PlannedTarget, TargetStatus};
+use rollback_api::unknown::Unknown;
 use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 
 use super::kept::planned_template;
@@ -132,18 +134,47 @@ fn hold_claim(scope: TargetScope) -> Result<(), TargetDecision> {
         Holder::Other(other) => other,
     };
     match &seen.rival {
-        Fetched::Absent | Fetched::Found(Rival { active: false, .. }) => claim(),
-        Fetched::Found(rival) if !rival.committed && takes_over(urgency, other) => claim(),
-        Fetched::Found(_) | Fetched::Unknown => {
-            let message = format!(
-                "Waiting for RollbackRequest {}, which works on Deployment {}.",
-                plain(&other.request, 253),
-                target.name
-            );
+        Fetched::Absent
+        | Fetched::Found(Rival {
+            active: false,
+            unknown: None,
+            ..
+        }) => claim(),
+        Fetched::Found(rival) if can_be_overtaken(rival) && takes_over(urgency, other) => claim(),
+        Fetched::Found(Rival { unknown, .. }) => {
+            let message = waiting_for(other, target, unknown.as_ref());
             Err(TargetDecision::wait(
                 Some(crate::time::after(now, 60)),
                 message,
             ))
         }
+        Fetched::Unknown => {
+            let message = waiting_for(other, target, None);
+            Err(TargetDecision::wait(
+                Some(crate::time::after(now, 60)),
+                message,
+            ))
+        }
+    }
+}
+
+/// Before it has written; of one that only a newer controller understands nobody knows.
+fn can_be_overtaken(rival: &Rival) -> bool {
+    !rival.committed && rival.unknown.is_none()
+}
+
+fn waiting_for(holder: &Claim, target: &PlannedTarget, unknown: Option<&Unknown>) -> String {
+    let name = plain(&holder.request, 253);
+    let deployment = &target.name;
+    match unknown {
+        None => {
+            format!("Waiting for RollbackRequest {name}, which works on Deployment {deployment}.")
+        }
+        Some(unknown) => format!(
+            "Waiting for RollbackRequest {name}, which holds the claim on Deployment {deployment}. A newer version of the \
+             controller has written its status, and this one does not know {}, so it leaves it alone. Run the newer version, \
+             or delete {name} and look at what {deployment} runs.",
+            plain(&unknown.to_string(), 500)
+        ),
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use rollback_api::status::{Outcome, PlannedTarget};
+use jiff::Timestamp;
+use rollback_api::status::PlannedTarget;
 use rollback_api::{
     ARTIFACT_LABEL, BREAK_GLASS_LABEL, REQUEST_NAME_ANNOTATION, REQUEST_UID_LABEL, RollbackRequest,
 };
@@ -108,15 +109,15 @@ pub fn backed_up(data: &BTreeMap<String, String>) -> Option<Deployment> {
 }
 
 /// `rollback-YYYYMMDD-HHMMSS`, from the end of the request.
-pub fn incident_stem(outcome: &Outcome) -> String {
-    outcome.at.strftime("rollback-%Y%m%d-%H%M%S").to_string()
+pub fn incident_stem(end: Timestamp) -> String {
+    end.strftime("rollback-%Y%m%d-%H%M%S").to_string()
 }
 
 /// Name of the incident: the stem, and a suffix that follows from the request.
-pub fn incident_name(request: &RollbackRequest, outcome: &Outcome) -> String {
+pub fn incident_name(request: &RollbackRequest, end: Timestamp) -> String {
     let identity = template::digest(&json!([request.metadata.uid]));
     let suffix: String = short(&identity).chars().take(8).collect();
-    format!("{}-{suffix}", incident_stem(outcome))
+    format!("{}-{suffix}", incident_stem(end))
 }
 
 /// Sixteen hex digits of a digest.

@@ -38,6 +38,7 @@ pub fn refused(reason: Reason, what: impl Into<String>, at: Timestamp) -> Ending
 
 impl Ending {
     /// What to do next: said after what was changed.
+    #[must_use]
     pub fn next(self, next: impl Into<String>) -> Self {
         Self {
             next: next.into(),
@@ -46,6 +47,7 @@ impl Ending {
     }
 
     /// A person ended it.
+    #[must_use]
     pub fn by(self, who: String) -> Self {
         Self {
             by: Some(who),
@@ -95,7 +97,9 @@ fn sentences(parts: &[&str]) -> String {
 fn said(effect: Effect) -> &'static str {
     match effect {
         Effect::None => "Nothing was changed.",
-        Effect::Possible => "The old template may have been written just before that.",
+        Effect::Possible | Effect::Newer(_) => {
+            "The old template may have been written just before that."
+        }
         Effect::Written => "",
     }
 }

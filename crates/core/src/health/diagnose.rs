@@ -76,7 +76,8 @@ impl Witness {
             | CauseKind::Config
             | CauseKind::Unschedulable
             | CauseKind::Refused => Self::Status,
-            CauseKind::Volume => Self::Event,
+            // Of what is not known nothing follows: it ends nothing either.
+            CauseKind::Volume | CauseKind::Newer(_) => Self::Event,
             CauseKind::Unready => Self::Probe,
         }
     }
@@ -205,7 +206,8 @@ fn continued(told: Trouble, before: Option<&Cause>, now: Timestamp) -> Cause {
             | CauseKind::Volume
             | CauseKind::Unschedulable
             | CauseKind::Refused
-            | CauseKind::Unready,
+            | CauseKind::Unready
+            | CauseKind::Newer(_),
             _,
         ) => message,
     };

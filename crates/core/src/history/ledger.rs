@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rollback_api::ledger::{Claim, Evidence, MAX_ROLLBACKS, MAX_TEMPLATES, Rollback, Verdict};
 use rollback_api::request::Urgency;
 use rollback_api::status::PlannedTarget;
+use rollback_api::words::OrNewer;
 use rollback_api::{RequestState, RevisionLedgerSpec, RollbackRequest};
 
 use crate::history::template::{self, Template};
@@ -38,9 +39,12 @@ pub fn holder<'a>(
 }
 
 /// Whether a request of this urgency takes over from the holder, who has not written yet. Equally
-/// urgent ones wait: who came first goes on.
+/// urgent ones wait: who came first goes on. How urgent a newer version's word is nobody knows.
 pub fn takes_over(urgency: Urgency, holder: &Claim) -> bool {
-    urgency > holder.urgency
+    match holder.urgency {
+        OrNewer::Known(theirs) => urgency > theirs,
+        OrNewer::Newer(_) => false,
+    }
 }
 
 /// The ledger, if it is about this very Deployment.
@@ -68,9 +72,13 @@ pub fn bad_templates(
 
 /// Whether a template is not to be chosen unless it is named.
 pub fn is_quarantined(entry: &Evidence, lifted: Option<&str>, now: Timestamp) -> bool {
-    entry.verdict == Verdict::Bad
-        && entry.bad_until.is_none_or(|until| now < until)
-        && lifted != Some(entry.digest.as_str())
+    let is_bad = match entry.verdict {
+        Verdict::Bad => entry.bad_until.is_none_or(|until| now < until),
+        // A newer version may have meant just that.
+        Verdict::Newer(_) => true,
+        Verdict::Good | Verdict::Unknown => false,
+    };
+    is_bad && lifted != Some(entry.digest.as_str())
 }
 
 /// What is known of the templates of this Deployment, the one that ran last at the end.
@@ -131,7 +139,7 @@ pub fn claimed(
     next.claim = Some(Claim {
         request: request.metadata.name.clone().unwrap_or_default(),
         request_uid: request.metadata.uid.clone().unwrap_or_default(),
-        urgency,
+        urgency: OrNewer::Known(urgency),
     });
     next
 }

@@ -112,6 +112,8 @@ fn good_templates(
             Verdict::Bad | Verdict::Unknown => {
                 entry.first_available.is_some() && entry.soaked_seconds >= i64::from(enough)
             }
+            // Its time does not count against what a newer version said.
+            Verdict::Newer(_) => false,
         })
         .map(|entry| entry.digest.clone())
         .collect()
@@ -152,7 +154,7 @@ impl Pick<'_> {
                 source: revision.source,
                 source_name: Some(match revision.source {
                     Source::ReplicaSet => revision.replica_set.clone(),
-                    Source::Ledger | Source::Backup | Source::NewImage => {
+                    Source::Ledger | Source::Backup | Source::NewImage | Source::Newer(_) => {
                         self.deployment.name().to_owned()
                     }
                 }),

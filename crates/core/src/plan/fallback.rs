@@ -55,7 +55,9 @@ fn older<'a>(
 fn of_revision(revision: &Revision, pick: &Pick, chosen: &Chosen) -> Fallback {
     let name = match revision.source {
         Source::ReplicaSet => revision.replica_set.clone(),
-        Source::Ledger | Source::Backup | Source::NewImage => pick.deployment.name().to_owned(),
+        Source::Ledger | Source::Backup | Source::NewImage | Source::Newer(_) => {
+            pick.deployment.name().to_owned()
+        }
     };
     Fallback {
         when: FallbackWhen::Unwell,

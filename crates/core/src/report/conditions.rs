@@ -121,7 +121,8 @@ pub fn is_settled(outcome: &Outcome) -> bool {
         | RequestState::Expired
         | RequestState::Refused
         | RequestState::Failed
-        | RequestState::Restored => false,
+        | RequestState::Restored
+        | RequestState::Newer(_) => false,
     }
 }
 
@@ -135,7 +136,8 @@ pub fn project(
 ) {
     let outcome = status.outcome.clone();
     let state = state(Phase::of(status), outcome.as_ref());
-    let state = decision.state.unwrap_or(state).as_str();
+    let state = decision.state.unwrap_or(state);
+    let state = state.as_str();
     let message = decision.message.as_str();
     // All of it stands once, in Ready: who reads three conditions would read it three times.
     let short = brief(outcome.as_ref().map_or(message, |outcome| &outcome.message));
@@ -337,6 +339,7 @@ pub fn place(target: &PlannedTarget) -> String {
         (Source::ReplicaSet | Source::Ledger, Some(revision)) => format!("revision {revision}"),
         (Source::ReplicaSet, None) => format!("ReplicaSet {}", plain(name, 253)),
         (Source::Ledger, None) => "a template of the ledger".to_owned(),
+        (Source::Newer(_), _) => "a template that only a newer controller finds".to_owned(),
     }
 }
 

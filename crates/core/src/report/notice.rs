@@ -34,6 +34,8 @@ pub struct Notice {
 const MOST_TOLD: usize = 20;
 /// Reason of the Event that names the incident report.
 pub const REPORTED: &str = "Reported";
+/// Reason of the Event that says that only a newer version knows what is written there.
+pub const NEWER_VERSION: &str = "NewerVersion";
 /// Longest note of an Event that the API server takes, in bytes.
 const NOTE_LIMIT: usize = 1024;
 
@@ -115,7 +117,7 @@ pub fn notices(status: &RollbackRequestStatus) -> Vec<Notice> {
         tell(
             outcome.at,
             warning,
-            outcome.result.as_str(),
+            outcome.result.known().unwrap_or(NEWER_VERSION),
             action(outcome.result),
             format!("{}: {}", outcome.reason.as_str(), outcome.message),
         );
@@ -253,7 +255,8 @@ fn results_of(
     unwell.sort_by_key(|(_, outcome)| outcome.at);
     for (target, outcome) in unwell.into_iter().take(MOST_TOLD) {
         let note = format!("Deployment {}: {}", target.name, outcome.message);
-        tell(outcome.at, true, outcome.reason.as_str(), "Finish", note);
+        let reason = outcome.reason.known().unwrap_or(NEWER_VERSION);
+        tell(outcome.at, true, reason, "Finish", note);
     }
     if let Some(stopped) = &status.stopped {
         tell(stopped.at, true, "Stopped", "Stop", stopped.message.clone());
@@ -294,7 +297,8 @@ fn action(state: RequestState) -> &'static str {
         | RequestState::Refused
         | RequestState::Superseded
         | RequestState::Failed
-        | RequestState::Restored => "Finish",
+        | RequestState::Restored
+        | RequestState::Newer(_) => "Finish",
     }
 }
 
@@ -326,7 +330,7 @@ pub fn describe(target: &PlannedTarget) -> String {
             Source::ReplicaSet | Source::Ledger => target
                 .to_revision
                 .map_or_else(|| "?".to_owned(), |number| number.to_string()),
-            Source::Backup | Source::NewImage => conditions::place(target),
+            Source::Backup | Source::NewImage | Source::Newer(_) => conditions::place(target),
         }
     )
 }

@@ -238,6 +238,7 @@ fn fallback_of(fallback: &Fallback) -> String {
     let when = match fallback.when {
         FallbackWhen::Unwell => "If it is not well",
         FallbackWhen::ImagePull => "If its image cannot be pulled",
+        FallbackWhen::Newer(_) => "In a case that only a newer controller knows",
     };
     let to = match (fallback.to_revision, images.as_slice()) {
         (Some(revision), []) => format!("revision {revision}"),

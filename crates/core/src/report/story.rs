@@ -112,11 +112,12 @@ pub(super) fn follow_ups(outcome: &Outcome, plan: &Plan, approvals: &[&Approval]
             format!("Escalate now: {targets} run again the version that was called bad."),
             "Find out why the old version did not come up: configuration, data and dependencies may have changed since it ran.".to_owned(),
         ],
+        RequestState::Newer(_) => vec![format!("Find out how it ended and whether production is well now: a newer controller wrote it down for {targets} in a word that this one does not know.")],
         RequestState::Superseded => vec![format!("Find out who changed {targets} and whether production is well now.")],
         RequestState::Denied | RequestState::Cancelled | RequestState::Expired | RequestState::Refused => {
             let effect = match outcome.effect {
                 Effect::None => "Nothing was changed. ",
-                Effect::Possible => "The old template may have been written nevertheless: look at what runs. ",
+                Effect::Possible | Effect::Newer(_) => "The old template may have been written nevertheless: look at what runs. ",
                 Effect::Written => "What had begun by then was carried out. ",
             };
             vec![format!("{effect}Check whether {targets} still needs help.")]

@@ -105,7 +105,7 @@ fn found(finding: Finding, result: &str) -> String {
     let finding = match finding {
         Finding::Pass => "well",
         Finding::Fail => "not well",
-        Finding::Unknown => "not known",
+        Finding::Unknown | Finding::Newer(_) => "not known",
     };
     format!("{finding}: {}", markdown(result, LINE_LIMIT))
 }

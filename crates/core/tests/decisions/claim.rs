@@ -4,10 +4,14 @@ use crate::world::{
     DEPLOYMENT, Move, REQUEST, REQUESTER, Scene, annotate, at, claimed_by, deployment, digest,
     seen, template,
 };
+use rollback_api::ledger::{Evidence, Verdict};
+use rollback_api::unknown::Unknown;
+use rollback_api::words::{OrNewer, Word};
 use rollback_api::{CANCELLED_BY, Reason, RequestState, RevisionLedgerSpec};
 use rollback_core::execution::artifact::backup_name;
 use rollback_core::execution::phase::Phase;
 use rollback_core::execution::step::Step;
+use rollback_core::history::ledger::is_quarantined;
 use rollback_core::observed::{Fetched, Rival};
 use serde_json::json;
 
@@ -19,6 +23,7 @@ fn case_44_a_claim_of_another_request_is_respected() {
             name: "other".to_owned(),
             active,
             committed: false,
+            unknown: None,
         })
     };
     for scene in [Scene::default().approved(), Scene::default().intended()] {
@@ -232,6 +237,51 @@ fn a_version_that_was_restored_well_is_not_bad_any_more() {
     assert!(bad(&failed, "d-2").is_empty());
 }
 
+#[test]
+fn a_verdict_of_a_newer_version_keeps_a_template_from_being_chosen() {
+    let entry = Evidence {
+        digest: "sha256:doubtful".to_owned(),
+        verdict: Verdict::Newer(Word::new("Doubtful").unwrap()),
+        bad_until: Some(at(0)),
+        ..Evidence::default()
+    };
+    assert!(is_quarantined(&entry, None, at(3600)));
+    assert!(!is_quarantined(&entry, Some("sha256:doubtful"), at(3600)));
+}
+
+/// Whether it has ended, has written, or could be overtaken: only a newer controller knows.
+#[test]
+fn a_holder_that_a_newer_controller_has_written_is_waited_for_and_named() {
+    for (active, committed) in [(false, false), (true, false), (true, true)] {
+        let mut scene = contending("Immediate", active, committed);
+        let Fetched::Found(rival) = &mut scene.seen().rival else {
+            panic!("there is one");
+        };
+        rival.unknown = Some(Unknown {
+            path: "status.outcome.result".to_owned(),
+            word: Some("Rehearsed".to_owned()),
+        });
+        scene.waits(60);
+        scene.commit();
+        let said = scene.status().conditions[0].message.clone();
+        for word in [
+            "RollbackRequest other",
+            "newer version",
+            "status.outcome.result: Rehearsed",
+        ] {
+            assert!(said.contains(word), "no {word} in {said}");
+        }
+    }
+    // A claim of an urgency that is not known is not taken over either.
+    let mut scene = contending("Immediate", true, false);
+    let Fetched::Found(ledger) = &mut scene.seen().ledger else {
+        panic!("there is one");
+    };
+    let claim = ledger.claim.as_mut().unwrap();
+    claim.urgency = OrNewer::Newer(Word::new("Never").unwrap());
+    scene.waits(60);
+}
+
 /// A request of this urgency, approved, while another one of urgency High holds the claim.
 fn contending(urgency: &str, active: bool, committed: bool) -> Scene {
     let mut scene = Scene::new(&json!({"urgency": urgency})).approved();
@@ -240,6 +290,7 @@ fn contending(urgency: &str, active: bool, committed: bool) -> Scene {
         name: "other".to_owned(),
         active,
         committed,
+        unknown: None,
     });
     scene
 }
@@ -290,6 +341,7 @@ fn who_lost_the_claim_waits_and_ends_with_the_name_of_the_winner() {
         name: "winner".to_owned(),
         active: true,
         committed: true,
+        unknown: None,
     });
     loser.settle();
     assert_eq!(loser.status().targets[0].revert, None);

@@ -419,6 +419,7 @@ fn every_state_of_waiting_is_in_progress() {
         name: "r".to_owned(),
         active: true,
         committed: false,
+        unknown: None,
     });
     let mut unasked = Scene::default().intended();
     unasked.observed.targets[0].access = Fetched::Unknown;

@@ -637,6 +637,7 @@ fn what_cannot_be_read_delays_nobody_but_itself() {
         name: "other".to_owned(),
         active: true,
         committed: true,
+        unknown: None,
     });
     rolls_out(&mut scene, &["api", "worker"]);
     assert_eq!(

@@ -146,7 +146,7 @@ fn names_follow_from_the_end_and_the_request() {
     );
     let mut other = scene.request.clone();
     other.metadata.uid = Some("another".to_owned());
-    assert_ne!(incident_name(&other, &scene.outcome()), report.name);
+    assert_ne!(incident_name(&other, scene.outcome().at), report.name);
     // The page of the same end is the same page.
     let mut later = scene.clone();
     later.now = at(9999);

@@ -97,7 +97,7 @@ fn state(rollout: &Rollout) -> &'static str {
         Rollout::InProgress(..) => "in progress",
         Rollout::Complete(_) => "complete",
         Rollout::Empty(_) => "empty",
-        Rollout::Failed(_, reason, _) => reason.as_str(),
+        Rollout::Failed(_, reason, _) => reason.known().unwrap_or("newer"),
     }
 }
 

@@ -121,7 +121,8 @@ fn is_of_the_moment(reason: Reason) -> bool {
         | Reason::HookFailed
         | Reason::SourceNotAllowed
         | Reason::AlertOlderThanVersion
-        | Reason::DidNotHelp => false,
+        | Reason::DidNotHelp
+        | Reason::Newer(_) => false,
     }
 }
 

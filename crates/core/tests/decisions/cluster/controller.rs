@@ -28,7 +28,7 @@ impl Cluster {
         let request = self.cases[case].request.clone().unwrap();
         let status = request.status.clone().unwrap_or_default();
         let incident = status.outcome.as_ref().map_or(Fetched::Unknown, |outcome| {
-            self.there(&incident_name(&request, outcome))
+            self.there(&incident_name(&request, outcome.at))
         });
         let mut observed = Observed {
             policy: self.policy.clone().map_or(Fetched::Absent, Fetched::Found),
@@ -262,6 +262,7 @@ impl Cluster {
             name: request.metadata.name.clone().unwrap(),
             active: status.outcome.is_none(),
             committed,
+            unknown: None,
         })
     }
 

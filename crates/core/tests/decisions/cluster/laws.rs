@@ -307,7 +307,11 @@ impl Cluster {
         let free = match &seen.rival {
             Fetched::Absent => true,
             Fetched::Unknown => false,
-            Fetched::Found(rival) => !rival.active || (!rival.committed && urgency > claim.urgency),
+            Fetched::Found(rival) => {
+                !rival.active
+                    || (!rival.committed
+                        && rollback_core::history::ledger::takes_over(urgency, claim))
+            }
         };
         assert!(free, "the claim of another one is taken away");
     }
@@ -766,8 +770,8 @@ fn judge_effect(written: bool, end: &Outcome, progress: &TargetStatus, is_only: 
             assert!(says_nothing, "{end:?}");
         }
         // The end of several repeats what is said of each.
-        Effect::Possible | Effect::Written => {
-            assert!(!says_nothing || !(own || is_only), "{end:?}")
+        Effect::Possible | Effect::Written | Effect::Newer(_) => {
+            assert!(!says_nothing || !(own || is_only), "{end:?}");
         }
     }
 }

@@ -24,6 +24,10 @@ use super::{
 
 /// What one pass over a request with one target asks for.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and patterns reach into it"
+)]
 pub enum Move {
     /// A write; then the next pass looks what became of it.
     Write(Step),

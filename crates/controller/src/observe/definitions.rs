@@ -1,0 +1,24 @@
+//! The definitions of our kinds as the API server serves them. Every identity may read them (`system:discovery`).
+
+use kube::Client;
+use rollback_api::{GROUP, VERSION, served};
+use rollback_reads::budget::Budget;
+use rollback_reads::get;
+use serde_json::Value;
+
+use super::{Error, reading};
+
+/// What they may take in memory: twenty times what they take now.
+const MOST: usize = 64 << 20;
+
+/// What is missing from them that this controller was built with, by path.
+pub async fn missing(client: &Client) -> Result<Vec<String>, Error> {
+    let what = "the definitions that the API server serves";
+    let request = http::Request::get(format!("/openapi/v3/apis/{GROUP}/{VERSION}"))
+        .body(Vec::new())
+        .map_err(kube::Error::HttpError);
+    let request = reading(what, request)?;
+    let served = get::send(client, request, &Budget::of(MOST)).await;
+    let served = reading(what, get::found(served))?;
+    Ok(served::missing(&served.unwrap_or(Value::Null)))
+}
