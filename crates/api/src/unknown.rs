@@ -217,7 +217,7 @@ mod tests {
         status
     }
 
-    /// Types of the words that a status only repeats from a spec; see [`crate::words`].
+    /// Whether the word is still there when it has been read and written again.
     fn survives<T: serde::de::DeserializeOwned + serde::Serialize>(
         value: &Value,
         at: &str,
@@ -244,10 +244,9 @@ mod tests {
         "environment",
         "imageOf",
         "onFailure",
-        "onUnwell",
         "preset",
         "selfHealing",
-        "unknownSchema",
+        "unknown",
         "urgency",
         "version",
     ];
@@ -257,8 +256,9 @@ mod tests {
         let mut found = Vec::new();
         words_in("", &status_schema(), &mut found);
         assert!(found.len() > 30, "{found:#?}");
+        let example = status_example();
         for at in found {
-            let mut status = status_example();
+            let mut status = example.clone();
             *status.pointer_mut(&at).unwrap() = json!("FromTheFuture");
             let expected = Unknown {
                 path: path("status", &at),
@@ -297,8 +297,9 @@ mod tests {
         let mut found = Vec::new();
         objects_in("", &status_schema(), &mut found);
         assert!(found.len() > 30, "{found:#?}");
+        let example = status_example();
         for at in found {
-            let mut status = status_example();
+            let mut status = example.clone();
             status.pointer_mut(&at).unwrap()["fromTheFuture"] = json!(0);
             let expected = Unknown {
                 path: path("status", &format!("{at}/fromTheFuture")),
