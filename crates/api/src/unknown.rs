@@ -256,9 +256,9 @@ mod tests {
         let mut found = Vec::new();
         words_in("", &status_schema(), &mut found);
         assert!(found.len() > 30, "{found:#?}");
-        let example = status_example();
+        let known = status_example();
         for at in found {
-            let mut status = example.clone();
+            let mut status = known.clone();
             *status.pointer_mut(&at).unwrap() = json!("FromTheFuture");
             let expected = Unknown {
                 path: path("status", &at),
@@ -297,9 +297,9 @@ mod tests {
         let mut found = Vec::new();
         objects_in("", &status_schema(), &mut found);
         assert!(found.len() > 30, "{found:#?}");
-        let example = status_example();
+        let known = status_example();
         for at in found {
-            let mut status = example.clone();
+            let mut status = known.clone();
             status.pointer_mut(&at).unwrap()["fromTheFuture"] = json!(0);
             let expected = Unknown {
                 path: path("status", &format!("{at}/fromTheFuture")),
