@@ -113,7 +113,7 @@ async fn places(name: &str) -> Result<Vec<Place>> {
 async fn all(name: &str, jobs: impl Iterator<Item = (Place, Point)>) -> Result<Vec<Row>> {
     let runs = jobs.map(|(place, point)| async move {
         let at = format!("{place:?}, {point:?}");
-        disturbed(name, place, point).await.context(at)
+        Box::pin(disturbed(name, place, point)).await.context(at)
     });
     // Boxed, or the compiler has to prove too much about all of them at once.
     let runs: Vec<_> = runs.map(Box::pin).collect();
