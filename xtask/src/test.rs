@@ -67,8 +67,9 @@ async fn test(place: &Place, extra: &[String], full: bool) -> Result<()> {
 
 /// All tests: what needs no cluster first, so that what is wrong shows early.
 async fn everything(place: &Place, full: bool) -> Result<()> {
+    // This builds the binaries too, for the tests of their packages. To build them alone would build what they stand on once
+    // more, with other features.
     let programs = programs::build().await?;
-    build_binaries().await?;
     let (scenarios, plain): (Vec<&Program>, Vec<&Program>) =
         programs.iter().partition(|program| program.scenario);
     programs::run(&plain, PLAIN_AT_ONCE, &[]).await?;

@@ -327,13 +327,17 @@ impl History {
                     .to_owned(),
             );
         }
+        let all_bad = !skipped.is_empty();
         let mut message = String::from("to.previous: there is no earlier revision to go back to.");
         for note in skipped.into_iter().chain(self.unreadable_note()) {
             message = format!("{message} {}.", capital(&note));
         }
-        message.push_str(
-            " Look at kubectl rollout history; if the old version is not in it, deploy it anew.",
-        );
+        message.push_str(if all_bad {
+            // They were rolled back before, so only a person may say that one of them is wanted nevertheless.
+            " To go back to one of them nevertheless, name it (to.revision), or lift its quarantine; otherwise deploy a good version anew."
+        } else {
+            " Look at kubectl rollout history; if the old version is not in it, deploy it anew."
+        });
         Choice::None(Reason::NoHistory, message)
     }
 

@@ -140,6 +140,21 @@ fn case_05_previous_skips_what_is_known_to_be_bad_and_says_so() {
         choose(&previous(), &template("v1"), &owned, &["v2", "v0"]),
         "NoHistory"
     );
+    let bad: Vec<String> = ["v2", "v0"].iter().map(|version| digest(version)).collect();
+    let current = Template::of(&template("v1"));
+    match History::of(DEPLOYMENT, &owned, &[]).choose(wish(&previous(), &current, &bad)) {
+        Choice::None(_, said) => {
+            assert!(
+                said.contains("Revision 2 is known to be bad and was skipped."),
+                "{said}"
+            );
+            assert!(
+                said.contains("name it (to.revision), or lift its quarantine"),
+                "{said}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
     // Named, a bad revision is honoured.
     assert_eq!(
         choose(&revision(2), &template("v1"), &owned, &["v2"]),
