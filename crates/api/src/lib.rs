@@ -25,7 +25,9 @@ pub use policy::{RollbackPolicy, RollbackPolicySpec};
 pub use request::{RollbackRequest, RollbackRequestSpec};
 pub use status::RollbackRequestStatus;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps,
+};
 use kube::CustomResourceExt;
 
 /// The three definitions as they are installed, in the order of their file names. What only the controller writes takes
@@ -33,21 +35,28 @@ use kube::CustomResourceExt;
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     let mut request = RollbackRequest::crd();
     request::default_status(&mut request);
-    open(&mut request, "status");
+    for status in fields(&mut request, "status") {
+        words::open(status);
+        status::make_room(status);
+    }
     let mut ledger = RevisionLedger::crd();
-    open(&mut ledger, "spec");
+    for spec in fields(&mut ledger, "spec") {
+        words::open(spec);
+    }
     vec![ledger, RollbackPolicy::crd(), request]
 }
 
-/// Takes the lists of words out of a field.
-fn open(definition: &mut CustomResourceDefinition, field: &str) {
-    for version in &mut definition.spec.versions {
-        let schema = version.schema.as_mut();
-        let schema = schema.and_then(|schema| schema.open_api_v3_schema.as_mut());
-        let fields = schema.and_then(|schema| schema.properties.as_mut());
-        let Some(field) = fields.and_then(|fields| fields.get_mut(field)) else {
-            continue;
-        };
-        words::open(field);
-    }
+/// The schema of a field, in each version.
+fn fields<'a>(
+    definition: &'a mut CustomResourceDefinition,
+    field: &'a str,
+) -> impl Iterator<Item = &'a mut JSONSchemaProps> {
+    definition
+        .spec
+        .versions
+        .iter_mut()
+        .filter_map(move |version| {
+            let schema = version.schema.as_mut()?.open_api_v3_schema.as_mut()?;
+            schema.properties.as_mut()?.get_mut(field)
+        })
 }

@@ -372,13 +372,6 @@ fn ok() -> i32 {
 fn an_hour() -> i32 {
     3600
 }
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_an_hour(seconds: &i32) -> bool {
-    *seconds == an_hour()
-}
 fn five_minutes() -> i32 {
     300
 }

@@ -7,6 +7,9 @@ mod health;
 mod plan;
 
 use jiff::Timestamp;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps, JSONSchemaPropsOrArray,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -75,6 +78,37 @@ pub struct RollbackRequestStatus {
     /// The incident report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<Artifact>,
+}
+
+/// Most items of a checklist in a plan: ten of the policy, and the three questions about the data.
+const MOST_ITEMS: i64 = 13;
+/// Most HTTP checks in a plan: ten of the policy, and five of the request.
+const MOST_CHECKS: i64 = 15;
+
+/// The rules of a plan are the policy's own structs, and hold more than a policy may: the questions about the data, and the
+/// checks of the request.
+pub(crate) fn make_room(status: &mut JSONSchemaProps) {
+    let rules: [&[&str]; 2] = [&["plan", "rules"], &["begunUpon", "rules"]];
+    for rules in rules {
+        for (list, most) in [
+            (["approvals", "checklist"], MOST_ITEMS),
+            (["verification", "http"], MOST_CHECKS),
+        ] {
+            let path = rules.iter().chain(&list);
+            if let Some(list) = path.fold(Some(&mut *status), |at, name| property(at?, name)) {
+                list.max_items = Some(most);
+            }
+        }
+    }
+}
+
+/// A field of a schema, or of the items of a list.
+fn property<'a>(schema: &'a mut JSONSchemaProps, name: &str) -> Option<&'a mut JSONSchemaProps> {
+    let fields = match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(item)) => &mut item.properties,
+        Some(JSONSchemaPropsOrArray::Schemas(_)) | None => &mut schema.properties,
+    };
+    fields.as_mut()?.get_mut(name)
 }
 
 fn not_observed() -> i64 {

@@ -241,8 +241,19 @@ async fn revert(context: &Context, request: &RollbackRequest, write: &Revert) ->
             });
             Ok(())
         }
-        Err(source) => Err(failed(source)),
+        Err(source) => {
+            // It may be on its way still: that a later attempt is refused shows nothing about this one.
+            if !was_put_off(&source) {
+                context.remember(&uid, |memory| memory.intended.remove(&write.deployment));
+            }
+            Err(failed(source))
+        }
     }
+}
+
+/// Whether the API server has not even looked at it.
+fn was_put_off(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 429)
 }
 
 /// Deletes a pod that hangs. One that is gone meanwhile, or another one of its name, is no trouble; a refusal is

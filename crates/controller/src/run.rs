@@ -13,7 +13,7 @@ use kube::runtime::{
     Controller, Predicate, PredicateConfig, WatchStreamExt, controller, predicates, watcher,
 };
 use kube::{Api, Client, ResourceExt};
-use rollback_api::{RollbackPolicy, RollbackRequest};
+use rollback_api::{RollbackPolicy, RollbackRequest, RollbackRequestStatus};
 use rollback_probe::allow::{AllowList, Oddity};
 use rollback_probe::networks::{Externals, Networks};
 use rollback_process::client::{client, for_answers, for_watches};
@@ -30,7 +30,7 @@ use crate::lease::election::Lost;
 use crate::lease::leader::LeaderOnly;
 use crate::metrics::Metrics;
 use crate::observe::guard::{GuardWatch, Unreadable};
-use crate::observe::newer::{Served, served};
+use crate::observe::newer::{Newer, Served, served};
 use crate::reconcile::{error_policy, reconcile};
 use crate::record;
 use crate::selftest;
@@ -326,12 +326,24 @@ fn legible(
     let (namespace, name) = (read.metadata.namespace.clone(), read.metadata.name.clone());
     match served(read) {
         Ok(Served::Known(request)) => Some(Ok(of(*request))),
-        // Without its status it counts as open. Whoever looks at it reads it again.
-        Ok(Served::Newer(newer)) => Some(Ok(of(newer.request))),
+        Ok(Served::Newer(newer)) => Some(Ok(of(counted(*newer)))),
         Err(error) => {
             tracing::warn!(namespace, request = name, %error, "a request cannot be read and is left alone");
             None
         }
+    }
+}
+
+/// A request of a newer controller, without the status that would be guessed. Only whether it has ended is kept, so that it
+/// does not count as open; whoever looks at it reads it again.
+fn counted(newer: Newer) -> RollbackRequest {
+    let outcome = serde_json::from_value(newer.status["outcome"].clone()).ok();
+    RollbackRequest {
+        status: outcome.map(|outcome| RollbackRequestStatus {
+            outcome: Some(outcome),
+            ..RollbackRequestStatus::default()
+        }),
+        ..newer.request
     }
 }
 

@@ -17,7 +17,7 @@ use rollback_api::policy::ApprovalMode;
 use rollback_api::request::{From, Target};
 use rollback_api::status::{Approval, DataRisk, Plan, PlannedTarget, Rules};
 use rollback_api::{Reason, RequestState, RollbackPolicySpec, RollbackRequest};
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub use assess::Prospect;
 use assess::{MAX_NOTES, assess, too_large};
@@ -73,10 +73,25 @@ pub fn digest(
         "request": request_uid,
         "round": round,
         "rules": rules,
+        "inForce": in_force(rules),
         "guard": guard,
         "dataRisk": data_risk,
         "targets": targets,
     }))
+}
+
+/// What the rules leave out where it is the default, in full: another version may have another default.
+fn in_force(rules: &Rules) -> Value {
+    json!([
+        rules.capacity,
+        rules.rollout,
+        rules.verification,
+        rules.data_gate,
+        rules.remedies,
+        rules.report,
+        rules.git_ops,
+        rules.ledger,
+    ])
 }
 
 /// Makes the plan, or says how the request ends instead.

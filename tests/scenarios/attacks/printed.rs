@@ -181,7 +181,8 @@ async fn refusals(stage: &Stage, shell: &Shell, name: &'static str) -> Result<()
 /// Plans with phrases that were stored before they had to be harmless.
 async fn phrases(stage: &Stage, shell: &Shell) -> Result<()> {
     for phrase in names() {
-        let stored = json!({"status": {"plan": {"rules": {"confirmPhrase": phrase}}}});
+        let stored =
+            json!({"status": {"plan": {"rules": {"approvals": {"confirmPhrase": phrase}}}}});
         let on = Thing::Request(Moment::Own);
         stage
             .must(CONTROLLER, MERGE.on("status"), on, stored)

@@ -354,15 +354,16 @@ impl Stage {
                 .await?;
         }
         let staging = json!({"status": {"plan": {"rules": {
-            "environment": "staging", "fourEyes": false, "confirmPhrase": "ROLLBACK", "checklist": null,
+            "environment": "staging",
+            "approvals": {"fourEyes": false, "confirmPhrase": "ROLLBACK", "checklist": null},
         }}}});
         self.must(CONTROLLER, status, Thing::Request(Moment::Staging), staging)
             .await?;
-        let glass = json!({"status": {"plan": {"rules": {"breakGlass": true}}}});
+        let glass = json!({"status": {"plan": {"rules": {"approvals": {"breakGlass": true}}}}});
         self.must(CONTROLLER, status, Thing::Request(Moment::Glass), glass)
             .await?;
         let risky = json!({"status": {"plan": {
-            "rules": {"breakGlass": true},
+            "rules": {"approvals": {"breakGlass": true}},
             "dataRisk": {"message": "The migration is marked irreversible. Ask #dba, who knows the data."},
         }}});
         self.must(CONTROLLER, status, Thing::Request(Moment::Risky), risky)

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{an_hour, is_an_hour, one};
+use super::{an_hour, one};
 use crate::category::{Category, Urgency};
 
 /// Who has to say yes, and how.
@@ -50,17 +50,17 @@ pub struct Approvals {
     pub checklist: Option<Vec<ChecklistItem>>,
 
     /// Seconds for which an approval counts, from the moment the controller has seen it until the Deployment is written.
-    #[serde(default = "an_hour", skip_serializing_if = "is_an_hour")]
+    #[serde(default = "an_hour")]
     #[schemars(range(min = 1, max = 604_800))]
     pub valid_for_seconds: i32,
 
     /// Whether somebody with the verb `break-glass` on `rollbackrequests/break-glass` may approve alone: without a
     /// second pair of eyes, without the checklist, in a freeze. It is always reported.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub break_glass: bool,
 
     /// Seconds after which a request that nobody approved expires.
-    #[serde(default = "an_hour", skip_serializing_if = "is_an_hour")]
+    #[serde(default = "an_hour")]
     #[schemars(range(min = 1, max = 604_800))]
     pub expire_after_seconds: i32,
 }

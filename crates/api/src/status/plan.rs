@@ -65,6 +65,7 @@ pub struct Rules {
     pub environment: Environment,
     /// Who has to say yes, resolved for this request: nothing is left to a default, and nothing depends on the urgency any
     /// more. The checklist holds the questions about the data too when those are at risk.
+    #[serde(default)]
     pub approvals: Approvals,
     /// Which machine asked, when two different people have to approve because of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,7 +138,8 @@ impl Rules {
 pub struct AutoApprovalRules {
     /// Who decides on its category.
     pub approval: ApprovalMode,
-    /// What the policy says of requests that come by themselves.
+    /// What the policy says of requests that come by themselves, as far as it holds one back.
+    #[serde(default)]
     pub triggers: Triggers,
 }
 

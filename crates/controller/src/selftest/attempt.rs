@@ -312,7 +312,8 @@ async fn request(api: &Api<DynamicObject>) -> kube::Result<DynamicObject> {
             created => created?,
         },
     };
-    if found.data.pointer("/status/plan").is_some() {
+    let planned = "/status/plan/rules/approvals/confirmPhrase";
+    if found.data.pointer(planned).is_some() {
         return Ok(found);
     }
     let status = json!({"status": status(&found)});

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use rollback_api::ledger::Rollback;
-use rollback_api::status::{Artifact as ArtifactStatus, PlannedTarget, Rules, TargetStatus};
+use rollback_api::status::{
+    Artifact as ArtifactStatus, Effect, PlannedTarget, Rules, TargetStatus,
+};
 use rollback_api::{FIELD_MANAGER, Reason, RequestState, RollbackRequest, RollbackRequestStatus};
 use serde_json::json;
 
@@ -123,7 +125,11 @@ fn release(
     let perhaps = progress
         .revert
         .as_ref()
-        .filter(|_| outcome.is_some_and(|outcome| outcome.reason != Reason::PatchRejected))
+        .filter(|_| {
+            outcome.is_some_and(|outcome| {
+                outcome.reason != Reason::PatchRejected || outcome.effect != Effect::None
+            })
+        })
         .map(|revert| revert.intended_at);
     let known = ledger::current(held, &target.uid).is_some_and(|ledger| {
         ledger

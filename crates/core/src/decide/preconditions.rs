@@ -8,7 +8,7 @@ use super::recovery::reverted;
 use super::write::{Missing, is_as_altered, is_in_doubt, live, was_never_made};
 use super::{TargetDecision, TargetScope};
 use crate::approval::consent;
-use crate::execution::outcome::{Ending, end};
+use crate::execution::outcome::{Ending, effect_of, end};
 use crate::execution::phase::{TargetPhase, due};
 use crate::history::ledger::{self, Holder};
 use crate::message::text::plain;
@@ -319,9 +319,8 @@ fn already_reverted(
         "Deployment {} already has the template that was asked for; {who} was faster.{mark}",
         deployment.name()
     );
-    TargetDecision::end(
-        scope,
-        progress,
-        end(RequestState::Superseded, reason, what, scope.now),
-    )
+    // An answer may have been lost: then our first attempt came through, and the refusal of the second shows nothing.
+    let effect = effect_of(progress, false);
+    let ending = end(RequestState::Superseded, reason, what, scope.now);
+    TargetDecision::end_with(progress, ending.with(effect))
 }

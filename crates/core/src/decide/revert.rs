@@ -1,7 +1,7 @@
 //! From the claim to the one write.
 
 use rollback_api::ledger::Claim;
-use rollback_api::status::{Artifact as ArtifactStatus, Effect, PlannedTarget, TargetStatus};
+use rollback_api::status::{Artifact as ArtifactStatus, PlannedTarget, TargetStatus};
 use rollback_api::unknown::Unknown;
 use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 
@@ -77,9 +77,8 @@ pub(super) fn writing(scope: TargetScope, progress: &mut TargetStatus) -> Target
             "The API server does not take the old template of Deployment {} {refusal}.",
             target.name
         );
-        // It is refused for what the Deployment is now, so none that was sent before has come through.
         let ending = end(RequestState::Failed, Reason::PatchRejected, message, now);
-        return TargetDecision::end_with(progress, ending.with(Effect::None));
+        return TargetDecision::end(scope, progress, ending);
     }
     intend(&mut progress.revert, deployment, scope.seen, now);
     let again = if seen.rejection.is_some() {

@@ -106,7 +106,8 @@ fn said(effect: Effect) -> &'static str {
 
 /// What a request did to one of its Deployments. `was_refused`: its last write is known not to have been made.
 pub fn effect_of(progress: &TargetStatus, was_refused: bool) -> Effect {
-    if progress.reverted_at.is_some() {
+    // There is a fallback only once the first write was seen, whatever stands in the place of its facts.
+    if progress.reverted_at.is_some() || progress.fallback.is_some() {
         Effect::Written
     } else if consent::is_begun(progress) && !was_refused {
         Effect::Possible

@@ -2,7 +2,7 @@
 
 use rollback_api::policy::{
     ApprovalMode, Approvals, DataGate, Decision, Environment, HttpCheck, JobTemplate, Ledger,
-    Rollout, Verification,
+    Rollout, Triggers, Verification,
 };
 use rollback_api::request::{Category, Urgency};
 use rollback_api::status::{AutoApprovalRules, JobRule, JobStage, Rules};
@@ -35,7 +35,15 @@ pub fn rules(
     let jobs = jobs(&policy);
     let auto_approval = request.spec.trigger.is_some().then(|| AutoApprovalRules {
         approval: approval_mode(request.spec.reason.category, Some(&policy)),
-        triggers: policy.triggers.clone(),
+        // Who may ask, and when the operator asks by itself, changes nothing of a plan that is made.
+        triggers: Triggers {
+            approve: policy.triggers.approve,
+            paused: policy.triggers.paused,
+            cool_down_seconds: policy.triggers.cool_down_seconds,
+            most_per_hour: policy.triggers.most_per_hour,
+            blame_seconds: policy.triggers.blame_seconds,
+            ..Triggers::default()
+        },
     });
     let timeout = request
         .rollout()

@@ -6,7 +6,7 @@ use crate::world::{
     template,
 };
 use rollback_api::ledger::Verdict;
-use rollback_api::status::{FallbackWhen, Source};
+use rollback_api::status::{Effect, FallbackWhen, Source};
 use rollback_api::{Reason, RequestState};
 use rollback_core::execution::phase::Phase;
 use rollback_core::execution::step::{Revert, Step};
@@ -242,6 +242,8 @@ fn a_refusal_of_the_second_write_is_final() {
     });
     let outcome = scene.ends(RequestState::Failed, Reason::ChecksFailed);
     assert!(outcome.message.contains("HTTP 403"), "{outcome:?}");
+    // The first write was made, and what it wrote runs.
+    assert_eq!(outcome.effect, Effect::Written, "{outcome:?}");
 }
 
 #[test]

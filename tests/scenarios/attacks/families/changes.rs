@@ -55,16 +55,16 @@ fn forged_status() -> Vec<(&'static str, Value)> {
         (
             "rules",
             status(
-                json!({"plan": {"rules": {"fourEyes": false, "approvalsRequired": 1, "checklist": []}}}),
+                json!({"plan": {"rules": {"approvals": {"fourEyes": false, "required": 1, "checklist": []}}}}),
             ),
         ),
         (
             "phrase",
-            status(json!({"plan": {"rules": {"confirmPhrase": "x"}}})),
+            status(json!({"plan": {"rules": {"approvals": {"confirmPhrase": "x"}}}})),
         ),
         (
             "glass",
-            status(json!({"plan": {"rules": {"breakGlass": true}}})),
+            status(json!({"plan": {"rules": {"approvals": {"breakGlass": true}}}})),
         ),
         ("targets", status(json!({"plan": {"targets": []}}))),
         (
