@@ -94,8 +94,8 @@ pub(crate) fn make_room(status: &mut JSONSchemaProps) {
             (["approvals", "checklist"], MOST_ITEMS),
             (["verification", "http"], MOST_CHECKS),
         ] {
-            let path = rules.iter().chain(&list);
-            if let Some(list) = path.fold(Some(&mut *status), |at, name| property(at?, name)) {
+            let mut path = rules.iter().chain(&list);
+            if let Some(list) = path.try_fold(&mut *status, |at, name| property(at, name)) {
                 list.max_items = Some(most);
             }
         }
