@@ -62,8 +62,8 @@ pub fn assess(
     }
     let refuse = policy.cloned().unwrap_or_default().git_ops.self_healing == SelfHealing::Refuse;
     let (owner_risks, owner_refusal) = owner::assess(deployment, &seen.surroundings.owners, refuse);
-    if let Some(message) = owner_refusal {
-        return Err(refused(Reason::SelfHealingOwner, message, now));
+    if let Some((what, next)) = owner_refusal {
+        return Err(refused(Reason::SelfHealingOwner, what, now).next(next));
     }
     let (stored_digest, rehearsal_risk) =
         rehearsed(deployment, &chosen.template, &seen.rehearsal, now)?;

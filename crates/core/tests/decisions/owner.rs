@@ -1,9 +1,9 @@
 //! Who else writes a Deployment, and whether it undoes a rollback.
 
 use proptest::prelude::*;
-use rollback_api::status::RiskKind;
+use rollback_api::status::{Risk, RiskKind};
 use rollback_core::observed::{Deployment, Fetched};
-use rollback_core::plan::owner::{Healing, Owner, assess, healing, lookup, owners, pause_command};
+use rollback_core::plan::owner::{self, Healing, Owner, healing, lookup, owners, pause_command};
 use serde_json::{Value, json};
 
 fn deployment(labels: Value, annotations: Value) -> Deployment {
@@ -12,6 +12,16 @@ fn deployment(labels: Value, annotations: Value) -> Deployment {
     object["metadata"]["labels"] = labels;
     object["metadata"]["annotations"] = annotations;
     Deployment(object)
+}
+
+/// The risks, and the refusal as one text.
+fn assess(
+    deployment: &Deployment,
+    seen: &[(Owner, Fetched<Value>)],
+    refuse: bool,
+) -> (Vec<Risk>, Option<String>) {
+    let (risks, refusal) = owner::assess(deployment, seen, refuse);
+    (risks, refusal.map(|(what, next)| format!("{what} {next}")))
 }
 
 fn plain() -> Deployment {

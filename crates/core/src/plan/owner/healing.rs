@@ -231,13 +231,14 @@ fn tracks(application: &Value, deployment: &Deployment) -> Option<bool> {
     }))
 }
 
-/// A risk for each owner, and the refusal, if owners that undo a rollback are to be refused and one of
+/// A risk for each owner, and the refusal (what it is about, and what to do), if owners that undo a rollback are to be
+/// refused and one of
 /// them does, or may.
 pub fn assess(
     deployment: &Deployment,
     owners_seen: &[(Owner, Fetched<Value>)],
     refuse: bool,
-) -> (Vec<Risk>, Option<String>) {
+) -> (Vec<Risk>, Option<(String, String)>) {
     let mut risks = Vec::new();
     let mut undoing = Vec::new();
     let mut commands = Vec::new();
@@ -268,12 +269,13 @@ pub fn assess(
             [] => ".".to_owned(),
             commands => format!(": {}", commands.join(" ; ")),
         };
-        let message = format!(
-            "A rollback of Deployment {} may not hold. {} Put the owner on hold, then create a new request{how}",
+        let what = format!(
+            "A rollback of Deployment {} may not hold. {}",
             plain(deployment.name(), 253),
             plain(&undoing.join(" "), 1000),
         );
-        plain(&message, LONGEST)
+        let next = format!("Put the owner on hold, then create a new request{how}");
+        (what, plain(&next, LONGEST))
     });
     (risks, refusal)
 }
