@@ -3,10 +3,10 @@
 use rollback_api::status::{Effect, Intent, Restore, TargetStatus};
 use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 
-use super::write::{Missing, intend, is_as_altered, is_in_doubt, live, refusal};
+use super::write::{self, Missing, intend, is_as_altered, is_in_doubt, live};
 use super::{TargetDecision, TargetScope, fallback};
 use crate::execution::outcome::{Ending, end};
-use crate::execution::step::{Revert, Step, restore_cause, template_patch};
+use crate::execution::step::{Step, restore_cause};
 use crate::message::text::plain;
 use crate::observed::{Deployment, Fetched};
 
@@ -63,20 +63,20 @@ pub(super) fn restoring(scope: TargetScope, progress: &mut TargetStatus) -> Targ
             );
         }
     };
-    let revert = Revert {
-        deployment: target.name.clone(),
-        patch: template_patch(deployment, &template, &restore_cause(request, backup), true),
+    let cause = restore_cause(request, backup);
+    let revert = match write::revert(scope, deployment, &template, &cause) {
+        Ok(revert) => revert,
+        Err(refusal) => {
+            let message = format!(
+                "The API server does not take back the template that Deployment {} had before {refusal}.",
+                target.name
+            );
+            return over(
+                progress,
+                end(RequestState::Failed, Reason::RestoreFailed, message, now),
+            );
+        }
     };
-    if let Some(refusal) = refusal(seen, &revert) {
-        let message = format!(
-            "The API server does not take back the template that Deployment {} had before {refusal}.",
-            target.name
-        );
-        return over(
-            progress,
-            end(RequestState::Failed, Reason::RestoreFailed, message, now),
-        );
-    }
     let restore = progress.restore.get_or_insert_default();
     intend(&mut restore.intent, deployment, scope.seen, now);
     TargetDecision::take(

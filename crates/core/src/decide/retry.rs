@@ -6,10 +6,10 @@ use rollback_api::{Reason, RequestState, RollbackRequest};
 use super::fallback::as_it_is_meant;
 use super::kept::kept_template;
 use super::recovery::{changed, reverted};
-use super::write::{Missing, denied, intend, is_as_altered, is_in_doubt, live, refusal};
+use super::write::{self, Missing, denied, intend, is_as_altered, is_in_doubt, live};
 use super::{TargetDecision, TargetScope};
 use crate::execution::outcome::{Ending, end};
-use crate::execution::step::{Revert, Step, second_cause, template_patch};
+use crate::execution::step::{Step, second_cause};
 use crate::history::template::Template;
 use crate::observed::Deployment;
 
@@ -62,14 +62,13 @@ fn towards_the_write(
         let why = "its template is kept nowhere any more (raise spec.revisionHistoryLimit)";
         return give_up(scope, progress, why);
     };
-    let revert = Revert {
-        deployment: target.name.clone(),
-        patch: template_patch(deployment, &template, &cause(request, target), true),
+    let revert = match write::revert(scope, deployment, &template, &cause(request, target)) {
+        Ok(revert) => revert,
+        Err(refusal) => {
+            let why = format!("the API server does not take it {refusal}");
+            return give_up(scope, progress, &why);
+        }
     };
-    if let Some(refusal) = refusal(seen, &revert) {
-        let why = format!("the API server does not take it {refusal}");
-        return give_up(scope, progress, &why);
-    }
     intend(&mut progress.revert, deployment, scope.seen, now);
     let message = format!("Writing the fallback to Deployment {}.", target.name);
     TargetDecision::take(Step::Revert(revert), message)

@@ -6,11 +6,11 @@ use rollback_api::unknown::Unknown;
 use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 
 use super::kept::planned_template;
-use super::write::{intend, ready_to_write, refusal};
+use super::write::{self, intend, ready_to_write};
 use super::{TargetDecision, TargetScope, jobs};
 use crate::execution::artifact;
 use crate::execution::outcome::end;
-use crate::execution::step::{Revert, Step, cause, template_patch};
+use crate::execution::step::{Step, cause};
 use crate::history::ledger;
 use crate::history::ledger::{Holder, takes_over};
 use crate::message::text::plain;
@@ -68,18 +68,17 @@ pub(super) fn writing(scope: TargetScope, progress: &mut TargetStatus) -> Target
         return decision;
     }
     let cause = cause(request, target.to_revision, target.source_name.as_deref());
-    let revert = Revert {
-        deployment: target.name.clone(),
-        patch: template_patch(deployment, &restored, &cause, true),
+    let revert = match write::revert(scope, deployment, &restored, &cause) {
+        Ok(revert) => revert,
+        Err(refusal) => {
+            let message = format!(
+                "The API server does not take the old template of Deployment {} {refusal}.",
+                target.name
+            );
+            let ending = end(RequestState::Failed, Reason::PatchRejected, message, now);
+            return TargetDecision::end(scope, progress, ending);
+        }
     };
-    if let Some(refusal) = refusal(seen, &revert) {
-        let message = format!(
-            "The API server does not take the old template of Deployment {} {refusal}.",
-            target.name
-        );
-        let ending = end(RequestState::Failed, Reason::PatchRejected, message, now);
-        return TargetDecision::end(scope, progress, ending);
-    }
     intend(&mut progress.revert, deployment, scope.seen, now);
     let again = if seen.rejection.is_some() {
         let who = deployment.last_manager(FIELD_MANAGER).map_or_else(
@@ -140,18 +139,11 @@ fn hold_claim(scope: TargetScope) -> Result<(), TargetDecision> {
             ..
         }) => claim(),
         Fetched::Found(rival) if can_be_overtaken(rival) && takes_over(urgency, other) => claim(),
-        Fetched::Found(Rival { unknown, .. }) => {
-            let message = waiting_for(other, target, unknown.as_ref());
+        rival @ (Fetched::Found(_) | Fetched::Unknown) => {
+            let unknown = rival.found().and_then(|rival| rival.unknown.as_ref());
             Err(TargetDecision::wait(
                 Some(crate::time::after(now, 60)),
-                message,
-            ))
-        }
-        Fetched::Unknown => {
-            let message = waiting_for(other, target, None);
-            Err(TargetDecision::wait(
-                Some(crate::time::after(now, 60)),
-                message,
+                waiting_for(other, target, unknown),
             ))
         }
     }

@@ -10,7 +10,8 @@ use rollback_api::{Reason, RequestState, RollbackRequestStatus};
 use super::{TargetDecision, TargetScope};
 use crate::execution::outcome::end;
 use crate::execution::phase::TargetPhase;
-use crate::execution::step::Revert;
+use crate::execution::step::{Revert, template_patch};
+use crate::history::template::Template;
 use crate::message::text::plain;
 use crate::observed::{Access, Deployment, Fetched, Observed, ObservedTarget};
 use crate::plan;
@@ -113,9 +114,26 @@ pub(super) fn intend(
     }
 }
 
+/// The write of `template`, with a change-cause; or what the API server said when it refused this very write.
+pub(super) fn revert(
+    scope: TargetScope,
+    deployment: &Deployment,
+    template: &Template,
+    cause: &str,
+) -> Result<Revert, String> {
+    let revert = Revert {
+        deployment: scope.target.name.clone(),
+        patch: template_patch(deployment, template, cause, true),
+    };
+    match refusal(scope.seen, &revert) {
+        Some(refusal) => Err(refusal),
+        None => Ok(revert),
+    }
+}
+
 /// What the API server said of this very write, in words. A refusal is final when the same patch, with the same
 /// preconditions, would be sent again.
-pub(super) fn refusal(seen: &ObservedTarget, revert: &Revert) -> Option<String> {
+fn refusal(seen: &ObservedTarget, revert: &Revert) -> Option<String> {
     let rejection = seen.rejection.as_ref();
     let rejection = rejection.filter(|rejection| rejection.patch == revert.patch)?;
     let message = plain(&rejection.message, 800);
