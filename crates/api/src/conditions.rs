@@ -1,6 +1,6 @@
 //! The vocabulary of states and reasons.
 
-use crate::words::words;
+use crate::open_enum::open_enum;
 
 /// Types of the conditions of a `RollbackRequest`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl ConditionType {
     }
 }
 
-words! {
+open_enum! {
     /// Where a request stands, in one word: the reason of the `Ready` condition.
     #[derive(Hash)]
     pub enum RequestState {
@@ -92,7 +92,7 @@ words! {
     }
 }
 
-words! {
+open_enum! {
     /// Why a request ended as it did.
     #[derive(Hash)]
     pub enum Reason {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::RequestState;
 use crate::category::Urgency;
-use crate::words::{OrNewer, words};
+use crate::open_enum::{OrNewer, open_enum};
 
 /// Memory and lock of one Deployment, which owns it. Written only by the controller, always with
 /// the `resourceVersion` that was read: a lost race is a lost claim.
@@ -124,7 +124,7 @@ pub struct RunningImage {
     pub image_id: Option<String>,
 }
 
-words! {
+open_enum! {
     /// What a template is held for.
     #[derive(Default)]
     pub enum Verdict {

@@ -10,12 +10,12 @@ pub mod conditions;
 pub mod identity;
 pub mod ledger;
 pub mod names;
+pub mod open_enum;
 pub mod policy;
 pub mod request;
 pub mod served;
 pub mod status;
 pub mod unknown;
-pub mod words;
 
 pub use conditions::{ConditionType, Reason, RequestState};
 pub use identity::Identity;
@@ -36,12 +36,12 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     let mut request = RollbackRequest::crd();
     request::default_status(&mut request);
     for status in fields(&mut request, "status") {
-        words::open(status);
-        status::make_room(status);
+        open_enum::open(status);
+        status::raise_limits(status);
     }
     let mut ledger = RevisionLedger::crd();
     for spec in fields(&mut ledger, "spec") {
-        words::open(spec);
+        open_enum::open(spec);
     }
     vec![ledger, RollbackPolicy::crd(), request]
 }

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::words::words;
+use crate::open_enum::open_enum;
 
 pub use health::*;
 pub use plan::*;
@@ -87,7 +87,7 @@ const MOST_CHECKS: i64 = 15;
 
 /// The rules of a plan are the policy's own structs, and hold more than a policy may: the questions about the data, and the
 /// checks of the request.
-pub(crate) fn make_room(status: &mut JSONSchemaProps) {
+pub(crate) fn raise_limits(status: &mut JSONSchemaProps) {
     let rules: [&[&str]; 2] = [&["plan", "rules"], &["begunUpon", "rules"]];
     for rules in rules {
         for (list, most) in [
@@ -211,7 +211,7 @@ pub struct AutoApproval {
     pub at: Timestamp,
 }
 
-words! {
+open_enum! {
     /// What keeps a request that came by itself from being approved without a person.
     #[derive(Hash, PartialOrd, Ord)]
     pub enum BlockedBy {
@@ -406,7 +406,7 @@ pub struct Progressing {
     pub last_update_time: String,
 }
 
-words! {
+open_enum! {
     /// Whether a request changed anything of the Deployments that it was to roll back.
     #[derive(Default, PartialOrd, Ord)]
     pub enum Effect {

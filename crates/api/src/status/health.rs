@@ -4,11 +4,11 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::words::words;
+use crate::open_enum::open_enum;
 
 use super::JobStage;
 
-words! {
+open_enum! {
     /// What kind of check.
     #[derive(Default, PartialOrd, Ord)]
     pub enum CheckKind {
@@ -39,7 +39,7 @@ pub struct Measured {
     pub result: String,
 }
 
-words! {
+open_enum! {
     /// What a check finds. What is not known is never well.
     #[derive(Default)]
     pub enum Finding {
@@ -127,7 +127,7 @@ pub struct Cause {
     pub since: Timestamp,
 }
 
-words! {
+open_enum! {
     /// Kinds of trouble of a pod.
     #[derive(PartialOrd, Ord)]
     pub enum CauseKind {

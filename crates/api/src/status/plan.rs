@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::words::words;
+use crate::open_enum::open_enum;
 
 use crate::category::Urgency;
 use crate::policy::{
@@ -202,7 +202,7 @@ pub struct JobImage {
     pub image: Option<String>,
 }
 
-words! {
+open_enum! {
     /// When a Job runs.
     #[derive(PartialOrd, Ord, Hash)]
     pub enum JobStage {
@@ -311,7 +311,7 @@ pub struct Fallback {
     pub images: Vec<ImageChange>,
 }
 
-words! {
+open_enum! {
     /// When a fallback is tried.
     pub enum FallbackWhen {
         /// The version to go back to is not well: an older one is tried.
@@ -334,7 +334,7 @@ impl PlannedTarget {
     }
 }
 
-words! {
+open_enum! {
     /// Where the template to go back to is kept.
     #[derive(Default)]
     pub enum Source {
@@ -363,7 +363,7 @@ pub struct Risk {
     pub blocks: bool,
 }
 
-words! {
+open_enum! {
     /// What a risk is about.
     #[derive(PartialOrd, Ord)]
     pub enum RiskKind {

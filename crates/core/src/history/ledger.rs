@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use rollback_api::ledger::{Claim, Evidence, MAX_ROLLBACKS, MAX_TEMPLATES, Rollback, Verdict};
+use rollback_api::open_enum::OrNewer;
 use rollback_api::request::Urgency;
 use rollback_api::status::PlannedTarget;
-use rollback_api::words::OrNewer;
 use rollback_api::{RequestState, RevisionLedgerSpec, RollbackRequest};
 
 use crate::history::template::{self, Template};

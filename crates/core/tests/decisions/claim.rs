@@ -5,8 +5,8 @@ use crate::world::{
     seen, template,
 };
 use rollback_api::ledger::{Evidence, Verdict};
+use rollback_api::open_enum::{NewerValue, OrNewer};
 use rollback_api::unknown::Unknown;
-use rollback_api::words::{OrNewer, Word};
 use rollback_api::{CANCELLED_BY, Reason, RequestState, RevisionLedgerSpec};
 use rollback_core::execution::artifact::backup_name;
 use rollback_core::execution::phase::Phase;
@@ -241,7 +241,7 @@ fn a_version_that_was_restored_well_is_not_bad_any_more() {
 fn a_verdict_of_a_newer_version_keeps_a_template_from_being_chosen() {
     let entry = Evidence {
         digest: "sha256:doubtful".to_owned(),
-        verdict: Verdict::Newer(Word::new("Doubtful").unwrap()),
+        verdict: Verdict::Newer(NewerValue::new("Doubtful").unwrap()),
         bad_until: Some(at(0)),
         ..Evidence::default()
     };
@@ -278,7 +278,7 @@ fn a_holder_that_a_newer_controller_has_written_is_waited_for_and_named() {
         panic!("there is one");
     };
     let claim = ledger.claim.as_mut().unwrap();
-    claim.urgency = OrNewer::Newer(Word::new("Never").unwrap());
+    claim.urgency = OrNewer::Newer(NewerValue::new("Never").unwrap());
     scene.waits(60);
 }
 

@@ -690,7 +690,7 @@ fn what_is_not_ours_is_left_as_it_is() {
     let claim = Claim {
         request: "api-5xx".to_owned(),
         request_uid: "r".to_owned(),
-        urgency: rollback_api::words::OrNewer::Known(Urgency::High),
+        urgency: rollback_api::open_enum::OrNewer::Known(Urgency::High),
     };
     let ledger = RevisionLedgerSpec {
         deployment_uid: UID.to_owned(),

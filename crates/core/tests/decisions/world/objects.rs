@@ -376,7 +376,7 @@ pub fn claimed_by(request: &str, uid: &str) -> RevisionLedgerSpec {
         claim: Some(Claim {
             request: request.to_owned(),
             request_uid: uid.to_owned(),
-            urgency: rollback_api::words::OrNewer::Known(Urgency::High),
+            urgency: rollback_api::open_enum::OrNewer::Known(Urgency::High),
         }),
         ..RevisionLedgerSpec::default()
     }

@@ -1,4 +1,4 @@
-//! The words of a status. A newer controller may have more of them, so none of these lists is closed: what is not in one is
+//! The enums of a status. A newer controller may have more values, so none of them is closed: what is not in one is
 //! kept as it is, letter by letter, and nothing is ever concluded from it.
 //!
 //! The words of the specs of requests and policies are closed: admission takes no other one. Some of them are repeated in
@@ -20,14 +20,14 @@ const LONGEST: usize = 63;
 /// How a word looks: letters and digits. Environments begin with a small letter.
 const PATTERN: &str = "^[A-Za-z][A-Za-z0-9]*$";
 
-/// A word that is in none of our lists.
+/// A value that none of our enums has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Word {
+pub struct NewerValue {
     bytes: [u8; LONGEST],
     length: u8,
 }
 
-impl Word {
+impl NewerValue {
     /// The word, when it is one.
     pub fn new(text: &str) -> Option<Self> {
         let begins = text.starts_with(|first: char| first.is_ascii_alphabetic());
@@ -51,23 +51,23 @@ impl Word {
     }
 }
 
-impl fmt::Debug for Word {
+impl fmt::Debug for NewerValue {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         write!(formatter, "{:?}", self.as_str())
     }
 }
 
-impl Serialize for Word {
+impl Serialize for NewerValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
     }
 }
 
-impl<'de> Deserialize<'de> for Word {
+impl<'de> Deserialize<'de> for NewerValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Text;
         impl Visitor<'_> for Text {
-            type Value = Word;
+            type Value = NewerValue;
 
             fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
                 write!(
@@ -76,8 +76,8 @@ impl<'de> Deserialize<'de> for Word {
                 )
             }
 
-            fn visit_str<E: Error>(self, text: &str) -> Result<Word, E> {
-                Word::new(text)
+            fn visit_str<E: Error>(self, text: &str) -> Result<NewerValue, E> {
+                NewerValue::new(text)
                     .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
             }
         }
@@ -92,7 +92,7 @@ pub enum OrNewer<T> {
     /// One of the list.
     Known(T),
     /// Another one. Nothing follows from it.
-    Newer(Word),
+    Newer(NewerValue),
 }
 
 impl<T: fmt::Debug> fmt::Debug for OrNewer<T> {
@@ -120,7 +120,7 @@ impl<T: JsonSchema> JsonSchema for OrNewer<T> {
 }
 
 /// Defines a list of words that is not closed: the enum, its names, and how it is read and written.
-macro_rules! words {
+macro_rules! open_enum {
     (
         $(#[$about:meta])*
         pub enum $name:ident {
@@ -132,7 +132,7 @@ macro_rules! words {
         pub enum $name {
             $($(#[$of])* $word,)+
             /// A word that a newer version has and this one does not know. Nothing follows from it.
-            Newer($crate::words::Word),
+            Newer($crate::open_enum::NewerValue),
         }
 
         impl $name {
@@ -164,7 +164,7 @@ macro_rules! words {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let word = $crate::words::Word::deserialize(deserializer)?;
+                let word = $crate::open_enum::NewerValue::deserialize(deserializer)?;
                 Ok(match word.as_str() {
                     $(stringify!($word) => Self::$word,)+
                     _ => Self::Newer(word),
@@ -181,14 +181,14 @@ macro_rules! words {
                 stringify!($name).into()
             }
 
-            /// The words that are known; [`crate::words::open`] takes the list away where others are taken too.
+            /// The words that are known; [`crate::open_enum::open`] takes the list away where others are taken too.
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 schemars::json_schema!({"type": "string", "enum": [$(stringify!($word)),+]})
             }
         }
     };
 }
-pub(crate) use words;
+pub(crate) use open_enum;
 
 /// Takes every list of words out of a schema: what looks like a word is taken in their places.
 pub(crate) fn open(schema: &mut JSONSchemaProps) {
@@ -225,7 +225,7 @@ mod tests {
         for word in ["FromTheFuture", "X", longest.as_str()] {
             let text = format!("{word:?}");
             let read: RequestState = serde_json::from_str(&text).unwrap();
-            assert_eq!(read, RequestState::Newer(Word::new(word).unwrap()));
+            assert_eq!(read, RequestState::Newer(NewerValue::new(word).unwrap()));
             assert_eq!(read.as_str(), word);
             assert_eq!(serde_json::to_string(&read).unwrap(), text);
         }
