@@ -16,7 +16,7 @@ use crate::cargo;
 /// One built test program.
 pub struct Program {
     /// `package: target`, as people know it.
-    name: String,
+    pub name: String,
     executable: PathBuf,
     /// The folder of its package, in which cargo would run it.
     folder: PathBuf,

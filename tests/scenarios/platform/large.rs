@@ -18,12 +18,16 @@ use crate::stage::{
 
 /// How many Deployments: in a full run as many as one request takes.
 fn many() -> usize {
-    testkit::size(200, 100)
+    testkit::size(200, 64)
 }
 /// Which of them does not come back.
-const BAD: usize = 50;
+fn bad() -> usize {
+    many() / 4
+}
 /// How many are under way at the same time.
-const PARALLELISM: usize = 25;
+fn parallelism() -> usize {
+    many() / 8
+}
 /// How long one run may take on a machine that has other things to do too.
 const LONG: Duration = Duration::from_mins(4);
 /// Most requests of the controller for each Deployment that it wrote.
@@ -55,7 +59,7 @@ impl<'a> Run<'a> {
             "Restore" => "run-restore",
             _ => "run-continue",
         };
-        let rollout = json!({"parallelism": PARALLELISM, "onFailure": on_failure});
+        let rollout = json!({"parallelism": parallelism(), "onFailure": on_failure});
         ask_as(scene, name, json!([prefix("broxiva-")]), rollout).await?;
         scene.approve(name, User::Approver).await?;
         let planned = begun.elapsed();
@@ -104,7 +108,7 @@ impl<'a> Run<'a> {
             .map(|(name, _)| (name.as_str(), times))
             .collect();
         record.ensure_written(&written)?;
-        record.ensure_at_most(PARALLELISM)?;
+        record.ensure_at_most(parallelism())?;
         let planned: BTreeSet<String> = results.keys().cloned().collect();
         let uid = self.request.metadata.uid.clone().unwrap_or_default();
         record.ensure_only(self.name, &uid, &planned)?;
@@ -173,8 +177,8 @@ async fn two_hundred_at_once_whatever_happens_when_one_fails() -> Result<()> {
         .await?;
     let begun = Instant::now();
     let olds = (0..many()).map(|number| match number {
-        BAD => crashing(&name(number)),
-        _ => well(&name(number)),
+        number if number == bad() => crashing(&name(number)),
+        number => well(&name(number)),
     });
     deploy(&scene, olds.chain([well("other")])).await?;
     println!("prepared after {:.1?}", begun.elapsed());
@@ -188,7 +192,7 @@ async fn two_hundred_at_once_whatever_happens_when_one_fails() -> Result<()> {
     let back = restore.count(RequestState::Restored, Reason::RestoredFromBackup);
     let spared = restore.count(RequestState::Cancelled, Reason::NotBegun);
     ensure!(
-        back > BAD - PARALLELISM && spared > 0 && back + spared == many(),
+        back > bad() - parallelism() && spared > 0 && back + spared == many(),
         "{back} are back, {spared} were not begun"
     );
     restore.ensure_written(2)?;
@@ -199,7 +203,7 @@ async fn two_hundred_at_once_whatever_happens_when_one_fails() -> Result<()> {
     let done = stop.count(RequestState::Succeeded, Reason::Unverified);
     let spared = stop.count(RequestState::Cancelled, Reason::NotBegun);
     ensure!(
-        done >= BAD - PARALLELISM && spared > 0 && done + spared + 1 == many(),
+        done >= bad() - parallelism() && spared > 0 && done + spared + 1 == many(),
         "{done} are done, {spared} were not begun"
     );
     stop.ensure_written(1)?;

@@ -27,7 +27,7 @@ fn before() -> usize {
 }
 
 fn good() -> usize {
-    testkit::size(1_000, 300)
+    testkit::size(1_000, 200)
 }
 
 /// How many Deployments they are about.

@@ -246,7 +246,7 @@ async fn restored_from_a_backup_it_needs_everybody_again() -> Result<()> {
 /// As a machine would try it: the approved manifest under a thousand names, by all who may create requests.
 #[tokio::test]
 async fn a_thousand_replays_are_refused() -> Result<()> {
-    let count = testkit::size(1_000, 200);
+    let count = testkit::size(1_000, 100);
     let scene = scene("thousand").await?;
     two_versions(&scene, "api").await?;
     scene.ask(NAME, "api", json!({"previous": {}})).await?;
