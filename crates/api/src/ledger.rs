@@ -1,14 +1,14 @@
-//! `RevisionLedger`: what the controller remembers about one Deployment, and the lock on it.
+//! `RevisionLedger`: what the controller remembers about one workload, and the lock on it.
 
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::RequestState;
 use crate::category::Urgency;
 use crate::open_enum::{OrNewer, open_enum};
+use crate::{RequestState, WorkloadRef};
 
-/// Memory and lock of one Deployment, which owns it. Written only by the controller, always with
+/// Memory and lock of one workload, which owns it. Written only by the controller, always with
 /// the `resourceVersion` that was read: a lost race is a lost claim.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
@@ -19,7 +19,7 @@ use crate::open_enum::{OrNewer, open_enum};
     derive = "PartialEq",
     shortname = "rbl",
     category = "rollback",
-    doc = "What the controller remembers about one Deployment, and the lock on it",
+    doc = "What the controller remembers about one workload, and the lock on it",
     printcolumn(
         name = "Claimed by",
         type_ = "string",
@@ -33,11 +33,10 @@ use crate::open_enum::{OrNewer, open_enum};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RevisionLedgerSpec {
-    /// UID of the Deployment; a Deployment that was made again has another history.
-    #[schemars(length(max = 64))]
-    pub deployment_uid: String,
+    /// The workload; one that was made again has another history.
+    pub target_ref: WorkloadRef,
 
-    /// The request that may change the Deployment now.
+    /// The request that may change the workload now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
 
@@ -141,7 +140,7 @@ open_enum! {
 /// How many rollbacks a ledger remembers.
 pub const MAX_ROLLBACKS: usize = 50;
 
-/// The request that may change a Deployment now.
+/// The request that may change a workload now.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Claim {

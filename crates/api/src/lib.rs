@@ -3,7 +3,7 @@
 //!
 //! - [`RollbackRequest`]: one rollback, asked for once. Its spec never changes.
 //! - [`RollbackPolicy`]: the rules of a namespace; the one named [`POLICY_NAME`] is in force.
-//! - [`RevisionLedger`]: the controller's memory about one Deployment, and the lock on it.
+//! - [`RevisionLedger`]: the controller's memory about one workload, and the lock on it.
 
 pub mod category;
 pub mod conditions;
@@ -16,6 +16,7 @@ pub mod request;
 pub mod served;
 pub mod status;
 pub mod unknown;
+pub mod workload;
 
 pub use conditions::{ConditionType, Reason, RequestState};
 pub use identity::Identity;
@@ -24,6 +25,7 @@ pub use names::*;
 pub use policy::{RollbackPolicy, RollbackPolicySpec};
 pub use request::{RollbackRequest, RollbackRequestSpec};
 pub use status::RollbackRequestStatus;
+pub use workload::{TargetRef, WorkloadKind, WorkloadRef};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps,

@@ -49,10 +49,14 @@ pub const GUARD_LABEL: &str = "rollback.broxiva.com/guard";
 pub const ARTIFACT_LABEL: &str = "rollback.broxiva.com/artifact";
 /// Label of backups and incidents: UID of the request that they belong to.
 pub const REQUEST_UID_LABEL: &str = "rollback.broxiva.com/request-uid";
+/// Label of backups and Jobs: kind of the workload that they are for.
+pub const WORKLOAD_KIND_LABEL: &str = "rollback.broxiva.com/workload-kind";
 /// Label of backups and incidents: `true` when one person approved alone.
 pub const BREAK_GLASS_LABEL: &str = "rollback.broxiva.com/break-glass";
 /// Annotation of backups and incidents: name of the request that they belong to.
 pub const REQUEST_NAME_ANNOTATION: &str = "rollback.broxiva.com/request";
+/// Annotation of backups and Jobs: name of the workload that they are for, which may be longer than a label.
+pub const WORKLOAD_NAME_ANNOTATION: &str = "rollback.broxiva.com/workload-name";
 
 /// On a Deployment: `enabled` when it may be watched and rolled back without a person, as far as the policy goes.
 pub const AUTOMATIC: &str = "rollback.broxiva.com/automatic";

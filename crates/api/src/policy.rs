@@ -14,6 +14,8 @@ pub use jobs::*;
 pub use triggers::*;
 pub use verification::*;
 
+use crate::TargetRef;
+
 /// The rules for rollbacks in this namespace. Only the policy named `default` is in force; without
 /// it the production rules hold.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -230,8 +232,8 @@ pub struct Capacity {
     /// Deployments whose number of replicas the controller may change. It also needs the verb `patch` on their
     /// `deployments/scale`, which the API server asks for (`ClusterRole` `rollback-scale-down`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20), extend("items" = {"type": "string", "maxLength": 253}))]
-    pub scale_down: Vec<String>,
+    #[schemars(length(max = 20))]
+    pub scale_down: Vec<TargetRef>,
 }
 
 /// How long the old version may take to come back.
@@ -299,9 +301,8 @@ pub struct Remedies {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct FallbackImage {
-    /// Name of the Deployment.
-    #[schemars(length(min = 1, max = 253))]
-    pub deployment: String,
+    /// The workload that it is for.
+    pub target_ref: TargetRef,
 
     /// Name of its container.
     #[schemars(length(min = 1, max = 63))]

@@ -105,7 +105,7 @@ pub struct RollbackRequestSpec {
 )]
 pub struct Target {
     /// Kind of the target; only Deployment.
-    #[serde(default = "deployment")]
+    #[serde(default = "crate::workload::deployment")]
     #[schemars(length(max = 63))]
     pub kind: String,
 
@@ -212,10 +212,6 @@ pub enum OnFailure {
     Continue,
     /// No other Deployment is begun, and those that were rolled back get back what they had.
     Restore,
-}
-
-fn deployment() -> String {
-    "Deployment".to_owned()
 }
 
 /// Labels that a Deployment must have, all of them.

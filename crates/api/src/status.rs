@@ -19,7 +19,7 @@ use crate::open_enum::open_enum;
 pub use health::*;
 pub use plan::*;
 
-use crate::{Identity, Reason, RequestState};
+use crate::{Identity, Reason, RequestState, WorkloadKind, WorkloadRef};
 
 /// Status of a `RollbackRequest`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -151,10 +151,9 @@ pub struct Summary {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaledDown {
-    /// Name of the Deployment.
-    pub deployment: String,
-    /// Its UID.
-    pub uid: String,
+    /// Which.
+    #[serde(flatten)]
+    pub workload: WorkloadRef,
     /// Replicas that it asked for, and gets back.
     pub from: i32,
     /// When the intent was stored, before it was touched.
@@ -246,7 +245,10 @@ open_enum! {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetStatus {
-    /// Name of the Deployment.
+    /// Kind of the workload; its UID is in the plan.
+    #[serde(default)]
+    pub kind: WorkloadKind,
+    /// Name of the workload.
     pub name: String,
     /// The saved Deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -277,6 +277,7 @@ mod tests {
             [
                 "/claim/urgency",
                 "/rollbacks/0/outcome",
+                "/targetRef/kind",
                 "/templates/0/verdict"
             ]
         );

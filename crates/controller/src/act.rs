@@ -14,6 +14,7 @@ use rollback_api::{FIELD_MANAGER, FINALIZER, RollbackRequest};
 use rollback_core::approval::MAILBOX;
 use rollback_core::execution::artifact::Artifact;
 use rollback_core::execution::step::{Revert, Scale, Step};
+use rollback_core::history::ledger::name_of;
 use rollback_core::observed::{Rejection, is_refusal};
 use serde_json::{Value, json};
 
@@ -122,23 +123,19 @@ async fn act(
 ) -> Result<(), Error> {
     match step {
         Step::Hold => hold(context, request).await.map(drop),
-        Step::Claim {
-            deployment,
-            ledger: spec,
-        }
-        | Step::Release {
-            deployment,
-            ledger: spec,
-        } => {
-            let old = read.ledgers.get(deployment);
-            ledger::write(&context.client, &namespace(request), deployment, old, spec)
+        Step::Claim(spec) | Step::Release(spec) => {
+            let old = read.ledgers.get(&name_of(&spec.target_ref));
+            ledger::write(&context.client, &namespace(request), old, spec)
                 .await
                 .map_err(Error::Ledger)
         }
         Step::BackUp(artifact) => create(context, request, artifact).await,
         Step::RunJob {
-            job, rule, image, ..
-        } => jobs::run(context, request, job, rule, image.as_deref()).await,
+            workload,
+            job,
+            rule,
+            image,
+        } => jobs::run(context, request, workload, job, rule, image.as_deref()).await,
         Step::Revert(write) | Step::Disown(write) => revert(context, request, write).await,
         Step::ForceDelete { pod, uid, .. } => force_delete(context, request, pod, uid).await,
         Step::Scale(write) => scale(context, request, write).await,
@@ -208,20 +205,20 @@ async fn publish(
 async fn revert(context: &Context, request: &RollbackRequest, write: &Revert) -> Result<(), Error> {
     let patch: json_patch::Patch = serde_json::from_value(write.patch.clone())?;
     let failed = |source| Error::Revert {
-        name: write.deployment.clone(),
+        name: write.workload.name.clone(),
         source,
     };
     let parameters = patching();
     let url = Deployment::url_path(&(), Some(&namespace(request)));
     let http = Request::new(url)
-        .patch::<()>(&write.deployment, &parameters, &Patch::Json(patch))
+        .patch::<()>(&write.workload.name, &parameters, &Patch::Json(patch))
         .map_err(|error| failed(kube::Error::BuildRequest(error)))?;
     let uid = request.uid().unwrap_or_default();
     match context.client.request::<Value>(http).await {
         Ok(stored) => {
             let generation = stored.pointer("/metadata/generation");
             if let Some(generation) = generation.and_then(Value::as_i64) {
-                let deployment = write.deployment.clone();
+                let deployment = write.workload.name.clone();
                 context.remember(&uid, |memory| {
                     memory.accepted.insert(deployment, generation)
                 });
@@ -235,7 +232,7 @@ async fn revert(context: &Context, request: &RollbackRequest, write: &Revert) ->
                 code: status.code,
                 message: status.message.clone(),
             };
-            let deployment = write.deployment.clone();
+            let deployment = write.workload.name.clone();
             context.remember(&uid, |memory| {
                 memory.rejections.insert(deployment, rejection)
             });
@@ -244,7 +241,7 @@ async fn revert(context: &Context, request: &RollbackRequest, write: &Revert) ->
         Err(source) => {
             // It may be on its way still: that a later attempt is refused shows nothing about this one.
             if !was_put_off(&source) {
-                context.remember(&uid, |memory| memory.intended.remove(&write.deployment));
+                context.remember(&uid, |memory| memory.intended.remove(&write.workload.name));
             }
             Err(failed(source))
         }
@@ -292,19 +289,19 @@ async fn force_delete(
 /// remembered, so that the next pass can say so. What is owed is tried again until it is given back.
 async fn scale(context: &Context, request: &RollbackRequest, write: &Scale) -> Result<(), Error> {
     let failed = |source| Error::Scale {
-        name: write.deployment.clone(),
+        name: write.workload.name.clone(),
         source,
     };
     let patch: json_patch::Patch = serde_json::from_value(write.patch())?;
     let api: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace(request));
     let patch = Patch::<Value>::Json(patch);
     // Not its subresource: the guard keeps the controller from those, and asks for this grant when replicas change.
-    match api.patch(&write.deployment, &patching(), &patch).await {
+    match api.patch(&write.workload.name, &patching(), &patch).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() || status.code == 422 => Ok(()),
         Err(kube::Error::Api(status)) if status.is_forbidden() && write.to == 0 => {
             let uid = request.uid().unwrap_or_default();
-            let (name, why) = (write.deployment.clone(), status.message.clone());
+            let (name, why) = (write.workload.name.clone(), status.message.clone());
             context.remember(&uid, |memory| memory.refused_scale.insert(name, why));
             Ok(())
         }

@@ -3,8 +3,10 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::{Api, Client, ResourceExt};
-use rollback_api::{FIELD_MANAGER, LIFT, LIFTED_BY, RevisionLedger, RevisionLedgerSpec};
-use rollback_core::history::ledger::lift_stands;
+use rollback_api::{
+    FIELD_MANAGER, LIFT, LIFTED_BY, RevisionLedger, RevisionLedgerSpec, WorkloadRef,
+};
+use rollback_core::history::ledger::{lift_stands, name_of};
 use serde_json::Value;
 
 use crate::observe::newer::RawLedger;
@@ -13,7 +15,6 @@ use crate::observe::newer::RawLedger;
 pub async fn write(
     client: &Client,
     namespace: &str,
-    deployment: &str,
     old: Option<&RevisionLedger>,
     spec: &RevisionLedgerSpec,
 ) -> kube::Result<()> {
@@ -22,10 +23,13 @@ pub async fn write(
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PostParams::default()
     };
-    let ledger = next(deployment, old, spec);
+    let ledger = next(old, spec);
     let written = match old {
         None => api.create(&parameters, &ledger).await,
-        Some(_) => api.replace(deployment, &parameters, &ledger).await,
+        Some(_) => {
+            let name = ledger.name_any();
+            api.replace(&name, &parameters, &ledger).await
+        }
     };
     written.map(|_| ())
 }
@@ -53,19 +57,17 @@ pub async fn without_claim(
     api.replace(&name, &parameters, &object).await.map(|_| ())
 }
 
-fn next(
-    deployment: &str,
-    old: Option<&RevisionLedger>,
-    spec: &RevisionLedgerSpec,
-) -> RevisionLedger {
-    let mut ledger = RevisionLedger::new(deployment, spec.clone());
-    ledger.metadata.owner_references = Some(vec![OwnerReference {
-        api_version: "apps/v1".to_owned(),
-        kind: "Deployment".to_owned(),
-        name: deployment.to_owned(),
-        uid: spec.deployment_uid.clone(),
+fn next(old: Option<&RevisionLedger>, spec: &RevisionLedgerSpec) -> RevisionLedger {
+    let WorkloadRef { kind, name, uid } = &spec.target_ref;
+    let mut ledger = RevisionLedger::new(&name_of(&spec.target_ref), spec.clone());
+    let owner = |version: &str| OwnerReference {
+        api_version: version.to_owned(),
+        kind: kind.as_str().to_owned(),
+        name: name.clone(),
+        uid: uid.clone(),
         ..OwnerReference::default()
-    }]);
+    };
+    ledger.metadata.owner_references = kind.api_version().map(|version| vec![owner(version)]);
     let Some(old) = old else { return ledger };
     ledger.metadata.resource_version = old.resource_version();
     // What a person wrote there is theirs, until it is done.
@@ -98,6 +100,7 @@ mod tests {
             ..Evidence::default()
         };
         RevisionLedgerSpec {
+            target_ref: WorkloadRef::deployment("api", "uid-1"),
             templates: vec![entry],
             ..RevisionLedgerSpec::default()
         }
@@ -105,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_lift_is_kept_until_it_is_taken_up_and_the_rest_for_ever() {
-        let mut old = RevisionLedger::new("api", ledger(Verdict::Bad));
+        let mut old = RevisionLedger::new("deployment-api", ledger(Verdict::Bad));
         old.metadata.resource_version = Some("7".to_owned());
         for (key, value) in [
             (LIFT, "sha256:bad"),
@@ -115,10 +118,17 @@ mod tests {
             old.annotations_mut()
                 .insert(key.to_owned(), value.to_owned());
         }
-        let kept = next("api", Some(&old), &ledger(Verdict::Bad));
+        let kept = next(Some(&old), &ledger(Verdict::Bad));
         assert_eq!(kept.annotations(), old.annotations());
+        assert_eq!(kept.name_any(), "deployment-api");
+        let owners: Vec<(&str, &str)> = kept
+            .owner_references()
+            .iter()
+            .map(|owner| (owner.kind.as_str(), owner.name.as_str()))
+            .collect();
+        assert_eq!(owners, [("Deployment", "api")]);
         assert_eq!(kept.resource_version().as_deref(), Some("7"));
-        let done = next("api", Some(&old), &ledger(Verdict::Unknown));
+        let done = next(Some(&old), &ledger(Verdict::Unknown));
         let left: Vec<&str> = done.annotations().keys().map(String::as_str).collect();
         assert_eq!(left, ["note"]);
     }

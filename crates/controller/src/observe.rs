@@ -28,13 +28,14 @@ use kube::{Api, Client, Resource, ResourceExt};
 use rollback_api::status::{Plan, PlannedTarget};
 use rollback_api::{
     LIFT, POLICY_NAME, RevisionLedger, RollbackPolicy, RollbackPolicySpec, RollbackRequest,
-    RollbackRequestStatus,
+    RollbackRequestStatus, WorkloadKind,
 };
 use rollback_core::approval::{self, consent};
 use rollback_core::decide::capacity;
 use rollback_core::decide::crowd::no_place;
 use rollback_core::execution::artifact;
 use rollback_core::execution::phase::{FEW, Phase, TargetPhase, due, result};
+use rollback_core::history::ledger;
 use rollback_core::observed::{Deployment, Fetched, Guard, Observed, ObservedTarget};
 use rollback_core::plan::rules;
 use rollback_reads::bounded::{Bounded, Untyped};
@@ -293,7 +294,7 @@ impl RequestScope<'_> {
             match result {
                 Ok((seen, ledger)) => {
                     read.ledgers
-                        .extend(ledger.map(|ledger| (seen.name.clone(), ledger)));
+                        .extend(ledger.map(|ledger| (ledger.name_any(), ledger)));
                     observed.targets[index] = seen;
                 }
                 Err(error) => {
@@ -308,8 +309,8 @@ impl RequestScope<'_> {
     async fn waiting(&self, plan: &Plan, observed: &mut Observed) -> Result<(), Error> {
         let mut by_name = self.by_name(plan).await?;
         for (seen, target) in observed.targets.iter_mut().zip(&plan.targets) {
-            seen.name.clone_from(&target.name);
-            seen.deployment = seen_or_absent(by_name.remove(&target.name));
+            seen.name.clone_from(&target.workload.name);
+            seen.deployment = seen_or_absent(by_name.remove(&target.workload.name));
         }
         Ok(())
     }
@@ -344,10 +345,10 @@ impl RequestScope<'_> {
             .targets
             .iter()
             .map(|target| ObservedTarget {
-                name: target.name.clone(),
-                ledger: spec_of(ledgers.get(&target.name)),
+                name: target.workload.name.clone(),
+                ledger: spec_of(ledgers.get(&ledger::name_of(&target.workload))),
                 deployment: deployments.next().unwrap_or_default(),
-                rejection: self.rejection(&target.name),
+                rejection: self.rejection(&target.workload.name),
                 ..ObservedTarget::default()
             })
             .collect();
@@ -376,13 +377,13 @@ impl RequestScope<'_> {
         }
         if plan.targets.len() > FEW {
             let mut by_name = self.by_name(plan).await?;
-            let seen = |target: &PlannedTarget| by_name.remove(&target.name);
+            let seen = |target: &PlannedTarget| by_name.remove(&target.workload.name);
             return Ok(plan.targets.iter().map(seen).map(seen_or_absent).collect());
         }
         let read = |index: usize| async move {
             let ended = self.status.targets.get(index).and_then(result);
             match (ended, plan.targets.get(index)) {
-                (Some(_), Some(target)) => self.deployment(&target.name).await,
+                (Some(_), Some(target)) => self.deployment(&target.workload.name).await,
                 (Some(_) | None, _) => Ok(Fetched::Unknown),
             }
         };
@@ -400,7 +401,7 @@ impl RequestScope<'_> {
             .scaled_down
             .iter()
             .filter(|scaled| scaled.restored_at.is_none())
-            .map(|scaled| scaled.deployment.as_str())
+            .map(|scaled| scaled.workload.name.as_str())
             .collect();
         if !ended {
             names.extend(capacity::candidates(plan, self.status));
@@ -417,7 +418,11 @@ impl RequestScope<'_> {
 
     /// The Deployments of the plan, out of all in the namespace.
     async fn by_name(&self, plan: &Plan) -> Result<BTreeMap<String, Deployment>, Error> {
-        let names: BTreeSet<&str> = plan.targets.iter().map(|it| it.name.as_str()).collect();
+        let names: BTreeSet<&str> = plan
+            .targets
+            .iter()
+            .map(|it| it.workload.name.as_str())
+            .collect();
         let is_meant = |deployment: &Deployment| names.contains(deployment.name());
         let listed = raw::deployments(&self.client(), self.namespace, self.budget, is_meant).await;
         Ok(reading("the Deployments", listed)?
@@ -429,13 +434,14 @@ impl RequestScope<'_> {
     /// The ledgers of the plan.
     async fn ledgers(&self, plan: &Plan) -> Result<BTreeMap<String, RevisionLedger>, Error> {
         if plan.targets.len() > FEW {
-            let names: BTreeSet<&str> = plan.targets.iter().map(|it| it.name.as_str()).collect();
+            let targets = plan.targets.iter();
+            let names: BTreeSet<String> = targets.map(|it| ledger::name_of(&it.workload)).collect();
             return self.all_ledgers(|name| names.contains(name)).await;
         }
         let reads: Vec<_> = plan
             .targets
             .iter()
-            .map(|target| self.ledger(&target.name))
+            .map(|target| self.ledger(&target.workload.name))
             .collect();
         let found = all_of(reads).await?.into_iter().flatten();
         Ok(found.map(|ledger| (ledger.name_any(), ledger)).collect())
@@ -495,9 +501,11 @@ impl RequestScope<'_> {
         Ok(Fetched::Found(may))
     }
 
-    async fn ledger(&self, name: &str) -> Result<Option<RevisionLedger>, Error> {
+    /// The ledger of the Deployment with this name.
+    async fn ledger(&self, deployment: &str) -> Result<Option<RevisionLedger>, Error> {
         let api: Api<RevisionLedger> = Api::namespaced(self.client(), self.namespace);
-        reading("the RevisionLedger", api.get_opt(name).await)
+        let name = ledger::name(WorkloadKind::Deployment, deployment);
+        reading("the RevisionLedger", api.get_opt(&name).await)
     }
 
     async fn deployment(&self, name: &str) -> Result<Fetched<Deployment>, Error> {

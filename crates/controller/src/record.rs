@@ -322,7 +322,7 @@ impl Recorder {
         }
         let record = look.record();
         if let Some(spec) = &record.ledger {
-            ledger::write(client, &name.namespace, &name.name, ledger, spec)
+            ledger::write(client, &name.namespace, ledger, spec)
                 .await
                 .map_err(Error::Write)?;
         }

@@ -22,6 +22,7 @@ use rollback_core::approval::{self, consent};
 use rollback_core::decide::fallback;
 use rollback_core::execution::job;
 use rollback_core::execution::phase::{FEW, TargetPhase, due};
+use rollback_core::history::ledger;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
@@ -54,9 +55,9 @@ enum Watched {
     Pods(String),
     /// Warnings about the pods of this `ReplicaSet`.
     Warnings(String),
-    /// The ledger of a Deployment that another request may hold.
+    /// The ledger with this name, whose workload another request may hold.
     Ledger(String),
-    /// The ledgers of these Deployments, out of all in the namespace.
+    /// The ledgers with these names, out of all in the namespace.
     Ledgers(BTreeSet<String>),
     /// A Job of the policy.
     Job(String),
@@ -79,12 +80,15 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
         })
         .filter(|(_, phase)| *phase != TargetPhase::Ended)
         .collect();
-    let names = open.iter().map(|(target, _)| target.name.clone());
+    let names = open.iter().map(|(target, _)| target.workload.name.clone());
     let deployments: BTreeSet<Watched> = if plan.targets.len() <= FEW {
         names.map(Watched::Deployment).collect()
     } else {
         // The same set to the end, so that the watch is not made anew whenever one has ended.
-        let all = plan.targets.iter().map(|target| target.name.clone());
+        let all = plan
+            .targets
+            .iter()
+            .map(|target| target.workload.name.clone());
         BTreeSet::from([Watched::Deployments(all.collect())])
     };
     // Of many, the pods are looked at now and then: they explain what the Deployments show.
@@ -99,7 +103,7 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
         })
         .filter_map(|(target, _)| {
             let set = target.source_name.as_deref()?;
-            let hash = set.strip_prefix(&target.name)?.strip_prefix('-')?;
+            let hash = set.strip_prefix(&target.workload.name)?.strip_prefix('-')?;
             Some([
                 Watched::Pods(hash.to_owned()),
                 Watched::Warnings(set.to_owned()),
@@ -107,20 +111,19 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
         })
         .flatten();
     let turn = due(plan, status, request.rollout().parallelism);
-    let claiming: BTreeSet<&str> = turn
+    let claiming: BTreeSet<String> = turn
         .into_iter()
         .filter_map(|index| Some((plan.targets.get(index)?, status.targets.get(index)?)))
         .filter(|(_, progress)| match TargetPhase::of(status, progress) {
             TargetPhase::Waiting => approval::suffices(plan, &status.approvals),
             phase => !phase.is_written(),
         })
-        .map(|(target, _)| target.name.as_str())
+        .map(|(target, _)| ledger::name_of(&target.workload))
         .collect();
     let ledgers: Vec<Watched> = if plan.targets.len() <= FEW {
-        let each = claiming.into_iter();
-        each.map(|name| Watched::Ledger(name.to_owned())).collect()
+        claiming.into_iter().map(Watched::Ledger).collect()
     } else {
-        let all = plan.targets.iter().map(|target| target.name.clone());
+        let all = plan.targets.iter().map(|it| ledger::name_of(&it.workload));
         let any = (!claiming.is_empty()).then(|| Watched::Ledgers(all.collect()));
         any.into_iter().collect()
     };

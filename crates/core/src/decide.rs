@@ -222,8 +222,9 @@ fn planning(
                 .targets
                 .iter()
                 .map(|target| TargetStatus {
-                    name: target.name.clone(),
-                    before: before(&plan, &target.name, observed),
+                    kind: target.workload.kind,
+                    name: target.workload.name.clone(),
+                    before: before(&plan, &target.workload.name, observed),
                     ..TargetStatus::default()
                 })
                 .collect();

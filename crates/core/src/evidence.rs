@@ -105,7 +105,7 @@ impl Look<'_> {
 
     /// What to write, and when to look again.
     pub fn record(&self) -> Record {
-        let before = based_on(self.ledger, self.deployment.uid());
+        let before = based_on(self.ledger, &self.deployment.workload());
         let mut next = before.clone();
         if let Some(lift) = self.lift {
             take_up(&mut next, lift, self.now);

@@ -53,7 +53,8 @@ pub fn digest(
         .iter()
         .map(|target| {
             let mut identity = json!({
-                "uid": target.uid,
+                "kind": target.workload.kind,
+                "uid": target.workload.uid,
                 "wave": target.wave,
                 "from": target.from_digest,
                 "source": target.source_uid,

@@ -134,6 +134,7 @@ pub fn incident(request: &RollbackRequest, status: &RollbackRequestStatus) -> Op
     Some(Artifact {
         kind: ArtifactKind::Incident,
         name: artifact::incident_name(request, outcome.at),
+        workload: None,
         data: BTreeMap::from([
             (format!("{stem}.md"), page::page(&report)),
             (format!("{stem}.json"), json),
@@ -272,14 +273,17 @@ fn alone(approval: &Approval) -> &'static str {
 fn names(plan: &Plan) -> String {
     match plan.targets.as_slice() {
         few @ ([] | [_] | [_, _] | [_, _, _]) => {
-            let names: Vec<&str> = few.iter().map(|target| target.name.as_str()).collect();
+            let names: Vec<&str> = few
+                .iter()
+                .map(|target| target.workload.name.as_str())
+                .collect();
             names.join(", ")
         }
         [first, .., last] => format!(
             "{} Deployments ({} to {})",
             plan.targets.len(),
-            first.name,
-            last.name
+            first.workload.name,
+            last.workload.name
         ),
     }
 }

@@ -63,7 +63,8 @@ async fn without_any_one_of_its_objects_nothing_is_written() -> Result<()> {
     let cluster: &'static Cluster = Box::leak(Box::new(cluster));
     let mut stage = Stage::empty(cluster, "holes").await?;
     stage.deploy(&SHOP).await?;
-    let rules = json!({"capacity": {"scaleDown": ["worker"]}, "ledger": {"record": false}});
+    let rules =
+        json!({"capacity": {"scaleDown": [{"name": "worker"}]}, "ledger": {"record": false}});
     stage.scene.policy(rules).await?;
     stage.artifacts().await?;
     stage.quarantine().await?;

@@ -22,7 +22,9 @@ fn job() -> Value {
 
 /// What a policy may say, who may not say it, and what they are told.
 fn powers() -> Vec<(Value, Person, &'static str)> {
-    let image = json!({"deployment": "api", "container": "app", "image": "evil.example/miner:1"});
+    let image = json!({
+        "targetRef": {"name": "api"}, "container": "app", "image": "evil.example/miner:1",
+    });
     let log = |spec: Value| (spec, RUNNER, LOGS);
     let weaker = |spec: Value| (spec, KEEPER, RELAX);
     let approvals = |approvals: Value| weaker(json!({"approvals": approvals}));

@@ -192,7 +192,11 @@ impl Stage {
                 "new",
                 (ROLLBACK, "RollbackRequest"),
             ),
-            Thing::Ledger => place(ours("revisionledgers"), "api", (ROLLBACK, "RevisionLedger")),
+            Thing::Ledger => place(
+                ours("revisionledgers"),
+                "deployment-api",
+                (ROLLBACK, "RevisionLedger"),
+            ),
             Thing::NewLedger => place(ours("revisionledgers"), "new", (ROLLBACK, "RevisionLedger")),
             Thing::Policy => place(
                 ours("rollbackpolicies"),
@@ -225,10 +229,10 @@ impl Stage {
                     "required": 2, "validForSeconds": 7200,
                     "trustedMachines": ["system:serviceaccount:shop:known"],
                 },
-                "capacity": {"scaleDown": ["worker"]},
+                "capacity": {"scaleDown": [{"name": "worker"}]},
                 "remedies": {
                     "forceDeleteAfterSeconds": 600,
-                    "fallbackImages": [{"deployment": "web", "container": "app", "image": "shop/web:good"}],
+                    "fallbackImages": [{"targetRef": {"name": "web"}, "container": "app", "image": "shop/web:good"}],
                 },
                 "rollout": {"logTailLines": 5},
                 "decisionMatrix": [{"category": "Latency", "approval": "Automatic"}],
@@ -389,8 +393,8 @@ impl Stage {
         let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "api", "uid": uid, "controller": true});
         let entry = json!({"digest": "$BAD", "lastLive": "2026-06-01T14:05:00Z", "verdict": "Bad", "soakedSeconds": 0});
         let ledger = json!({
-            "metadata": {"name": "api", "ownerReferences": [owner]},
-            "spec": {"deploymentUid": uid, "templates": [entry]},
+            "metadata": {"name": "deployment-api", "ownerReferences": [owner]},
+            "spec": {"targetRef": {"name": "api", "uid": uid}, "templates": [entry]},
         });
         self.must(CONTROLLER, POST, Thing::NewLedger, ledger)
             .await?;
@@ -435,7 +439,7 @@ fn base(on: Thing) -> Value {
         }
         Thing::Ledger | Thing::NewLedger => json!({
             "apiVersion": ROLLBACK, "kind": "RevisionLedger",
-            "metadata": {"name": "new"}, "spec": {"deploymentUid": "1"},
+            "metadata": {"name": "new"}, "spec": {"targetRef": {"name": "new", "uid": "1"}},
         }),
         Thing::Policy => json!({
             "apiVersion": ROLLBACK, "kind": "RollbackPolicy",

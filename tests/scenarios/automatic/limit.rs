@@ -81,7 +81,7 @@ async fn a_ledger_that_cannot_be_read_counts_and_is_named() -> Result<()> {
         .roll_back("by-hand", "api", json!({"previous": {}}))
         .await?;
     let key = format!(
-        "/registry/rollback.broxiva.com/revisionledgers/{}/api",
+        "/registry/rollback.broxiva.com/revisionledgers/{}/deployment-api",
         scene.ns()
     );
     let stored = etcd(&scene, "range", json!({"key": bytes(&key)})).await?;
@@ -93,7 +93,7 @@ async fn a_ledger_that_cannot_be_read_counts_and_is_named() -> Result<()> {
     etcd(&scene, "put", put).await?;
     send(&scene, "web-down", "web", "HealthCheck").await?;
     let said = held_back(&scene, "web-down", BlockedBy::HourlyLimit).await?;
-    ensure!(said.contains("RevisionLedger api"), "{said}");
+    ensure!(said.contains("RevisionLedger deployment-api"), "{said}");
     etcd(&scene, "deleterange", json!({"key": bytes(&key)})).await?;
     Ok(())
 }

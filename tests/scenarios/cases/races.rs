@@ -2,7 +2,8 @@
 
 use anyhow::{Result, ensure};
 use kube::api::{Patch, PatchParams};
-use rollback_api::{Reason, RequestState, RevisionLedger, RollbackRequest};
+use rollback_api::{Reason, RequestState, RevisionLedger, RollbackRequest, WorkloadKind};
+use rollback_core::history::ledger;
 use serde_json::{Value, json};
 use testkit::conformance::record;
 use testkit::proxy::{Fault, Mutation, Point, Proxy};
@@ -38,7 +39,11 @@ async fn meanwhile(
 async fn ensure_released(scene: &Scene) -> Result<()> {
     let api: kube::Api<RevisionLedger> =
         kube::Api::namespaced(scene.client(User::Admin).await?, scene.ns());
-    let claim = api.get_opt(APP).await?.and_then(|ledger| ledger.spec.claim);
+    let name = ledger::name(WorkloadKind::Deployment, APP);
+    let claim = api
+        .get_opt(&name)
+        .await?
+        .and_then(|ledger| ledger.spec.claim);
     ensure!(claim.is_none(), "the claim is still there: {claim:?}");
     Ok(())
 }

@@ -4,7 +4,8 @@ use anyhow::{Context, Result, ensure};
 use kube::Api;
 use rollback_api::ledger::{Evidence, Verdict};
 use rollback_api::status::{RiskKind, Source};
-use rollback_api::{Reason, RequestState, RevisionLedger};
+use rollback_api::{Reason, RequestState, RevisionLedger, WorkloadKind};
+use rollback_core::history::ledger;
 use serde_json::json;
 use testkit::conformance::record;
 use testkit::scene::PATIENCE;
@@ -25,11 +26,12 @@ async fn trust_at_once(scene: &Scene) -> Result<()> {
 /// Waits until the ledger knows that the version with this number is good.
 async fn known_good(scene: &Scene, number: i64) -> Result<Evidence> {
     let api: Api<RevisionLedger> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
+    let name = ledger::name(WorkloadKind::Deployment, APP);
     eventually(
         &format!("{number} is known to be good"),
         PATIENCE,
         async || {
-            let ledger = api.get(APP).await?;
+            let ledger = api.get(&name).await?;
             let entries = ledger.spec.templates;
             let entry = entries.iter().find(|entry| entry.revision == Some(number));
             let entry = entry.with_context(|| format!("it knows {entries:?}"))?;

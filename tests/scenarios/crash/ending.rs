@@ -6,7 +6,8 @@ use anyhow::Result;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
-use rollback_api::{Reason, RequestState, RevisionLedger, RevisionLedgerSpec};
+use rollback_api::{Reason, RequestState, RevisionLedger, RevisionLedgerSpec, WorkloadKind};
+use rollback_core::history::ledger;
 use testkit::{Scene, User};
 
 use crate::run::{DEPLOYMENT, REQUEST};
@@ -140,6 +141,8 @@ fn without_names(note: &str) -> String {
 /// The ledger of a Deployment; an empty one when there is none.
 pub async fn ledger(scene: &Scene, deployment: &str) -> Result<RevisionLedgerSpec> {
     let api: Api<RevisionLedger> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
-    let ledger = api.get_opt(deployment).await?;
+    let ledger = api
+        .get_opt(&ledger::name(WorkloadKind::Deployment, deployment))
+        .await?;
     Ok(ledger.map(|ledger| ledger.spec).unwrap_or_default())
 }

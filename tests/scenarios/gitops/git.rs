@@ -234,7 +234,12 @@ pub async fn incident(scene: &Scene) -> Result<Value> {
 pub async fn ledger(scene: &Scene) -> Result<(bool, usize)> {
     let api: Api<rollback_api::RevisionLedger> =
         Api::namespaced(scene.client(User::Admin).await?, scene.ns());
-    let ledger = api.get_opt(DEPLOYMENT).await?;
+    let ledger = api
+        .get_opt(&rollback_core::history::ledger::name(
+            rollback_api::WorkloadKind::Deployment,
+            DEPLOYMENT,
+        ))
+        .await?;
     Ok(ledger.map_or((false, 0), |ledger| {
         (ledger.spec.claim.is_some(), ledger.spec.rollbacks.len())
     }))

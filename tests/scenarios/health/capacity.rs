@@ -20,7 +20,7 @@ async fn crowded(name: &str, granted: bool) -> Result<Scene> {
         scene.grant("rollback-scale-down").await?;
     }
     scene
-        .policy(json!({"capacity": {"scaleDown": ["reports"]},
+        .policy(json!({"capacity": {"scaleDown": [{"name": "reports"}]},
             "rollout": {"timeoutSeconds": 45, "graceSeconds": 40}}))
         .await?;
     scene.two_versions("api").await?;
@@ -59,7 +59,7 @@ async fn capacity_is_freed_and_given_back() -> Result<()> {
             .first()
             .context("nothing was scaled down")?;
         ensure!(
-            scaled.deployment == "reports" && scaled.from == 2 && scaled.scaled_at.is_some(),
+            scaled.workload.name == "reports" && scaled.from == 2 && scaled.scaled_at.is_some(),
             "{scaled:?}, {:?}",
             status.targets[0].warnings
         );

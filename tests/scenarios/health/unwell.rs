@@ -3,7 +3,8 @@
 use anyhow::{Context as _, Result, ensure};
 use kube::Api;
 use rollback_api::ledger::Verdict;
-use rollback_api::{Reason, RequestState, RevisionLedger};
+use rollback_api::{Reason, RequestState, RevisionLedger, WorkloadKind};
+use rollback_core::history::ledger;
 use serde_json::{Value, json};
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::scene::CONTROLLER;
@@ -42,7 +43,9 @@ fn writes(scene: &Scene) -> Result<usize> {
 
 async fn verdicts(scene: &Scene) -> Result<Vec<Verdict>> {
     let api: Api<RevisionLedger> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
-    let ledger = api.get("api").await?;
+    let ledger = api
+        .get(&ledger::name(WorkloadKind::Deployment, "api"))
+        .await?;
     let templates = ledger.spec.templates.iter();
     Ok(templates.map(|entry| entry.verdict).collect())
 }

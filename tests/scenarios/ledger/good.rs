@@ -161,7 +161,7 @@ async fn a_deployment_that_is_made_again_has_no_past() -> Result<()> {
     let ledger = ledger(&scene).await?;
     let uid = |object: &serde_json::Value| object["metadata"]["uid"].clone();
     let now = scene.deployment(APP).await?;
-    assert_eq!(json!(ledger.spec.deployment_uid), uid(&now));
+    assert_eq!(json!(ledger.spec.target_ref.uid), uid(&now));
     assert_ne!(uid(&v1), uid(&now));
     assert_eq!(
         ledger.spec.templates.len(),

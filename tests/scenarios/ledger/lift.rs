@@ -12,10 +12,12 @@ use serde_json::{Value, json};
 use testkit::scene::PATIENCE;
 use testkit::{Scene, User, eventually};
 
-use crate::stage::{APP, back_to, digest, entry_of, good, scene, version, wait_for_entry};
+use crate::stage::{
+    APP, back_to, digest, entry_of, good, ledger_name, scene, version, wait_for_entry,
+};
 
 /// What the API server says before each message of the guard.
-const DENIED: &str = "revisionledgers.rollback.broxiva.com \"api\" is forbidden: ValidatingAdmissionPolicy 'rollback-guard-ledger' with binding 'rollback-guard-ledger' denied request: ";
+const DENIED: &str = "revisionledgers.rollback.broxiva.com \"deployment-api\" is forbidden: ValidatingAdmissionPolicy 'rollback-guard-ledger' with binding 'rollback-guard-ledger' denied request: ";
 
 /// There were versions 0, 1 and 2; 2 was rolled back, and 1 runs. Gives the digest of 1, and 2.
 async fn with_quarantine(name: &str) -> Result<(Scene, String, Value)> {
@@ -34,9 +36,13 @@ async fn with_quarantine(name: &str) -> Result<(Scene, String, Value)> {
 /// Annotates the ledger, as `kubectl annotate` does.
 async fn annotate(client: Client, scene: &Scene, patch: Value) -> Result<(), kube::Error> {
     let api: Api<RevisionLedger> = Api::namespaced(client, scene.ns());
-    api.patch(APP, &PatchParams::default(), &Patch::Merge(&patch))
-        .await
-        .map(drop)
+    api.patch(
+        &ledger_name(),
+        &PatchParams::default(),
+        &Patch::Merge(&patch),
+    )
+    .await
+    .map(drop)
 }
 
 fn lift(digest: &str, by: &str) -> Value {
@@ -137,7 +143,7 @@ async fn others_are_told_why_not() -> Result<()> {
     more["metadata"]["annotations"]["note"] = json!("x");
     more["metadata"]["labels"] = json!({"note": "x"});
     more["metadata"]["ownerReferences"] = json!(null);
-    more["spec"] = json!({"deploymentUid": "x"});
+    more["spec"] = json!({"targetRef": {"uid": "x"}});
     let half = |key: &str, value: &str| json!({"metadata": {"annotations": {key: value}}});
     let cases = [
         (

@@ -238,7 +238,19 @@ async fn the_ledger_of_a_deployment_that_is_there_is_there() -> Result<()> {
     let scene = scene("stays", 0).await?;
     good(&scene, version("v1")).await?;
     let api = ledgers(&scene).await?;
-    let refusal = api.delete(APP, &kube::api::DeleteParams::default()).await;
+    let all = api.list(&kube::api::ListParams::default()).await?.items;
+    let [ledger] = all.as_slice() else {
+        anyhow::bail!("{} ledgers", all.len());
+    };
+    let name = format!("deployment-{APP}");
+    ensure!(
+        ledger.metadata.name.as_ref() == Some(&name),
+        "{:?}",
+        ledger.metadata
+    );
+    let of = &ledger.spec.target_ref;
+    ensure!(of.to_string() == format!("Deployment/{APP}"), "{of:?}");
+    let refusal = api.delete(&name, &kube::api::DeleteParams::default()).await;
     let refusal = refusal.err().context("it was deleted")?.to_string();
     ensure!(
         refusal.contains("It goes when its Deployment goes"),
@@ -246,7 +258,7 @@ async fn the_ledger_of_a_deployment_that_is_there_is_there() -> Result<()> {
     );
     crate::stage::delete_deployment(&scene).await?;
     eventually("its ledger is gone", PATIENCE, async || {
-        ensure!(api.get_opt(APP).await?.is_none(), "it is still there");
+        ensure!(api.get_opt(&name).await?.is_none(), "it is still there");
         Ok(())
     })
     .await

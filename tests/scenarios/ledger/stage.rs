@@ -8,7 +8,7 @@ use kube::core::DynamicObject;
 use kube::{Api, ResourceExt};
 use rollback_api::ledger::{Evidence, Verdict};
 use rollback_api::status::Outcome;
-use rollback_api::{Reason, RequestState, RevisionLedger};
+use rollback_api::{Reason, RequestState, RevisionLedger, WorkloadKind};
 use rollback_core::history::template::Template;
 use serde_json::{Value, json};
 use testkit::audit::Event;
@@ -38,9 +38,14 @@ pub async fn ledgers(scene: &Scene) -> Result<Api<RevisionLedger>> {
     ))
 }
 
+/// Name of the ledger of the Deployment.
+pub fn ledger_name() -> String {
+    rollback_core::history::ledger::name(WorkloadKind::Deployment, APP)
+}
+
 /// The ledger of the Deployment.
 pub async fn ledger(scene: &Scene) -> Result<RevisionLedger> {
-    Ok(ledgers(scene).await?.get(APP).await?)
+    Ok(ledgers(scene).await?.get(&ledger_name()).await?)
 }
 
 /// What is known of the template of this Deployment.

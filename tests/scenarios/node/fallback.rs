@@ -16,7 +16,7 @@ async fn an_image_that_is_known_to_be_good_is_tried_once() -> Result<()> {
         return Ok(());
     };
     let good = IMAGES[2];
-    let known = json!({"deployment": APP, "container": "app", "image": good});
+    let known = json!({"targetRef": {"name": APP}, "container": "app", "image": good});
     scene
         .policy(json!({"rollout": {"graceSeconds": 3}, "remedies": {"fallbackImages": [known]}}))
         .await?;

@@ -10,7 +10,9 @@ use kube::{Api, ResourceExt};
 use rollback_api::status::Outcome;
 use rollback_api::{
     ARTIFACT_LABEL, REQUEST_UID_LABEL, Reason, RequestState, RevisionLedger, RollbackRequest,
+    WorkloadKind,
 };
+use rollback_core::history::ledger;
 use testkit::scene::{PATIENCE, condition};
 use testkit::{Scene, User, eventually};
 
@@ -301,7 +303,8 @@ pub async fn ensure_free(scene: &Scene, request: &RollbackRequest) -> Result<()>
         return Ok(());
     };
     let api: Api<RevisionLedger> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
-    let claim = api.get_opt(target).await?.and_then(|l| l.spec.claim);
+    let name = ledger::name(WorkloadKind::Deployment, target);
+    let claim = api.get_opt(&name).await?.and_then(|l| l.spec.claim);
     let held = claim.is_some_and(|claim| Some(claim.request_uid) == request.uid());
     ensure!(!held, "{} still holds {target}", request.name_any());
     Ok(())

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
-use rollback_api::RollbackRequest;
+use rollback_api::{RollbackRequest, WorkloadKind};
+use rollback_core::history::ledger;
 use serde_json::{Value, json};
 use testkit::scene::{CONTROLLER, PATIENCE, ready};
 use testkit::{Scene, User, eventually, shop};
@@ -116,7 +117,8 @@ async fn claim(scene: &Scene, deployment: &str, holder: &str) -> Result<()> {
 
 async fn ledger(scene: &Scene, deployment: &str) -> Result<Value> {
     eventually("there is a ledger", PATIENCE, async || {
-        let get = ["get", "rbl", deployment, "-n", scene.ns(), "-o", "json"];
+        let name = ledger::name(WorkloadKind::Deployment, deployment);
+        let get = ["get", "rbl", &name, "-n", scene.ns(), "-o", "json"];
         let ledger = scene.cluster.kubectl_ok(User::Admin, &get, "").await?;
         let ledger: Value = serde_json::from_str(&ledger)?;
         ensure!(ledger["spec"]["templates"].is_array(), "it is empty");

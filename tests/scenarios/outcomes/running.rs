@@ -246,7 +246,11 @@ async fn a_poison_object_delays_only_itself() -> Result<()> {
     let asked = scene
         .ask("sick-5xx", "sick", json!({"previous": {}}))
         .await?;
-    let name = rollback_core::execution::artifact::backup_name(&asked, "sick");
+    let name = rollback_core::execution::artifact::backup_name(
+        &asked,
+        rollback_api::WorkloadKind::Deployment,
+        "sick",
+    );
     scene.squat(&name).await?;
     scene.approve("sick-5xx", User::Approver).await?;
     let controller = controller(&scene)?;

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
-use rollback_api::{CANCELLED_BY, Reason, RequestState, RollbackRequest};
+use rollback_api::{CANCELLED_BY, Reason, RequestState, RollbackRequest, WorkloadKind};
 use serde_json::json;
 use testkit::scene::PATIENCE;
 use testkit::{Scene, User, eventually};
@@ -17,7 +17,11 @@ use crate::stage::{
 
 /// Something else has the name of the backup of this Deployment.
 async fn squat(scene: &Scene, request: &RollbackRequest, deployment: &str) -> Result<String> {
-    let name = rollback_core::execution::artifact::backup_name(request, deployment);
+    let name = rollback_core::execution::artifact::backup_name(
+        request,
+        WorkloadKind::Deployment,
+        deployment,
+    );
     scene.squat(&name).await?;
     Ok(name)
 }

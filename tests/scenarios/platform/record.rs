@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
-use rollback_api::REQUEST_UID_LABEL;
+use rollback_api::{REQUEST_UID_LABEL, WorkloadKind};
+use rollback_core::history::ledger;
 use serde_json::Value;
 use testkit::Scene;
 use testkit::audit::Event;
@@ -109,13 +110,15 @@ impl Record {
     pub fn ensure_only(&self, request: &str, uid: &str, names: &BTreeSet<String>) -> Result<()> {
         // Dry runs write nothing: the plan rehearses, and the guard is tried.
         let written = |event: &&Event| is_write(event) && !event.is_dry_run();
+        let ledger_of = |name: &String| ledger::name(WorkloadKind::Deployment, name);
+        let ledgers: BTreeSet<String> = names.iter().map(ledger_of).collect();
         for event in self.events.iter().filter(written) {
             let name = named(event);
             let fits = match (event.resource.as_str(), event.verb.as_str()) {
                 ("deployments", "patch") => event.subresource.is_empty() && names.contains(&name),
                 // Evidence is recorded for all of them, whatever anybody asks for.
                 ("revisionledgers", "create" | "update") => {
-                    names.contains(&name) || is_evidence(event)
+                    ledgers.contains(&name) || is_evidence(event)
                 }
                 ("configmaps", "create") => label(event) == uid,
                 ("events", "create") => true,

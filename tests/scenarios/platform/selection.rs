@@ -23,7 +23,11 @@ async fn a_prefix_finds_those_whose_names_begin_so_and_no_others() -> Result<()>
     .await?;
     ask(&scene, json!([prefix("broxiva-")]), json!({})).await?;
     let plan = scene.plan(REQUEST).await?;
-    let names: Vec<&str> = plan.targets.iter().map(|t| t.name.as_str()).collect();
+    let names: Vec<&str> = plan
+        .targets
+        .iter()
+        .map(|t| t.workload.name.as_str())
+        .collect();
     assert_eq!(names, ["broxiva-api", "broxiva-web"]);
     assert_eq!(plan.rules.rollout.timeout_seconds, 180);
     let before = row(&scene).await?;
@@ -92,7 +96,7 @@ async fn a_named_one_is_not_also_one_of_those_that_a_prefix_finds() -> Result<()
     let order: Vec<(String, i32)> = plan
         .into_iter()
         .flat_map(|plan| plan.targets)
-        .map(|target| (target.name, target.wave))
+        .map(|target| (target.workload.name, target.wave))
         .collect();
     let wanted = [("broxiva-web", 0), ("cart", 0), ("broxiva-api", 1)];
     assert_eq!(order, wanted.map(|(name, wave)| (name.to_owned(), wave)));

@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use jiff::SignedDuration;
 use kube::Api;
 use rollback_api::status::RiskKind;
-use rollback_api::{Reason, RequestState, RevisionLedger};
+use rollback_api::{Reason, RequestState, RevisionLedger, WorkloadKind};
+use rollback_core::history::ledger;
 use rollback_core::history::template::Template;
 use serde_json::{Value, json};
 use testkit::shop::Behaviour;
@@ -113,7 +114,10 @@ async fn a_policy_that_alters_the_template_is_in_the_plan() -> Result<()> {
 async fn remembers_what_runs(scene: &Scene, stored: &str) -> Result<()> {
     let client = scene.client(User::Admin).await?;
     let ledgers: Api<RevisionLedger> = Api::namespaced(client, scene.ns());
-    let ledger = ledgers.get(APP).await?.spec;
+    let ledger = ledgers
+        .get(&ledger::name(WorkloadKind::Deployment, APP))
+        .await?
+        .spec;
     let last = ledger.rollbacks.last().context("nothing is remembered")?;
     assert_eq!(last.to_digest, stored);
     Ok(())

@@ -4,7 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::ListParams;
-use rollback_api::{Reason, RequestState, RevisionLedger};
+use rollback_api::{Reason, RequestState, RevisionLedger, WorkloadKind};
+use rollback_core::history::ledger;
 use serde_json::{Value, json};
 use testkit::audit::Event;
 use testkit::scene::{CONTROLLER, request};
@@ -174,7 +175,8 @@ async fn a_dry_run_writes_nothing() -> Result<()> {
     );
     let client = scene.client(User::Admin).await?;
     let ledgers: Api<RevisionLedger> = Api::namespaced(client, scene.ns());
-    ensure!(ledgers.get_opt(APP).await?.is_none(), "there is a ledger");
+    let name = ledger::name(WorkloadKind::Deployment, APP);
+    ensure!(ledgers.get_opt(&name).await?.is_none(), "there is a ledger");
     for kind in ["backup", "incident"] {
         let left = scene.artifacts(kind, "try").await?;
         ensure!(left.is_empty(), "there is a {kind}");

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, ensure};
-use rollback_api::{Reason, RequestState, RevisionLedger};
+use rollback_api::{Reason, RequestState, RevisionLedger, WorkloadKind};
+use rollback_core::history::ledger;
 use serde_json::{Value, json};
 use testkit::proxy::{Fault, Mutation, Point, Proxy};
 use testkit::scene::{PATIENCE, ready, request};
@@ -74,7 +75,9 @@ pub async fn two_requests(name: &str, category: &str, to: Value) -> Result<(Scen
 pub async fn holder(scene: &Scene) -> Result<Option<String>> {
     let client = scene.client(User::Admin).await?;
     let ledgers: kube::Api<RevisionLedger> = kube::Api::namespaced(client, scene.ns());
-    let ledger = ledgers.get_opt(APP).await?;
+    let ledger = ledgers
+        .get_opt(&ledger::name(WorkloadKind::Deployment, APP))
+        .await?;
     Ok(ledger
         .and_then(|ledger| ledger.spec.claim)
         .map(|claim| claim.request))

@@ -9,7 +9,8 @@ use kube::{Api, Client, ResourceExt};
 use rollback_api::ledger::Claim;
 use rollback_api::open_enum::OrNewer;
 use rollback_api::status::Plan;
-use rollback_api::{RevisionLedger, RevisionLedgerSpec, RollbackPolicy};
+use rollback_api::{RevisionLedger, RevisionLedgerSpec, RollbackPolicy, WorkloadKind, WorkloadRef};
+use rollback_core::history::ledger;
 use serde_json::{Value, json};
 use testkit::proxy::Call;
 use testkit::scene::PATIENCE;
@@ -251,13 +252,13 @@ impl Hands {
     async fn delete_history(&self, plan: &Plan) -> Result<()> {
         let api = shop::api(&self.admin, &self.namespace, "apps/v1", "ReplicaSet");
         let name = source(plan)?;
-        let Some(old) = api.get_opt(name).await? else {
+        let Some(old) = api.get_opt(&name).await? else {
             return Ok(());
         };
         api.delete(name, &DeleteParams::default()).await?;
         eventually("the ReplicaSet is gone", PATIENCE, async || {
             // Once the old template is written, the Deployment makes another one of the same name.
-            let left = api.get_opt(name).await?;
+            let left = api.get_opt(&name).await?;
             let same = left.is_some_and(|left| left.uid() == old.uid());
             ensure!(!same, "it is still there");
             Ok(())
@@ -289,20 +290,21 @@ impl Hands {
     /// Writes as the controller does, for a request that has not written anything.
     pub async fn claim(&self) -> Result<()> {
         let api: Api<RevisionLedger> = Api::namespaced(self.controller.clone(), &self.namespace);
-        let (name, parameters) = (&self.deployment, PostParams::default());
+        let name = ledger::name(WorkloadKind::Deployment, &self.deployment);
+        let parameters = PostParams::default();
         let uid = self.states().last().context("no Deployment")?.uid.clone();
         eventually("the Deployment is claimed", PATIENCE, async || {
             let claim = self.rival.clone();
-            if let Some(mut ledger) = api.get_opt(name).await? {
+            if let Some(mut ledger) = api.get_opt(&name).await? {
                 ledger.spec.claim = claim;
-                api.replace(name, &parameters, &ledger).await?;
+                api.replace(&name, &parameters, &ledger).await?;
             } else {
                 let spec = RevisionLedgerSpec {
-                    deployment_uid: uid.clone(),
+                    target_ref: WorkloadRef::deployment(&self.deployment, &uid),
                     claim,
                     ..RevisionLedgerSpec::default()
                 };
-                let ledger = RevisionLedger::new(name, spec);
+                let ledger = RevisionLedger::new(&name, spec);
                 api.create(&parameters, &ledger).await?;
             }
             Ok(())

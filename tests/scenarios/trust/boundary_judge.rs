@@ -83,7 +83,7 @@ fn is_approved(run: &Run, event: &Event) -> Result<()> {
     let written = value("replace", "/spec/template").context("no template")?;
     let target = run.plan.targets.first().context("no target")?;
     ensure!(
-        replaced.uid == target.uid && digest(&replaced.template) == target.from_digest,
+        replaced.uid == target.workload.uid && digest(&replaced.template) == target.from_digest,
         "it replaced what was not approved to go: {replaced:?}"
     );
     ensure!(

@@ -4,7 +4,10 @@
 use anyhow::{Context as _, Result, ensure};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use rollback_api::{CANCELLED_BY, DENIED_BY, DENIED_REASON, Reason, RequestState, RevisionLedger};
+use rollback_api::{
+    CANCELLED_BY, DENIED_BY, DENIED_REASON, Reason, RequestState, RevisionLedger, WorkloadKind,
+};
+use rollback_core::history::ledger;
 use serde_json::{Value, json};
 use testkit::health::{Answer, HEALTH_PORT, HealthServer};
 use testkit::scene::{CONTROLLER, PATIENCE, condition, request};
@@ -108,7 +111,9 @@ fn ensure_only_records(scene: &Scene) -> Result<()> {
 /// How many rollbacks the ledger of a Deployment knows.
 async fn remembered(scene: &Scene, deployment: &str) -> Result<usize> {
     let api: Api<RevisionLedger> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
-    let ledger = api.get_opt(deployment).await?;
+    let ledger = api
+        .get_opt(&ledger::name(WorkloadKind::Deployment, deployment))
+        .await?;
     Ok(ledger.map_or(0, |ledger| ledger.spec.rollbacks.len()))
 }
 

@@ -11,7 +11,7 @@ use crate::policy::{
     ApprovalMode, Approvals, Capacity, ChecklistItem, DataGate, Environment, FreezeWindow, GitOps,
     ImageOf, Ledger, OnJobFailure, Remedies, ReportRules, Rollout, Side, Triggers, Verification,
 };
-use crate::{Reason, RequestState};
+use crate::{Reason, RequestState, WorkloadKind, WorkloadRef};
 
 /// What would be done, resolved once from live reads.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -47,7 +47,10 @@ pub struct Plan {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Skipped {
-    /// Name of the Deployment.
+    /// Kind of the workload.
+    #[serde(default)]
+    pub kind: WorkloadKind,
+    /// Name of the workload.
     pub name: String,
     /// What that means for it.
     pub result: RequestState,
@@ -225,14 +228,13 @@ pub struct DataRisk {
     pub message: String,
 }
 
-/// One Deployment of the plan, by identity and not only by name.
+/// One workload of the plan.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedTarget {
-    /// Name of the Deployment.
-    pub name: String,
-    /// UID of the Deployment.
-    pub uid: String,
+    /// Which.
+    #[serde(flatten)]
+    pub workload: WorkloadRef,
     /// When its turn is.
     #[serde(default, skip_serializing_if = "crate::request::is_zero")]
     pub wave: i32,

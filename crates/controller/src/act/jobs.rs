@@ -4,7 +4,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::core::{Request, Status};
 use kube::{Api, Resource, ResourceExt};
 use rollback_api::status::JobRule;
-use rollback_api::{POLICY_NAME, RollbackPolicy, RollbackRequest};
+use rollback_api::{POLICY_NAME, RollbackPolicy, RollbackRequest, WorkloadRef};
 use rollback_core::execution::job;
 use rollback_core::observed::is_refusal;
 use rollback_core::plan::rules;
@@ -22,6 +22,7 @@ const SAID_LIMIT: usize = 600;
 pub async fn run(
     context: &Context,
     request: &RollbackRequest,
+    workload: &WorkloadRef,
     name: &str,
     rule: &JobRule,
     image: Option<&str>,
@@ -37,7 +38,7 @@ pub async fn run(
         remember(context, request, name, why.to_owned());
         return Ok(());
     };
-    let object = job::object(request, rule, template, name, image);
+    let object = job::object(request, workload, rule, template, name, image);
     match create(context, request, &object).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),

@@ -115,9 +115,9 @@ impl Version {
                 Err(error) => {
                     failures = failures.saturating_add(1);
                     self.context.metrics.failed("analysis");
-                    let (namespace, deployment) = (&self.name.namespace, &self.name.name);
+                    let (namespace, workload) = (&self.name.namespace, &self.name);
                     let why = chain(&error);
-                    tracing::warn!(%namespace, %deployment, why, failures, "a version under analysis is looked at again later");
+                    tracing::warn!(%namespace, %workload, why, failures, "a version under analysis is looked at again later");
                     tokio::time::sleep(backoff(failures)).await;
                 }
             }
@@ -212,7 +212,7 @@ impl Version {
             };
             tracing::info!(
                 namespace = %self.name.namespace,
-                deployment = %self.name.name,
+                workload = %self.name,
                 request = name,
                 trouble = fault.trouble.as_str(),
                 asked,
@@ -256,7 +256,7 @@ impl Version {
         self.context.metrics.name_taken();
         tracing::warn!(
             namespace = %self.name.namespace,
-            deployment = %self.name.name,
+            workload = %self.name,
             request = request.name_any(),
             why,
             "the name of a request is taken by another one"

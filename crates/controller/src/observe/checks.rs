@@ -54,7 +54,7 @@ impl<'a> Subject<'a> {
     pub fn restored(rules: &'a Rules, target: &'a PlannedTarget, set: &'a ReplicaSet) -> Self {
         Self {
             rules,
-            deployment: &target.name,
+            deployment: &target.workload.name,
             baseline: target.from_since,
             replica_set: set,
             limit: LONGEST,

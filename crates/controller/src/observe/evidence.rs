@@ -6,7 +6,8 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use rollback_api::ledger::Claim;
 use rollback_api::policy::Ledger;
-use rollback_api::{POLICY_NAME, RevisionLedger, RollbackPolicy, RollbackRequest};
+use rollback_api::{POLICY_NAME, RevisionLedger, RollbackPolicy, RollbackRequest, WorkloadKind};
+use rollback_core::history::ledger;
 use rollback_core::observed::Deployment;
 use rollback_reads::budget::Budget;
 use rollback_reads::history;
@@ -25,9 +26,10 @@ pub async fn pair(
     budget: &Budget,
 ) -> Result<(Option<Deployment>, Option<RevisionLedger>), Error> {
     let ledgers: Api<RevisionLedger> = Api::namespaced(client.clone(), namespace);
+    let ledger_name = ledger::name(WorkloadKind::Deployment, name);
     let (deployment, ledger) = futures::join!(
         raw::deployment(client, namespace, name, budget),
-        ledgers.get_opt(name)
+        ledgers.get_opt(&ledger_name)
     );
     Ok((
         reading("the Deployment", deployment)?,

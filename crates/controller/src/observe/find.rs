@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
-use rollback_api::RevisionLedger;
 use rollback_api::request::Target;
+use rollback_api::{RevisionLedger, WorkloadKind};
+use rollback_core::history::ledger;
 use rollback_core::observed::{Deployment, Fetched, ObservedTarget, ReplicaSet};
 use rollback_reads::history::{self, Found as History};
 use rollback_reads::is_too_large;
@@ -32,7 +33,7 @@ pub async fn targets(scope: &RequestScope<'_>) -> Result<(Vec<ObservedTarget>, R
     let mut targets = Vec::new();
     for (seen, ledger) in all_of(reads).await? {
         read.ledgers
-            .extend(ledger.map(|ledger| (seen.name.clone(), ledger)));
+            .extend(ledger.map(|ledger| (ledger.name_any(), ledger)));
         targets.push(seen);
     }
     Ok((targets, read))
@@ -84,7 +85,9 @@ async fn listed(scope: &RequestScope<'_>) -> Result<(Vec<ObservedTarget>, Read),
     let deployments = raw::deployments(&client, scope.namespace, scope.budget, is_asked).await;
     let deployments = reading("the Deployments", deployments)?;
     let uids: BTreeSet<&str> = deployments.iter().map(Deployment::uid).collect();
-    let names: BTreeSet<&str> = deployments.iter().map(Deployment::name).collect();
+    let ledger_of = |name: &str| ledger::name(WorkloadKind::Deployment, name);
+    let names = deployments.iter().map(Deployment::name).map(ledger_of);
+    let names: BTreeSet<String> = names.collect();
     let ((sets, cut), ledgers) = futures::try_join!(
         sets_of(scope, &deployments, &uids),
         scope.all_ledgers(|name| names.contains(name)),
@@ -117,7 +120,7 @@ async fn listed(scope: &RequestScope<'_>) -> Result<(Vec<ObservedTarget>, Read),
                 asked,
                 Fetched::Found(deployment.clone()),
                 found,
-                ledgers.get(name),
+                ledgers.get(&ledger_of(name)),
             )
         }));
         if let (true, Some(name)) = (targets.len() == before, &target.name) {
@@ -125,10 +128,11 @@ async fn listed(scope: &RequestScope<'_>) -> Result<(Vec<ObservedTarget>, Read),
             targets.push(seen(name, asked, Fetched::Absent, nothing, None));
         }
     }
-    let names: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
+    let names = targets.iter().map(|target| ledger_of(&target.name));
+    let names: BTreeSet<String> = names.collect();
     let ledgers = ledgers
         .into_iter()
-        .filter(|(name, ledger)| names.contains(&name.as_str()) && ledger.uid().is_some())
+        .filter(|(name, ledger)| names.contains(name) && ledger.uid().is_some())
         .collect();
     let read = Read {
         ledgers,

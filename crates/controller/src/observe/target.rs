@@ -62,14 +62,14 @@ impl RequestScope<'_> {
             TargetPhase::Restoring => (self.restoring(target, progress).await?, None),
             TargetPhase::Ended => Looked::default(),
         };
-        seen.name.clone_from(&target.name);
+        seen.name.clone_from(&target.workload.name);
         Ok((seen, ledger))
     }
 
     /// Whether it still runs what is bad; if not, who changed it.
     async fn waiting_one(&self, target: &PlannedTarget) -> Result<Looked, Error> {
         let (deployment, replica_sets) = futures::try_join!(
-            self.deployment(&target.name),
+            self.deployment(&target.workload.name),
             self.planned_replica_set(target)
         )?;
         let still = runs(&deployment, |digest| digest == target.from_digest);
@@ -77,7 +77,7 @@ impl RequestScope<'_> {
         let ledger = if still && !pace::is_asked(self.request, self.status) {
             Fetched::Unknown
         } else {
-            spec_of(self.ledger(&target.name).await?.as_ref())
+            spec_of(self.ledger(&target.workload.name).await?.as_ref())
         };
         let seen = ObservedTarget {
             deployment,
@@ -96,7 +96,7 @@ impl RequestScope<'_> {
         everywhere: &Everywhere,
     ) -> Result<Looked, Error> {
         let uid = self.request.uid().unwrap_or_default();
-        let deployment = self.deployment(&target.name).await?;
+        let deployment = self.deployment(&target.workload.name).await?;
         let done = runs(&deployment, |digest| target.is_restored_by(digest));
         let signed = |it: &Deployment| it.was_reverted_by(&uid);
         if done && consent::is_begun(progress) && deployment.found().is_some_and(signed) {
@@ -107,8 +107,9 @@ impl RequestScope<'_> {
             };
             return Ok((seen, None));
         }
-        let ledger = self.ledger(&target.name).await?;
-        let held = holder(spec_of(ledger.as_ref()).found(), &target.uid, &uid) == Holder::Us;
+        let ledger = self.ledger(&target.workload.name).await?;
+        let held =
+            holder(spec_of(ledger.as_ref()).found(), &target.workload.uid, &uid) == Holder::Us;
         if !held && progress.revert.is_none() {
             // The claim comes first, and nothing else is needed for it.
             let mut seen = ObservedTarget {
@@ -123,7 +124,11 @@ impl RequestScope<'_> {
         let (replica_sets, access, backup, kept) = futures::try_join!(
             self.planned_replica_set(target),
             self.access(target, progress, everywhere),
-            self.artifact(artifact::backup_name(self.request, &target.name)),
+            self.artifact(artifact::backup_name(
+                self.request,
+                target.workload.kind,
+                &target.workload.name
+            )),
             self.source_backup(target),
         )?;
         let mut seen = ObservedTarget {
@@ -134,9 +139,9 @@ impl RequestScope<'_> {
             access: Fetched::Found(access),
             backup,
             kept,
-            rejection: self.rejection(&target.name),
-            accepted: self.accepted(&target.name),
-            intended: self.intended(&target.name),
+            rejection: self.rejection(&target.workload.name),
+            accepted: self.accepted(&target.workload.name),
+            intended: self.intended(&target.workload.name),
             ..ObservedTarget::default()
         };
         seen.references = self.references(target, progress, &seen).await?;
@@ -156,7 +161,7 @@ impl RequestScope<'_> {
         match everywhere {
             Everywhere::Allowed => Ok(Access::Allowed),
             Everywhere::NotAsked | Everywhere::NotAll => {
-                let name = Some(target.name.as_str());
+                let name = Some(target.workload.name.as_str());
                 let approvals = consent::approvals_of(self.status, progress);
                 let (client, request) = (&self.context.client, self.request);
                 access::access(client, request, &approvals, self.namespace, name).await
@@ -204,7 +209,7 @@ impl RequestScope<'_> {
     /// when it is not.
     async fn rolling(&self, target: &PlannedTarget) -> Result<ObservedTarget, Error> {
         let (deployment, mut replica_sets) = futures::try_join!(
-            self.deployment(&target.name),
+            self.deployment(&target.workload.name),
             self.planned_replica_set(target)
         )?;
         let holds = |deployment: &&Deployment| {
@@ -242,7 +247,7 @@ impl RequestScope<'_> {
             self.leaving(&mut seen).await?;
         }
         if seen.deployment.found().is_some_and(Deployment::is_complete) {
-            seen.ledger = spec_of(self.ledger(&target.name).await?.as_ref());
+            seen.ledger = spec_of(self.ledger(&target.workload.name).await?.as_ref());
         }
         Ok((seen, None))
     }
@@ -329,8 +334,8 @@ impl RequestScope<'_> {
         everywhere: &Everywhere,
     ) -> Result<ObservedTarget, Error> {
         let (deployment, ledger, access) = futures::try_join!(
-            self.deployment(&target.name),
-            self.ledger(&target.name),
+            self.deployment(&target.workload.name),
+            self.ledger(&target.workload.name),
             self.access(target, progress, everywhere),
         )?;
         let replica_sets = match deployment.found() {
@@ -345,9 +350,9 @@ impl RequestScope<'_> {
             deployment,
             replica_sets,
             access: Fetched::Found(access),
-            rejection: self.rejection(&target.name),
-            accepted: self.accepted(&target.name),
-            intended: self.intended(&target.name),
+            rejection: self.rejection(&target.workload.name),
+            accepted: self.accepted(&target.workload.name),
+            intended: self.intended(&target.workload.name),
             ..ObservedTarget::default()
         })
     }
@@ -357,7 +362,7 @@ impl RequestScope<'_> {
         target: &PlannedTarget,
         progress: &TargetStatus,
     ) -> Result<ObservedTarget, Error> {
-        let deployment = self.deployment(&target.name).await?;
+        let deployment = self.deployment(&target.workload.name).await?;
         let backup = progress
             .backup
             .as_ref()
@@ -367,9 +372,9 @@ impl RequestScope<'_> {
         Ok(ObservedTarget {
             deployment,
             kept,
-            rejection: self.rejection(&target.name),
-            accepted: self.accepted(&target.name),
-            intended: self.intended(&target.name),
+            rejection: self.rejection(&target.workload.name),
+            accepted: self.accepted(&target.workload.name),
+            intended: self.intended(&target.workload.name),
             ..ObservedTarget::default()
         })
     }
@@ -467,7 +472,7 @@ impl RequestScope<'_> {
         seen: &ObservedTarget,
     ) -> Result<Fetched<Rival>, Error> {
         let uid = self.request.uid().unwrap_or_default();
-        let Holder::Other(claim) = holder(seen.ledger.found(), &target.uid, &uid) else {
+        let Holder::Other(claim) = holder(seen.ledger.found(), &target.workload.uid, &uid) else {
             return Ok(Fetched::Unknown);
         };
         let rival = of_uid(
@@ -495,7 +500,7 @@ impl RequestScope<'_> {
 fn known_rival(rival: &RollbackRequest, target: &PlannedTarget) -> Rival {
     let status = rival.status.clone().unwrap_or_default();
     let mut theirs = status.targets.iter();
-    let theirs = theirs.find(|progress| progress.name == target.name);
+    let theirs = theirs.find(|progress| progress.name == target.workload.name);
     Rival {
         name: rival.name_any(),
         active: status.outcome.is_none(),
@@ -507,7 +512,7 @@ fn known_rival(rival: &RollbackRequest, target: &PlannedTarget) -> Rival {
 /// The template to go back to, where it is kept.
 fn kept_template(target: &PlannedTarget, seen: &ObservedTarget) -> Option<Template> {
     let in_ledger = || {
-        evidence(seen.ledger.found(), &target.uid)
+        evidence(seen.ledger.found(), &target.workload.uid)
             .iter()
             .filter(|entry| entry.digest == target.to_digest)
             .find_map(ledger::kept_template)
@@ -535,6 +540,6 @@ fn running<'a>(target: &PlannedTarget, seen: &'a ObservedTarget) -> Option<&'a R
     let template = seen.deployment.found()?.template();
     let is_old = target.is_restored_by(&template.digest());
     seen.replica_sets.iter().find(|set| {
-        is_old && set.controller_uid() == Some(&target.uid) && set.template() == template
+        is_old && set.controller_uid() == Some(&target.workload.uid) && set.template() == template
     })
 }

@@ -5,7 +5,10 @@ use kube::api::ListParams;
 use kube::core::Selector;
 use kube::{Api, Client, Resource};
 use rollback_api::policy::Triggers;
-use rollback_api::{POLICY_NAME, REVISION, RevisionLedger, RevisionLedgerSpec, RollbackPolicy};
+use rollback_api::{
+    POLICY_NAME, REVISION, RevisionLedger, RevisionLedgerSpec, RollbackPolicy, WorkloadKind,
+};
+use rollback_core::history::ledger;
 use rollback_core::observed::{Deployment, ReplicaSet};
 use rollback_reads::budget::Budget;
 use rollback_reads::history;
@@ -35,10 +38,11 @@ pub async fn live(client: &Client, namespace: &str, name: &str) -> Result<Option
     let budget = Budget::of(MEMORY);
     let policies: Api<RollbackPolicy> = Api::namespaced(client.clone(), namespace);
     let ledgers: Api<RevisionLedger> = Api::namespaced(client.clone(), namespace);
+    let ledger_name = ledger::name(WorkloadKind::Deployment, name);
     let (policy, deployment, ledger) = futures::join!(
         policies.get_opt(POLICY_NAME),
         raw::deployment(client, namespace, name, &budget),
-        ledgers.get_opt(name),
+        ledgers.get_opt(&ledger_name),
     );
     let policy = reading("the RollbackPolicy", policy)?;
     let deployment = reading("the Deployment", deployment)?;

@@ -1,7 +1,7 @@
 //! What the watches tell. Objects are decoded one at a time and dropped at once: nothing is kept of a Deployment that
 //! does not change.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 
 use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll, select_all};
@@ -12,7 +12,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use rollback_api::{LIFT, RevisionLedger, RollbackPolicy};
+use rollback_api::{LIFT, RevisionLedger, RollbackPolicy, WorkloadKind};
 use rollback_core::observed::Deployment;
 use rollback_reads::bounded::Bounded;
 use serde::de::DeserializeOwned;
@@ -20,13 +20,19 @@ use serde_json::{Value, json};
 
 use crate::watch::WATCH_SECONDS;
 
-/// A Deployment and the ledger of its name.
+/// A Deployment, which has a ledger or not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Name {
     /// Namespace.
     pub namespace: String,
     /// Name.
     pub name: String,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "{}/{}", WorkloadKind::Deployment, self.name)
+    }
 }
 
 impl Name {
@@ -36,6 +42,16 @@ impl Name {
             name: object.name_any(),
         }
     }
+}
+
+/// The Deployment that owns a ledger; the controller alone writes whose it is.
+fn owner(ledger: &PartialObjectMeta<RevisionLedger>) -> Option<Name> {
+    let mut owners = ledger.owner_references().iter();
+    let owner = owners.find(|owner| owner.kind == WorkloadKind::Deployment.as_str())?;
+    Some(Name {
+        namespace: ledger.namespace().unwrap_or_default(),
+        name: owner.name.clone(),
+    })
 }
 
 /// What a watch tells.
@@ -60,12 +76,12 @@ pub enum WatchEvent {
     Gone(Name),
     /// A ledger is there, or has changed.
     Ledger {
-        /// Which.
+        /// Whose.
         name: Name,
         /// Whether somebody lifts a quarantine.
         lifts: bool,
     },
-    /// A ledger is gone.
+    /// The ledger of this Deployment is gone.
     NoLedger(Name),
     /// Who may do what, or by which rules, may have changed in this namespace, or in any.
     Rules(Option<String>),
@@ -170,9 +186,9 @@ fn of_ledgers(event: Event<PartialObjectMeta<RevisionLedger>>) -> Option<WatchEv
         Event::Init | Event::InitDone => None,
         Event::InitApply(ledger) | Event::Apply(ledger) => Some(WatchEvent::Ledger {
             lifts: ledger.annotations().contains_key(LIFT),
-            name: Name::of(&ledger),
+            name: owner(&ledger)?,
         }),
-        Event::Delete(ledger) => Some(WatchEvent::NoLedger(Name::of(&ledger))),
+        Event::Delete(ledger) => owner(&ledger).map(WatchEvent::NoLedger),
     }
 }
 

@@ -6,8 +6,8 @@
 //! Nothing else makes a write ours: annotations can be written by anybody.
 
 use jiff::Timestamp;
-use rollback_api::RollbackRequestStatus;
 use rollback_api::status::{Approval, Begun, BegunUpon, JobRule, Plan, Rules, TargetStatus};
+use rollback_api::{RollbackRequestStatus, WorkloadRef};
 
 use crate::approval::{self, approver};
 use crate::execution::phase::TargetPhase;
@@ -26,41 +26,45 @@ const NAME_LIMIT: usize = 200;
 /// a Deployment that was begun, as the plan says upon which it was; and Jobs before that as the present plan says, while
 /// its approvals suffice.
 pub fn covers(status: &RollbackRequestStatus, step: &Step) -> bool {
-    let begun = |name: &str| {
+    let begun = |workload: &WorkloadRef| {
+        let is_meant = |progress: &TargetStatus| {
+            progress.kind == workload.kind && progress.name == workload.name
+        };
         let mut targets = status.targets.iter();
-        targets.find(|progress| progress.name == name && is_begun(progress))
+        targets.find(|progress| is_meant(progress) && is_begun(progress))
     };
     match step {
-        Step::Claim { .. }
+        Step::Claim(_)
         | Step::BackUp(_)
         | Step::Publish(_)
-        | Step::Release { .. }
+        | Step::Release(_)
         | Step::Hold
         | Step::EmptyMailbox
         | Step::DropFinalizer => true,
-        Step::Revert(write) | Step::Disown(write) => begun(&write.deployment).is_some(),
-        Step::ForceDelete { deployment, .. } => begun(deployment)
+        Step::Revert(write) | Step::Disown(write) => begun(&write.workload).is_some(),
+        Step::ForceDelete { workload, .. } => begun(workload)
             .and_then(|progress| rules(status, progress))
             .is_some_and(|rules| rules.remedies.force_delete_after_seconds.is_some()),
-        Step::RunJob {
-            deployment, rule, ..
-        } => match begun(deployment).filter(|progress| is_under_way(progress)) {
-            Some(progress) => rules(status, progress).is_some_and(|rules| names(rules, rule)),
-            None => status.plan.as_ref().is_some_and(|plan| {
-                approval::suffices(plan, &status.approvals) && names(&plan.rules, rule)
-            }),
-        },
+        Step::RunJob { workload, rule, .. } => {
+            match begun(workload).filter(|progress| is_under_way(progress)) {
+                Some(progress) => rules(status, progress).is_some_and(|rules| names(rules, rule)),
+                None => status.plan.as_ref().is_some_and(|plan| {
+                    approval::suffices(plan, &status.approvals) && names(&plan.rules, rule)
+                }),
+            }
+        }
         // What was taken is given back, whatever anybody says by then.
         Step::Scale(scale) if scale.to > 0 => {
             let mut scaled = status.scaled_down.iter();
-            scaled.any(|scaled| scaled.deployment == scale.deployment && scaled.from == scale.to)
+            scaled.any(|scaled| scaled.workload == scale.workload && scaled.from == scale.to)
         }
         Step::Scale(scale) => status
             .targets
             .iter()
             .filter(|progress| is_begun(progress))
             .filter_map(|progress| rules(status, progress))
-            .any(|rules| rules.capacity.scale_down.contains(&scale.deployment)),
+            .flat_map(|rules| &rules.capacity.scale_down)
+            .any(|known| known.means(scale.workload.kind, &scale.workload.name)),
     }
 }
 

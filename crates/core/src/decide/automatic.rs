@@ -195,17 +195,20 @@ fn by_past(
     now: Timestamp,
 ) -> Option<(BlockedBy, String)> {
     let people = "A person has to decide.";
-    let name = plain(&target.name, 253);
+    let name = plain(&target.workload.name, 253);
     if !deployment.opts_in() {
         let why = format!(
             "Deployment {name} does not have the annotation {AUTOMATIC}: enabled. {people}"
         );
         return Some((BlockedBy::NotOptedIn, why));
     }
-    let ledger = ledger::current(seen.ledger.found(), &target.uid);
+    let ledger = ledger::current(seen.ledger.found(), &target.workload.uid);
     let rollbacks = ledger.map_or(&[][..], |ledger| ledger.rollbacks.as_slice());
-    if let Some(brought) = ledger::brought_by(seen.ledger.found(), &target.uid, &target.from_digest)
-    {
+    if let Some(brought) = ledger::brought_by(
+        seen.ledger.found(),
+        &target.workload.uid,
+        &target.from_digest,
+    ) {
         let why = format!(
             "what runs was itself brought by the rollback {}, and a rollback is not rolled back without a person.",
             plain(&brought.request, 253)

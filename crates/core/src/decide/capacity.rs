@@ -5,8 +5,8 @@
 //! has changed meanwhile is theirs.
 
 use jiff::Timestamp;
-use rollback_api::RollbackRequestStatus;
 use rollback_api::status::{Cause, CauseKind, Plan, ScaledDown, TargetStatus};
+use rollback_api::{RollbackRequestStatus, WorkloadKind};
 
 use super::{TargetDecision, remedies};
 use crate::approval::consent;
@@ -30,9 +30,13 @@ pub fn is_wanted(plan: &Plan, status: &RollbackRequestStatus) -> bool {
 pub fn candidates<'a>(plan: &Plan, status: &'a RollbackRequestStatus) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
     let rules = without_capacity(status).filter_map(|progress| consent::rules(status, progress));
-    for name in rules.flat_map(|rules| &rules.capacity.scale_down) {
-        let is_target = plan.targets.iter().any(|target| target.name == *name);
-        if !is_target && !names.contains(&name.as_str()) {
+    for known in rules.flat_map(|rules| &rules.capacity.scale_down) {
+        let name = known.name.as_str();
+        let is_target = plan
+            .targets
+            .iter()
+            .any(|target| known.means(target.workload.kind, &target.workload.name));
+        if known.means(WorkloadKind::Deployment, name) && !is_target && !names.contains(&name) {
             names.push(name);
         }
     }
@@ -104,7 +108,7 @@ pub(super) fn make(
         status
             .scaled_down
             .iter()
-            .any(|scaled| scaled.deployment == name)
+            .any(|scaled| scaled.workload.name == name)
     };
     let (name, deployment) = candidates(plan, status)
         .into_iter()
@@ -116,10 +120,8 @@ pub(super) fn make(
         "Freeing capacity: Deployment {} is to be scaled down.",
         plain(name, 253)
     );
-    let name = name.to_owned();
     status.scaled_down.push(ScaledDown {
-        deployment: name,
-        uid: deployment.uid().to_owned(),
+        workload: deployment.workload(),
         from,
         intended_at: now,
         scaled_at: None,
@@ -136,7 +138,7 @@ fn follow(
     now: Timestamp,
 ) -> TargetDecision {
     let scaled = status.scaled_down[index].clone();
-    let name = plain(&scaled.deployment, 253);
+    let name = plain(&scaled.workload.name, 253);
     let size = match size(observed, &scaled) {
         Fetched::Unknown => {
             return TargetDecision::recheck(now, format!("Reading Deployment {name}."));
@@ -148,7 +150,7 @@ fn follow(
         status.scaled_down[index].scaled_at = Some(now);
         return TargetDecision::again(format!("Deployment {name} is scaled down."));
     }
-    let refusal = observed.capacity_refused.get(&scaled.deployment);
+    let refusal = observed.capacity_refused.get(&scaled.workload.name);
     if size == Some(i64::from(scaled.from)) && refusal.is_none() {
         let step = scale(&scaled, scaled.from, 0);
         return TargetDecision::take(
@@ -173,10 +175,10 @@ fn follow(
 
 /// How many replicas the very Deployment asks for now.
 fn size(observed: &Observed, scaled: &ScaledDown) -> Fetched<i64> {
-    match observed.capacity(&scaled.deployment) {
+    match observed.capacity(&scaled.workload.name) {
         Fetched::Unknown => Fetched::Unknown,
         Fetched::Found(deployment)
-            if deployment.uid() == scaled.uid && !deployment.is_deleting() =>
+            if deployment.uid() == scaled.workload.uid && !deployment.is_deleting() =>
         {
             Fetched::Found(deployment.desired())
         }
@@ -186,8 +188,7 @@ fn size(observed: &Observed, scaled: &ScaledDown) -> Fetched<i64> {
 
 fn scale(scaled: &ScaledDown, from: i32, to: i32) -> Step {
     Step::Scale(Scale {
-        deployment: scaled.deployment.clone(),
-        uid: scaled.uid.clone(),
+        workload: scaled.workload.clone(),
         from,
         to,
     })
@@ -207,12 +208,12 @@ pub(super) fn give_back(
         .iter_mut()
         .filter(|scaled| is_owed(scaled))
     {
-        let size = match observed.capacity(&scaled.deployment) {
+        let size = match observed.capacity(&scaled.workload.name) {
             Fetched::Unknown => {
                 unread = true;
                 continue;
             }
-            Fetched::Found(deployment) if deployment.uid() == scaled.uid => {
+            Fetched::Found(deployment) if deployment.uid() == scaled.workload.uid => {
                 Some(deployment.desired())
             }
             Fetched::Absent | Fetched::Found(_) => None,

@@ -118,7 +118,7 @@ fn release(
     // What was tried last is what the rollback went to.
     let meant = fallback::target(target, progress);
     let held = seen.ledger.found();
-    let ours = ledger::holder(held, &target.uid, uid(request)) == Holder::Us;
+    let ours = ledger::holder(held, &target.workload.uid, uid(request)) == Holder::Us;
     let outcome = result(progress);
     // Ended right after the intent: the write may have been made and overwritten before anybody looked, or may
     // still be on its way. Remembering it once too often does nothing; forgetting it could do it again.
@@ -131,7 +131,7 @@ fn release(
             })
         })
         .map(|revert| revert.intended_at);
-    let known = ledger::current(held, &target.uid).is_some_and(|ledger| {
+    let known = ledger::current(held, &target.workload.uid).is_some_and(|ledger| {
         ledger
             .rollbacks
             .iter()
@@ -144,7 +144,7 @@ fn release(
         .zip(outcome)
         .filter(|_| begun.is_some() && !known)
         // Of a ledger that is gone, or of another Deployment, nothing is owed.
-        .filter(|_| ours || ledger::current(held, &target.uid).is_some())
+        .filter(|_| ours || ledger::current(held, &target.workload.uid).is_some())
         .map(|(at, outcome)| Rollback {
             request: request.metadata.name.clone().unwrap_or_default(),
             request_uid: uid(request).to_owned(),
@@ -159,17 +159,14 @@ fn release(
     if !ours && rollback.is_none() {
         return None;
     }
-    Some(Step::Release {
-        deployment: target.name.clone(),
-        ledger: ledger::released(
-            held,
-            &meant,
-            uid(request),
-            rollback,
-            &unwell(target, &meant, progress),
-            rules.ledger.quarantine_seconds,
-        ),
-    })
+    Some(Step::Release(ledger::released(
+        held,
+        &meant,
+        uid(request),
+        rollback,
+        &unwell(target, &meant, progress),
+        rules.ledger.quarantine_seconds,
+    )))
 }
 
 /// Digests of the templates of which a check said that they are not well.
@@ -205,7 +202,7 @@ fn disown(
         && result(progress).is_some_and(|outcome| outcome.result == RequestState::Succeeded)
         && progress.reverted_at.is_some();
     let deployment = seen.deployment.found().filter(|_| wanted)?;
-    if deployment.uid() != target.uid {
+    if deployment.uid() != target.workload.uid {
         return None;
     }
     let managers = deployment
@@ -231,7 +228,7 @@ fn disown(
         .is_some_and(|last| last.patch == patch);
     (!refused).then(|| {
         Step::Disown(Revert {
-            deployment: target.name.clone(),
+            workload: target.workload.clone(),
             patch,
         })
     })

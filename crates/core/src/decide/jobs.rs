@@ -139,7 +139,7 @@ fn begin(scope: TargetScope, progress: &mut TargetStatus, rule: &JobRule) -> Sta
         Err(why) => ends(scope, progress, rule, failed(scope.now, why)),
         Ok(image) => Standing::going(TargetDecision::take(
             Step::RunJob {
-                deployment: scope.target.name.clone(),
+                workload: scope.target.workload.clone(),
                 job: name,
                 rule: rule.clone(),
                 image,
@@ -219,7 +219,7 @@ fn title(scope: TargetScope, rule: &JobRule) -> String {
         "{} Job {} of Deployment {}",
         rule.stage.as_str(),
         plain(&rule.name, 40),
-        scope.target.name
+        scope.target.workload.name
     )
 }
 
@@ -319,7 +319,11 @@ fn migrations(
                 .as_ref()
         });
         for end in ends.filter(|end| !end.succeeded) {
-            failed.push(format!("Deployment {}, {}", target.name, said(end)));
+            failed.push(format!(
+                "Deployment {}, {}",
+                target.workload.name,
+                said(end)
+            ));
         }
     }
     let more = failed.len().saturating_sub(NAMED);

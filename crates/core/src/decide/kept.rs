@@ -18,13 +18,13 @@ pub(super) fn kept_template(
 ) -> Option<Template> {
     let TargetScope { target, seen, .. } = scope;
     let in_ledger = || {
-        ledger::evidence(seen.ledger.found(), &target.uid)
+        ledger::evidence(seen.ledger.found(), &target.workload.uid)
             .iter()
             .filter(|entry| entry.digest == target.to_digest)
             .find_map(ledger::kept_template)
     };
     match target.source {
-        Source::ReplicaSet => History::of(&target.uid, &seen.replica_sets, &[])
+        Source::ReplicaSet => History::of(&target.workload.uid, &seen.replica_sets, &[])
             .revisions
             .into_iter()
             .find(|revision| Some(&revision.uid) == target.source_uid.as_ref())

@@ -106,7 +106,7 @@ fn open(
 
 fn preparing(plan: &Plan) -> String {
     match plan.targets.as_slice() {
-        [only] => super::revert::preparing(&only.name),
+        [only] => super::revert::preparing(&only.workload.name),
         many => format!("Approved; claiming and saving {} Deployments.", many.len()),
     }
 }

@@ -54,7 +54,7 @@ fn before_revert<'a>(scope: TargetScope<'a>, progress: &TargetStatus) -> Before<
         Err(Missing::Gone) => {
             let what = format!(
                 "Deployment {} was deleted, or deleted and made again, since the plan was made.",
-                target.name
+                target.workload.name
             );
             return Before::over(
                 end(RequestState::Failed, Reason::TargetGone, what, now)
@@ -75,7 +75,7 @@ fn before_revert<'a>(scope: TargetScope<'a>, progress: &TargetStatus) -> Before<
         && intent.is_some_and(|intent| deployment.generation() > intent.generation + 1);
     let ours = possible && deployment.was_reverted_by(uid(request));
     let witness = |set: &ReplicaSet| {
-        set.controller_uid() == Some(&target.uid) && set.was_restored_by(uid(request))
+        set.controller_uid() == Some(&target.workload.uid) && set.was_restored_by(uid(request))
     };
     if ours || (possible && seen.replica_sets.iter().any(witness)) {
         Before::WrittenAndChanged(deployment)
@@ -97,7 +97,7 @@ fn mutated(target: &PlannedTarget, now: Timestamp) -> Ending {
         Reason::TemplateMutated,
         format!(
             "The old template was written to Deployment {}, but an admission plugin or webhook altered it on its way in a manner that the plan did not know. What runs now is neither the bad version nor the one that was approved: look at it, and at kubectl get mutatingwebhookconfigurations.",
-            target.name
+            target.workload.name
         ),
         now,
     )
@@ -110,7 +110,7 @@ fn in_doubt(scope: TargetScope) -> Ending {
         Reason::TemplateChanged,
         format!(
             "Deployment {} was changed several times while the controller was away with its write under way, and nobody can tell whether the old template was written and taken back. It is not written again without being asked: look at kubectl rollout history, and create a new request.",
-            scope.target.name
+            scope.target.workload.name
         ),
         scope.now,
     )
@@ -125,7 +125,7 @@ fn overtaken(scope: TargetScope, digest: &str, intended: bool) -> Ending {
             Reason::RolledBackByAnother,
             format!(
                 "RollbackRequest {winner} rolled Deployment {} back first, so what this plan calls bad does not run any more.",
-                target.name
+                target.workload.name
             ),
             now,
         )
@@ -141,7 +141,7 @@ fn overtaken(scope: TargetScope, digest: &str, intended: bool) -> Ending {
         reason,
         format!(
             "Somebody deployed another version of {} since the plan was made, so what the plan calls bad does not run any more.",
-            target.name
+            target.workload.name
         ),
         now,
     )
@@ -152,9 +152,9 @@ fn overtaken(scope: TargetScope, digest: &str, intended: bool) -> Ending {
 /// can write.
 fn winner(scope: TargetScope, digest: &str) -> Option<String> {
     let held = scope.seen.ledger.found();
-    let name = match ledger::brought_by(held, &scope.target.uid, digest) {
+    let name = match ledger::brought_by(held, &scope.target.workload.uid, digest) {
         Some(rollback) => &rollback.request,
-        None => match ledger::holder(held, &scope.target.uid, scope.uid()) {
+        None => match ledger::holder(held, &scope.target.workload.uid, scope.uid()) {
             Holder::Other(claim) => &claim.request,
             Holder::Nobody | Holder::Us => return None,
         },

@@ -164,7 +164,7 @@ pub(super) fn changed(scope: TargetScope, message: String) -> Ending {
         Reason::Overwritten,
         format!(
             "{who} brought the bad version of Deployment {} back after it was rolled back. Stop whoever does that (CI, Argo CD, Flux or a person), then create a new request.",
-            scope.target.name
+            scope.target.workload.name
         ),
         scope.now,
     )

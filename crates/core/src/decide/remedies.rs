@@ -78,7 +78,7 @@ pub(super) fn force_delete(
         ),
     );
     let step = Step::ForceDelete {
-        deployment: scope.target.name.clone(),
+        workload: scope.target.workload.clone(),
         pod: name.to_owned(),
         uid: field(pod, "/metadata/uid").to_owned(),
     };
@@ -114,6 +114,6 @@ fn is_ours(pod: &Value, target: &PlannedTarget, seen: &ObservedTarget) -> bool {
     owner.is_some()
         && !field(pod, "/metadata/uid").is_empty()
         && seen.leaving_from.iter().any(|set| {
-            Some(set.uid()) == owner && set.controller_uid() == Some(target.uid.as_str())
+            Some(set.uid()) == owner && set.controller_uid() == Some(target.workload.uid.as_str())
         })
 }

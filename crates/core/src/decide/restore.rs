@@ -25,7 +25,7 @@ pub(super) fn restoring(scope: TargetScope, progress: &mut TargetStatus) -> Targ
         Err(Missing::Gone) => {
             let message = format!(
                 "Deployment {} was deleted, or deleted and made again, before it could get back what it had.",
-                target.name
+                target.workload.name
             );
             return over(
                 progress,
@@ -55,7 +55,7 @@ pub(super) fn restoring(scope: TargetScope, progress: &mut TargetStatus) -> Targ
             let message = format!(
                 "Backup {} of Deployment {} is gone or is not what was saved, so the template before the rollback cannot be brought back. Deploy it anew.",
                 plain(backup, 253),
-                target.name
+                target.workload.name
             );
             return over(
                 progress,
@@ -69,7 +69,7 @@ pub(super) fn restoring(scope: TargetScope, progress: &mut TargetStatus) -> Targ
         Err(refusal) => {
             let message = format!(
                 "The API server does not take back the template that Deployment {} had before {refusal}.",
-                target.name
+                target.workload.name
             );
             return over(
                 progress,
@@ -83,7 +83,7 @@ pub(super) fn restoring(scope: TargetScope, progress: &mut TargetStatus) -> Targ
         Step::Revert(revert),
         format!(
             "Bringing back what Deployment {} had before the rollback.",
-            target.name
+            target.workload.name
         ),
     )
 }
@@ -108,7 +108,7 @@ fn not_ours_any_more(
     if is_as_altered(scope, deployment, intent) {
         let message = format!(
             "The template that Deployment {} had before was written back, but an admission plugin or webhook altered it on its way: look at what runs, and at kubectl get mutatingwebhookconfigurations.",
-            target.name
+            target.workload.name
         );
         return Some(end(
             RequestState::Failed,
@@ -136,7 +136,7 @@ fn not_ours_any_more(
         );
         let message = format!(
             "{who} has brought back the template that Deployment {} had before the rollback, so there is nothing left to bring back.",
-            target.name
+            target.workload.name
         );
         return Some(end(
             RequestState::Superseded,
@@ -148,7 +148,7 @@ fn not_ours_any_more(
     if !as_left {
         let message = format!(
             "Somebody deployed another version of {} meanwhile. Their change stands, and the template before the rollback is not brought back.",
-            target.name
+            target.workload.name
         );
         return Some(end(
             RequestState::Superseded,
@@ -160,7 +160,7 @@ fn not_ours_any_more(
     is_in_doubt(deployment, intent, scope.seen).then(|| {
         let message = format!(
             "Deployment {} was changed several times while the controller was away with the way back under way, and nobody can tell whether the template before the rollback was written and replaced again. It is not written once more: look at kubectl rollout history.",
-            target.name
+            target.workload.name
         );
         end(RequestState::Superseded, Reason::TemplateChanged, message, now)
     })
@@ -180,13 +180,13 @@ fn back(
             Some(crate::time::after(now, 60)),
             format!(
                 "The template that Deployment {} had before is in place.",
-                scope.target.name
+                scope.target.workload.name
             ),
         );
     }
     let message = format!(
         "Deployment {} has again the template that it had before the rollback; it is the one that was called bad, so production needs help.",
-        scope.target.name
+        scope.target.workload.name
     );
     over(
         progress,

@@ -39,7 +39,7 @@ fn towards_the_write(
         Ok(_) | Err(Missing::Gone) => {
             let message = format!(
                 "Deployment {} was deleted before anything else could be tried.",
-                target.name
+                target.workload.name
             );
             let ending = end(RequestState::Failed, Reason::TargetGone, message, now);
             return TargetDecision::end(scope, progress, ending);
@@ -70,7 +70,10 @@ fn towards_the_write(
         }
     };
     intend(&mut progress.revert, deployment, scope.seen, now);
-    let message = format!("Writing the fallback to Deployment {}.", target.name);
+    let message = format!(
+        "Writing the fallback to Deployment {}.",
+        target.workload.name
+    );
     TargetDecision::take(Step::Revert(revert), message)
 }
 
@@ -91,7 +94,7 @@ fn overtaken(
         if is_as_altered(scope, deployment, intent) {
             let message = format!(
                 "The fallback was written to Deployment {}, but an admission plugin or webhook altered it on its way: look at what runs, and at kubectl get mutatingwebhookconfigurations.",
-                target.name
+                target.workload.name
             );
             return Some(end(
                 RequestState::Failed,
@@ -102,14 +105,14 @@ fn overtaken(
         }
         let message = format!(
             "Somebody changed the pod template of Deployment {} meanwhile. Their change stands, and nothing else is tried.",
-            target.name
+            target.workload.name
         );
         return Some(changed(scope, message));
     }
     is_in_doubt(deployment, intent, scope.seen).then(|| {
         let message = format!(
             "Deployment {} was changed several times while the controller was away, and nobody can tell whether the fallback was written and taken back. It is not written once more: look at kubectl rollout history.",
-            target.name
+            target.workload.name
         );
         end(RequestState::Superseded, Reason::TemplateChanged, message, now)
     })

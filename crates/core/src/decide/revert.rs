@@ -52,12 +52,12 @@ pub(super) fn writing(scope: TargetScope, progress: &mut TargetStatus) -> Target
     let backup = match (&progress.backup, &seen.backup) {
         (Some(known), _) => known.clone(),
         (None, Fetched::Found(at)) => ArtifactStatus {
-            config_map: artifact::backup_name(request, &target.name),
+            config_map: artifact::backup_name(request, target.workload.kind, &target.workload.name),
             at: *at,
         },
         (None, Fetched::Absent) => {
             let step = Step::BackUp(artifact::backup(request, target, deployment, &restored));
-            return TargetDecision::take(step, preparing(&target.name));
+            return TargetDecision::take(step, preparing(&target.workload.name));
         }
         (None, Fetched::Unknown) => return TargetDecision::recheck(now, "Reading the backup."),
     };
@@ -73,7 +73,7 @@ pub(super) fn writing(scope: TargetScope, progress: &mut TargetStatus) -> Target
         Err(refusal) => {
             let message = format!(
                 "The API server does not take the old template of Deployment {} {refusal}.",
-                target.name
+                target.workload.name
             );
             let ending = end(RequestState::Failed, Reason::PatchRejected, message, now);
             return TargetDecision::end(scope, progress, ending);
@@ -93,7 +93,7 @@ pub(super) fn writing(scope: TargetScope, progress: &mut TargetStatus) -> Target
     };
     let message = format!(
         "Writing the old template to Deployment {}.{again}",
-        target.name
+        target.workload.name
     );
     TargetDecision::take(Step::Revert(revert), message)
 }
@@ -120,13 +120,10 @@ fn hold_claim(scope: TargetScope) -> Result<(), TargetDecision> {
     let held = seen.ledger.found();
     let urgency = scope.plan.rules.urgency;
     let claim = || {
-        let step = Step::Claim {
-            deployment: target.name.clone(),
-            ledger: ledger::claimed(held, request, urgency, target),
-        };
-        Err(TargetDecision::take(step, preparing(&target.name)))
+        let step = Step::Claim(ledger::claimed(held, request, urgency, target));
+        Err(TargetDecision::take(step, preparing(&target.workload.name)))
     };
-    let other = match ledger::holder(held, &target.uid, scope.uid()) {
+    let other = match ledger::holder(held, &target.workload.uid, scope.uid()) {
         Holder::Us => return Ok(()),
         Holder::Nobody => return claim(),
         Holder::Other(other) => other,
@@ -156,7 +153,7 @@ fn can_be_overtaken(rival: &Rival) -> bool {
 
 fn waiting_for(holder: &Claim, target: &PlannedTarget, unknown: Option<&Unknown>) -> String {
     let name = plain(&holder.request, 253);
-    let deployment = &target.name;
+    let deployment = &target.workload.name;
     match unknown {
         None => {
             format!("Waiting for RollbackRequest {name}, which works on Deployment {deployment}.")

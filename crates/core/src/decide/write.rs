@@ -31,7 +31,7 @@ pub(super) fn live<'a>(
 ) -> Result<&'a Deployment, Missing> {
     match &seen.deployment {
         Fetched::Unknown => Err(Missing::Unread),
-        Fetched::Found(deployment) if deployment.uid() == target.uid => Ok(deployment),
+        Fetched::Found(deployment) if deployment.uid() == target.workload.uid => Ok(deployment),
         Fetched::Absent | Fetched::Found(_) => Err(Missing::Gone),
     }
 }
@@ -122,7 +122,7 @@ pub(super) fn revert(
     cause: &str,
 ) -> Result<Revert, String> {
     let revert = Revert {
-        deployment: scope.target.name.clone(),
+        workload: scope.target.workload.clone(),
         patch: template_patch(deployment, template, cause, true),
     };
     match refusal(scope.seen, &revert) {

@@ -8,7 +8,9 @@ pub mod watch;
 use jiff::Timestamp;
 use rollback_api::ledger::Evidence;
 use rollback_api::request::{Category, From, RequestReason, Target, To, Trigger};
-use rollback_api::{REVISION_HISTORY, RevisionLedgerSpec, RollbackRequest, RollbackRequestSpec};
+use rollback_api::{
+    REVISION_HISTORY, RevisionLedgerSpec, RollbackRequest, RollbackRequestSpec, WorkloadRef,
+};
 use serde_json::json;
 
 pub use asked::{RECEIVER, WATCH, difference, is_no_answer};
@@ -26,24 +28,42 @@ pub const NAMES: u8 = 10;
 /// Name of the request for this version of this Deployment: the same whoever asks, however often, while the version is
 /// live. One that is deployed again after it was rolled back has another revision number, and so another name.
 pub fn request_name(deployment: &Deployment, category: Category) -> String {
-    name(deployment, category, None)
+    name(&Version::of(deployment), category, None)
 }
 
 /// All names that this request may have when this source asks, in the order in which they are tried. Only the first one
 /// is the same whoever asks, so that the requests of one source do not take the names of another.
 pub fn request_names(deployment: &Deployment, category: Category, source: &str) -> Vec<String> {
-    let others = (1..NAMES).map(|place| name(deployment, category, Some((source, place))));
-    [request_name(deployment, category)]
+    let version = Version::of(deployment);
+    let others = (1..NAMES).map(|place| name(&version, category, Some((source, place))));
+    [name(&version, category, None)]
         .into_iter()
         .chain(others)
         .collect()
 }
 
-fn name(deployment: &Deployment, category: Category, other: Option<(&str, u8)>) -> String {
+/// What is live of a workload.
+struct Version {
+    workload: WorkloadRef,
+    digest: String,
+    revision: Option<i64>,
+}
+
+impl Version {
+    fn of(deployment: &Deployment) -> Self {
+        Self {
+            workload: deployment.workload(),
+            digest: deployment.template().digest(),
+            revision: deployment.revision(),
+        }
+    }
+}
+
+fn name(version: &Version, category: Category, other: Option<(&str, u8)>) -> String {
     let mut identity = vec![
-        json!(deployment.uid()),
-        json!(deployment.template().digest()),
-        json!(deployment.revision()),
+        json!(version.workload),
+        json!(version.digest),
+        json!(version.revision),
         json!(format!("{category:?}")),
     ];
     identity.extend(other.map(|other| json!(other)));
@@ -53,7 +73,7 @@ fn name(deployment: &Deployment, category: Category, other: Option<(&str, u8)>) 
         .chars()
         .take(12)
         .collect();
-    let stem: String = deployment.name().chars().take(STEM).collect();
+    let stem: String = version.workload.name.chars().take(STEM).collect();
     format!("auto-{}-{suffix}", stem.trim_end_matches(['.', '-']))
 }
 
@@ -65,10 +85,11 @@ pub fn request(
     reason: RequestReason,
     trigger: Trigger,
 ) -> RollbackRequest {
+    let workload = deployment.workload();
     let spec = RollbackRequestSpec {
         targets: vec![Target {
-            kind: "Deployment".to_owned(),
-            name: Some(deployment.name().to_owned()),
+            kind: workload.kind.as_str().to_owned(),
+            name: Some(workload.name),
             from: Some(From {
                 template_digest: Some(deployment.template().digest()),
                 image: None,
@@ -127,4 +148,29 @@ pub fn known_since(
 fn had_another_number(set: &ReplicaSet) -> bool {
     set.annotation(REVISION_HISTORY)
         .is_some_and(|numbers| !numbers.trim().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use rollback_api::WorkloadKind;
+    use rollback_api::open_enum::NewerValue;
+
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_request_tells_kinds_apart() {
+        let version = |kind| Version {
+            workload: WorkloadRef {
+                kind,
+                name: "api".to_owned(),
+                uid: "uid".to_owned(),
+            },
+            digest: "sha256:1".to_owned(),
+            revision: Some(1),
+        };
+        let newer = WorkloadKind::Newer(NewerValue::new("StatefulSet").unwrap());
+        let [deployment, stateful_set] = [WorkloadKind::Deployment, newer]
+            .map(|kind| name(&version(kind), Category::ErrorRate, None));
+        assert_ne!(deployment, stateful_set);
+    }
 }

@@ -1,4 +1,4 @@
-//! ConfigMaps that the controller leaves behind: the backup of a Deployment and the incident report.
+//! ConfigMaps that the controller leaves behind: the backup of a workload and the incident report.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rollback_api::status::PlannedTarget;
 use rollback_api::{
     ARTIFACT_LABEL, BREAK_GLASS_LABEL, REQUEST_NAME_ANNOTATION, REQUEST_UID_LABEL, RollbackRequest,
+    WORKLOAD_KIND_LABEL, WORKLOAD_NAME_ANNOTATION, WorkloadKind, WorkloadRef,
 };
 use serde_json::{Value, json};
 
@@ -40,6 +41,8 @@ pub struct Artifact {
     pub kind: ArtifactKind,
     /// Name of the ConfigMap.
     pub name: String,
+    /// The workload that it is about; an incident may be about several.
+    pub workload: Option<WorkloadRef>,
     /// Its data.
     pub data: BTreeMap<String, String>,
 }
@@ -63,6 +66,11 @@ impl Artifact {
             "immutable": true,
             "data": self.data,
         });
+        if let Some(workload) = &self.workload {
+            let metadata = &mut config_map["metadata"];
+            metadata["labels"][WORKLOAD_KIND_LABEL] = json!(workload.kind);
+            metadata["annotations"][WORKLOAD_NAME_ANNOTATION] = json!(workload.name);
+        }
         let alone = request.status.as_ref().is_some_and(|status| {
             let approvals = consent::approvals(status);
             approvals.iter().any(|one| one.break_glass.is_some())
@@ -75,8 +83,8 @@ impl Artifact {
 }
 
 /// Name of the backup of one target.
-pub fn backup_name(request: &RollbackRequest, deployment: &str) -> String {
-    let identity = json!([request.metadata.uid, deployment]);
+pub fn backup_name(request: &RollbackRequest, kind: WorkloadKind, name: &str) -> String {
+    let identity = json!([request.metadata.uid, kind, name]);
     format!("rollback-backup-{}", short(&template::digest(&identity)))
 }
 
@@ -89,7 +97,8 @@ pub fn backup(
 ) -> Artifact {
     Artifact {
         kind: ArtifactKind::Backup,
-        name: backup_name(request, &target.name),
+        name: backup_name(request, target.workload.kind, &target.workload.name),
+        workload: Some(target.workload.clone()),
         data: BTreeMap::from([
             ("deployment.json".to_owned(), deployment.0.to_string()),
             ("template.json".to_owned(), restored.as_json().to_string()),

@@ -5,7 +5,10 @@ mod runs;
 use jiff::Timestamp;
 use rollback_api::policy::JobTemplate;
 use rollback_api::status::{JobEnd, JobRule, JobStatus, Plan, PlannedTarget, TargetStatus};
-use rollback_api::{FIELD_MANAGER, REQUEST_NAME_ANNOTATION, REQUEST_UID_LABEL, RollbackRequest};
+use rollback_api::{
+    FIELD_MANAGER, REQUEST_NAME_ANNOTATION, REQUEST_UID_LABEL, RollbackRequest,
+    WORKLOAD_KIND_LABEL, WORKLOAD_NAME_ANNOTATION, WorkloadRef,
+};
 use serde_json::{Map, Value, json};
 
 use crate::history::template;
@@ -34,7 +37,8 @@ const LISTS: [&str; 2] = ["initContainers", "containers"];
 pub fn name(request: &RollbackRequest, target: &PlannedTarget, rule: &JobRule) -> String {
     let identity = json!([
         request.metadata.uid,
-        target.name,
+        target.workload.kind,
+        target.workload.name,
         target.to_digest,
         rule.stage.as_str(),
         rule.name,
@@ -95,6 +99,7 @@ pub fn deadline(rule: &JobRule, status: &JobStatus) -> Timestamp {
 /// delete anything; what a withdrawn request has begun ends by its own deadline.
 pub fn object(
     request: &RollbackRequest,
+    workload: &WorkloadRef,
     rule: &JobRule,
     policy: &JobTemplate,
     name: &str,
@@ -103,6 +108,7 @@ pub fn object(
     let labels = json!({
         "app.kubernetes.io/managed-by": FIELD_MANAGER,
         REQUEST_UID_LABEL: request.metadata.uid,
+        WORKLOAD_KIND_LABEL: workload.kind,
     });
     json!({
         "apiVersion": "batch/v1",
@@ -111,7 +117,10 @@ pub fn object(
             "name": name,
             "namespace": request.metadata.namespace,
             "labels": labels,
-            "annotations": {REQUEST_NAME_ANNOTATION: request.metadata.name},
+            "annotations": {
+                REQUEST_NAME_ANNOTATION: request.metadata.name,
+                WORKLOAD_NAME_ANNOTATION: workload.name,
+            },
             "ownerReferences": [{
                 "apiVersion": "rollback.broxiva.com/v1alpha1",
                 "kind": "RollbackRequest",

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use rollback_api::status::JobRule;
-use rollback_api::{CHANGE_CAUSE, RevisionLedgerSpec, RollbackRequest, RollbackRequestStatus};
+use rollback_api::{
+    CHANGE_CAUSE, RevisionLedgerSpec, RollbackRequest, RollbackRequestStatus, WorkloadRef,
+};
 use serde_json::{Value, json};
 
 use crate::execution::artifact::Artifact;
@@ -53,19 +55,14 @@ impl Next {
 pub enum Step {
     /// Hold the request by its finalizer, before anything is written for it.
     Hold,
-    /// Write the claim into the ledger of the Deployment.
-    Claim {
-        /// Name of the Deployment, and of its ledger.
-        deployment: String,
-        /// What the ledger has to say.
-        ledger: RevisionLedgerSpec,
-    },
+    /// Write the claim: what the ledger of the workload has to say.
+    Claim(RevisionLedgerSpec),
     /// Save the Deployment.
     BackUp(Artifact),
     /// Start a Job of the policy.
     RunJob {
-        /// Name of the Deployment that it is for.
-        deployment: String,
+        /// The workload that it is for.
+        workload: WorkloadRef,
         /// Name of the Job object.
         job: String,
         /// What the plan says of it; the pod is in the policy.
@@ -79,8 +76,8 @@ pub enum Step {
     Disown(Revert),
     /// Delete a pod that hangs while it ends, at once and only if it is still this one.
     ForceDelete {
-        /// Name of the Deployment that it belongs to.
-        deployment: String,
+        /// The workload that it belongs to.
+        workload: WorkloadRef,
         /// Name of the pod.
         pod: String,
         /// Its UID.
@@ -90,13 +87,8 @@ pub enum Step {
     Scale(Scale),
     /// Write the incident report.
     Publish(Artifact),
-    /// Give the claim back and remember the rollback.
-    Release {
-        /// Name of the Deployment, and of its ledger.
-        deployment: String,
-        /// What the ledger has to say.
-        ledger: RevisionLedgerSpec,
-    },
+    /// Give the claim back and remember the rollback: what the ledger of the workload has to say.
+    Release(RevisionLedgerSpec),
     /// Put a counted approval away, so that the next approver types all of their own.
     EmptyMailbox,
     /// Let the request go: nothing is owed any more.
@@ -106,10 +98,8 @@ pub enum Step {
 /// One change of the number of replicas: made only while the Deployment is that very one and asks for `from`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scale {
-    /// Name of the Deployment.
-    pub deployment: String,
-    /// Its UID.
-    pub uid: String,
+    /// The Deployment.
+    pub workload: WorkloadRef,
     /// How many it has to ask for now.
     pub from: i32,
     /// How many it is to ask for.
@@ -120,7 +110,7 @@ impl Scale {
     /// Its JSON Patch, preconditions first.
     pub fn patch(&self) -> Value {
         json!([
-            {"op": "test", "path": "/metadata/uid", "value": self.uid},
+            {"op": "test", "path": "/metadata/uid", "value": self.workload.uid},
             {"op": "test", "path": "/spec/replicas", "value": self.from},
             {"op": "replace", "path": "/spec/replicas", "value": self.to},
         ])
@@ -130,8 +120,8 @@ impl Scale {
 /// One write to a Deployment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Revert {
-    /// Name of the Deployment.
-    pub deployment: String,
+    /// The Deployment.
+    pub workload: WorkloadRef,
     /// The JSON Patch, preconditions first.
     pub patch: Value,
 }

@@ -61,20 +61,20 @@ pub fn judge(
 ) -> Rollout {
     let deployment = match &seen.deployment {
         Fetched::Unknown => return Rollout::Unknown,
-        Fetched::Absent => return Rollout::Gone(gone(&target.name, "was deleted")),
+        Fetched::Absent => return Rollout::Gone(gone(&target.workload.name, "was deleted")),
         Fetched::Found(deployment) => deployment,
     };
-    if deployment.uid() != target.uid {
-        return Rollout::Gone(gone(&target.name, "was deleted and made again"));
+    if deployment.uid() != target.workload.uid {
+        return Rollout::Gone(gone(&target.workload.name, "was deleted and made again"));
     }
     if deployment.is_deleting() {
-        return Rollout::Gone(gone(&target.name, "is being deleted"));
+        return Rollout::Gone(gone(&target.workload.name, "is being deleted"));
     }
     if !target.is_restored_by(&deployment.template().digest()) {
         return Rollout::Superseded(format!(
             "Somebody changed the pod template of Deployment {} after it was rolled back. Their change stands; see kubectl get deployment {} -o yaml --show-managed-fields for who it was.",
-            target.name,
-            shell::name(&target.name, "DEPLOYMENT")
+            target.workload.name,
+            shell::name(&target.workload.name, "DEPLOYMENT")
         ));
     }
     let counts = Counts {
@@ -176,7 +176,7 @@ fn end_of_grace(cause: Option<&Cause>, rules: &Rules) -> Option<Timestamp> {
 /// Images whose tag means something else now than when this version ran before: the same template
 /// is then not the same software.
 pub fn moved_tags(seen: &ObservedTarget, target: &PlannedTarget) -> Vec<String> {
-    let known = ledger::evidence(seen.ledger.found(), &target.uid);
+    let known = ledger::evidence(seen.ledger.found(), &target.workload.uid);
     let Some(before) = known.iter().find(|entry| entry.digest == target.to_digest) else {
         return Vec::new();
     };

@@ -1,17 +1,43 @@
-//! The ledger of a Deployment as values: who holds it, what is known of its templates, what to write.
+//! The ledger of a workload as values: what it is called, who holds it, what is known of its templates, what to write.
 
 use jiff::Timestamp;
 use rollback_api::ledger::{Claim, Evidence, MAX_ROLLBACKS, MAX_TEMPLATES, Rollback, Verdict};
 use rollback_api::open_enum::OrNewer;
 use rollback_api::request::Urgency;
 use rollback_api::status::PlannedTarget;
-use rollback_api::{RequestState, RevisionLedgerSpec, RollbackRequest};
+use rollback_api::{RequestState, RevisionLedgerSpec, RollbackRequest, WorkloadKind, WorkloadRef};
+use serde_json::json;
 
 use crate::history::template::{self, Template};
 use crate::time;
 
 /// The most good templates that a policy may ask to keep whole.
 const MOST_KEPT: usize = 5;
+/// Longest name of an object, in bytes.
+const LONGEST_NAME: usize = 253;
+/// How many hex digits at least close a name that is cut.
+const DIGITS: usize = 32;
+
+/// Name of the ledger of a workload, for example `deployment-api`. No kind has a dash in it, so no two workloads share one.
+/// One that would be too long is cut, and closed by a hash; only such a name has the full length.
+pub fn name(kind: WorkloadKind, workload: &str) -> String {
+    let whole = format!("{}-{workload}", kind.as_str().to_ascii_lowercase());
+    if whole.len() < LONGEST_NAME {
+        return whole;
+    }
+    let stem: String = whole.chars().take(LONGEST_NAME - DIGITS - 1).collect();
+    // A dash may follow anything but a dot.
+    let stem = stem.trim_end_matches('.');
+    let digest = template::digest(&json!([kind, workload]));
+    let digits = digest.trim_start_matches("sha256:").chars();
+    let digits: String = digits.take(LONGEST_NAME - 1 - stem.len()).collect();
+    format!("{stem}-{digits}")
+}
+
+/// The same, by the identity of the workload.
+pub fn name_of(workload: &WorkloadRef) -> String {
+    name(workload.kind, &workload.name)
+}
 
 /// Who holds the claim on a Deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +78,7 @@ pub fn current<'a>(
     ledger: Option<&'a RevisionLedgerSpec>,
     deployment_uid: &str,
 ) -> Option<&'a RevisionLedgerSpec> {
-    ledger.filter(|ledger| ledger.deployment_uid == deployment_uid)
+    ledger.filter(|ledger| ledger.target_ref.uid == deployment_uid)
 }
 
 /// Digests of the templates that are in quarantine: rolled back, and neither expired, nor lifted, nor
@@ -135,7 +161,7 @@ pub fn claimed(
     urgency: Urgency,
     target: &PlannedTarget,
 ) -> RevisionLedgerSpec {
-    let mut next = based_on(ledger, &target.uid);
+    let mut next = based_on(ledger, &target.workload);
     next.claim = Some(Claim {
         request: request.metadata.name.clone().unwrap_or_default(),
         request_uid: request.metadata.uid.clone().unwrap_or_default(),
@@ -154,7 +180,7 @@ pub fn released(
     unwell: &[String],
     quarantine_seconds: i32,
 ) -> RevisionLedgerSpec {
-    let mut next = based_on(ledger, &target.uid);
+    let mut next = based_on(ledger, &target.workload);
     next.claim = next.claim.filter(|claim| claim.request_uid != request_uid);
     if let Some(rollback) = rollback {
         judge(&mut next, target, &rollback, quarantine_seconds);
@@ -256,12 +282,12 @@ pub fn lift_stands(before: &RevisionLedgerSpec, after: &RevisionLedgerSpec, dige
     judged(after).is_some_and(|at| judged(before) == Some(at))
 }
 
-/// The ledger to write on: the one that is there, or a new one for this Deployment.
-pub fn based_on(ledger: Option<&RevisionLedgerSpec>, deployment_uid: &str) -> RevisionLedgerSpec {
-    current(ledger, deployment_uid)
+/// The ledger to write on: the one that is there, or a new one for this workload.
+pub fn based_on(ledger: Option<&RevisionLedgerSpec>, workload: &WorkloadRef) -> RevisionLedgerSpec {
+    current(ledger, &workload.uid)
         .cloned()
         .unwrap_or_else(|| RevisionLedgerSpec {
-            deployment_uid: deployment_uid.to_owned(),
+            target_ref: workload.clone(),
             ..RevisionLedgerSpec::default()
         })
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rollback_api::status::Progressing;
-use rollback_api::{AUTOMATIC, CHANGE_CAUSE, REVISION};
+use rollback_api::{AUTOMATIC, CHANGE_CAUSE, REVISION, WorkloadRef};
 use serde_json::Value;
 
 use crate::history::template::Template;
@@ -50,6 +50,11 @@ impl Deployment {
     /// UID.
     pub fn uid(&self) -> &str {
         string(&self.0, "/metadata/uid")
+    }
+
+    /// Its identity.
+    pub fn workload(&self) -> WorkloadRef {
+        WorkloadRef::deployment(self.name(), self.uid())
     }
 
     /// Generation of the spec.

@@ -108,8 +108,7 @@ pub fn assess(
     let jobs = rules::jobs(&policy.cloned().unwrap_or_default());
     let job_images = job::other_images(&jobs, &current, &chosen.template, &images);
     Ok(PlannedTarget {
-        name: deployment.name().to_owned(),
-        uid: deployment.uid().to_owned(),
+        workload: deployment.workload(),
         wave: target.wave,
         from_digest: current.digest(),
         from_since: chosen.from_since,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rollback_api::ledger::Verdict;
 use rollback_api::request::{Target, ToImage};
 use rollback_api::status::{Fallback, Source};
-use rollback_api::{Reason, RequestState, RollbackPolicySpec};
+use rollback_api::{Reason, RequestState, RollbackPolicySpec, WorkloadKind};
 
 use super::fallback;
 use crate::evidence::trigger::known_since;
@@ -155,7 +155,7 @@ impl Pick<'_> {
                 source_name: Some(match revision.source {
                     Source::ReplicaSet => revision.replica_set.clone(),
                     Source::Ledger | Source::Backup | Source::NewImage | Source::Newer(_) => {
-                        self.deployment.name().to_owned()
+                        ledger::name(WorkloadKind::Deployment, self.deployment.name())
                     }
                 }),
                 source_uid: Some(revision.uid.clone()).filter(|uid| !uid.is_empty()),

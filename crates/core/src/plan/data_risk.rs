@@ -151,7 +151,7 @@ pub fn data_risk(targets: &[PlannedTarget], rules: &Rules) -> Option<DataRisk> {
                 1 => risk.message.clone(),
                 _ => format!(
                     "{}: {}",
-                    plain(&target.name, 253),
+                    plain(&target.workload.name, 253),
                     plain(&risk.message, 300)
                 ),
             })

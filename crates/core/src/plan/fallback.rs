@@ -1,10 +1,11 @@
 //! What is tried, once, when the version to go back to does not do. It is in the plan, so that it is approved with it.
 
-use rollback_api::RollbackPolicySpec;
 use rollback_api::policy::OnUnwell;
 use rollback_api::status::{Fallback, FallbackWhen, ImageChange, Source};
+use rollback_api::{RollbackPolicySpec, WorkloadKind};
 
 use super::choose::{Chosen, Pick};
+use crate::history::ledger;
 use crate::history::template::{self, Template};
 use crate::history::{History, Revision};
 
@@ -56,7 +57,7 @@ fn of_revision(revision: &Revision, pick: &Pick, chosen: &Chosen) -> Fallback {
     let name = match revision.source {
         Source::ReplicaSet => revision.replica_set.clone(),
         Source::Ledger | Source::Backup | Source::NewImage | Source::Newer(_) => {
-            pick.deployment.name().to_owned()
+            ledger::name(WorkloadKind::Deployment, pick.deployment.name())
         }
     };
     Fallback {
@@ -76,7 +77,10 @@ fn known_image(policy: &RollbackPolicySpec, pick: &Pick, chosen: &Chosen) -> Opt
         .remedies
         .fallback_images
         .iter()
-        .filter(|known| known.deployment == pick.deployment.name())
+        .filter(|known| {
+            let name = pick.deployment.name();
+            known.target_ref.means(WorkloadKind::Deployment, name)
+        })
         .fold(chosen.template.clone(), |template, known| {
             let with = template.with_image(&known.container, &known.image);
             with.unwrap_or(template)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rollback_api::request::{MAX_TARGETS, OnFailure, Target};
 use rollback_api::status::{PlannedTarget, Skipped};
-use rollback_api::{Reason, RequestState, RollbackRequest};
+use rollback_api::{Reason, RequestState, RollbackRequest, WorkloadKind};
 
 use crate::execution::outcome::{Ending, end, refused};
 use crate::message::text::plain;
@@ -86,6 +86,7 @@ pub fn divide(
                     refusals.push(format!("{}: {}", plain(&seen.name, 253), ending.text()));
                 }
                 skipped.push(Skipped {
+                    kind: WorkloadKind::Deployment,
                     name: seen.name.clone(),
                     result: ending.result,
                     reason: ending.reason,

@@ -284,7 +284,7 @@ fn summary(
             (target, wish)
         }
         [only] => (
-            format!("deployment/{}", plain(&only.name, 253)),
+            resource(only.workload.kind.as_str(), &only.workload.name),
             destination(only),
         ),
         many => (format!("{} Deployments{}", many.len(), score(status)), wish),
@@ -296,11 +296,17 @@ fn summary(
     }
 }
 
+/// A workload as kubectl names it, for example `deployment/api`.
+fn resource(kind: &str, name: &str) -> String {
+    let kind = plain(kind, 63).to_ascii_lowercase();
+    format!("{kind}/{}", plain(name, 253))
+}
+
 /// What is asked to be rolled back, before it is resolved.
 fn asked_for(target: &Target) -> String {
     match (&target.name, &target.name_prefix) {
-        (Some(name), _) => format!("deployment/{}", plain(name, 253)),
-        (None, Some(prefix)) => format!("deployment/{}*", plain(prefix, 253)),
+        (Some(name), _) => resource(&target.kind, name),
+        (None, Some(prefix)) => resource(&target.kind, prefix) + "*",
         (None, None) => "deployments by label".to_owned(),
     }
 }

@@ -192,7 +192,7 @@ fn beside(
         tell(at, warning, reason, action, note);
     }
     for scaled in &status.scaled_down {
-        let name = &scaled.deployment;
+        let name = &scaled.workload.name;
         if let Some(at) = scaled.scaled_at {
             let note = format!(
                 "Deployment {name} was scaled down to free capacity; it asked for {} replicas",
@@ -325,7 +325,7 @@ pub fn describe(target: &PlannedTarget) -> String {
     };
     format!(
         "{}: revision {from} -> {} ({images})",
-        target.name,
+        target.workload.name,
         match target.source {
             Source::ReplicaSet | Source::Ledger => target
                 .to_revision

@@ -180,7 +180,7 @@ fn plan(page: &mut String, report: &Report) {
         let _ = writeln!(
             page,
             "Deployment {}: revision {from} -> {}\n",
-            code(&target.name, 253),
+            code(&target.workload.name, 253),
             destination(target)
         );
         if target.images.is_empty() {

@@ -39,7 +39,7 @@ pub(super) fn timeline(
         );
     }
     for scaled in &status.scaled_down {
-        let name = plain(&scaled.deployment, 253);
+        let name = plain(&scaled.workload.name, 253);
         if let Some(at) = scaled.scaled_at {
             add(at, format!("{name} was scaled down to free capacity"));
         }

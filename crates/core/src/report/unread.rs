@@ -42,6 +42,7 @@ pub fn unread(
     Artifact {
         kind: ArtifactKind::Incident,
         name: artifact::incident_name(request, deleted_at),
+        workload: None,
         data: BTreeMap::from([
             (format!("{stem}.md"), page(request, status, unknown, &last)),
             (format!("{stem}.json"), format!("{data:#}")),

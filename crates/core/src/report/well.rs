@@ -199,7 +199,7 @@ pub(super) fn scaled_down(page: &mut String, report: &Report) {
         let back = scaled
             .restored_at
             .map_or_else(|| "**NOT YET**".to_owned(), stamp);
-        let name = code(&scaled.deployment, 253);
+        let name = code(&scaled.workload.name, 253);
         let _ = writeln!(page, "| {name} | {} | {at} | {back} |", scaled.from);
     }
     page.push('\n');

@@ -1,6 +1,6 @@
 //! What the policy says to a request that came by itself: every brake, in its order, and what a person can still do.
 
-use crate::world::{DEPLOYMENT, Scene, approve, at, digest, replica_set, seen, sets, template};
+use crate::world::{Scene, approve, at, digest, replica_set, seen, sets, template, workload};
 use jiff::Timestamp;
 use rollback_api::ledger::{Claim, Rollback};
 use rollback_api::status::BlockedBy;
@@ -48,7 +48,7 @@ fn history(made: Timestamp) -> Vec<rollback_core::observed::ReplicaSet> {
 /// A ledger that remembers one rollback.
 fn remembers(from: &str, to: &str, when: Timestamp) -> Fetched<RevisionLedgerSpec> {
     Fetched::Found(RevisionLedgerSpec {
-        deployment_uid: DEPLOYMENT.to_owned(),
+        target_ref: workload("api"),
         rollbacks: vec![Rollback {
             request: "before".to_owned(),
             request_uid: "other".to_owned(),
@@ -299,7 +299,7 @@ fn a_version_is_as_old_as_its_rollout() {
     // The last progress of the Deployment: 13:50.
     assert_eq!(live_since(&live, &gone_back, None), Some(at(-600)));
     let mut ledger = RevisionLedgerSpec {
-        deployment_uid: DEPLOYMENT.to_owned(),
+        target_ref: workload("api"),
         claim: None::<Claim>,
         ..RevisionLedgerSpec::default()
     };

@@ -15,7 +15,9 @@ fn other(name: &str, replicas: i64) -> Fetched<Deployment> {
 }
 
 fn policy() -> Value {
-    json!({"capacity": {"scaleDown": ["api", "reports", "batch", "gone"]}})
+    json!({"capacity": {"scaleDown": [
+        {"name": "api"}, {"name": "reports"}, {"kind": "Deployment", "name": "batch"}, {"name": "gone"},
+    ]}})
 }
 
 /// The old version's pods find no node; `reports` and `batch` may be scaled down.
@@ -54,7 +56,11 @@ fn carry_out(scene: &mut Scene, steps: &[Step]) -> usize {
     for step in steps {
         match step {
             Step::Scale(scale) => {
-                let seen = scene.observed.capacity.get_mut(&scale.deployment).unwrap();
+                let seen = scene
+                    .observed
+                    .capacity
+                    .get_mut(&scale.workload.name)
+                    .unwrap();
                 let Fetched::Found(Deployment(object)) = seen else {
                     continue;
                 };
@@ -160,8 +166,8 @@ fn the_intent_comes_first_and_a_crash_repeats_nothing() {
         if let Some(Step::Scale(scale)) = decision.steps.first() {
             let scaled = &scene.status().scaled_down[0];
             assert_eq!(
-                (&scaled.deployment, scaled.from),
-                (&scale.deployment, scale.from),
+                (&scaled.workload.name, scaled.from),
+                (&scale.workload.name, scale.from),
                 "intent first"
             );
             // The pass died before the write; the next one makes it, and then sees it.

@@ -7,7 +7,9 @@ use crate::world::{
 use rollback_api::ledger::{Evidence, Verdict};
 use rollback_api::open_enum::{NewerValue, OrNewer};
 use rollback_api::unknown::Unknown;
-use rollback_api::{CANCELLED_BY, Reason, RequestState, RevisionLedgerSpec};
+use rollback_api::{
+    CANCELLED_BY, Reason, RequestState, RevisionLedgerSpec, WorkloadKind, WorkloadRef,
+};
 use rollback_core::execution::artifact::backup_name;
 use rollback_core::execution::phase::Phase;
 use rollback_core::execution::step::Step;
@@ -44,10 +46,9 @@ fn case_44_a_claim_of_another_request_is_respected() {
         }
         for gone in [rival(false), Fetched::Absent] {
             scene.observed.targets[0].rival = gone;
-            let Move::Write(Step::Claim { deployment, ledger }) = scene.decide() else {
+            let Move::Write(Step::Claim(ledger)) = scene.decide() else {
                 panic!("{phase:?}");
             };
-            assert_eq!(deployment, "api");
             assert_eq!(ledger, claimed_by("api-5xx", REQUEST));
         }
     }
@@ -87,7 +88,7 @@ fn a_claim_that_was_lost_is_taken_again_and_the_memory_kept() {
             (ledger.rollbacks.clone(), ledger.templates.clone())
         });
         scene.observed.targets[0].ledger = lost;
-        let Move::Write(Step::Claim { ledger, .. }) = scene.decide() else {
+        let Move::Write(Step::Claim(ledger)) = scene.decide() else {
             panic!("it claims again");
         };
         assert_eq!(
@@ -101,12 +102,12 @@ fn a_claim_that_was_lost_is_taken_again_and_the_memory_kept() {
     }
     // A ledger of a Deployment that had this name before is no memory of this one.
     scene.observed.targets[0].ledger = Fetched::Found(RevisionLedgerSpec {
-        deployment_uid: "d-0".to_owned(),
+        target_ref: WorkloadRef::deployment("api", "d-0"),
         rollbacks,
         templates,
         ..claimed_by("other", "r-2")
     });
-    let Move::Write(Step::Claim { ledger, .. }) = scene.decide() else {
+    let Move::Write(Step::Claim(ledger)) = scene.decide() else {
         panic!("it claims");
     };
     assert_eq!(ledger, claimed_by("api-5xx", REQUEST));
@@ -143,7 +144,10 @@ fn the_backup_comes_before_the_intent() {
         (saved.config_map.as_str(), saved.at),
         (backup.name.as_str(), at(8))
     );
-    assert_eq!(backup.name, backup_name(&scene.request, "api"));
+    assert_eq!(
+        backup.name,
+        backup_name(&scene.request, WorkloadKind::Deployment, "api")
+    );
 }
 
 #[test]
@@ -306,7 +310,7 @@ fn a_more_urgent_request_takes_over_until_the_intent_is_stored() {
     ] {
         let mut scene = contending(urgency, true, committed);
         if takes {
-            let Move::Write(Step::Claim { ledger, .. }) = scene.decide() else {
+            let Move::Write(Step::Claim(ledger)) = scene.decide() else {
                 panic!("{urgency}");
             };
             let claim = ledger.claim.unwrap();
@@ -452,7 +456,7 @@ fn a_ledger_that_is_gone_owes_nothing() {
     assert_eq!(scene.decide().name(), "DropFinalizer");
     // Nor does that of another Deployment with this name.
     scene.seen().ledger = Fetched::Found(RevisionLedgerSpec {
-        deployment_uid: "d-2".to_owned(),
+        target_ref: WorkloadRef::deployment("api", "d-2"),
         ..claimed_by("api-5xx", REQUEST)
     });
     assert_eq!(scene.decide().name(), "DropFinalizer");

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::world::kstatus::{Kstatus, compute};
 use crate::world::{
-    DEPLOYMENT, Move, Scene, annotate, approve, at, claimed_by, condition_map, digest, policy,
-    set_counts, set_progressing, template,
+    Move, Scene, annotate, approve, at, claimed_by, condition_map, digest, policy, set_counts,
+    set_progressing, template, workload,
 };
 use rollback_api::ledger::Rollback;
 use rollback_api::status::Outcome;
@@ -164,7 +164,7 @@ fn ends() -> Vec<(&'static str, Scene)> {
     add("Refused/AlertOlderThanVersion", old);
     let mut again = Scene::new(&alert(-60)).with_policy(sources);
     again.observed.targets[0].ledger = Fetched::Found(RevisionLedgerSpec {
-        deployment_uid: DEPLOYMENT.to_owned(),
+        target_ref: workload("api"),
         rollbacks: vec![brought_v2()],
         ..RevisionLedgerSpec::default()
     });

@@ -5,7 +5,7 @@ use crate::world::{
 };
 use rollback_api::policy::UnknownSchema;
 use rollback_api::status::{PlannedTarget, Risk, RiskKind};
-use rollback_api::{ACCEPT_DATA_RISK, Reason, RequestState};
+use rollback_api::{ACCEPT_DATA_RISK, Reason, RequestState, WorkloadRef};
 use rollback_core::approval::{Mailbox, how_to_approve, read};
 use rollback_core::execution::phase::Phase;
 use rollback_core::history::template::Template;
@@ -173,7 +173,7 @@ fn of_many_deployments_five_are_named_and_the_others_counted() {
     scene.until(Phase::AwaitingApproval);
     let rules = scene.status().plan.unwrap().rules;
     let target = |number: usize| PlannedTarget {
-        name: format!("app-{number}"),
+        workload: WorkloadRef::deployment(&format!("app-{number}"), ""),
         risks: vec![Risk {
             kind: RiskKind::DataSchema,
             message: "It does not fit.".to_owned(),

@@ -67,8 +67,8 @@ fn the_way_of_a_request_that_ends_well() {
 #[test]
 fn case_27_28_29_30_31_the_patch_of_the_revert() {
     let scene = Scene::default().intended();
-    let Revert { deployment, patch } = scene.revert();
-    assert_eq!(deployment, "api");
+    let Revert { workload, patch } = scene.revert();
+    assert_eq!(workload.to_string(), "Deployment/api");
     assert_eq!(
         patch,
         json!([

@@ -105,7 +105,7 @@ fn after_the_end_the_report_the_claim_and_the_finalizer() {
         assert_eq!(scene.status().incident, None);
     }
     scene.observed.incident = Fetched::Found(at(200));
-    let Move::Write(Step::Release { deployment, ledger }) = scene.commit() else {
+    let Move::Write(Step::Release(ledger)) = scene.commit() else {
         panic!("it releases");
     };
     let incident = scene.status().incident.unwrap();
@@ -113,11 +113,12 @@ fn after_the_end_the_report_the_claim_and_the_finalizer() {
         (incident.config_map.as_str(), incident.at),
         (report.name.as_str(), at(200))
     );
-    assert_eq!((deployment.as_str(), ledger.claim.as_ref()), ("api", None));
+    let of = ledger.target_ref.name.as_str();
+    assert_eq!((of, ledger.claim.as_ref()), ("api", None));
     // Once written, the report is not looked for again.
     scene.observed.incident = Fetched::Unknown;
     assert_eq!(scene.commit().name(), "Release");
-    scene.act(&Step::Release { deployment, ledger });
+    scene.act(&Step::Release(ledger));
     assert_eq!(scene.commit(), Move::Write(Step::DropFinalizer));
     scene.request.metadata.finalizers = Some(vec!["somebody.else/holds".to_owned()]);
     assert_eq!(scene.commit(), Move::Done);

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use rollback_api::RevisionLedgerSpec;
 use rollback_api::ledger::{
     Claim, Evidence, MAX_TEMPLATE_BYTES, MAX_TEMPLATES, MAX_TEMPLATES_BYTES, Verdict,
 };
 use rollback_api::policy::Ledger;
 use rollback_api::request::Urgency;
+use rollback_api::{RevisionLedgerSpec, WorkloadRef};
 use rollback_core::evidence::{Lift, Look, Notice, Record};
 use rollback_core::history::ledger::{bad_templates, entry_of, kept_template, lift_stands};
 use rollback_core::history::template::Template;
@@ -615,7 +615,7 @@ fn the_twenty_first_takes_the_place_of_what_is_missed_least() {
         }
         assert_eq!(templates.len(), MAX_TEMPLATES);
         let ledger = RevisionLedgerSpec {
-            deployment_uid: UID.to_owned(),
+            target_ref: WorkloadRef::deployment("api", UID),
             templates,
             ..RevisionLedgerSpec::default()
         };
@@ -693,7 +693,7 @@ fn what_is_not_ours_is_left_as_it_is() {
         urgency: rollback_api::open_enum::OrNewer::Known(Urgency::High),
     };
     let ledger = RevisionLedgerSpec {
-        deployment_uid: UID.to_owned(),
+        target_ref: WorkloadRef::deployment("api", UID),
         claim: Some(claim.clone()),
         ..RevisionLedgerSpec::default()
     };
@@ -708,7 +708,7 @@ fn what_is_not_ours_is_left_as_it_is() {
     again["metadata"]["uid"] = json!("uid-2");
     story.look(&again, notice(10_000), 10_000);
     assert_eq!(story.said(&["v1", "v2"]), "v2 Unknown 0");
-    assert_eq!(story.ledger.unwrap().deployment_uid, "uid-2");
+    assert_eq!(story.ledger.unwrap().target_ref.uid, "uid-2");
     // Not recorded.
     let mut story = Story::new(Ledger {
         record: false,

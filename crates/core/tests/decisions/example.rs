@@ -11,7 +11,7 @@ use rollback_api::status::{
     Finding, ImageChange, Intent, JobEnd, JobStage, JobStatus, Measured, RolloutStatus, ScaledDown,
     Source, VerificationStatus,
 };
-use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus};
+use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, WorkloadRef};
 use rollback_core::message::redact::redact;
 use rollback_core::report::notice::notices;
 use rollback_core::report::{incident, review_due};
@@ -124,8 +124,7 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
         upon.approvals.clone_from(&status.approvals);
     }
     status.scaled_down = vec![ScaledDown {
-        deployment: "reports".to_owned(),
-        uid: "d-9".to_owned(),
+        workload: WorkloadRef::deployment("reports", "d-9"),
         from: 4,
         intended_at: at(130),
         scaled_at: Some(at(131)),

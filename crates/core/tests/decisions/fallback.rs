@@ -249,8 +249,8 @@ fn a_refusal_of_the_second_write_is_final() {
 #[test]
 fn an_image_that_is_known_to_be_good_takes_the_place_of_one_that_cannot_be_pulled() {
     let policy = json!({"remedies": {"fallbackImages": [
-        {"deployment": "api", "container": "api", "image": "shop/api:known-good"},
-        {"deployment": "other", "container": "api", "image": "shop/api:other"},
+        {"targetRef": {"kind": "Deployment", "name": "api"}, "container": "api", "image": "shop/api:known-good"},
+        {"targetRef": {"name": "other"}, "container": "api", "image": "shop/api:other"},
     ]}});
     let mut scene = three_versions(&policy);
     scene.until(Phase::AwaitingApproval);

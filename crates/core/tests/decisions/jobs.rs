@@ -380,11 +380,8 @@ fn each_of_several_deployments_runs_its_own() {
     let mut started = Vec::new();
     for _ in 0..6 {
         for step in scene.pass_all().steps {
-            if let Step::RunJob {
-                deployment, job, ..
-            } = step
-            {
-                started.push((deployment, job));
+            if let Step::RunJob { workload, job, .. } = step {
+                started.push((workload.name, job));
             }
         }
     }
@@ -427,7 +424,14 @@ fn the_object_is_what_the_policy_says_and_what_it_cannot_say() {
     let target = rollback_api::status::PlannedTarget::default();
     let name = job::name(&scene.request, &target, &rule(&long));
     assert!(name.len() <= 63, "{name}");
-    let object = job::object(&scene.request, &rule(&long), &policy, &name, Some("of:2"));
+    let object = job::object(
+        &scene.request,
+        &target.workload,
+        &rule(&long),
+        &policy,
+        &name,
+        Some("of:2"),
+    );
     let pod = &object["spec"]["template"]["spec"];
     assert_eq!(pod["restartPolicy"], "Never");
     assert_eq!(pod["serviceAccountName"], "runner");

@@ -126,7 +126,10 @@ fn what_the_history_has_lost_the_ledger_has_kept() {
         asked(&known_good(), history.clone(), [entry])
     };
     let good = kept(&template("v1"), Verdict::Good);
-    assert_eq!(chosen(ledger(good.clone())), "Ledger api revision 4");
+    assert_eq!(
+        chosen(ledger(good.clone())),
+        "Ledger deployment-api revision 4"
+    );
     // It is written from there, letter by letter.
     let mut scene = ledger(good.clone()).reverted();
     assert_eq!(scene.deployment()["spec"]["template"], template("v1"));
@@ -209,7 +212,7 @@ fn good_is_who_soaked_or_passed_the_checks() {
     let Fetched::Found(ledger) = &mut scene.seen().ledger else {
         panic!("it is there");
     };
-    ledger.deployment_uid = "d-0".to_owned();
+    ledger.target_ref.uid = "d-0".to_owned();
     assert_eq!(self::chosen(scene), none);
 }
 
@@ -593,5 +596,5 @@ fn a_history_that_keeps_nothing_says_so() {
         ..kept(&template("v1"), Verdict::Good)
     };
     scene.seen().ledger = Fetched::Found(ledger_of([entry]));
-    assert_eq!(chosen(scene), "Ledger api revision 1");
+    assert_eq!(chosen(scene), "Ledger deployment-api revision 1");
 }

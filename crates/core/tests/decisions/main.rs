@@ -62,4 +62,5 @@ mod rules;
 mod triggered;
 mod voices;
 mod watching;
+mod workload;
 mod world;

@@ -18,7 +18,9 @@ fn make(fields: &Value, observed: &Observed) -> Result<Plan, Outcome> {
 
 fn names(plan: &Plan) -> Vec<&str> {
     let targets = plan.targets.iter();
-    targets.map(|target| target.name.as_str()).collect()
+    targets
+        .map(|target| target.workload.name.as_str())
+        .collect()
 }
 
 /// Three Deployments, one after the other, with these fields of `rollout`.
@@ -79,8 +81,8 @@ fn the_order_is_by_wave_then_by_entry_then_by_name() {
     let waves: Vec<i32> = plan.targets.iter().map(|target| target.wave).collect();
     assert_eq!(waves, [0, 0, 1, 1, 2]);
     for target in &plan.targets {
-        assert_eq!(target.from_digest, digest_in(&target.name, "v2"));
-        assert_eq!(target.to_digest, digest_in(&target.name, "v1"));
+        assert_eq!(target.from_digest, digest_in(&target.workload.name, "v2"));
+        assert_eq!(target.to_digest, digest_in(&target.workload.name, "v1"));
     }
 }
 
@@ -631,7 +633,7 @@ fn what_cannot_be_read_delays_nobody_but_itself() {
     // Nor one that waits for another request.
     let mut scene = three(&json!({"parallelism": 3})).approved();
     let mut theirs = claimed_by("other", "r-2");
-    theirs.deployment_uid = "d-web".to_owned();
+    theirs.target_ref.uid = "d-web".to_owned();
     scene.of("web").ledger = Fetched::Found(theirs);
     scene.of("web").rival = Fetched::Found(Rival {
         name: "other".to_owned(),
@@ -656,11 +658,11 @@ fn a_write_that_is_refused_is_the_end_of_that_target_only() {
     let patch = loop {
         let decision = scene.commit_all();
         let refused = decision.steps.iter().find_map(|step| match step {
-            Step::Revert(revert) if revert.deployment == "web" => Some(revert.patch.clone()),
+            Step::Revert(revert) if revert.workload.name == "web" => Some(revert.patch.clone()),
             _ => None,
         });
         for step in &decision.steps {
-            if !matches!(step, Step::Revert(revert) if revert.deployment == "web") {
+            if !matches!(step, Step::Revert(revert) if revert.workload.name == "web") {
                 scene.act(step);
             }
         }

@@ -55,11 +55,11 @@ fn only_records(scene: &mut Scene, deployment: Option<&str>) {
                 | Step::Hold
                 | Step::EmptyMailbox
                 | Step::DropFinalizer => None,
-                Step::Revert(write) | Step::Disown(write) => Some(write.deployment.clone()),
-                Step::RunJob { deployment, .. } | Step::ForceDelete { deployment, .. } => {
-                    Some(deployment.clone())
+                Step::Revert(write) | Step::Disown(write) => Some(write.workload.name.clone()),
+                Step::RunJob { workload, .. } | Step::ForceDelete { workload, .. } => {
+                    Some(workload.name.clone())
                 }
-                Step::Scale(scale) => Some(scale.deployment.clone()),
+                Step::Scale(scale) => Some(scale.workload.name.clone()),
             };
             if let Some(touched) = touched {
                 assert!(
@@ -419,7 +419,7 @@ fn a_new_policy_is_for_what_has_not_begun() {
     let mut policy = checks(&json!({"onFailure": "Restore", "jobs": [job.clone()]}));
     policy["hooks"] = json!({"postRollback": [job]});
     policy["remedies"] = json!({"forceDeleteAfterSeconds": 1});
-    policy["capacity"] = json!({"scaleDown": ["reports"]});
+    policy["capacity"] = json!({"scaleDown": [{"name": "reports"}]});
     let mut scene = Scene::many(&["api", "web"], &json!({"rollout": {"parallelism": 1}}))
         .with_policy(checks(&json!({})))
         .reverted();

@@ -80,7 +80,7 @@ fn the_plan_names_identities() {
     let target = &plan.targets[0];
     assert_eq!(plan.targets.len(), 1);
     assert_eq!(
-        (target.name.as_str(), target.uid.as_str()),
+        (target.workload.name.as_str(), target.workload.uid.as_str()),
         ("api", DEPLOYMENT)
     );
     assert_eq!(target.from_digest, digest("v2"));
@@ -274,7 +274,7 @@ fn another_name_another_content_or_another_deployment_is_another_request() {
     let Fetched::Found(spec) = &mut elsewhere.targets[0].ledger else {
         unreachable!()
     };
-    spec.deployment_uid = "d-0".to_owned();
+    spec.target_ref.uid = "d-0".to_owned();
     for world in [renamed, changed, elsewhere] {
         assert_eq!(outcome(&fields, &world), "plan to 1");
     }

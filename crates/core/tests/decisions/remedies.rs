@@ -30,12 +30,11 @@ fn allowed() -> Value {
 
 fn deleted(taken: &Move) -> Option<&str> {
     match taken {
-        Move::Write(Step::ForceDelete {
-            pod,
-            uid,
-            deployment,
-        }) => {
-            assert_eq!((uid, deployment.as_str()), (&format!("uid-{pod}"), "api"));
+        Move::Write(Step::ForceDelete { pod, uid, workload }) => {
+            assert_eq!(
+                (uid, workload.name.as_str()),
+                (&format!("uid-{pod}"), "api")
+            );
             Some(pod)
         }
         _ => None,

@@ -6,7 +6,7 @@ use rollback_api::policy::ChecklistItem;
 use rollback_api::status::{
     Cause, CauseKind, DataRisk, FallbackStatus, FallbackWhen, Finding, Measured, Outcome, Plan,
 };
-use rollback_api::{Reason, RequestState, RollbackRequestStatus};
+use rollback_api::{Reason, RequestState, RollbackRequestStatus, WorkloadKind};
 use rollback_core::execution::artifact::{Artifact, ArtifactKind, backup_name, incident_name};
 use rollback_core::execution::phase::Phase;
 use rollback_core::execution::step::Step;
@@ -185,15 +185,24 @@ fn the_backup_is_restorable() {
         }
     };
     assert_eq!(backup.kind, ArtifactKind::Backup);
-    assert_eq!(backup.name, backup_name(&scene.request, "api"));
+    assert_eq!(
+        backup.name,
+        backup_name(&scene.request, WorkloadKind::Deployment, "api")
+    );
     let saved: Value = serde_json::from_str(&backup.data["deployment.json"]).unwrap();
     assert_eq!(saved, crate::world::deployment("v2"));
     let restored: Value = serde_json::from_str(&backup.data["template.json"]).unwrap();
     assert_eq!(restored, crate::world::template("v1"));
-    assert_ne!(backup.name, backup_name(&scene.request, "web"));
+    assert_ne!(
+        backup.name,
+        backup_name(&scene.request, WorkloadKind::Deployment, "web")
+    );
     let mut other = scene.request.clone();
     other.metadata.uid = Some("another".to_owned());
-    assert_ne!(backup.name, backup_name(&other, "api"));
+    assert_ne!(
+        backup.name,
+        backup_name(&other, WorkloadKind::Deployment, "api")
+    );
     assert_eq!(
         backup.config_map(&scene.request)["metadata"]["labels"]["rollback.broxiva.com/artifact"],
         json!("backup")
@@ -321,10 +330,12 @@ fn poison_beside(status: &mut RollbackRequestStatus, text: &str) {
         }))
         .unwrap(),
     ];
-    status.scaled_down =
-        vec![serde_json::from_value(json!({
-        "deployment": text, "uid": text, "from": 3, "intendedAt": at(70), "scaledAt": at(71),
-    })).unwrap()];
+    status.scaled_down = vec![
+        serde_json::from_value(json!({
+            "name": text, "uid": text, "from": 3, "intendedAt": at(70), "scaledAt": at(71),
+        }))
+        .unwrap(),
+    ];
     let target = &mut status.targets[0];
     target.warnings = vec![owned()];
     target.before = vec![Measured {

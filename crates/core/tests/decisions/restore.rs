@@ -57,8 +57,8 @@ fn the_way_back_step_by_step() {
     let failure = scene.status().targets[0].outcome.clone().unwrap();
     assert_eq!(failure.reason, Reason::RolloutTimedOut);
     let backup = scene.status().targets[0].backup.clone().unwrap().config_map;
-    let Revert { deployment, patch } = scene.revert();
-    assert_eq!(deployment, "api");
+    let Revert { workload, patch } = scene.revert();
+    assert_eq!(workload.to_string(), "Deployment/api");
     let cause = format!("restore of backup {backup} by RollbackRequest api-5xx ({REQUEST})");
     assert_eq!(
         patch,
@@ -319,7 +319,7 @@ fn all_that_were_written_get_back_what_they_had_the_last_one_first() {
         let decision = scene.pass_all();
         for step in &decision.steps {
             if let Step::Revert(revert) = step {
-                order.push(revert.deployment.clone());
+                order.push(revert.workload.name.clone());
             }
         }
         for name in ["api", "web", "worker"] {

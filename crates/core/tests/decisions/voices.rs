@@ -143,6 +143,7 @@ fn one_who_breaks_the_glass_needs_nobody_and_everybody_hears_of_it() {
     let artifact = Artifact {
         kind: ArtifactKind::Incident,
         name: "x".to_owned(),
+        workload: None,
         data: [].into(),
     };
     let label =

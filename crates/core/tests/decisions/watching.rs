@@ -398,10 +398,10 @@ fn ended(release: bool, managers: &[&str]) -> Scene {
 #[test]
 fn case_43_after_a_success_only_our_entry_is_given_up() {
     let mut scene = ended(true, &["helm", FIELD_MANAGER, "kube-controller-manager"]);
-    let Move::Write(Step::Disown(Revert { deployment, patch })) = scene.commit() else {
+    let Move::Write(Step::Disown(Revert { workload, patch })) = scene.commit() else {
         panic!("{:?}", scene.decide());
     };
-    assert_eq!(deployment, "api");
+    assert_eq!(workload.to_string(), "Deployment/api");
     assert_eq!(
         patch,
         json!([

@@ -4,7 +4,8 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, Resource};
-use rollback_api::{RevisionLedger, RevisionLedgerSpec};
+use rollback_api::{RevisionLedger, RevisionLedgerSpec, WorkloadKind};
+use rollback_core::history::ledger;
 use rollback_core::observed::{Deployment, ReplicaSet};
 use rollback_reads::budget::Budget;
 use rollback_reads::get;
@@ -62,8 +63,9 @@ pub async fn replica_set(
 pub async fn ledger(
     client: &Client,
     namespace: &str,
-    name: &str,
+    deployment: &str,
 ) -> kube::Result<Option<RevisionLedgerSpec>> {
     let ledgers: Api<RevisionLedger> = Api::namespaced(client.clone(), namespace);
-    Ok(ledgers.get_opt(name).await?.map(|ledger| ledger.spec))
+    let name = ledger::name(WorkloadKind::Deployment, deployment);
+    Ok(ledgers.get_opt(&name).await?.map(|ledger| ledger.spec))
 }

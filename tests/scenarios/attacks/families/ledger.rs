@@ -32,7 +32,7 @@ fn verdict() -> Value {
 /// Only the controller writes.
 pub fn writing() -> Family {
     let only = says("A RevisionLedger is written only by the rollback controller");
-    let another = json!({"spec": {"deploymentUid": "2"}});
+    let another = json!({"spec": {"targetRef": {"name": "web", "uid": "2"}}});
     Family {
         name: "ledger",
         attacks: rows! {

@@ -10,7 +10,8 @@ use crate::people::{
 
 const ITS: &[Thing] = &[Thing::Policy];
 
-fn capacity(names: &Value) -> Value {
+fn capacity(names: &[&str]) -> Value {
+    let names: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
     json!({"spec": {"capacity": {"scaleDown": names}}})
 }
 
@@ -42,9 +43,9 @@ pub fn family() -> Family {
     Family {
         name: "policy",
         attacks: rows! {
-            "one more may be scaled down", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY, MERGE.dry()], ITS, capacity(&json!(["worker", "api"])), one;
-            "another may be scaled down", &[POLICY_ADMIN], &[MERGE], ITS, capacity(&json!(["api"])), one;
-            "two more may be scaled down", &[POLICY_ADMIN], &[MERGE, JSON], ITS, capacity(&json!(["api", "web"])), many;
+            "one more may be scaled down", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY, MERGE.dry()], ITS, capacity(&["worker", "api"]), one;
+            "another may be scaled down", &[POLICY_ADMIN], &[MERGE], ITS, capacity(&["api"]), one;
+            "two more may be scaled down", &[POLICY_ADMIN], &[MERGE, JSON], ITS, capacity(&["api", "web"]), many;
             "a Job before", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY, MERGE.dry()], ITS, hooks("preRollback"), jobs;
             "a Job afterwards", &[POLICY_ADMIN], &[MERGE, JSON], ITS, hooks("postRollback"), jobs;
             "a smoke test", &[POLICY_ADMIN], &[MERGE, JSON], ITS, smoke.clone(), jobs;
@@ -53,9 +54,9 @@ pub fn family() -> Family {
             "deleted", &[REQUESTER, EDITOR, CONTROLLER], &[DELETE], ITS, json!({}), Expect::Rbac;
         },
         twins: twins! {
-            "one less may be scaled down", &[POLICY_ADMIN], &[MERGE, JSON, PUT], ITS, capacity(&json!([]));
-            "the same may be scaled down", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, capacity(&json!(["worker"]));
-            "more may be scaled down, by who may patch them", &[KEEPER, OWNER, ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, capacity(&json!(["api", "web"]));
+            "one less may be scaled down", &[POLICY_ADMIN], &[MERGE, JSON, PUT], ITS, capacity(&[]);
+            "the same may be scaled down", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, capacity(&["worker"]);
+            "more may be scaled down, by who may patch them", &[KEEPER, OWNER, ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, capacity(&["api", "web"]);
             "a Job before, by who may create Jobs", &[KEEPER, OWNER, ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, hooks("preRollback");
             "a Job afterwards, by who may create Jobs", &[KEEPER], &[MERGE], ITS, hooks("postRollback");
             "a smoke test, by who may create Jobs", &[KEEPER], &[MERGE], ITS, smoke;

@@ -21,7 +21,7 @@ fn triggers(triggers: &Value) -> Value {
 }
 
 fn images(images: &[(&str, &str)]) -> Value {
-    let image = |(deployment, image): &(&str, &str)| json!({"deployment": deployment, "container": "app", "image": image});
+    let image = |(deployment, image): &(&str, &str)| json!({"targetRef": {"name": deployment}, "container": "app", "image": image});
     let images: Vec<Value> = images.iter().map(image).collect();
     spec(&json!({"remedies": {"fallbackImages": images}}))
 }

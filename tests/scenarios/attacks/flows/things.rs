@@ -29,15 +29,18 @@ fn approvals(approvals: Value) -> Value {
 }
 
 fn rules() -> Vec<Flow> {
-    let capacity = |names: &Value| json!({"spec": {"capacity": {"scaleDown": names}}});
+    let capacity = |names: &[&str]| {
+        let names: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+        json!({"spec": {"capacity": {"scaleDown": names}}})
+    };
     let two = approvals(json!({"required": 2}));
     let three = approvals(json!({"required": 3}));
     let eyes = approvals(json!({"fourEyes": true}));
     let glass = approvals(json!({"breakGlass": true}));
     let window = json!({"name": "friday", "schedule": "0 18 * * FRI", "durationMinutes": 60});
     let frozen = json!({"spec": {"freezeWindows": [window]}});
-    let both = capacity(&json!(["worker", "api"]));
-    let one = capacity(&json!(["worker"]));
+    let both = capacity(&["worker", "api"]);
+    let one = capacity(&["worker"]);
     let named = vec![rule(KEEPER, MERGE, both), rule(POLICY_ADMIN, MERGE, one)];
     // What stays as it is, or is taken out, takes no right to run anything.
     let job =

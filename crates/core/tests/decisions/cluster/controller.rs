@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use rollback_api::{FINALIZER, RollbackRequest, RollbackRequestStatus};
+use rollback_api::{FINALIZER, RollbackRequest, RollbackRequestStatus, WorkloadKind};
 use rollback_core::approval::MAILBOX;
 use rollback_core::approval::consent::{self, Plans};
 use rollback_core::decide::{decide, fallback};
@@ -45,7 +45,9 @@ impl Cluster {
                 .targets
                 .iter()
                 .enumerate()
-                .map(|(index, target)| self.look(case, controller, &target.name, Some(index)))
+                .map(|(index, target)| {
+                    self.look(case, controller, &target.workload.name, Some(index))
+                })
                 .collect(),
             None => self.find(case, controller, &request),
         };
@@ -196,7 +198,7 @@ impl Cluster {
             lifted: place.lifted.then(|| digest_in(name, "v2")),
             rival,
             access: Fetched::Found(access),
-            backup: self.there(&backup_name(request, name)),
+            backup: self.there(&backup_name(request, WorkloadKind::Deployment, name)),
             kept: kept.map_or(Fetched::Absent, Fetched::Found),
             job: self.job(request, &status, planned),
             rejection: self.controllers[controller]
@@ -366,7 +368,7 @@ impl Cluster {
         for (place, step) in decision.steps.iter().enumerate() {
             match (crash, step) {
                 (Crash::InFlight, Step::Revert(revert)) => {
-                    let sent = (case, revert.deployment.clone(), revert.patch.clone());
+                    let sent = (case, revert.workload.name.clone(), revert.patch.clone());
                     self.in_flight.push(sent);
                     continue;
                 }
@@ -374,7 +376,7 @@ impl Cluster {
                 _ => {}
             }
             if quiet && let Step::Revert(revert) = step {
-                self.judge_claim(case, &revert.deployment);
+                self.judge_claim(case, &revert.workload.name);
             }
             self.act(case, controller, step, &seeing.ledgers, &committed);
             if twice {
@@ -422,7 +424,8 @@ impl Cluster {
         committed: &str,
     ) {
         match step {
-            Step::Claim { ledger, deployment } | Step::Release { ledger, deployment } => {
+            Step::Claim(ledger) | Step::Release(ledger) => {
+                let deployment = &ledger.target_ref.name;
                 let version = self.next_version();
                 let read = ledgers.get(deployment).copied().flatten();
                 let Some(place) = self.place_mut(deployment) else {
@@ -450,13 +453,13 @@ impl Cluster {
             }
             Step::Revert(revert) => {
                 let writes = self.cases[case].writes.len();
-                let refused = self.write(case, &revert.deployment, &revert.patch);
-                let key = (case, revert.deployment.clone());
+                let refused = self.write(case, &revert.workload.name, &revert.patch);
+                let key = (case, revert.workload.name.clone());
                 let memory = &mut self.controllers[controller];
                 if let Some(rejection) = refused {
                     memory.rejections.insert(key, rejection);
                 } else if self.cases[case].writes.len() > writes {
-                    let stored = self.cases[case].left_at[&revert.deployment];
+                    let stored = self.cases[case].left_at[&revert.workload.name];
                     memory.accepted.insert(key, stored);
                 }
             }

@@ -67,7 +67,7 @@ impl Place {
             json!(newest.to_string());
         let ledger = (!templates.is_empty()).then(|| {
             let spec = RevisionLedgerSpec {
-                deployment_uid: world::uid_of(name),
+                target_ref: world::workload(name),
                 templates,
                 ..RevisionLedgerSpec::default()
             };
@@ -303,7 +303,7 @@ impl Cluster {
             return;
         };
         let held = place.ledger.as_ref().map(|(spec, _)| spec);
-        let mut spec = ledger::based_on(held, deployment.uid());
+        let mut spec = ledger::based_on(held, &deployment.workload());
         let template = deployment.template();
         let entry = ledger::entry_of(&mut spec, &template.digest(), now);
         entry.revision = deployment.revision();

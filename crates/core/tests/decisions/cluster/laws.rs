@@ -26,7 +26,9 @@ fn progress_of<'a>(status: &'a RollbackRequestStatus, name: &str) -> Option<&'a 
 
 fn target_of<'a>(status: &'a RollbackRequestStatus, name: &str) -> Option<&'a PlannedTarget> {
     let plan = status.plan.as_ref()?;
-    plan.targets.iter().find(|target| target.name == name)
+    plan.targets
+        .iter()
+        .find(|target| target.workload.name == name)
 }
 
 impl Cluster {
@@ -49,17 +51,20 @@ impl Cluster {
         for step in &decision.steps {
             let deployment = match step {
                 Step::Revert(revert) => {
-                    self.judge_intent(case, next, &revert.deployment, observed);
-                    revert.deployment.as_str()
+                    self.judge_intent(case, next, &revert.workload.name, observed);
+                    revert.workload.name.as_str()
                 }
-                Step::Claim { deployment, .. } => {
+                Step::Claim(ledger) => {
+                    let deployment = &ledger.target_ref.name;
                     self.judge_taking(case, next, deployment, observed);
                     deployment
                 }
-                Step::Disown(revert) => revert.deployment.as_str(),
-                Step::ForceDelete { deployment, .. } => deployment.as_str(),
-                Step::Scale(scale) => scale.deployment.as_str(),
-                Step::Release { deployment, .. } | Step::RunJob { deployment, .. } => deployment,
+                Step::Disown(revert) => revert.workload.name.as_str(),
+                Step::ForceDelete { workload, .. } | Step::RunJob { workload, .. } => {
+                    &workload.name
+                }
+                Step::Scale(scale) => scale.workload.name.as_str(),
+                Step::Release(ledger) => ledger.target_ref.name.as_str(),
                 Step::BackUp(artifact) | Step::Publish(artifact) => artifact.name.as_str(),
                 Step::Hold | Step::EmptyMailbox | Step::DropFinalizer => "",
             };
@@ -154,13 +159,14 @@ impl Cluster {
             Some(begun.plan_digest.clone())
         };
         match step {
-            Step::Claim { .. }
+            Step::Claim(_)
             | Step::BackUp(_)
             | Step::Publish(_)
             | Step::Hold
             | Step::EmptyMailbox
             | Step::DropFinalizer => {}
-            Step::Release { deployment, ledger } => {
+            Step::Release(ledger) => {
+                let deployment = &ledger.target_ref.name;
                 let uid = &self.cases[case].uid;
                 let ours = ledger.rollbacks.iter().any(|one| one.request_uid == *uid);
                 assert!(
@@ -169,15 +175,14 @@ impl Cluster {
                 );
             }
             Step::Revert(write) | Step::Disown(write) => {
-                let begun = upon(&write.deployment).is_some();
-                assert!(begun, "{} is written and not begun", write.deployment);
+                let begun = upon(&write.workload.name).is_some();
+                assert!(begun, "{} is written and not begun", write.workload.name);
             }
-            Step::ForceDelete { deployment, .. } | Step::Scale(Scale { deployment, .. }) => {
-                panic!("{deployment}: no policy of the stories allows that")
+            Step::ForceDelete { workload, .. } | Step::Scale(Scale { workload, .. }) => {
+                panic!("{workload}: no policy of the stories allows that")
             }
-            Step::RunJob {
-                deployment, rule, ..
-            } => {
+            Step::RunJob { workload, rule, .. } => {
+                let deployment = &workload.name;
                 let progress = progress_of(next, deployment).unwrap();
                 let written = progress.revert.is_some() || progress.reverted_at.is_some();
                 let digest = if written {
@@ -300,7 +305,7 @@ impl Cluster {
             .claim
             .as_ref()
             .filter(|claim| claim.request_uid != self.cases[case].uid)
-            .filter(|_| ledger.deployment_uid == there.uid())
+            .filter(|_| ledger.target_ref.uid == there.uid())
         else {
             return;
         };
@@ -496,7 +501,7 @@ impl Cluster {
                 assert_eq!(digest(after), target.from_digest);
             }
         }
-        assert_eq!(before["metadata"]["uid"], json!(target.uid));
+        assert_eq!(before["metadata"]["uid"], json!(target.workload.uid));
         let strip = |object: &Value| {
             let mut object = object.clone();
             object["spec"]["template"] = Value::Null;
@@ -564,7 +569,10 @@ impl Cluster {
             if case.fooled {
                 continue;
             }
-            let written = case.writes.iter().any(|(name, _)| *name == target.name);
+            let written = case
+                .writes
+                .iter()
+                .any(|(name, _)| *name == target.workload.name);
             for end in result(progress).into_iter().chain([outcome]) {
                 judge_effect(written, end, progress, last.targets.len() == 1);
             }
@@ -577,8 +585,8 @@ impl Cluster {
 
     /// A rollback is in the memory of the Deployment.
     fn judge_remembered(&self, case: &Case, target: &PlannedTarget, progress: &TargetStatus) {
-        let place = self.place(&target.name).unwrap();
-        if place.forgetful || place.uid() != Some(target.uid.as_str()) {
+        let place = self.place(&target.workload.name).unwrap();
+        if place.forgetful || place.uid() != Some(target.workload.uid.as_str()) {
             return;
         }
         let recorded = place.ledger.as_ref().is_some_and(|(spec, _)| {
@@ -588,14 +596,14 @@ impl Cluster {
         assert!(
             recorded,
             "the rollback of {} is forgotten: {:?}",
-            target.name,
+            target.workload.name,
             result(progress)
         );
     }
 
     /// What was rolled back, and not brought back or rolled back to since, is in quarantine.
     fn judge_memory(&self, case: usize, target: &PlannedTarget) {
-        let place = self.place(&target.name).unwrap();
+        let place = self.place(&target.workload.name).unwrap();
         let Some((spec, _)) = &place.ledger else {
             return;
         };
@@ -612,7 +620,7 @@ impl Cluster {
         let rehabilitated = spec.rollbacks[ours + 1..]
             .iter()
             .any(|rollback| rollback.to_digest == target.from_digest);
-        let bad = bad_templates(Some(spec), &spec.deployment_uid, None, self.now());
+        let bad = bad_templates(Some(spec), &spec.target_ref.uid, None, self.now());
         assert!(
             rehabilitated || bad.contains(&target.from_digest),
             "what was rolled back is not remembered as bad"
@@ -622,20 +630,27 @@ impl Cluster {
     /// Where a failure is to be undone, every Deployment that was written has what it had, unless somebody else
     /// changed it or kept it from that.
     fn judge_restored(&self, case: &Case, target: &PlannedTarget, progress: &TargetStatus) {
-        let place = self.place(&target.name).unwrap();
+        let place = self.place(&target.workload.name).unwrap();
         let restoring = case
             .last
             .stopped
             .as_ref()
             .is_some_and(|stopped| stopped.result == RequestState::Restored);
         let written_by_others = self.cases.iter().any(|other| {
-            other.uid != case.uid && other.writes.iter().any(|(name, _)| *name == target.name)
+            other.uid != case.uid
+                && other
+                    .writes
+                    .iter()
+                    .any(|(name, _)| *name == target.workload.name)
         });
         if !restoring
             || progress.reverted_at.is_none()
             || place.meddled
             || written_by_others
-            || case.writes.iter().all(|(name, _)| *name != target.name)
+            || case
+                .writes
+                .iter()
+                .all(|(name, _)| *name != target.workload.name)
         {
             return;
         }
@@ -644,12 +659,12 @@ impl Cluster {
         assert!(
             end.result == RequestState::Restored || doubtful,
             "{} is not brought back: {end:?}",
-            target.name
+            target.workload.name
         );
         assert!(
             doubtful || place.digest().as_deref() == Some(target.from_digest.as_str()),
             "{} has not what it had",
-            target.name
+            target.workload.name
         );
     }
 }

@@ -8,7 +8,7 @@ use rollback_api::request::Urgency;
 use rollback_api::status::{CheckKind, PlannedTarget, Source};
 use rollback_api::{
     APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CHECKLIST, CONFIRM, FINALIZER, Identity, PLAN,
-    RevisionLedgerSpec, RollbackPolicySpec, RollbackRequest, RollbackRequestSpec,
+    RevisionLedgerSpec, RollbackPolicySpec, RollbackRequest, RollbackRequestSpec, WorkloadRef,
 };
 use rollback_core::history::template::Template;
 use rollback_core::observed::{
@@ -23,6 +23,11 @@ use super::{DEPLOYMENT, REQUEST, REQUESTER};
 pub fn at(seconds: i64) -> Timestamp {
     let start: Timestamp = "2026-11-23T14:00:00Z".parse().unwrap();
     start + SignedDuration::from_secs(seconds)
+}
+
+/// Identity of the Deployment with this name.
+pub fn workload(name: &str) -> WorkloadRef {
+    WorkloadRef::deployment(name, &uid_of(name))
 }
 
 /// UID of the Deployment with this name.
@@ -356,8 +361,7 @@ pub fn reading(check: &str, when: Timestamp, answers: Vec<Answer>) -> Reading {
 /// The planned target of `v2 -> v1`.
 pub fn planned_target() -> PlannedTarget {
     PlannedTarget {
-        name: "api".to_owned(),
-        uid: DEPLOYMENT.to_owned(),
+        workload: workload("api"),
         from_digest: digest("v2"),
         from_revision: Some(2),
         to_revision: Some(1),
@@ -372,7 +376,7 @@ pub fn planned_target() -> PlannedTarget {
 /// A ledger of `api` that a request holds.
 pub fn claimed_by(request: &str, uid: &str) -> RevisionLedgerSpec {
     RevisionLedgerSpec {
-        deployment_uid: DEPLOYMENT.to_owned(),
+        target_ref: workload("api"),
         claim: Some(Claim {
             request: request.to_owned(),
             request_uid: uid.to_owned(),
@@ -385,7 +389,7 @@ pub fn claimed_by(request: &str, uid: &str) -> RevisionLedgerSpec {
 /// A ledger of `api` that knows these templates, the one that ran last at the end.
 pub fn ledger_of(templates: impl IntoIterator<Item = Evidence>) -> RevisionLedgerSpec {
     RevisionLedgerSpec {
-        deployment_uid: DEPLOYMENT.to_owned(),
+        target_ref: workload("api"),
         templates: templates.into_iter().collect(),
         ..RevisionLedgerSpec::default()
     }

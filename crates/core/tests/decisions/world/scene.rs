@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use rollback_api::status::{Outcome, RollbackRequestStatus};
-use rollback_api::{FINALIZER, Reason, RequestState, RollbackRequest};
+use rollback_api::{FINALIZER, Reason, RequestState, RollbackRequest, WorkloadKind};
 use rollback_core::approval::MAILBOX;
 use rollback_core::decide::decide;
 use rollback_core::execution::artifact::{self, backup_name};
@@ -196,7 +196,7 @@ impl Scene {
                     .observed
                     .targets
                     .iter()
-                    .find(|seen| seen.name == target.name);
+                    .find(|seen| seen.name == target.workload.name);
                 let mut seen = read.cloned().unwrap_or_default();
                 let restoring = TargetPhase::of(&self.status(), progress) == TargetPhase::Restoring;
                 let backup = if restoring {
@@ -310,21 +310,22 @@ impl Scene {
     /// Takes a step.
     pub fn act(&mut self, step: &Step) {
         match step {
-            Step::Claim { ledger, deployment } | Step::Release { ledger, deployment } => {
-                self.of(deployment).ledger = Fetched::Found(ledger.clone());
+            Step::Claim(ledger) | Step::Release(ledger) => {
+                self.of(&ledger.target_ref.name).ledger = Fetched::Found(ledger.clone());
             }
             Step::BackUp(artifact) => {
                 let kept = artifact::backed_up(&artifact.data).expect("a backup is one");
                 let name = kept.name().to_owned();
-                assert_eq!(artifact.name, backup_name(&self.request, &name));
+                assert_eq!(
+                    artifact.name,
+                    backup_name(&self.request, WorkloadKind::Deployment, &name)
+                );
                 self.backups.insert(artifact.name.clone(), kept);
                 let now = self.now;
                 self.of(&name).backup = Fetched::Found(now);
             }
-            Step::RunJob {
-                deployment, job, ..
-            } => {
-                let seen = self.of(deployment);
+            Step::RunJob { workload, job, .. } => {
+                let seen = self.of(&workload.name);
                 // A Job that is there already is not started again.
                 if seen.job.found().is_none_or(|seen| seen.name != *job) {
                     seen.job = Fetched::Found(ObservedJob {
@@ -339,7 +340,7 @@ impl Scene {
             Step::Revert(revert) | Step::Disown(revert) => {
                 let webhook = self.webhook;
                 let Fetched::Found(Deployment(object)) =
-                    &mut self.of(&revert.deployment).deployment
+                    &mut self.of(&revert.workload.name).deployment
                 else {
                     panic!("a revert without a Deployment");
                 };
@@ -351,7 +352,7 @@ impl Scene {
                 if matches!(step, Step::Revert(_)) || before != object["spec"] {
                     let generation = object["metadata"]["generation"].as_i64().unwrap();
                     object["metadata"]["generation"] = json!(generation + 1);
-                    self.of(&revert.deployment).accepted = Some(generation + 1);
+                    self.of(&revert.workload.name).accepted = Some(generation + 1);
                 }
             }
             Step::EmptyMailbox => {
