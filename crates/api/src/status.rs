@@ -292,6 +292,13 @@ pub struct TargetStatus {
     pub warnings: Vec<String>,
 }
 
+impl TargetStatus {
+    /// Whether it is that of the workload with this kind and name.
+    pub fn is_of(&self, kind: WorkloadKind, name: &str) -> bool {
+        self.kind == kind && self.name == name
+    }
+}
+
 /// That a Deployment was begun.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Request;
 use kube::{Api, Resource, ResourceExt};
-use rollback_api::{FIELD_MANAGER, FINALIZER, RollbackRequest};
+use rollback_api::{FIELD_MANAGER, FINALIZER, RollbackRequest, WorkloadRef};
 use rollback_core::approval::MAILBOX;
 use rollback_core::execution::artifact::Artifact;
 use rollback_core::execution::step::{Revert, Scale, Step};
@@ -38,10 +38,10 @@ pub enum Error {
         source: kube::Error,
     },
     /// The Deployment.
-    #[error("writing the old template to Deployment {name}")]
+    #[error("writing the old template to {workload}")]
     Revert {
-        /// Its name.
-        name: String,
+        /// Which.
+        workload: WorkloadRef,
         /// Why not.
         #[source]
         source: kube::Error,
@@ -60,11 +60,11 @@ pub enum Error {
     },
     /// The number of replicas of a Deployment.
     #[error(
-        "changing the replicas of Deployment {name}; the ClusterRole rollback-scale-down lets the controller do that"
+        "changing the replicas of {workload}; the ClusterRole rollback-scale-down lets the controller do that"
     )]
     Scale {
-        /// Its name.
-        name: String,
+        /// Which.
+        workload: WorkloadRef,
         /// Why not.
         #[source]
         source: kube::Error,
@@ -205,7 +205,7 @@ async fn publish(
 async fn revert(context: &Context, request: &RollbackRequest, write: &Revert) -> Result<(), Error> {
     let patch: json_patch::Patch = serde_json::from_value(write.patch.clone())?;
     let failed = |source| Error::Revert {
-        name: write.workload.name.clone(),
+        workload: write.workload.clone(),
         source,
     };
     let parameters = patching();
@@ -289,7 +289,7 @@ async fn force_delete(
 /// remembered, so that the next pass can say so. What is owed is tried again until it is given back.
 async fn scale(context: &Context, request: &RollbackRequest, write: &Scale) -> Result<(), Error> {
     let failed = |source| Error::Scale {
-        name: write.workload.name.clone(),
+        workload: write.workload.clone(),
         source,
     };
     let patch: json_patch::Patch = serde_json::from_value(write.patch())?;

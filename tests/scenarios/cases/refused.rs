@@ -89,11 +89,30 @@ async fn case_38_a_deployment_that_is_being_deleted_is_refused() -> Result<()> {
 #[tokio::test]
 async fn case_63_other_kinds_are_not_accepted() -> Result<()> {
     let scene = scene("case-63").await?;
-    for kind in ["StatefulSet", "DaemonSet", "Rollout"] {
+    for kind in [
+        "StatefulSet",
+        "DaemonSet",
+        "Rollout",
+        "ReplicaSet",
+        "deployment",
+        "",
+    ] {
         let target = json!([{"kind": kind, "name": APP, "to": {"previous": {}}}]);
         let answer = scene.ask_for(request(REQUEST, target)).await;
         let Err(error) = answer else {
             anyhow::bail!("{kind} was accepted");
+        };
+        let message = format!("{error:#}");
+        assert!(message.contains("kind must be Deployment"), "{message}");
+    }
+    for rules in [
+        json!({"capacity": {"scaleDown": [{"name": "api"}, {"kind": "StatefulSet", "name": "db"}]}}),
+        json!({"remedies": {"fallbackImages": [
+            {"targetRef": {"kind": "Rollout", "name": APP}, "container": "app", "image": "shop/api:good"},
+        ]}}),
+    ] {
+        let Err(error) = scene.policy(rules.clone()).await else {
+            anyhow::bail!("{rules} was accepted");
         };
         let message = format!("{error:#}");
         assert!(message.contains("kind must be Deployment"), "{message}");

@@ -500,7 +500,7 @@ impl RequestScope<'_> {
 fn known_rival(rival: &RollbackRequest, target: &PlannedTarget) -> Rival {
     let status = rival.status.clone().unwrap_or_default();
     let mut theirs = status.targets.iter();
-    let theirs = theirs.find(|progress| progress.name == target.workload.name);
+    let theirs = theirs.find(|it| it.is_of(target.workload.kind, &target.workload.name));
     Rival {
         name: rival.name_any(),
         active: status.outcome.is_none(),

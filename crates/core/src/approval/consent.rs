@@ -27,9 +27,7 @@ const NAME_LIMIT: usize = 200;
 /// its approvals suffice.
 pub fn covers(status: &RollbackRequestStatus, step: &Step) -> bool {
     let begun = |workload: &WorkloadRef| {
-        let is_meant = |progress: &TargetStatus| {
-            progress.kind == workload.kind && progress.name == workload.name
-        };
+        let is_meant = |progress: &TargetStatus| progress.is_of(workload.kind, &workload.name);
         let mut targets = status.targets.iter();
         targets.find(|progress| is_meant(progress) && is_begun(progress))
     };

@@ -10,7 +10,7 @@ pub fn stored<'a>(
     after: &'a RollbackRequestStatus,
 ) -> impl Iterator<Item = (&'a str, i64)> {
     after.targets.iter().flat_map(move |progress| {
-        let same = |old: &&TargetStatus| old.name == progress.name;
+        let same = |old: &&TargetStatus| old.is_of(progress.kind, &progress.name);
         let old = before.and_then(|before| before.targets.iter().find(same));
         let known: Vec<i64> = old.into_iter().flat_map(generations).collect();
         generations(progress)
