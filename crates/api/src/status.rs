@@ -5,6 +5,7 @@
 
 mod health;
 mod plan;
+mod taken;
 
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -18,8 +19,9 @@ use crate::open_enum::open_enum;
 
 pub use health::*;
 pub use plan::*;
+pub use taken::Taken;
 
-use crate::{Identity, Reason, RequestState, WorkloadKind, WorkloadRef};
+use crate::{Identity, Reason, RequestState, WorkloadKind};
 
 /// Status of a `RollbackRequest`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -65,7 +67,7 @@ pub struct RollbackRequestStatus {
     /// Deployments that were scaled down to free capacity, and the replicas that they get back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
-    pub scaled_down: Vec<ScaledDown>,
+    pub scaled_down: Vec<Taken<i32>>,
 
     /// Why no further target is begun, when some were begun already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,25 +147,6 @@ pub struct Summary {
     /// Who approved, separated by commas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved_by: Option<String>,
-}
-
-/// A Deployment that was scaled down to free capacity.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct ScaledDown {
-    /// Which.
-    #[serde(flatten)]
-    pub workload: WorkloadRef,
-    /// Replicas that it asked for, and gets back.
-    pub from: i32,
-    /// When the intent was stored, before it was touched.
-    pub intended_at: Timestamp,
-    /// When it was seen to be smaller.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scaled_at: Option<Timestamp>,
-    /// When it was seen to have them back, or to be somebody else's by then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub restored_at: Option<Timestamp>,
 }
 
 /// One valid approval.

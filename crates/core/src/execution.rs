@@ -6,3 +6,4 @@ pub mod job;
 pub mod outcome;
 pub mod phase;
 pub mod step;
+pub mod taken;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rollback_api::Identity;
 use rollback_api::request::{Category, Trigger, Urgency};
-use rollback_api::status::{Approval, AutoApproval, Outcome, Plan, ScaledDown, TargetStatus};
+use rollback_api::status::{Approval, AutoApproval, Outcome, Plan, Taken, TargetStatus};
 use rollback_api::{RollbackRequest, RollbackRequestStatus};
 use serde::Serialize;
 
@@ -83,7 +83,7 @@ struct Report<'a> {
     /// The same from the first known beginning of the bad version.
     seconds_from_bad_version_to_recovery: Option<i64>,
     phases: Vec<Phase>,
-    scaled_down: &'a [ScaledDown],
+    scaled_down: &'a [Taken<i32>],
     events: Vec<Told>,
     manual_checks: Vec<String>,
     follow_up_actions: Vec<String>,

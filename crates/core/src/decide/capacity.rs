@@ -5,24 +5,28 @@
 //! has changed meanwhile is theirs.
 
 use jiff::Timestamp;
-use rollback_api::status::{Cause, CauseKind, Plan, ScaledDown, TargetStatus};
+use rollback_api::status::{Cause, CauseKind, Plan, Taken, TargetStatus};
 use rollback_api::{RollbackRequestStatus, WorkloadKind};
 
 use super::{TargetDecision, remedies};
 use crate::approval::consent;
 use crate::execution::phase::TargetPhase;
 use crate::execution::step::{Scale, Step};
+use crate::execution::taken::{self, Next, Seen};
 use crate::message::text::plain;
-use crate::observed::{Fetched, Observed};
+use crate::observed::{Deployment, Fetched, Observed};
 use crate::report::conditions::RequestDecision;
 use crate::time;
+
+/// Replicas of a Deployment that is scaled down.
+const DURING: i32 = 0;
 
 /// Seconds that the scheduler gets to use the capacity that was freed, before more is freed.
 const PATIENCE_SECONDS: i64 = 10;
 
 /// Whether something is to be read because capacity is wanted, or replicas are owed.
 pub fn is_wanted(plan: &Plan, status: &RollbackRequestStatus) -> bool {
-    status.scaled_down.iter().any(is_owed) || !candidates(plan, status).is_empty()
+    status.scaled_down.iter().any(Taken::is_owed) || !candidates(plan, status).is_empty()
 }
 
 /// The Deployments that may be scaled down now: those that the rules name by which a Deployment without capacity is
@@ -41,10 +45,6 @@ pub fn candidates<'a>(plan: &Plan, status: &'a RollbackRequestStatus) -> Vec<&'a
         }
     }
     names
-}
-
-fn is_owed(scaled: &ScaledDown) -> bool {
-    scaled.restored_at.is_none()
 }
 
 /// The targets whose pods find no capacity now.
@@ -87,7 +87,7 @@ pub(super) fn make(
     if let Some(index) = status
         .scaled_down
         .iter()
-        .position(|scaled| scaled.scaled_at.is_none() && is_owed(scaled))
+        .position(|scaled| scaled.taken_at.is_none() && scaled.is_owed())
     {
         return Some(follow(observed, status, index, now));
     }
@@ -95,7 +95,7 @@ pub(super) fn make(
     let last = status
         .scaled_down
         .iter()
-        .filter_map(|scaled| scaled.scaled_at)
+        .filter_map(|scaled| scaled.taken_at)
         .max();
     let next = last.map(|last| time::after(last, PATIENCE_SECONDS));
     if let Some(next) = next.filter(|next| *next > now) {
@@ -120,13 +120,8 @@ pub(super) fn make(
         "Freeing capacity: Deployment {} is to be scaled down.",
         plain(name, 253)
     );
-    status.scaled_down.push(ScaledDown {
-        workload: deployment.workload(),
-        from,
-        intended_at: now,
-        scaled_at: None,
-        restored_at: None,
-    });
+    let scaled = Taken::intended(deployment.workload(), from, now);
+    status.scaled_down.push(scaled);
     Some(TargetDecision::again(message))
 }
 
@@ -137,28 +132,26 @@ fn follow(
     index: usize,
     now: Timestamp,
 ) -> TargetDecision {
-    let scaled = status.scaled_down[index].clone();
+    let scaled = &mut status.scaled_down[index];
     let name = plain(&scaled.workload.name, 253);
-    let size = match size(observed, &scaled) {
-        Fetched::Unknown => {
+    let refusal = observed.capacity_refused.get(&scaled.workload.name);
+    let seen = match observed.capacity(&scaled.workload.name) {
+        Fetched::Found(deployment) if deployment.is_deleting() => Seen::Gone,
+        found @ (Fetched::Unknown | Fetched::Absent | Fetched::Found(_)) => replicas(found, scaled),
+    };
+    match taken::take(scaled, seen, &DURING, refusal.is_some(), now) {
+        Next::Read => {
             return TargetDecision::recheck(now, format!("Reading Deployment {name}."));
         }
-        Fetched::Absent => None,
-        Fetched::Found(size) => Some(size),
-    };
-    if size == Some(0) {
-        status.scaled_down[index].scaled_at = Some(now);
-        return TargetDecision::again(format!("Deployment {name} is scaled down."));
+        Next::Done => return TargetDecision::again(format!("Deployment {name} is scaled down.")),
+        Next::Write { from, to } => {
+            return TargetDecision::take(
+                scale(scaled, from, to),
+                format!("Scaling down Deployment {name} to free capacity."),
+            );
+        }
+        Next::Lost => {}
     }
-    let refusal = observed.capacity_refused.get(&scaled.workload.name);
-    if size == Some(i64::from(scaled.from)) && refusal.is_none() {
-        let step = scale(&scaled, scaled.from, 0);
-        return TargetDecision::take(
-            step,
-            format!("Scaling down Deployment {name} to free capacity."),
-        );
-    }
-    status.scaled_down[index].restored_at = Some(now);
     let why = refusal.map_or_else(
         || "somebody changed it meanwhile".to_owned(),
         |refusal| format!(
@@ -174,19 +167,18 @@ fn follow(
 }
 
 /// How many replicas the very Deployment asks for now.
-fn size(observed: &Observed, scaled: &ScaledDown) -> Fetched<i64> {
-    match observed.capacity(&scaled.workload.name) {
-        Fetched::Unknown => Fetched::Unknown,
-        Fetched::Found(deployment)
-            if deployment.uid() == scaled.workload.uid && !deployment.is_deleting() =>
-        {
-            Fetched::Found(deployment.desired())
+fn replicas(found: &Fetched<Deployment>, scaled: &Taken<i32>) -> Seen<i32> {
+    match found {
+        Fetched::Unknown => Seen::Unread,
+        Fetched::Found(deployment) if deployment.uid() == scaled.workload.uid => {
+            // No server stores more than fits.
+            Seen::Has(i32::try_from(deployment.desired()).unwrap_or(i32::MAX))
         }
-        Fetched::Absent | Fetched::Found(_) => Fetched::Absent,
+        Fetched::Absent | Fetched::Found(_) => Seen::Gone,
     }
 }
 
-fn scale(scaled: &ScaledDown, from: i32, to: i32) -> Step {
+fn scale(scaled: &Taken<i32>, from: i32, to: i32) -> Step {
     Step::Scale(Scale {
         workload: scaled.workload.clone(),
         from,
@@ -203,26 +195,13 @@ pub(super) fn give_back(
 ) -> Option<RequestDecision> {
     let mut steps = Vec::new();
     let mut unread = false;
-    for scaled in status
-        .scaled_down
-        .iter_mut()
-        .filter(|scaled| is_owed(scaled))
-    {
-        let size = match observed.capacity(&scaled.workload.name) {
-            Fetched::Unknown => {
-                unread = true;
-                continue;
-            }
-            Fetched::Found(deployment) if deployment.uid() == scaled.workload.uid => {
-                Some(deployment.desired())
-            }
-            Fetched::Absent | Fetched::Found(_) => None,
-        };
-        if size == Some(0) && scaled.from > 0 {
-            steps.push(scale(scaled, 0, scaled.from));
-        } else {
-            // It has it back, or it is gone, or it is somebody else's by now.
-            scaled.restored_at = Some(now);
+    let owed = status.scaled_down.iter_mut();
+    for scaled in owed.filter(|scaled| scaled.is_owed()) {
+        let seen = replicas(observed.capacity(&scaled.workload.name), scaled);
+        match taken::give_back(scaled, seen, &DURING, now) {
+            Next::Read => unread = true,
+            Next::Write { from, to } => steps.push(scale(scaled, from, to)),
+            Next::Done | Next::Lost => {}
         }
     }
     if !steps.is_empty() {

@@ -9,7 +9,7 @@ use crate::approval::{self, Mailbox};
 use crate::execution::job;
 use crate::execution::step::Step;
 use crate::observed::Observed;
-use crate::report::conditions::{GUARD_MISSING, RequestDecision};
+use crate::report::conditions::{AWAITING_APPROVAL, GUARD_MISSING, RequestDecision};
 use crate::time;
 
 /// Counts the approval that stands in the mailbox, if it is one. While nobody accepts the risk for the data, the request
@@ -90,7 +90,7 @@ fn open(
             RequestDecision::waiting(
                 plan,
                 now,
-                "AwaitingApproval",
+                AWAITING_APPROVAL,
                 format!(
                     "{said}{frozen}{}{}{counted} of {} approvals until {}. To approve: {}",
                     job::told(plan),

@@ -20,6 +20,9 @@ const BRIEF_LIMIT: usize = 300;
 /// The word for a request whose approvals do not count because of the guard, in its condition and in the Event.
 pub const GUARD_MISSING: &str = "GuardMissing";
 
+/// The word for a request that waits for approvals, with which nothing is wrong.
+pub const AWAITING_APPROVAL: &str = "AwaitingApproval";
+
 /// How often a guard that nobody announces is looked at while waiting.
 const RECHECK_SECONDS: i64 = 60;
 
@@ -45,7 +48,7 @@ impl RequestDecision {
             steps,
             next: Next::Again,
             message: message.into(),
-            approval: "AwaitingApproval",
+            approval: AWAITING_APPROVAL,
             state: None,
         }
     }
@@ -178,8 +181,8 @@ pub fn project(
                 "Approved"
             };
             wanted.push((ConditionType::Approved, true, reason, by));
-        } else if outcome.is_none() {
-            // What is wrong with the guard is said where people look for it.
+        } else if outcome.is_none() && decision.approval != AWAITING_APPROVAL {
+            // Something is wrong with an approval. That one is merely waited for, Ready says.
             let said = if decision.approval == GUARD_MISSING {
                 message
             } else {

@@ -193,7 +193,7 @@ fn beside(
     }
     for scaled in &status.scaled_down {
         let name = &scaled.workload.name;
-        if let Some(at) = scaled.scaled_at {
+        if let Some(at) = scaled.taken_at {
             let note = format!(
                 "Deployment {name} was scaled down to free capacity; it asked for {} replicas",
                 scaled.from

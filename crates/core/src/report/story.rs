@@ -40,7 +40,7 @@ pub(super) fn timeline(
     }
     for scaled in &status.scaled_down {
         let name = plain(&scaled.workload.name, 253);
-        if let Some(at) = scaled.scaled_at {
+        if let Some(at) = scaled.taken_at {
             add(at, format!("{name} was scaled down to free capacity"));
         }
         if let Some(at) = scaled.restored_at {

@@ -193,9 +193,7 @@ pub(super) fn scaled_down(page: &mut String, report: &Report) {
         "## Scaled down to free capacity\n\n| Deployment | Replicas | When | Given back |\n|---|---|---|---|"
     );
     for scaled in report.scaled_down {
-        let at = scaled
-            .scaled_at
-            .map_or_else(|| "not done".to_owned(), stamp);
+        let at = scaled.taken_at.map_or_else(|| "not done".to_owned(), stamp);
         let back = scaled
             .restored_at
             .map_or_else(|| "**NOT YET**".to_owned(), stamp);

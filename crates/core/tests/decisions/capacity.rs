@@ -192,7 +192,7 @@ fn what_somebody_else_changed_is_theirs() {
         .insert("reports".to_owned(), other("reports", 7));
     settle(&mut scene);
     assert_eq!(replicas(&scene, "reports"), 7);
-    assert!(scene.status().scaled_down[0].scaled_at.is_none());
+    assert!(scene.status().scaled_down[0].taken_at.is_none());
     // Afterwards.
     let mut scene = crowded();
     settle(&mut scene);

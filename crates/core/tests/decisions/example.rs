@@ -8,8 +8,8 @@ use rollback_api::policy::ChecklistItem;
 use rollback_api::request::Category;
 use rollback_api::status::{
     Cause, CauseKind, CheckKind, CheckStatus, DataRisk, Fallback, FallbackStatus, FallbackWhen,
-    Finding, ImageChange, Intent, JobEnd, JobStage, JobStatus, Measured, RolloutStatus, ScaledDown,
-    Source, VerificationStatus,
+    Finding, ImageChange, Intent, JobEnd, JobStage, JobStatus, Measured, RolloutStatus, Source,
+    Taken, VerificationStatus,
 };
 use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, WorkloadRef};
 use rollback_core::message::redact::redact;
@@ -123,11 +123,11 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
     for upon in &mut status.begun_upon {
         upon.approvals.clone_from(&status.approvals);
     }
-    status.scaled_down = vec![ScaledDown {
+    status.scaled_down = vec![Taken {
         workload: WorkloadRef::deployment("reports", "d-9"),
         from: 4,
         intended_at: at(130),
-        scaled_at: Some(at(131)),
+        taken_at: Some(at(131)),
         restored_at: Some(at(445)),
     }];
 

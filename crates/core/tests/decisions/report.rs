@@ -332,7 +332,7 @@ fn poison_beside(status: &mut RollbackRequestStatus, text: &str) {
     ];
     status.scaled_down = vec![
         serde_json::from_value(json!({
-            "name": text, "uid": text, "from": 3, "intendedAt": at(70), "scaledAt": at(71),
+            "name": text, "uid": text, "from": 3, "intendedAt": at(70), "takenAt": at(71),
         }))
         .unwrap(),
     ];
