@@ -24,12 +24,10 @@ pub async fn write(
         ..PostParams::default()
     };
     let ledger = next(old, spec);
+    let name = ledger.name_any();
     let written = match old {
         None => api.create(&parameters, &ledger).await,
-        Some(_) => {
-            let name = ledger.name_any();
-            api.replace(&name, &parameters, &ledger).await
-        }
+        Some(_) => api.replace(&name, &parameters, &ledger).await,
     };
     written.map(|_| ())
 }

@@ -252,13 +252,13 @@ impl Hands {
     async fn delete_history(&self, plan: &Plan) -> Result<()> {
         let api = shop::api(&self.admin, &self.namespace, "apps/v1", "ReplicaSet");
         let name = source(plan)?;
-        let Some(old) = api.get_opt(&name).await? else {
+        let Some(old) = api.get_opt(name).await? else {
             return Ok(());
         };
         api.delete(name, &DeleteParams::default()).await?;
         eventually("the ReplicaSet is gone", PATIENCE, async || {
             // Once the old template is written, the Deployment makes another one of the same name.
-            let left = api.get_opt(&name).await?;
+            let left = api.get_opt(name).await?;
             let same = left.is_some_and(|left| left.uid() == old.uid());
             ensure!(!same, "it is still there");
             Ok(())

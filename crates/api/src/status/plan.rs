@@ -254,7 +254,8 @@ pub struct PlannedTarget {
     /// Digest of what the API server makes of that template, when its admission plugins and webhooks alter it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_digest: Option<String>,
-    /// Where the template is kept.
+    /// Where the template is kept; left out when that is a `ReplicaSet`.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub source: Source,
     /// Name of the object that keeps it; none for a new image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
