@@ -5,9 +5,8 @@ use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::{Api, Client, ResourceExt};
 use rollback_api::{FIELD_MANAGER, LIFT, LIFTED_BY, RevisionLedger, RevisionLedgerSpec};
 use rollback_core::history::ledger::lift_stands;
+use rollback_observe::newer::RawLedger;
 use serde_json::Value;
-
-use crate::observe::newer::RawLedger;
 
 /// Creates the ledger, or replaces exactly the version that was read: a lost race is a conflict.
 pub async fn write(

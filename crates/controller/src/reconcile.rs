@@ -13,13 +13,14 @@ use rollback_core::decide::{decide, hold};
 use rollback_core::execution::intent;
 use rollback_core::execution::step::{self, Decision, Step};
 use rollback_core::message::text::plain;
-use rollback_core::observed::Observed;
+use rollback_core::observed::{Guard, Observed};
 use rollback_core::report::review;
 use rollback_core::time;
+use rollback_observe::newer::{Newer, Served};
+use rollback_observe::{self as observe, Reader};
 
 use crate::context::Context;
-use crate::observe::newer::{Newer, Served};
-use crate::{act, events, newer, observe, selftest};
+use crate::{act, events, newer, selftest};
 
 /// How long one pass may take, whatever hangs.
 const PASS_LIMIT: Duration = Duration::from_mins(1);
@@ -352,13 +353,20 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
     let Some(_permit) = context.read_permits.take(size, &namespace, Instant::now()) else {
         return Ok(Next::At(time::after(now, 1)));
     };
-    let observed = observe::observe(context, request, size, now).await;
+    let knowledge = context.knowledge(request, guard(context, request).await?);
+    let reader = Reader {
+        client: &context.client,
+        probe: &context.probe,
+    };
+    let observed = observe::observe(reader, &knowledge, request, size, now).await;
+    drop(knowledge);
     if let Some(larger) = size.larger().filter(|_| is_too_much(&observed)) {
         // From the beginning, when there is room for more.
         context.remember(&uid(request), |memory| memory.size = larger);
         return Ok(Next::Pass(Box::new(request.clone())));
     }
     let (observed, read) = observed?;
+    remember_logs(context, request, &observed);
     let Decision {
         status,
         steps,
@@ -399,6 +407,27 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
     }
 }
 
+/// The guard as the watches see it; as it is now when an approval is about to be counted.
+async fn guard(context: &Context, request: &RollbackRequest) -> Result<Guard, observe::Error> {
+    if observe::counts_approvals(request) {
+        return context.guard.confirmed(&context.client).await;
+    }
+    Ok(context.guard.seen())
+}
+
+/// Each log is read once.
+fn remember_logs(context: &Context, request: &RollbackRequest, observed: &Observed) {
+    for seen in &observed.targets {
+        let (Some(log), Some(deployment)) = (&seen.last_log, seen.deployment.found()) else {
+            continue;
+        };
+        let name = deployment.name().to_owned();
+        context.note(&uid(request), |memory| {
+            memory.logs.insert(name, log.clone());
+        });
+    }
+}
+
 /// Writes the status if it differs. The `resourceVersion` that was read is the fence: whoever decided
 /// on an older state loses here, before acting.
 async fn commit(
@@ -435,7 +464,7 @@ async fn commit(
 fn remember_intents(context: &Context, request: &RollbackRequest, status: &RollbackRequestStatus) {
     let stored = intent::stored(request.status.as_ref(), status);
     let stored = stored.map(|(name, generation)| (name.to_owned(), generation));
-    context.remember(&uid(request), |memory| memory.intended.extend(stored));
+    context.note(&uid(request), |memory| memory.intended.extend(stored));
 }
 
 /// Counts and logs that somebody approved alone, once: with the commit that counts the approval.

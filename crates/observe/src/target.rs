@@ -15,7 +15,7 @@ use rollback_core::health::diagnose;
 use rollback_core::history::ledger::{self, Holder, evidence, holder};
 use rollback_core::history::template::Template;
 use rollback_core::observed::{
-    Access, Deployment, Fetched, LastLog, ObservedTarget, ReplicaSet, Rival,
+    Access, Deployment, Fetched, LastLog, ObservedTarget, Rejection, ReplicaSet, Rival,
 };
 use rollback_core::plan::references::is_subdomain;
 use rollback_reads::history;
@@ -23,9 +23,8 @@ use rollback_reads::history;
 use super::access::{self, Everywhere};
 use super::newer::Served;
 use super::{
-    Error, RequestScope, checks, lifted, of_uid, pace, pods, preflight, raw, reading, spec_of,
+    Error, Pass, RequestScope, checks, lifted, of_uid, pace, pods, preflight, raw, reading, spec_of,
 };
-use crate::context::Memory;
 
 /// How many templates of one history are read when there are too many.
 pub(super) const MOST_TEMPLATES: usize = 100;
@@ -33,7 +32,7 @@ pub(super) const MOST_TEMPLATES: usize = 100;
 /// A target and the ledger to write on.
 type Looked = (ObservedTarget, Option<RevisionLedger>);
 
-impl RequestScope<'_> {
+impl Pass<'_> {
     /// What the phase of one target needs.
     pub(super) async fn target(
         &self,
@@ -69,15 +68,15 @@ impl RequestScope<'_> {
     /// Whether it still runs what is bad; if not, who changed it.
     async fn waiting_one(&self, target: &PlannedTarget) -> Result<Looked, Error> {
         let (deployment, replica_sets) = futures::try_join!(
-            self.deployment(&target.name),
-            self.planned_replica_set(target)
+            self.scope.deployment(&target.name),
+            self.scope.planned_replica_set(target)
         )?;
         let still = runs(&deployment, |digest| digest == target.from_digest);
         // The policy decides by what was rolled back before; otherwise it only says who changed it.
-        let ledger = if still && !pace::is_asked(self.request, self.status) {
+        let ledger = if still && !pace::is_asked(self.scope.request, self.status) {
             Fetched::Unknown
         } else {
-            spec_of(self.ledger(&target.name).await?.as_ref())
+            spec_of(self.scope.ledger(&target.name).await?.as_ref())
         };
         let seen = ObservedTarget {
             deployment,
@@ -95,8 +94,8 @@ impl RequestScope<'_> {
         progress: &TargetStatus,
         everywhere: &Everywhere,
     ) -> Result<Looked, Error> {
-        let uid = self.request.uid().unwrap_or_default();
-        let deployment = self.deployment(&target.name).await?;
+        let uid = self.scope.request.uid().unwrap_or_default();
+        let deployment = self.scope.deployment(&target.name).await?;
         let done = runs(&deployment, |digest| target.is_restored_by(digest));
         let signed = |it: &Deployment| it.was_reverted_by(&uid);
         if done && consent::is_begun(progress) && deployment.found().is_some_and(signed) {
@@ -107,7 +106,7 @@ impl RequestScope<'_> {
             };
             return Ok((seen, None));
         }
-        let ledger = self.ledger(&target.name).await?;
+        let ledger = self.scope.ledger(&target.name).await?;
         let held = holder(spec_of(ledger.as_ref()).found(), &target.uid, &uid) == Holder::Us;
         if !held && progress.revert.is_none() {
             // The claim comes first, and nothing else is needed for it.
@@ -121,10 +120,11 @@ impl RequestScope<'_> {
             return Ok((seen, ledger));
         }
         let (replica_sets, access, backup, kept) = futures::try_join!(
-            self.planned_replica_set(target),
+            self.scope.planned_replica_set(target),
             self.access(target, progress, everywhere),
-            self.artifact(artifact::backup_name(self.request, &target.name)),
-            self.source_backup(target),
+            self.scope
+                .artifact(artifact::backup_name(self.scope.request, &target.name)),
+            self.scope.source_backup(target),
         )?;
         let mut seen = ObservedTarget {
             ledger: spec_of(ledger.as_ref()),
@@ -158,8 +158,8 @@ impl RequestScope<'_> {
             Everywhere::NotAsked | Everywhere::NotAll => {
                 let name = Some(target.name.as_str());
                 let approvals = consent::approvals_of(self.status, progress);
-                let (client, request) = (&self.context.client, self.request);
-                access::access(client, request, &approvals, self.namespace, name).await
+                let (client, request) = (self.scope.reader.client, self.scope.request);
+                access::access(client, request, &approvals, self.scope.namespace, name).await
             }
         }
     }
@@ -174,38 +174,33 @@ impl RequestScope<'_> {
     ) -> Result<Vec<preflight::Checked>, Error> {
         match kept_template(target, seen) {
             Some(template) if progress.revert.is_none() => {
-                preflight::references(self, &template).await
+                preflight::references(&self.scope, &template).await
             }
             Some(_) | None => Ok(Vec::new()),
         }
     }
 
     /// The API server's last word on a write to this Deployment.
-    pub(super) fn rejection(&self, name: &str) -> Option<rollback_core::observed::Rejection> {
-        self.remembered(|memory| memory.rejections.get(name).cloned())
+    pub(super) fn rejection(&self, name: &str) -> Option<Rejection> {
+        self.knowledge.memory.rejections.get(name).cloned()
     }
 
     /// What the API server answered to our last write to this Deployment.
     fn accepted(&self, name: &str) -> Option<i64> {
-        self.remembered(|memory| memory.accepted.get(name).copied())
+        self.knowledge.memory.accepted.get(name).copied()
     }
 
     /// The generation in the last intent for this Deployment that this process has stored.
     fn intended(&self, name: &str) -> Option<i64> {
-        self.remembered(|memory| memory.intended.get(name).copied())
-    }
-
-    fn remembered<T>(&self, read: impl FnOnce(&Memory) -> Option<T>) -> Option<T> {
-        let uid = self.request.uid()?;
-        self.context.remember(&uid, |memory| read(memory))
+        self.knowledge.memory.intended.get(name).copied()
     }
 
     /// The `ReplicaSet` of the plan is nearly always the one that runs; the whole history is read only
     /// when it is not.
     async fn rolling(&self, target: &PlannedTarget) -> Result<ObservedTarget, Error> {
         let (deployment, mut replica_sets) = futures::try_join!(
-            self.deployment(&target.name),
-            self.planned_replica_set(target)
+            self.scope.deployment(&target.name),
+            self.scope.planned_replica_set(target)
         )?;
         let holds = |deployment: &&Deployment| {
             let template = deployment.template();
@@ -214,7 +209,7 @@ impl RequestScope<'_> {
                 .any(|set| !set.is_deleting() && set.template() == template)
         };
         if let Some(deployment) = deployment.found().filter(|found| !holds(found)) {
-            replica_sets = self.history(deployment).await?;
+            replica_sets = self.scope.history(deployment).await?;
         }
         Ok(ObservedTarget {
             deployment,
@@ -234,15 +229,16 @@ impl RequestScope<'_> {
         let Some(set) = running(target, &seen).cloned() else {
             return Ok((seen, None));
         };
-        let client = &self.context.client;
-        seen.pods = pods::raw_pods(client, self.namespace, &set, self.budget).await?;
-        seen.events = pods::events(client, self.namespace, &seen.pods, self.budget).await;
+        let client = self.scope.reader.client;
+        seen.pods = pods::raw_pods(client, self.scope.namespace, &set, self.scope.budget).await?;
+        seen.events =
+            pods::events(client, self.scope.namespace, &seen.pods, self.scope.budget).await;
         seen.last_log = self.last_log(plan, progress, &set, &seen).await;
         if plan.rules.remedies.force_delete_after_seconds.is_some() {
             self.leaving(&mut seen).await?;
         }
         if seen.deployment.found().is_some_and(Deployment::is_complete) {
-            seen.ledger = spec_of(self.ledger(&target.name).await?.as_ref());
+            seen.ledger = spec_of(self.scope.ledger(&target.name).await?.as_ref());
         }
         Ok((seen, None))
     }
@@ -252,20 +248,20 @@ impl RequestScope<'_> {
         let Some(deployment) = seen.deployment.found() else {
             return Ok(());
         };
-        let client = self.client();
+        let client = self.scope.client();
         let (sets, pods) = futures::try_join!(
             async {
-                let sets = raw::owners(&client, self.namespace, deployment).await;
+                let sets = raw::owners(&client, self.scope.namespace, deployment).await;
                 reading("the ReplicaSets", sets)
             },
             async {
                 let pods =
-                    raw::leaving_pods(&client, self.namespace, deployment, self.budget).await;
+                    raw::leaving_pods(&client, self.scope.namespace, deployment, self.scope.budget)
+                        .await;
                 reading("the pods", pods)
             }
         )?;
-        let uid = self.request.uid().unwrap_or_default();
-        seen.may_not_delete = self.context.remember(&uid, |memory| memory.may_not_delete);
+        seen.may_not_delete = self.knowledge.memory.may_not_delete;
         (seen.leaving_from, seen.leaving) = (sets, pods);
         Ok(())
     }
@@ -286,18 +282,13 @@ impl RequestScope<'_> {
         let before = rollout.and_then(|rollout| rollout.cause.as_ref());
         let end = diagnose::end_to_explain(Some(set), &seen.pods, &seen.events, before)
             .filter(|_| lines > 0)?;
-        let uid = self.request.uid()?;
         let name = seen.deployment.found().map(Deployment::name)?;
-        let known = |memory: &mut Memory| memory.logs.get(name).cloned();
-        let known = self.context.remember(&uid, known);
+        let known = self.knowledge.memory.logs.get(name);
         if let Some(known) = known.filter(|known| known.end == end) {
-            return Some(known);
+            return Some(known.clone());
         }
-        let read = pods::last_log(&self.context.client, self.namespace, end, lines).await;
-        self.context.remember(&uid, |memory| {
-            memory.logs.insert(name.to_owned(), read.clone())
-        });
-        Some(read)
+        let client = self.scope.reader.client;
+        Some(pods::last_log(client, self.scope.namespace, end, lines).await)
     }
 
     async fn verifying(
@@ -313,9 +304,9 @@ impl RequestScope<'_> {
         };
         let open = verification.filter(|verification| verification.completed_at.is_none());
         if let Some((verification, replica_set)) = open.zip(running(target, &seen)) {
-            let due: Vec<_> = health::due(&plan.rules, verification, self.now).collect();
+            let due: Vec<_> = health::due(&plan.rules, verification, self.scope.now).collect();
             let subject = checks::Subject::restored(&plan.rules, target, replica_set);
-            seen.readings = checks::ask(self, subject, &due).await?;
+            seen.readings = checks::ask(&self.scope, subject, &due).await?;
         }
         seen.job = self.job(plan, target, progress).await?;
         Ok(seen)
@@ -329,13 +320,13 @@ impl RequestScope<'_> {
         everywhere: &Everywhere,
     ) -> Result<ObservedTarget, Error> {
         let (deployment, ledger, access) = futures::try_join!(
-            self.deployment(&target.name),
-            self.ledger(&target.name),
+            self.scope.deployment(&target.name),
+            self.scope.ledger(&target.name),
             self.access(target, progress, everywhere),
         )?;
         let replica_sets = match deployment.found() {
             Some(deployment) => {
-                let found = self.history_with(deployment, target.to_revision);
+                let found = self.scope.history_with(deployment, target.to_revision);
                 found.await?.sets
             }
             None => Vec::new(),
@@ -357,13 +348,13 @@ impl RequestScope<'_> {
         target: &PlannedTarget,
         progress: &TargetStatus,
     ) -> Result<ObservedTarget, Error> {
-        let deployment = self.deployment(&target.name).await?;
+        let deployment = self.scope.deployment(&target.name).await?;
         let backup = progress
             .backup
             .as_ref()
             .filter(|_| !runs(&deployment, |digest| digest == target.from_digest))
             .map_or("", |backup| &backup.config_map);
-        let kept = self.backup(backup).await?;
+        let kept = self.scope.backup(backup).await?;
         Ok(ObservedTarget {
             deployment,
             kept,
@@ -374,6 +365,39 @@ impl RequestScope<'_> {
         })
     }
 
+    /// Another request that holds the claim.
+    async fn rival(
+        &self,
+        target: &PlannedTarget,
+        seen: &ObservedTarget,
+    ) -> Result<Fetched<Rival>, Error> {
+        let uid = self.scope.request.uid().unwrap_or_default();
+        let Holder::Other(claim) = holder(seen.ledger.found(), &target.uid, &uid) else {
+            return Ok(Fetched::Unknown);
+        };
+        let rival = of_uid(
+            &self.scope.client(),
+            self.scope.namespace,
+            &claim.request,
+            &claim.request_uid,
+            "the RollbackRequest that holds the claim",
+        )
+        .await?;
+        Ok(match rival {
+            None => Fetched::Absent,
+            Some(Served::Known(rival)) => Fetched::Found(known_rival(&rival, target)),
+            // Whether it has ended or written only a newer controller can tell.
+            Some(Served::Newer(rival)) => Fetched::Found(Rival {
+                name: claim.request.clone(),
+                active: true,
+                committed: true,
+                unknown: Some(rival.unknown),
+            }),
+        })
+    }
+}
+
+impl RequestScope<'_> {
     async fn source_backup(&self, target: &PlannedTarget) -> Result<Fetched<Deployment>, Error> {
         match (target.source, &target.source_name) {
             (Source::Backup, Some(name)) => self.backup(name).await,
@@ -458,37 +482,6 @@ impl RequestScope<'_> {
             }
             Some(_) => Err(Error::Squatted(name)),
         }
-    }
-
-    /// Another request that holds the claim.
-    async fn rival(
-        &self,
-        target: &PlannedTarget,
-        seen: &ObservedTarget,
-    ) -> Result<Fetched<Rival>, Error> {
-        let uid = self.request.uid().unwrap_or_default();
-        let Holder::Other(claim) = holder(seen.ledger.found(), &target.uid, &uid) else {
-            return Ok(Fetched::Unknown);
-        };
-        let rival = of_uid(
-            &self.client(),
-            self.namespace,
-            &claim.request,
-            &claim.request_uid,
-            "the RollbackRequest that holds the claim",
-        )
-        .await?;
-        Ok(match rival {
-            None => Fetched::Absent,
-            Some(Served::Known(rival)) => Fetched::Found(known_rival(&rival, target)),
-            // Whether it has ended or written only a newer controller can tell.
-            Some(Served::Newer(rival)) => Fetched::Found(Rival {
-                name: claim.request.clone(),
-                active: true,
-                committed: true,
-                unknown: Some(rival.unknown),
-            }),
-        })
     }
 }
 

@@ -211,7 +211,7 @@ async fn rehearse(scope: &RequestScope<'_>, name: &str, patch: &Value) -> Result
         Ok(request) => request,
         Err(error) => return unsaid(error.to_string()),
     };
-    match get::send(&scope.context.client, request, scope.budget).await {
+    match get::send(scope.reader.client, request, scope.budget).await {
         Ok(stored) => Ok(Rehearsal::Stored(Deployment(stored))),
         // A webhook with side effects takes no dry runs; it may well take the write itself.
         Err(kube::Error::Api(status)) if takes_no_dry_run(&status) => {

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Error, RequestScope, reading};
+use super::{Error, Pass, reading};
 
 /// Name of the ConfigMap that switches everything automatic off, in the controller's own namespace.
 const SWITCH: &str = "rollback-automatic";
@@ -83,10 +83,10 @@ pub fn is_asked(request: &RollbackRequest, status: &RollbackRequestStatus) -> bo
     request.spec.trigger.is_some() && undecided
 }
 
-impl RequestScope<'_> {
+impl Pass<'_> {
     /// Read when the policy has to decide, and live: the cache may not have the last decision yet.
     pub(super) async fn pace(&self) -> Result<Fetched<Pace>, Error> {
-        if !is_asked(self.request, self.status) {
+        if !is_asked(self.scope.request, self.status) {
             return Ok(Fetched::Unknown);
         }
         let (tally, paused) = futures::try_join!(self.recent(), self.paused())?;
@@ -95,14 +95,14 @@ impl RequestScope<'_> {
 
     /// Requests first: of those that are gone by then, the ledgers know already.
     async fn recent(&self) -> Result<Tally, Error> {
-        let mut tally = Tally::at(self.now);
-        let url = RollbackRequest::url_path(&(), Some(self.namespace));
+        let mut tally = Tally::at(self.scope.now);
+        let url = RollbackRequest::url_path(&(), Some(self.scope.namespace));
         self.each("the RollbackRequests", &url, |it: &OfRequest| {
             let Named { name, uid } = &it.metadata;
             tally.request(name, uid, it.status.auto_approval.as_ref());
         })
         .await?;
-        let url = RevisionLedger::url_path(&(), Some(self.namespace));
+        let url = RevisionLedger::url_path(&(), Some(self.scope.namespace));
         self.each("the RevisionLedgers", &url, |it: &OfLedger| {
             tally.ledger(&it.metadata.name, it.spec.rollbacks.as_ref());
         })
@@ -125,7 +125,7 @@ impl RequestScope<'_> {
                 .list(&parameters)
                 .map_err(kube::Error::BuildRequest);
             let page: Page<T> = match request {
-                Ok(request) => reading(what, self.client().request(request).await)?,
+                Ok(request) => reading(what, self.scope.client().request(request).await)?,
                 Err(error) => return reading(what, Err(error)),
             };
             page.items.iter().for_each(&mut look);
@@ -138,7 +138,7 @@ impl RequestScope<'_> {
 
     /// `None` when it may not be read: then nothing automatic happens.
     async fn paused(&self) -> Result<Option<bool>, Error> {
-        let api: Api<ConfigMap> = Api::namespaced(self.client(), &self.context.home);
+        let api: Api<ConfigMap> = Api::namespaced(self.scope.client(), &self.knowledge.home);
         match api.get_opt(SWITCH).await {
             Ok(switch) => {
                 let value = switch.and_then(|switch| switch.data?.remove(PAUSED));

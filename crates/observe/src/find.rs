@@ -10,8 +10,7 @@ use rollback_reads::history::{self, Found as History};
 use rollback_reads::is_too_large;
 
 use super::target::MOST_TEMPLATES;
-use super::{Error, FEW, Read, RequestScope, all_of, lifted, raw, reading, spec_of};
-use crate::read_permits::Size;
+use super::{Error, FEW, Read, RequestScope, Size, all_of, lifted, raw, reading, spec_of};
 
 /// Finds them: few that are named by reading each, all others by reading what the namespace has.
 pub async fn targets(scope: &RequestScope<'_>) -> Result<(Vec<ObservedTarget>, Read), Error> {

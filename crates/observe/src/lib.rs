@@ -2,6 +2,7 @@
 //!
 //! Only what the present phase needs is read, live and not from a cache, because a write may follow.
 //! Few Deployments are read by name, which is fast; many are read in one list, which is one request.
+//! What the controller knows by itself, and nobody can read, comes in as values ([`Knowledge`]).
 
 mod access;
 mod before;
@@ -9,14 +10,15 @@ mod checks;
 pub mod definitions;
 pub mod evidence;
 mod find;
-pub mod guard;
 mod jobs;
+mod knowledge;
 pub mod newer;
 pub mod pace;
 mod pods;
 mod preflight;
 mod raw;
 mod service;
+mod size;
 mod target;
 pub mod version;
 
@@ -25,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt};
-use rollback_api::status::{Plan, PlannedTarget};
+use rollback_api::status::{Plan, PlannedTarget, TargetStatus};
 use rollback_api::{
     LIFT, POLICY_NAME, RevisionLedger, RollbackPolicy, RollbackPolicySpec, RollbackRequest,
     RollbackRequestStatus,
@@ -43,9 +45,8 @@ use rollback_reads::is_too_large;
 use rollback_reads::list::{self, Parts, What};
 
 pub use jobs::not_granted;
-
-use crate::context::Context;
-use crate::read_permits::Size;
+pub use knowledge::{Knowledge, Memory};
+pub use size::Size;
 
 /// How many Deployments are read at the same time.
 const AT_ONCE: usize = 10;
@@ -92,7 +93,10 @@ pub enum Error {
 }
 
 /// Names what was being read when an error came.
-fn reading<T>(what: &'static str, result: kube::Result<T>) -> Result<T, Error> {
+///
+/// # Errors
+/// The same error, with the name of what was read.
+pub fn reading<T>(what: &'static str, result: kube::Result<T>) -> Result<T, Error> {
     result.map_err(|source| {
         if is_too_large(&source) {
             return Error::TooMuch { what, source };
@@ -142,9 +146,22 @@ async fn of_uid(
     live.map_err(|source| Error::Untyped { what, source })
 }
 
+/// What any client reads with.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    /// Asks the API server.
+    pub client: &'a Client,
+    /// Asks pods, addresses outside and Prometheus for the checks.
+    pub probe: &'a rollback_probe::Client,
+}
+
 /// Reads what the phase of `request` needs.
+///
+/// # Errors
+/// Something could not be read, so nothing is known.
 pub async fn observe(
-    context: &Context,
+    reader: Reader<'_>,
+    knowledge: &Knowledge,
     request: &RollbackRequest,
     size: Size,
     now: Timestamp,
@@ -153,16 +170,20 @@ pub async fn observe(
     let namespace = request.namespace().unwrap_or_default();
     let status = request.status.clone().unwrap_or_default();
     let scope = RequestScope {
-        context,
+        reader,
         request,
-        status: &status,
         namespace: &namespace,
         budget: &budget,
         size,
         now,
     };
+    let pass = Pass {
+        scope,
+        knowledge,
+        status: &status,
+    };
     match (Phase::of(&status), &status.plan) {
-        (Phase::Planning, _) | (_, None) => scope.planning().await,
+        (Phase::Planning, _) | (_, None) => pass.planning().await,
         (
             Phase::AwaitingApproval
             | Phase::BackingUp
@@ -171,17 +192,27 @@ pub async fn observe(
             | Phase::Verifying
             | Phase::Restoring,
             Some(plan),
-        ) => scope.working(plan).await,
-        (Phase::Ended, Some(plan)) => scope.ended(plan).await,
+        ) => pass.working(plan).await,
+        (Phase::Ended, Some(plan)) => pass.ended(plan).await,
     }
 }
 
-/// One request in one pass.
+/// Whether an approval may be counted in this pass, so that the guard has to be known as it is now.
+pub fn counts_approvals(request: &RollbackRequest) -> bool {
+    let Some(status) = &request.status else {
+        return false;
+    };
+    let unwritten = |progress: &TargetStatus| !TargetPhase::of(status, progress).is_written();
+    status.outcome.is_none()
+        && status.targets.iter().any(unwritten)
+        && (approval::is_pending(request, &status.approvals) || pace::is_asked(request, status))
+}
+
+/// One request, as anybody may read it.
 #[derive(Clone, Copy)]
 struct RequestScope<'a> {
-    context: &'a Context,
+    reader: Reader<'a>,
     request: &'a RollbackRequest,
-    status: &'a RollbackRequestStatus,
     namespace: &'a str,
     /// What is left of the memory that the reads of this pass may take.
     budget: &'a Budget,
@@ -189,18 +220,23 @@ struct RequestScope<'a> {
     now: Timestamp,
 }
 
-impl RequestScope<'_> {
-    fn client(&self) -> Client {
-        self.context.client.clone()
-    }
+/// One request in one pass of the controller.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    scope: RequestScope<'a>,
+    knowledge: &'a Knowledge,
+    status: &'a RollbackRequestStatus,
+}
 
+impl Pass<'_> {
     async fn planning(&self) -> Result<(Observed, Read), Error> {
         if self.status.outcome.is_some() {
             // It ended before there was a plan: nothing is owed to any Deployment.
             return Ok((Observed::default(), Read::default()));
         }
-        let crowd = self.context.crowd(self.request);
-        if crowd.is_some_and(|crowd| no_place(self.request, crowd, self.now).is_some()) {
+        let crowd = self.knowledge.crowd;
+        if crowd.is_some_and(|crowd| no_place(self.scope.request, crowd, self.scope.now).is_some())
+        {
             // Nothing is read for it.
             let observed = Observed {
                 crowd,
@@ -208,33 +244,12 @@ impl RequestScope<'_> {
             };
             return Ok((observed, Read::default()));
         }
-        let (opted_in, policy, (targets, read)) = futures::try_join!(
-            access::opted_in(&self.context.client, self.namespace),
-            self.policy(),
-            find::targets(self),
-        )?;
-        let mut observed = Observed {
-            opted_in: Fetched::Found(opted_in),
-            policy,
-            guard: self.context.guard.seen(),
+        let (observed, read) = self.scope.planning().await?;
+        let observed = Observed {
+            guard: self.knowledge.guard.clone(),
             crowd,
-            targets,
-            ..Observed::default()
+            ..observed
         };
-        observed.expedite = self.expedite(&observed.policy).await?;
-        observed.unlisted = self.unlisted(&observed);
-        if opted_in {
-            // A copy, because the plan's reads go on meanwhile; of nothing when there is nobody to ask.
-            let asked = before::asked(self, &observed);
-            let (seen, before) = futures::join!(
-                preflight::all(self, &mut observed),
-                before::readings(self, &asked)
-            );
-            seen?;
-            for (target, readings) in observed.targets.iter_mut().zip(before) {
-                target.readings = readings;
-            }
-        }
         Ok((observed, read))
     }
 
@@ -252,12 +267,12 @@ impl RequestScope<'_> {
         };
         // Once everything is written, no rule can change anything any more.
         let (policy, guard) = if (0..plan.targets.len()).any(unwritten) {
-            futures::try_join!(self.policy(), self.guard())?
+            (self.scope.policy().await?, self.knowledge.guard.clone())
         } else {
             (Fetched::Unknown, Guard::default())
         };
         let mut observed = Observed {
-            expedite: self.expedite(&policy).await?,
+            expedite: self.scope.expedite(&policy).await?,
             pace: self.pace().await?,
             policy,
             guard,
@@ -265,7 +280,8 @@ impl RequestScope<'_> {
             ..Observed::default()
         };
         self.capacity(plan, &mut observed).await?;
-        let mut indices = due(plan, self.status, self.request.rollout().parallelism);
+        let parallelism = self.scope.request.rollout().parallelism;
+        let mut indices = due(plan, self.status, parallelism);
         let awaiting = !approval::suffices(plan, &self.status.approvals);
         if awaiting && plan.targets.len() <= FEW {
             let others = (0..plan.targets.len()).filter(|index| unwritten(*index));
@@ -282,7 +298,13 @@ impl RequestScope<'_> {
         let everywhere = if awaiting || to_write <= 1 {
             access::Everywhere::NotAsked
         } else {
-            access::everywhere(&self.context.client, self.request, self.namespace).await?
+            let RequestScope {
+                reader,
+                request,
+                namespace,
+                ..
+            } = self.scope;
+            access::everywhere(reader.client, request, namespace).await?
         };
         let reads: Vec<_> = indices
             .iter()
@@ -306,7 +328,7 @@ impl RequestScope<'_> {
 
     /// Many Deployments that wait for people: one list tells which of them still run what is bad.
     async fn waiting(&self, plan: &Plan, observed: &mut Observed) -> Result<(), Error> {
-        let mut by_name = self.by_name(plan).await?;
+        let mut by_name = self.scope.by_name(plan).await?;
         for (seen, target) in observed.targets.iter_mut().zip(&plan.targets) {
             seen.name.clone_from(&target.name);
             seen.deployment = seen_or_absent(by_name.remove(&target.name));
@@ -325,10 +347,9 @@ impl RequestScope<'_> {
             return Ok((owed, Read::default()));
         }
         let mut incident = Fetched::Unknown;
-        if self.status.incident.is_none() && !self.request.spec.dry_run {
-            incident = self
-                .artifact(artifact::incident_name(self.request, outcome.at))
-                .await?;
+        if self.status.incident.is_none() && !self.scope.request.spec.dry_run {
+            let name = artifact::incident_name(self.scope.request, outcome.at);
+            incident = self.scope.artifact(name).await?;
             if incident == Fetched::Absent {
                 // The report comes first. What else is owed is looked at when it is there.
                 let observed = Observed {
@@ -338,7 +359,8 @@ impl RequestScope<'_> {
                 return Ok((observed, Read::default()));
             }
         }
-        let (ledgers, deployments) = futures::try_join!(self.ledgers(plan), self.disowned(plan))?;
+        let (ledgers, deployments) =
+            futures::try_join!(self.scope.ledgers(plan), self.disowned(plan))?;
         let mut deployments = deployments.into_iter();
         let targets = plan
             .targets
@@ -375,14 +397,14 @@ impl RequestScope<'_> {
             return Ok(Vec::new());
         }
         if plan.targets.len() > FEW {
-            let mut by_name = self.by_name(plan).await?;
+            let mut by_name = self.scope.by_name(plan).await?;
             let seen = |target: &PlannedTarget| by_name.remove(&target.name);
             return Ok(plan.targets.iter().map(seen).map(seen_or_absent).collect());
         }
         let read = |index: usize| async move {
             let ended = self.status.targets.get(index).and_then(result);
             match (ended, plan.targets.get(index)) {
-                (Some(_), Some(target)) => self.deployment(&target.name).await,
+                (Some(_), Some(target)) => self.scope.deployment(&target.name).await,
                 (Some(_) | None, _) => Ok(Fetched::Unknown),
             }
         };
@@ -405,14 +427,52 @@ impl RequestScope<'_> {
         if !ended {
             names.extend(capacity::candidates(plan, self.status));
         }
-        let reads: Vec<_> = names.iter().map(|name| self.deployment(name)).collect();
+        let reads: Vec<_> = names
+            .iter()
+            .map(|name| self.scope.deployment(name))
+            .collect();
         let found = all_of(reads).await?;
         observed.capacity = names.iter().map(ToString::to_string).zip(found).collect();
-        let uid = self.request.uid().unwrap_or_default();
-        observed.capacity_refused = self
-            .context
-            .remember(&uid, |memory| memory.refused_scale.clone());
+        observed
+            .capacity_refused
+            .clone_from(&self.knowledge.memory.refused_scale);
         Ok(())
+    }
+}
+
+impl RequestScope<'_> {
+    fn client(&self) -> Client {
+        self.reader.client.clone()
+    }
+
+    /// What a plan is made of, but for what only the controller knows.
+    async fn planning(&self) -> Result<(Observed, Read), Error> {
+        let (opted_in, policy, (targets, read)) = futures::try_join!(
+            access::opted_in(self.reader.client, self.namespace),
+            self.policy(),
+            find::targets(self),
+        )?;
+        let mut observed = Observed {
+            opted_in: Fetched::Found(opted_in),
+            policy,
+            targets,
+            ..Observed::default()
+        };
+        observed.expedite = self.expedite(&observed.policy).await?;
+        observed.unlisted = self.unlisted(&observed);
+        if opted_in {
+            // A copy, because the plan's reads go on meanwhile; of nothing when there is nobody to ask.
+            let asked = before::asked(self, &observed);
+            let (seen, before) = futures::join!(
+                preflight::all(self, &mut observed),
+                before::readings(self, &asked)
+            );
+            seen?;
+            for (target, readings) in observed.targets.iter_mut().zip(before) {
+                target.readings = readings;
+            }
+        }
+        Ok((observed, read))
     }
 
     /// The Deployments of the plan, out of all in the namespace.
@@ -461,16 +521,6 @@ impl RequestScope<'_> {
         Ok(found)
     }
 
-    /// The guard as the watches see it; as it is now when an approval is about to be counted.
-    async fn guard(&self) -> Result<Guard, Error> {
-        if approval::is_pending(self.request, &self.status.approvals)
-            || pace::is_asked(self.request, self.status)
-        {
-            return self.context.guard.confirmed(&self.context.client).await;
-        }
-        Ok(self.context.guard.seen())
-    }
-
     async fn policy(&self) -> Result<Fetched<RollbackPolicySpec>, Error> {
         let api: Api<RollbackPolicy> = Api::namespaced(self.client(), self.namespace);
         let policy = reading("the RollbackPolicy", api.get_opt(POLICY_NAME).await)?;
@@ -481,7 +531,7 @@ impl RequestScope<'_> {
     fn unlisted(&self, observed: &Observed) -> Option<String> {
         let verification = &observed.policy.found()?.verification;
         let server = verification.prometheus.as_ref()?;
-        let refusal = self.context.probe.unlisted(&server.url)?;
+        let refusal = self.reader.probe.unlisted(&server.url)?;
         Some(refusal.to_string())
     }
 
@@ -490,7 +540,7 @@ impl RequestScope<'_> {
         if *policy == Fetched::Unknown || !rules::makes_a_difference(self.request, policy.found()) {
             return Ok(Fetched::Unknown);
         }
-        let client = &self.context.client;
+        let client = self.reader.client;
         let may = access::may_expedite(client, self.request, self.namespace).await?;
         Ok(Fetched::Found(may))
     }
