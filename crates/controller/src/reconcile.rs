@@ -9,11 +9,11 @@ use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use rollback_api::status::Approval;
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
-use rollback_core::decide::{decide, hold};
+use rollback_core::decide::{automatic, decide, hold};
 use rollback_core::execution::intent;
 use rollback_core::execution::step::{self, Decision, Step};
 use rollback_core::message::text::plain;
-use rollback_core::observed::{Guard, Observed};
+use rollback_core::observed::{Guard, TargetView, View};
 use rollback_core::report::review;
 use rollback_core::time;
 use rollback_observe::newer::{Newer, Served};
@@ -318,7 +318,7 @@ fn is_over(request: &RollbackRequest) -> bool {
 }
 
 /// Whether there was more to read than a pass of its size may.
-fn is_too_much(observed: &Result<(Observed, observe::Read), observe::Error>) -> bool {
+fn is_too_much(observed: &Result<(View, observe::Read), observe::Error>) -> bool {
     let error = match observed {
         Ok((_, read)) => read.failed.as_ref(),
         Err(error) => Some(error),
@@ -341,7 +341,7 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
         return Ok(held.map_or(Next::Change, |held| Next::Pass(Box::new(held))));
     }
     let status = request.status.as_ref();
-    let is_asked = status.is_some_and(|status| observe::pace::is_asked(request, status));
+    let is_asked = status.is_some_and(|status| automatic::is_asked(request, status));
     let _one_at_a_time = if is_asked {
         let namespace = request.namespace().unwrap_or_default();
         Some(context.deciding(&namespace).lock_owned().await)
@@ -365,13 +365,13 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
         context.remember(&uid(request), |memory| memory.size = larger);
         return Ok(Next::Pass(Box::new(request.clone())));
     }
-    let (observed, read) = observed?;
-    remember_logs(context, request, &observed);
+    let (view, read) = observed?;
+    remember_logs(context, request, &view);
     let Decision {
         status,
         steps,
         next,
-    } = decide(request, &observed, now);
+    } = decide(request, &view, now);
     let committed = commit(context, request, &status).await?;
     let mut next = next;
     if matches!(next, step::Next::Wait { .. }) && !context.watches.keep(request, &status) {
@@ -387,7 +387,9 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
     let result = act::act_all(context, &committed, &read, &steps).await;
     if !last {
         events::send(context, request, &status, now).await;
-        events::unguarded(context, request, &status, &observed.guard, now).await;
+        if let Some(guard) = guard_of(&view) {
+            events::unguarded(context, request, &status, guard, now).await;
+        }
     }
     result?;
     say_if_partial(context, request, read.failed).await;
@@ -415,16 +417,30 @@ async fn guard(context: &Context, request: &RollbackRequest) -> Result<Guard, ob
     Ok(context.guard.seen())
 }
 
+/// The guard that was decided by, where it matters.
+fn guard_of(view: &View) -> Option<&Guard> {
+    match view {
+        View::Planning(view) => Some(&view.guard),
+        View::Working(view) => view.terms.as_ref().map(|terms| &terms.guard),
+        View::TurnedAway(_) | View::Ended(_) => None,
+    }
+}
+
 /// Each log is read once.
-fn remember_logs(context: &Context, request: &RollbackRequest, observed: &Observed) {
-    for seen in &observed.targets {
-        let (Some(log), Some(deployment)) = (&seen.last_log, seen.deployment.found()) else {
+fn remember_logs(context: &Context, request: &RollbackRequest, view: &View) {
+    let View::Working(view) = view else {
+        return;
+    };
+    for seen in &view.targets {
+        let TargetView::RollingOut(seen) = seen else {
             continue;
         };
-        let name = deployment.name().to_owned();
-        context.note(&uid(request), |memory| {
-            memory.logs.insert(name, log.clone());
-        });
+        if let Some(log) = &seen.signs.last_log {
+            let name = seen.brought.live.name.clone();
+            context.note(&uid(request), |memory| {
+                memory.logs.insert(name, log.clone());
+            });
+        }
     }
 }
 

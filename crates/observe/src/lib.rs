@@ -13,7 +13,8 @@ mod find;
 mod jobs;
 mod knowledge;
 pub mod newer;
-pub mod pace;
+mod pace;
+mod plan;
 mod pods;
 mod preflight;
 mod raw;
@@ -27,18 +28,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt};
-use rollback_api::status::{Plan, PlannedTarget, TargetStatus};
+use rollback_api::status::{Plan, PlannedTarget};
 use rollback_api::{
-    LIFT, POLICY_NAME, RevisionLedger, RollbackPolicy, RollbackPolicySpec, RollbackRequest,
+    LIFT, POLICY_NAME, RevisionLedger, RevisionLedgerSpec, RollbackPolicy, RollbackRequest,
     RollbackRequestStatus,
 };
 use rollback_core::approval::{self, consent};
-use rollback_core::decide::capacity;
 use rollback_core::decide::crowd::no_place;
+use rollback_core::decide::{automatic, capacity};
 use rollback_core::execution::artifact;
-use rollback_core::execution::phase::{FEW, Phase, TargetPhase, due, result};
-use rollback_core::observed::{Deployment, Fetched, Guard, Observed, ObservedTarget};
+use rollback_core::execution::phase::{FEW, Need, Stage, any_unwritten, needs, result};
+use rollback_core::observed::view::{
+    AwaitingView, Capacity, EndedTarget, EndedView, Live, PlanningView, RulesRead, Terms,
+    WorkingView,
+};
+use rollback_core::observed::{Deployment, Fetched, TargetView, View};
 use rollback_core::plan::rules;
+use rollback_core::report;
 use rollback_reads::bounded::{Bounded, Untyped};
 use rollback_reads::budget::Budget;
 use rollback_reads::is_too_large;
@@ -46,6 +52,8 @@ use rollback_reads::list::{self, Parts, What};
 
 pub use jobs::not_granted;
 pub use knowledge::{Knowledge, Memory};
+use plan::Planner;
+pub use plan::plan;
 pub use size::Size;
 
 /// How many Deployments are read at the same time.
@@ -165,7 +173,7 @@ pub async fn observe(
     request: &RollbackRequest,
     size: Size,
     now: Timestamp,
-) -> Result<(Observed, Read), Error> {
+) -> Result<(View, Read), Error> {
     let budget = Budget::of(size.memory());
     let namespace = request.namespace().unwrap_or_default();
     let status = request.status.clone().unwrap_or_default();
@@ -182,18 +190,16 @@ pub async fn observe(
         knowledge,
         status: &status,
     };
-    match (Phase::of(&status), &status.plan) {
-        (Phase::Planning, _) | (_, None) => pass.planning().await,
-        (
-            Phase::AwaitingApproval
-            | Phase::BackingUp
-            | Phase::Reverting
-            | Phase::RollingOut
-            | Phase::Verifying
-            | Phase::Restoring,
-            Some(plan),
-        ) => pass.working(plan).await,
-        (Phase::Ended, Some(plan)) => pass.ended(plan).await,
+    let unwritten = Read::default();
+    match Stage::of(&status) {
+        Stage::Planning => Ok((pass.planning().await?, unwritten)),
+        Stage::Working(plan) => pass.working(plan).await,
+        // It ended before there was a plan: nothing is owed to any Deployment.
+        Stage::Ended(None) => Ok((View::Ended(EndedView::Reporting), unwritten)),
+        Stage::Ended(Some(plan)) => {
+            let (view, read) = pass.ended(plan).await?;
+            Ok((View::Ended(view), read))
+        }
     }
 }
 
@@ -202,10 +208,9 @@ pub fn counts_approvals(request: &RollbackRequest) -> bool {
     let Some(status) = &request.status else {
         return false;
     };
-    let unwritten = |progress: &TargetStatus| !TargetPhase::of(status, progress).is_written();
-    status.outcome.is_none()
-        && status.targets.iter().any(unwritten)
-        && (approval::is_pending(request, &status.approvals) || pace::is_asked(request, status))
+    let is_pending = approval::is_pending(request, &status.approvals);
+    let is_open = status.outcome.is_none() && any_unwritten(status);
+    is_open && (is_pending || automatic::is_asked(request, status))
 }
 
 /// One request, as anybody may read it.
@@ -229,164 +234,123 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    async fn planning(&self) -> Result<(Observed, Read), Error> {
-        if self.status.outcome.is_some() {
-            // It ended before there was a plan: nothing is owed to any Deployment.
-            return Ok((Observed::default(), Read::default()));
-        }
+    async fn planning(&self) -> Result<View, Error> {
+        let RequestScope { request, now, .. } = self.scope;
         let crowd = self.knowledge.crowd;
-        if crowd.is_some_and(|crowd| no_place(self.scope.request, crowd, self.scope.now).is_some())
-        {
+        if let Some(ending) = crowd.and_then(|crowd| no_place(request, crowd, now)) {
             // Nothing is read for it.
-            let observed = Observed {
-                crowd,
-                ..Observed::default()
-            };
-            return Ok((observed, Read::default()));
+            return Ok(View::TurnedAway(ending));
         }
-        let (observed, read) = self.scope.planning().await?;
-        let observed = Observed {
+        let read = self.scope.proposal(Planner::Controller).await?;
+        Ok(View::Planning(Box::new(PlanningView {
+            rules: read.rules,
             guard: self.knowledge.guard.clone(),
-            crowd,
-            ..observed
-        };
-        Ok((observed, read))
+            proposal: read.proposal,
+            before: read.before,
+        })))
     }
 
-    async fn working(&self, plan: &Plan) -> Result<(Observed, Read), Error> {
-        let unwritten = |index: usize| {
-            let progress = self.status.targets.get(index);
-            progress.is_some_and(|progress| !TargetPhase::of(self.status, progress).is_written())
-        };
-        // What has begun goes on, whoever has approved what has not.
-        let waiting = |index: usize| {
-            let progress = self.status.targets.get(index);
-            progress.is_some_and(|progress| {
-                TargetPhase::of(self.status, progress) == TargetPhase::Waiting
-            })
-        };
-        // Once everything is written, no rule can change anything any more.
-        let (policy, guard) = if (0..plan.targets.len()).any(unwritten) {
-            (self.scope.policy().await?, self.knowledge.guard.clone())
-        } else {
-            (Fetched::Unknown, Guard::default())
-        };
-        let mut observed = Observed {
-            expedite: self.scope.expedite(&policy).await?,
-            pace: self.pace().await?,
-            policy,
-            guard,
-            targets: vec![ObservedTarget::default(); plan.targets.len()],
-            ..Observed::default()
-        };
-        self.capacity(plan, &mut observed).await?;
+    async fn working(&self, plan: &Plan) -> Result<(View, Read), Error> {
+        let terms = self.terms().await?;
+        let capacity = self.capacity(plan).await?;
         let parallelism = self.scope.request.rollout().parallelism;
-        let mut indices = due(plan, self.status, parallelism);
-        let awaiting = !approval::suffices(plan, &self.status.approvals);
-        if awaiting && plan.targets.len() <= FEW {
-            let others = (0..plan.targets.len()).filter(|index| unwritten(*index));
-            indices.extend(
-                others
-                    .filter(|index| !indices.contains(index))
-                    .collect::<Vec<_>>(),
-            );
-        } else if awaiting {
-            self.waiting(plan, &mut observed).await?;
-            indices.retain(|index| !waiting(*index));
-        }
-        let to_write = indices.iter().filter(|index| unwritten(**index)).count();
-        let everywhere = if awaiting || to_write <= 1 {
-            access::Everywhere::NotAsked
+        let needs = needs(plan, self.status, parallelism);
+        let listed = if needs.contains(&Need::Listed) {
+            self.scope.by_name(plan).await?
         } else {
-            let RequestScope {
-                reader,
-                request,
-                namespace,
-                ..
-            } = self.scope;
-            access::everywhere(reader.client, request, namespace).await?
+            BTreeMap::new()
         };
-        let reads: Vec<_> = indices
-            .iter()
-            .map(|index| self.target(plan, *index, awaiting, &everywhere))
+        let everywhere = self.everywhere(plan, &needs).await?;
+        let due = || (0..).zip(&needs).filter(|(_, need)| !is_unasked(**need));
+        let reads: Vec<_> = due()
+            .map(|(index, need)| self.target(plan, index, *need, &everywhere))
             .collect();
+        let mut results = separately(reads).await?.into_iter();
         let mut read = Read::default();
-        for (index, result) in indices.into_iter().zip(separately(reads).await?) {
-            match result {
-                Ok((seen, ledger)) => {
-                    read.ledgers
-                        .extend(ledger.map(|ledger| (seen.name.clone(), ledger)));
-                    observed.targets[index] = seen;
-                }
-                Err(error) => {
-                    read.failed.get_or_insert(error);
-                }
-            }
+        let mut targets = Vec::new();
+        for (target, need) in plan.targets.iter().zip(&needs) {
+            targets.push(match need {
+                Need::Nothing => TargetView::NotDue,
+                Need::Listed => of_list(target, &listed),
+                Need::Awaiting
+                | Need::Writing
+                | Need::RollingOut
+                | Need::Verifying
+                | Need::Retrying
+                | Need::Restoring => read.take(target, results.next()),
+            });
         }
-        Ok((observed, read))
-    }
-
-    /// Many Deployments that wait for people: one list tells which of them still run what is bad.
-    async fn waiting(&self, plan: &Plan, observed: &mut Observed) -> Result<(), Error> {
-        let mut by_name = self.scope.by_name(plan).await?;
-        for (seen, target) in observed.targets.iter_mut().zip(&plan.targets) {
-            seen.name.clone_from(&target.name);
-            seen.deployment = seen_or_absent(by_name.remove(&target.name));
-        }
-        Ok(())
-    }
-
-    async fn ended(&self, plan: &Plan) -> Result<(Observed, Read), Error> {
-        let Some(outcome) = &self.status.outcome else {
-            return Ok((Observed::default(), Read::default()));
+        let view = WorkingView {
+            terms,
+            capacity,
+            targets,
         };
-        let mut owed = Observed::default();
-        self.capacity(plan, &mut owed).await?;
-        if !owed.capacity.is_empty() {
-            // What was taken is given back before anything else.
-            return Ok((owed, Read::default()));
+        Ok((View::Working(Box::new(view)), read))
+    }
+
+    /// Once everything is written, no rule can change anything any more.
+    async fn terms(&self) -> Result<Option<Terms>, Error> {
+        if !any_unwritten(self.status) {
+            return Ok(None);
         }
-        let mut incident = Fetched::Unknown;
-        if self.status.incident.is_none() && !self.scope.request.spec.dry_run {
+        Ok(Some(Terms {
+            rules: self.scope.rules(Planner::Controller).await?,
+            guard: self.knowledge.guard.clone(),
+            pace: self.pace().await?,
+        }))
+    }
+
+    /// Asked once, when several may be written in this pass.
+    async fn everywhere(&self, plan: &Plan, needs: &[Need]) -> Result<access::Everywhere, Error> {
+        let to_write = needs.iter().filter(|need| **need == Need::Writing).count();
+        if to_write <= 1 || !approval::suffices(plan, &self.status.approvals) {
+            return Ok(access::Everywhere::NotAsked);
+        }
+        let RequestScope {
+            reader,
+            request,
+            namespace,
+            ..
+        } = self.scope;
+        access::everywhere(reader.client, request, namespace).await
+    }
+
+    async fn ended(&self, plan: &Plan) -> Result<(EndedView, Read), Error> {
+        let Some(outcome) = &self.status.outcome else {
+            return Ok((EndedView::Reporting, Read::default()));
+        };
+        let owed = self.capacity(plan).await?;
+        if !owed.deployments.is_empty() {
+            // What was taken is given back before anything else.
+            return Ok((EndedView::GivingBack(owed), Read::default()));
+        }
+        let mut incident = None;
+        if report::is_due(self.scope.request, self.status) {
             let name = artifact::incident_name(self.scope.request, outcome.at);
             incident = self.scope.artifact(name).await?;
-            if incident == Fetched::Absent {
+            if incident.is_none() {
                 // The report comes first. What else is owed is looked at when it is there.
-                let observed = Observed {
-                    incident,
-                    ..Observed::default()
-                };
-                return Ok((observed, Read::default()));
+                return Ok((EndedView::Reporting, Read::default()));
             }
         }
         let (ledgers, deployments) =
             futures::try_join!(self.scope.ledgers(plan), self.disowned(plan))?;
         let mut deployments = deployments.into_iter();
-        let targets = plan
-            .targets
-            .iter()
-            .map(|target| ObservedTarget {
-                name: target.name.clone(),
-                ledger: spec_of(ledgers.get(&target.name)),
-                deployment: deployments.next().unwrap_or_default(),
-                rejection: self.rejection(&target.name),
-                ..ObservedTarget::default()
-            })
-            .collect();
-        let observed = Observed {
-            targets,
-            incident,
-            ..Observed::default()
-        };
+        let targets = plan.targets.iter().map(|target| EndedTarget {
+            ledger: spec_of(ledgers.get(&target.name)),
+            deployment: deployments.next().flatten(),
+            rejection: self.own(&target.name).rejection,
+        });
+        let targets = targets.collect();
         let read = Read {
             ledgers,
             ..Read::default()
         };
-        Ok((observed, read))
+        Ok((EndedView::WindingUp { incident, targets }, read))
     }
 
     /// The Deployments whose fields are to be given up, when the rules ask for that.
-    async fn disowned(&self, plan: &Plan) -> Result<Vec<Fetched<Deployment>>, Error> {
+    async fn disowned(&self, plan: &Plan) -> Result<Vec<Option<Deployment>>, Error> {
         let wanted = self
             .status
             .targets
@@ -399,22 +363,22 @@ impl Pass<'_> {
         if plan.targets.len() > FEW {
             let mut by_name = self.scope.by_name(plan).await?;
             let seen = |target: &PlannedTarget| by_name.remove(&target.name);
-            return Ok(plan.targets.iter().map(seen).map(seen_or_absent).collect());
+            return Ok(plan.targets.iter().map(seen).collect());
         }
         let read = |index: usize| async move {
             let ended = self.status.targets.get(index).and_then(result);
             match (ended, plan.targets.get(index)) {
                 (Some(_), Some(target)) => self.scope.deployment(&target.name).await,
-                (Some(_) | None, _) => Ok(Fetched::Unknown),
+                (Some(_) | None, _) => Ok(None),
             }
         };
         all_of((0..plan.targets.len()).map(read).collect()).await
     }
 
     /// The Deployments that are scaled down, when that is wanted or something is owed to them.
-    async fn capacity(&self, plan: &Plan, observed: &mut Observed) -> Result<(), Error> {
+    async fn capacity(&self, plan: &Plan) -> Result<Capacity, Error> {
         if !capacity::is_wanted(plan, self.status) {
-            return Ok(());
+            return Ok(Capacity::default());
         }
         let ended = self.status.outcome.is_some();
         let mut names: BTreeSet<&str> = self
@@ -431,48 +395,56 @@ impl Pass<'_> {
             .iter()
             .map(|name| self.scope.deployment(name))
             .collect();
-        let found = all_of(reads).await?;
-        observed.capacity = names.iter().map(ToString::to_string).zip(found).collect();
-        observed
-            .capacity_refused
-            .clone_from(&self.knowledge.memory.refused_scale);
-        Ok(())
+        let found = all_of(reads).await?.into_iter();
+        let found = found.map(|found| found.map_or(Fetched::Absent, Fetched::Found));
+        Ok(Capacity {
+            deployments: names.iter().map(ToString::to_string).zip(found).collect(),
+            refused: self.knowledge.memory.refused_scale.clone(),
+        })
+    }
+}
+
+/// Whether it is not read by itself.
+fn is_unasked(need: Need) -> bool {
+    need == Need::Nothing || need == Need::Listed
+}
+
+/// Many Deployments wait for people: one list tells which of them still run what is bad.
+fn of_list(target: &PlannedTarget, listed: &BTreeMap<String, Deployment>) -> TargetView {
+    TargetView::Awaiting(AwaitingView {
+        live: Live {
+            name: target.name.clone(),
+            deployment: listed.get(&target.name).cloned(),
+        },
+        ledger: Fetched::Unknown,
+    })
+}
+
+impl Read {
+    /// What was read of one target; that it could not be read is kept once.
+    fn take(
+        &mut self,
+        target: &PlannedTarget,
+        read: Option<Result<target::Looked, Error>>,
+    ) -> TargetView {
+        match read {
+            Some(Ok((seen, ledger))) => {
+                self.ledgers
+                    .extend(ledger.map(|ledger| (target.name.clone(), ledger)));
+                seen
+            }
+            Some(Err(error)) => {
+                self.failed.get_or_insert(error);
+                TargetView::Failed
+            }
+            None => TargetView::Failed,
+        }
     }
 }
 
 impl RequestScope<'_> {
     fn client(&self) -> Client {
         self.reader.client.clone()
-    }
-
-    /// What a plan is made of, but for what only the controller knows.
-    async fn planning(&self) -> Result<(Observed, Read), Error> {
-        let (opted_in, policy, (targets, read)) = futures::try_join!(
-            access::opted_in(self.reader.client, self.namespace),
-            self.policy(),
-            find::targets(self),
-        )?;
-        let mut observed = Observed {
-            opted_in: Fetched::Found(opted_in),
-            policy,
-            targets,
-            ..Observed::default()
-        };
-        observed.expedite = self.expedite(&observed.policy).await?;
-        observed.unlisted = self.unlisted(&observed);
-        if opted_in {
-            // A copy, because the plan's reads go on meanwhile; of nothing when there is nobody to ask.
-            let asked = before::asked(self, &observed);
-            let (seen, before) = futures::join!(
-                preflight::all(self, &mut observed),
-                before::readings(self, &asked)
-            );
-            seen?;
-            for (target, readings) in observed.targets.iter_mut().zip(before) {
-                target.readings = readings;
-            }
-        }
-        Ok((observed, read))
     }
 
     /// The Deployments of the plan, out of all in the namespace.
@@ -521,28 +493,20 @@ impl RequestScope<'_> {
         Ok(found)
     }
 
-    async fn policy(&self) -> Result<Fetched<RollbackPolicySpec>, Error> {
+    /// The rules for the request, as they are now.
+    async fn rules(&self, planner: Planner) -> Result<RulesRead, Error> {
         let api: Api<RollbackPolicy> = Api::namespaced(self.client(), self.namespace);
         let policy = reading("the RollbackPolicy", api.get_opt(POLICY_NAME).await)?;
-        Ok(policy.map_or(Fetched::Absent, |policy| Fetched::Found(policy.spec)))
-    }
-
-    /// Why the Prometheus of the policy is not asked.
-    fn unlisted(&self, observed: &Observed) -> Option<String> {
-        let verification = &observed.policy.found()?.verification;
-        let server = verification.prometheus.as_ref()?;
-        let refusal = self.reader.probe.unlisted(&server.url)?;
-        Some(refusal.to_string())
-    }
-
-    /// Whether the requester may expedite, when that makes a difference.
-    async fn expedite(&self, policy: &Fetched<RollbackPolicySpec>) -> Result<Fetched<bool>, Error> {
-        if *policy == Fetched::Unknown || !rules::makes_a_difference(self.request, policy.found()) {
-            return Ok(Fetched::Unknown);
-        }
+        let policy = policy.map(|policy| policy.spec);
         let client = self.reader.client;
-        let may = access::may_expedite(client, self.request, self.namespace).await?;
-        Ok(Fetched::Found(may))
+        let expedited = rules::makes_a_difference(self.request, policy.as_ref())
+            && match planner {
+                Planner::Controller => {
+                    access::may_expedite(client, self.request, self.namespace).await?
+                }
+                Planner::Client => access::may_i_expedite(client, self.namespace).await?,
+            };
+        Ok(RulesRead { policy, expedited })
     }
 
     async fn ledger(&self, name: &str) -> Result<Option<RevisionLedger>, Error> {
@@ -550,9 +514,16 @@ impl RequestScope<'_> {
         reading("the RevisionLedger", api.get_opt(name).await)
     }
 
-    async fn deployment(&self, name: &str) -> Result<Fetched<Deployment>, Error> {
-        let found = raw::deployment(&self.client(), self.namespace, name, self.budget).await;
-        Ok(reading("the Deployment", found)?.map_or(Fetched::Absent, Fetched::Found))
+    async fn deployment(&self, name: &str) -> Result<Option<Deployment>, Error> {
+        let found = raw::deployment(self.reader.client, self.namespace, name, self.budget).await;
+        reading("the Deployment", found)
+    }
+
+    async fn live(&self, name: &str) -> Result<Live, Error> {
+        Ok(Live {
+            name: name.to_owned(),
+            deployment: self.deployment(name).await?,
+        })
     }
 }
 
@@ -584,14 +555,8 @@ async fn separately<T>(
     results.swap_remove(0).map(|_| Vec::new())
 }
 
-fn seen_or_absent(deployment: Option<Deployment>) -> Fetched<Deployment> {
-    deployment.map_or(Fetched::Absent, Fetched::Found)
-}
-
-fn spec_of(ledger: Option<&RevisionLedger>) -> Fetched<rollback_api::RevisionLedgerSpec> {
-    ledger.map_or(Fetched::Absent, |ledger| {
-        Fetched::Found(ledger.spec.clone())
-    })
+fn spec_of(ledger: Option<&RevisionLedger>) -> Option<RevisionLedgerSpec> {
+    ledger.map(|ledger| ledger.spec.clone())
 }
 
 /// The template whose quarantine somebody lifted.

@@ -4,12 +4,10 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ListParams;
 use kube::core::Request;
 use kube::{Api, Resource};
-use rollback_api::status::Plan;
-use rollback_api::{RevisionLedger, RollbackRequest, RollbackRequestStatus};
-use rollback_core::approval;
+use rollback_api::{RevisionLedger, RollbackRequest};
 use rollback_core::decide::automatic;
 use rollback_core::evidence::pace::Tally;
-use rollback_core::observed::{Fetched, Pace};
+use rollback_core::observed::Pace;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -74,23 +72,14 @@ struct Said {
     auto_approval: Option<Value>,
 }
 
-/// Whether the policy has to decide about this request in this pass.
-pub fn is_asked(request: &RollbackRequest, status: &RollbackRequestStatus) -> bool {
-    let open = |plan: &Plan| {
-        !automatic::is_said(plan, status) && !approval::suffices(plan, &status.approvals)
-    };
-    let undecided = status.outcome.is_none() && status.plan.as_ref().is_some_and(open);
-    request.spec.trigger.is_some() && undecided
-}
-
 impl Pass<'_> {
     /// Read when the policy has to decide, and live: the cache may not have the last decision yet.
-    pub(super) async fn pace(&self) -> Result<Fetched<Pace>, Error> {
-        if !is_asked(self.scope.request, self.status) {
-            return Ok(Fetched::Unknown);
+    pub(super) async fn pace(&self) -> Result<Option<Pace>, Error> {
+        if !automatic::is_asked(self.scope.request, self.status) {
+            return Ok(None);
         }
         let (tally, paused) = futures::try_join!(self.recent(), self.paused())?;
-        Ok(Fetched::Found(tally.pace(paused)))
+        Ok(Some(tally.pace(paused)))
     }
 
     /// Requests first: of those that are gone by then, the ledgers know already.

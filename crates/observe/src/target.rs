@@ -5,32 +5,41 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt};
 use rollback_api::status::{Plan, PlannedTarget, Source, TargetStatus};
-use rollback_api::{ARTIFACT_LABEL, REQUEST_UID_LABEL, RevisionLedger, RollbackRequest};
-use rollback_core::approval::consent;
-use rollback_core::decide::fallback;
-use rollback_core::execution::artifact::{self, backed_up};
-use rollback_core::execution::phase::TargetPhase;
-use rollback_core::health;
-use rollback_core::health::diagnose;
-use rollback_core::history::ledger::{self, Holder, evidence, holder};
-use rollback_core::history::template::Template;
-use rollback_core::observed::{
-    Access, Deployment, Fetched, LastLog, ObservedTarget, Rejection, ReplicaSet, Rival,
+use rollback_api::{
+    ARTIFACT_LABEL, REQUEST_UID_LABEL, RevisionLedger, RevisionLedgerSpec, RollbackRequest,
 };
-use rollback_core::plan::references::is_subdomain;
+use rollback_core::approval::consent;
+use rollback_core::decide::kept::{Places, kept_template};
+use rollback_core::decide::restore::needs_backup;
+use rollback_core::decide::write::{claim_comes_first, has_changed, is_ours};
+use rollback_core::decide::{automatic, fallback};
+use rollback_core::execution::artifact::{self, backed_up};
+use rollback_core::execution::phase::Need;
+use rollback_core::health;
+use rollback_core::health::{diagnose, rollout};
+use rollback_core::history::ledger::{Holder, holder};
+use rollback_core::history::template::Template;
+use rollback_core::observed::view::{
+    AwaitingView, Brought, ClaimingView, Leaving, Own, RestoringView, RetryingView, RollingOutView,
+    Signs, VerifyingView, WritingView,
+};
+use rollback_core::observed::{
+    Access, Deployment, Fetched, LastLog, ObservedJob, ReplicaSet, Rival, TargetView,
+};
+use rollback_core::plan::references::{Presence, Reference, is_subdomain};
 use rollback_reads::history;
 
 use super::access::{self, Everywhere};
 use super::newer::Served;
 use super::{
-    Error, Pass, RequestScope, checks, lifted, of_uid, pace, pods, preflight, raw, reading, spec_of,
+    Error, Pass, Reader, RequestScope, checks, of_uid, pods, preflight, raw, reading, spec_of,
 };
 
 /// How many templates of one history are read when there are too many.
 pub(super) const MOST_TEMPLATES: usize = 100;
 
-/// A target and the ledger to write on.
-type Looked = (ObservedTarget, Option<RevisionLedger>);
+/// A target, and the ledger to write on.
+pub(super) type Looked = (TargetView, Option<RevisionLedger>);
 
 impl Pass<'_> {
     /// What the phase of one target needs.
@@ -38,7 +47,7 @@ impl Pass<'_> {
         &self,
         plan: &Plan,
         index: usize,
-        awaiting: bool,
+        need: Need,
         everywhere: &Everywhere,
     ) -> Result<Looked, Error> {
         let (Some(target), Some(progress)) =
@@ -50,41 +59,35 @@ impl Pass<'_> {
         let target = &fallback::target(target, progress);
         let upon = consent::Plans::of(plan, self.status);
         let plan = upon.plan_for(progress);
-        let (mut seen, ledger) = match TargetPhase::of(self.status, progress) {
-            TargetPhase::Waiting if awaiting => self.waiting_one(target).await?,
-            TargetPhase::Waiting | TargetPhase::Reverting => {
-                self.writing(plan, target, progress, everywhere).await?
+        let view = match need {
+            Need::Nothing | Need::Listed => TargetView::NotDue,
+            Need::Awaiting => TargetView::Awaiting(self.awaiting(target).await?),
+            Need::Writing => return self.writing(plan, target, progress, everywhere).await,
+            Need::RollingOut => {
+                let view = self.rolling_out(plan, target, progress).await?;
+                TargetView::RollingOut(Box::new(view))
             }
-            TargetPhase::RollingOut => self.rolling_out(plan, target, progress).await?,
-            TargetPhase::Verifying => (self.verifying(plan, target, progress).await?, None),
-            TargetPhase::Retrying => (self.retrying(target, progress, everywhere).await?, None),
-            TargetPhase::Restoring => (self.restoring(target, progress).await?, None),
-            TargetPhase::Ended => Looked::default(),
+            Need::Verifying => TargetView::Verifying(self.verifying(plan, target, progress).await?),
+            Need::Retrying => {
+                TargetView::Retrying(self.retrying(target, progress, everywhere).await?)
+            }
+            Need::Restoring => TargetView::Restoring(self.restoring(target, progress).await?),
         };
-        seen.name.clone_from(&target.name);
-        Ok((seen, ledger))
+        Ok((view, None))
     }
 
     /// Whether it still runs what is bad; if not, who changed it.
-    async fn waiting_one(&self, target: &PlannedTarget) -> Result<Looked, Error> {
-        let (deployment, replica_sets) = futures::try_join!(
-            self.scope.deployment(&target.name),
-            self.scope.planned_replica_set(target)
-        )?;
-        let still = runs(&deployment, |digest| digest == target.from_digest);
+    async fn awaiting(&self, target: &PlannedTarget) -> Result<AwaitingView, Error> {
+        let live = self.scope.live(&target.name).await?;
         // The policy decides by what was rolled back before; otherwise it only says who changed it.
-        let ledger = if still && !pace::is_asked(self.scope.request, self.status) {
-            Fetched::Unknown
+        let is_asked = automatic::is_asked(self.scope.request, self.status);
+        let ledger = if is_asked || has_changed(target, &live) {
+            let ledger = self.scope.ledger(&target.name).await?;
+            spec_of(ledger.as_ref()).map_or(Fetched::Absent, Fetched::Found)
         } else {
-            spec_of(self.scope.ledger(&target.name).await?.as_ref())
+            Fetched::Unknown
         };
-        let seen = ObservedTarget {
-            deployment,
-            replica_sets,
-            ledger,
-            ..ObservedTarget::default()
-        };
-        Ok((seen, None))
+        Ok(AwaitingView { live, ledger })
     }
 
     async fn writing(
@@ -94,57 +97,82 @@ impl Pass<'_> {
         progress: &TargetStatus,
         everywhere: &Everywhere,
     ) -> Result<Looked, Error> {
-        let uid = self.scope.request.uid().unwrap_or_default();
-        let deployment = self.scope.deployment(&target.name).await?;
-        let done = runs(&deployment, |digest| target.is_restored_by(digest));
-        let signed = |it: &Deployment| it.was_reverted_by(&uid);
-        if done && consent::is_begun(progress) && deployment.found().is_some_and(signed) {
-            // The write is done; nothing else matters any more.
-            let seen = ObservedTarget {
-                deployment,
-                ..ObservedTarget::default()
-            };
-            return Ok((seen, None));
+        let request = self.scope.request;
+        let live = self.scope.live(&target.name).await?;
+        let own = self.own(&target.name);
+        if is_ours(target, progress, &live, &own) {
+            return Ok((TargetView::Written(live), None));
         }
         let ledger = self.scope.ledger(&target.name).await?;
-        let held = holder(spec_of(ledger.as_ref()).found(), &target.uid, &uid) == Holder::Us;
-        if !held && progress.revert.is_none() {
-            // The claim comes first, and nothing else is needed for it.
-            let mut seen = ObservedTarget {
-                ledger: spec_of(ledger.as_ref()),
-                deployment,
-                access: Fetched::Found(self.access(target, progress, everywhere).await?),
-                ..ObservedTarget::default()
-            };
-            seen.rival = self.rival(target, &seen).await?;
-            return Ok((seen, ledger));
-        }
-        let (replica_sets, access, backup, kept) = futures::try_join!(
-            self.scope.planned_replica_set(target),
+        let held = spec_of(ledger.as_ref());
+        let (rival, access) = (
+            self.rival(target, held.as_ref()),
             self.access(target, progress, everywhere),
-            self.scope
-                .artifact(artifact::backup_name(self.scope.request, &target.name)),
-            self.scope.source_backup(target),
-        )?;
-        let mut seen = ObservedTarget {
-            ledger: spec_of(ledger.as_ref()),
-            lifted: lifted(ledger.as_ref()),
-            deployment,
-            replica_sets,
-            access: Fetched::Found(access),
-            backup,
-            kept,
-            rejection: self.rejection(&target.name),
-            accepted: self.accepted(&target.name),
-            intended: self.intended(&target.name),
-            ..ObservedTarget::default()
+        );
+        let view = if claim_comes_first(request, target, progress, held.as_ref()) {
+            let (rival, access) = futures::try_join!(rival, access)?;
+            TargetView::Claiming(Box::new(ClaimingView {
+                live,
+                ledger: held,
+                rival,
+                access,
+                own,
+            }))
+        } else {
+            let name = artifact::backup_name(request, &target.name);
+            let (planned_set, source, backup, rival, access) = futures::try_join!(
+                self.scope.planned_set(target),
+                self.scope.source_backup(target),
+                self.scope.artifact(name),
+                rival,
+                access,
+            )?;
+            let places = Places {
+                deployment: live.deployment.as_ref(),
+                ledger: held.as_ref(),
+                replica_sets: planned_set.as_slice(),
+                backup: source.as_ref(),
+            };
+            let template = kept_template(target, places);
+            let (references, job) = self
+                .beforehand(plan, target, progress, template.as_ref())
+                .await?;
+            let claiming = ClaimingView {
+                live,
+                ledger: held,
+                rival,
+                access,
+                own,
+            };
+            TargetView::Writing(Box::new(WritingView {
+                claiming,
+                planned_set,
+                template,
+                references,
+                backup,
+                job,
+            }))
         };
-        seen.references = self.references(target, progress, &seen).await?;
-        if progress.revert.is_none() {
-            seen.job = self.job(plan, target, progress).await?;
+        Ok((view, ledger))
+    }
+
+    /// What is looked at until the intent is stored: the references of the template once more, because a good part of an
+    /// hour may have passed since the plan, and the Jobs.
+    async fn beforehand(
+        &self,
+        plan: &Plan,
+        target: &PlannedTarget,
+        progress: &TargetStatus,
+        template: Option<&Template>,
+    ) -> Result<(Vec<(Reference, Presence)>, Fetched<ObservedJob>), Error> {
+        if progress.revert.is_some() {
+            return Ok((Vec::new(), Fetched::Unknown));
         }
-        seen.rival = self.rival(target, &seen).await?;
-        Ok((seen, ledger))
+        let references = match template {
+            Some(template) => preflight::references(&self.scope, template).await?,
+            None => Vec::new(),
+        };
+        Ok((references, self.job(plan, target, progress).await?))
     }
 
     async fn access(
@@ -158,64 +186,43 @@ impl Pass<'_> {
             Everywhere::NotAsked | Everywhere::NotAll => {
                 let name = Some(target.name.as_str());
                 let approvals = consent::approvals_of(self.status, progress);
-                let (client, request) = (self.scope.reader.client, self.scope.request);
-                access::access(client, request, &approvals, self.scope.namespace, name).await
+                let RequestScope {
+                    reader,
+                    request,
+                    namespace,
+                    ..
+                } = self.scope;
+                access::access(reader.client, request, &approvals, namespace, name).await
             }
         }
     }
 
-    /// The references of the template to go back to, once more, before anything is done: a good part of an hour may
-    /// have passed since the plan.
-    async fn references(
-        &self,
-        target: &PlannedTarget,
-        progress: &TargetStatus,
-        seen: &ObservedTarget,
-    ) -> Result<Vec<preflight::Checked>, Error> {
-        match kept_template(target, seen) {
-            Some(template) if progress.revert.is_none() => {
-                preflight::references(&self.scope, &template).await
-            }
-            Some(_) | None => Ok(Vec::new()),
+    /// What this process remembers of its writes to this Deployment.
+    pub(super) fn own(&self, name: &str) -> Own {
+        let memory = &self.knowledge.memory;
+        Own {
+            rejection: memory.rejections.get(name).cloned(),
+            accepted: memory.accepted.get(name).copied(),
+            intended: memory.intended.get(name).copied(),
         }
-    }
-
-    /// The API server's last word on a write to this Deployment.
-    pub(super) fn rejection(&self, name: &str) -> Option<Rejection> {
-        self.knowledge.memory.rejections.get(name).cloned()
-    }
-
-    /// What the API server answered to our last write to this Deployment.
-    fn accepted(&self, name: &str) -> Option<i64> {
-        self.knowledge.memory.accepted.get(name).copied()
-    }
-
-    /// The generation in the last intent for this Deployment that this process has stored.
-    fn intended(&self, name: &str) -> Option<i64> {
-        self.knowledge.memory.intended.get(name).copied()
     }
 
     /// The `ReplicaSet` of the plan is nearly always the one that runs; the whole history is read only
     /// when it is not.
-    async fn rolling(&self, target: &PlannedTarget) -> Result<ObservedTarget, Error> {
-        let (deployment, mut replica_sets) = futures::try_join!(
-            self.scope.deployment(&target.name),
-            self.scope.planned_replica_set(target)
+    async fn brought(&self, target: &PlannedTarget) -> Result<Brought, Error> {
+        let (live, planned) = futures::try_join!(
+            self.scope.live(&target.name),
+            self.scope.planned_set(target)
         )?;
-        let holds = |deployment: &&Deployment| {
-            let template = deployment.template();
-            replica_sets
-                .iter()
-                .any(|set| !set.is_deleting() && set.template() == template)
+        let found = rollout::running(target, &live, planned.as_slice()).cloned();
+        let running = match &live.deployment {
+            Some(deployment) if found.is_none() && rollout::is_in_place(target, &live) => {
+                let all = self.scope.history_with(deployment, None).await?.sets;
+                rollout::running(target, &live, &all).cloned()
+            }
+            Some(_) | None => found,
         };
-        if let Some(deployment) = deployment.found().filter(|found| !holds(found)) {
-            replica_sets = self.scope.history(deployment).await?;
-        }
-        Ok(ObservedTarget {
-            deployment,
-            replica_sets,
-            ..ObservedTarget::default()
-        })
+        Ok(Brought { live, running })
     }
 
     /// The pods say why it takes long, and what they really run; the ledger what they ran before.
@@ -224,55 +231,92 @@ impl Pass<'_> {
         plan: &Plan,
         target: &PlannedTarget,
         progress: &TargetStatus,
-    ) -> Result<Looked, Error> {
-        let mut seen = self.rolling(target).await?;
-        let Some(set) = running(target, &seen).cloned() else {
-            return Ok((seen, None));
+    ) -> Result<RollingOutView, Error> {
+        let brought = self.brought(target).await?;
+        let (Some(deployment), Some(set)) = (&brought.live.deployment, &brought.running) else {
+            return Ok(RollingOutView {
+                brought,
+                signs: Signs::default(),
+                ledger: None,
+                leaving: None,
+            });
         };
-        let client = self.scope.reader.client;
-        seen.pods = pods::raw_pods(client, self.scope.namespace, &set, self.scope.budget).await?;
-        seen.events =
-            pods::events(client, self.scope.namespace, &seen.pods, self.scope.budget).await;
-        seen.last_log = self.last_log(plan, progress, &set, &seen).await;
-        if plan.rules.remedies.force_delete_after_seconds.is_some() {
-            self.leaving(&mut seen).await?;
-        }
-        if seen.deployment.found().is_some_and(Deployment::is_complete) {
-            seen.ledger = spec_of(self.scope.ledger(&target.name).await?.as_ref());
-        }
-        Ok((seen, None))
+        let signs = self.signs(plan, target, progress, set).await?;
+        let leaving = if plan.rules.remedies.force_delete_after_seconds.is_some() {
+            Some(self.leaving(deployment).await?)
+        } else {
+            None
+        };
+        let ledger = if deployment.is_complete() {
+            spec_of(self.scope.ledger(&target.name).await?.as_ref())
+        } else {
+            None
+        };
+        Ok(RollingOutView {
+            brought,
+            signs,
+            ledger,
+            leaving,
+        })
+    }
+
+    async fn signs(
+        &self,
+        plan: &Plan,
+        target: &PlannedTarget,
+        progress: &TargetStatus,
+        set: &ReplicaSet,
+    ) -> Result<Signs, Error> {
+        let RequestScope {
+            reader,
+            namespace,
+            budget,
+            ..
+        } = self.scope;
+        let pods = pods::raw_pods(reader.client, namespace, set, budget).await?;
+        let events = pods::events(reader.client, namespace, &pods, budget).await;
+        let mut signs = Signs {
+            pods,
+            events,
+            last_log: None,
+        };
+        signs.last_log = self.last_log(plan, target, progress, set, &signs).await;
+        Ok(signs)
     }
 
     /// Pods that may have to be deleted by force: whose they are is read as well.
-    async fn leaving(&self, seen: &mut ObservedTarget) -> Result<(), Error> {
-        let Some(deployment) = seen.deployment.found() else {
-            return Ok(());
-        };
-        let client = self.scope.client();
-        let (sets, pods) = futures::try_join!(
+    async fn leaving(&self, deployment: &Deployment) -> Result<Leaving, Error> {
+        let RequestScope {
+            reader: Reader { client, .. },
+            namespace,
+            budget,
+            ..
+        } = self.scope;
+        let (owners, pods) = futures::try_join!(
             async {
-                let sets = raw::owners(&client, self.scope.namespace, deployment).await;
+                let sets = raw::owners(client, namespace, deployment).await;
                 reading("the ReplicaSets", sets)
             },
             async {
-                let pods =
-                    raw::leaving_pods(&client, self.scope.namespace, deployment, self.scope.budget)
-                        .await;
+                let pods = raw::leaving_pods(client, namespace, deployment, budget).await;
                 reading("the pods", pods)
             }
         )?;
-        seen.may_not_delete = self.knowledge.memory.may_not_delete;
-        (seen.leaving_from, seen.leaving) = (sets, pods);
-        Ok(())
+        Ok(Leaving {
+            pods,
+            owners,
+            may_not_delete: self.knowledge.memory.may_not_delete,
+        })
     }
 
     /// The log of the container that crashes, read once for each of its ends, when the policy asks for it.
     async fn last_log(
         &self,
         plan: &Plan,
+        target: &PlannedTarget,
         progress: &TargetStatus,
         set: &ReplicaSet,
-        seen: &ObservedTarget,
+        signs: &Signs,
     ) -> Option<LastLog> {
         let lines = plan.rules.rollout.log_tail_lines;
         let rollout = match &progress.fallback {
@@ -280,10 +324,9 @@ impl Pass<'_> {
             None => progress.rollout.as_ref(),
         };
         let before = rollout.and_then(|rollout| rollout.cause.as_ref());
-        let end = diagnose::end_to_explain(Some(set), &seen.pods, &seen.events, before)
+        let end = diagnose::end_to_explain(Some(set), &signs.pods, &signs.events, before)
             .filter(|_| lines > 0)?;
-        let name = seen.deployment.found().map(Deployment::name)?;
-        let known = self.knowledge.memory.logs.get(name);
+        let known = self.knowledge.memory.logs.get(&target.name);
         if let Some(known) = known.filter(|known| known.end == end) {
             return Some(known.clone());
         }
@@ -296,20 +339,26 @@ impl Pass<'_> {
         plan: &Plan,
         target: &PlannedTarget,
         progress: &TargetStatus,
-    ) -> Result<ObservedTarget, Error> {
-        let mut seen = self.rolling(target).await?;
+    ) -> Result<VerifyingView, Error> {
+        let brought = self.brought(target).await?;
         let verification = match &progress.fallback {
             Some(fallback) => fallback.verification.as_ref(),
             None => progress.verification.as_ref(),
         };
         let open = verification.filter(|verification| verification.completed_at.is_none());
-        if let Some((verification, replica_set)) = open.zip(running(target, &seen)) {
-            let due: Vec<_> = health::due(&plan.rules, verification, self.scope.now).collect();
-            let subject = checks::Subject::restored(&plan.rules, target, replica_set);
-            seen.readings = checks::ask(&self.scope, subject, &due).await?;
-        }
-        seen.job = self.job(plan, target, progress).await?;
-        Ok(seen)
+        let readings = match open.zip(brought.running.as_ref()) {
+            Some((verification, replica_set)) => {
+                let due: Vec<_> = health::due(&plan.rules, verification, self.scope.now).collect();
+                let subject = checks::Subject::restored(&plan.rules, target, replica_set);
+                checks::ask(&self.scope, subject, &due).await?
+            }
+            None => Vec::new(),
+        };
+        Ok(VerifyingView {
+            brought,
+            readings,
+            job: self.job(plan, target, progress).await?,
+        })
     }
 
     /// What the write of a fallback needs.
@@ -318,28 +367,26 @@ impl Pass<'_> {
         target: &PlannedTarget,
         progress: &TargetStatus,
         everywhere: &Everywhere,
-    ) -> Result<ObservedTarget, Error> {
-        let (deployment, ledger, access) = futures::try_join!(
-            self.scope.deployment(&target.name),
+    ) -> Result<RetryingView, Error> {
+        let (live, ledger, access, planned, source) = futures::try_join!(
+            self.scope.live(&target.name),
             self.scope.ledger(&target.name),
             self.access(target, progress, everywhere),
+            self.scope.planned_set(target),
+            self.scope.source_backup(target),
         )?;
-        let replica_sets = match deployment.found() {
-            Some(deployment) => {
-                let found = self.scope.history_with(deployment, target.to_revision);
-                found.await?.sets
-            }
-            None => Vec::new(),
+        let ledger = spec_of(ledger.as_ref());
+        let places = Places {
+            deployment: live.deployment.as_ref(),
+            ledger: ledger.as_ref(),
+            replica_sets: planned.as_slice(),
+            backup: source.as_ref(),
         };
-        Ok(ObservedTarget {
-            ledger: spec_of(ledger.as_ref()),
-            deployment,
-            replica_sets,
-            access: Fetched::Found(access),
-            rejection: self.rejection(&target.name),
-            accepted: self.accepted(&target.name),
-            intended: self.intended(&target.name),
-            ..ObservedTarget::default()
+        Ok(RetryingView {
+            template: kept_template(target, places),
+            live,
+            access,
+            own: self.own(&target.name),
         })
     }
 
@@ -347,21 +394,17 @@ impl Pass<'_> {
         &self,
         target: &PlannedTarget,
         progress: &TargetStatus,
-    ) -> Result<ObservedTarget, Error> {
-        let deployment = self.scope.deployment(&target.name).await?;
-        let backup = progress
-            .backup
-            .as_ref()
-            .filter(|_| !runs(&deployment, |digest| digest == target.from_digest))
-            .map_or("", |backup| &backup.config_map);
-        let kept = self.scope.backup(backup).await?;
-        Ok(ObservedTarget {
-            deployment,
-            kept,
-            rejection: self.rejection(&target.name),
-            accepted: self.accepted(&target.name),
-            intended: self.intended(&target.name),
-            ..ObservedTarget::default()
+    ) -> Result<RestoringView, Error> {
+        let live = self.scope.live(&target.name).await?;
+        let name = progress.backup.as_ref().map(|backup| &backup.config_map);
+        let backup = match name.filter(|_| needs_backup(target, &live)) {
+            Some(name) => self.scope.backup(name).await?,
+            None => None,
+        };
+        Ok(RestoringView {
+            live,
+            backup,
+            own: self.own(&target.name),
         })
     }
 
@@ -369,10 +412,10 @@ impl Pass<'_> {
     async fn rival(
         &self,
         target: &PlannedTarget,
-        seen: &ObservedTarget,
+        ledger: Option<&RevisionLedgerSpec>,
     ) -> Result<Fetched<Rival>, Error> {
         let uid = self.scope.request.uid().unwrap_or_default();
-        let Holder::Other(claim) = holder(seen.ledger.found(), &target.uid, &uid) else {
+        let Holder::Other(claim) = holder(ledger, &target.uid, &uid) else {
             return Ok(Fetched::Unknown);
         };
         let rival = of_uid(
@@ -398,7 +441,7 @@ impl Pass<'_> {
 }
 
 impl RequestScope<'_> {
-    async fn source_backup(&self, target: &PlannedTarget) -> Result<Fetched<Deployment>, Error> {
+    async fn source_backup(&self, target: &PlannedTarget) -> Result<Option<Deployment>, Error> {
         match (target.source, &target.source_name) {
             (Source::Backup, Some(name)) => self.backup(name).await,
             (
@@ -408,15 +451,15 @@ impl RequestScope<'_> {
                 | Source::NewImage
                 | Source::Newer(_),
                 _,
-            ) => Ok(Fetched::Unknown),
+            ) => Ok(None),
         }
     }
 
-    /// The Deployment in a backup; absent when there is none of this name, or it is none.
-    pub(super) async fn backup(&self, name: &str) -> Result<Fetched<Deployment>, Error> {
+    /// The Deployment in a backup; none when there is none of this name, or it is none.
+    pub(super) async fn backup(&self, name: &str) -> Result<Option<Deployment>, Error> {
         // A name that no object can have may be a path to another object: nobody asks for that.
         if !is_subdomain(name) {
-            return Ok(Fetched::Absent);
+            return Ok(None);
         }
         let api: Api<ConfigMap> = Api::namespaced(self.client(), self.namespace);
         let found = reading("the backup", api.get_opt(name).await)?;
@@ -428,15 +471,10 @@ impl RequestScope<'_> {
             .filter(is_backup)
             .and_then(|map| map.data)
             .unwrap_or_default();
-        Ok(backed_up(&data).map_or(Fetched::Absent, Fetched::Found))
+        Ok(backed_up(&data))
     }
 
-    /// The `ReplicaSets` that the Deployment controls.
-    pub(super) async fn history(&self, deployment: &Deployment) -> Result<Vec<ReplicaSet>, Error> {
-        Ok(self.history_with(deployment, None).await?.sets)
-    }
-
-    /// The same, with the template of this revision whatever its age, and whether there are more than are known.
+    /// The `ReplicaSets` that the Deployment controls, with the template of this revision whatever its age, and whether there are more than are known.
     pub(super) async fn history_with(
         &self,
         deployment: &Deployment,
@@ -456,29 +494,27 @@ impl RequestScope<'_> {
     }
 
     /// The `ReplicaSet` of the plan, if it has one and it is still there.
-    async fn planned_replica_set(&self, target: &PlannedTarget) -> Result<Vec<ReplicaSet>, Error> {
+    async fn planned_set(&self, target: &PlannedTarget) -> Result<Option<ReplicaSet>, Error> {
         let (Source::ReplicaSet, Some(name)) = (target.source, &target.source_name) else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         let set = raw::replica_set(&self.client(), self.namespace, name, self.budget).await;
-        Ok(reading("the ReplicaSet of the plan", set)?
-            .into_iter()
-            .collect())
+        reading("the ReplicaSet of the plan", set)
     }
 
-    /// Whether a ConfigMap of ours is there.
-    pub(super) async fn artifact(&self, name: String) -> Result<Fetched<Timestamp>, Error> {
+    /// When a ConfigMap of ours was seen, if it is there.
+    pub(super) async fn artifact(&self, name: String) -> Result<Option<Timestamp>, Error> {
         let api: Api<ConfigMap> = Api::namespaced(self.client(), self.namespace);
         let found: Option<PartialObjectMeta<ConfigMap>> =
             reading("a ConfigMap", api.get_metadata_opt(&name).await)?;
         match found {
-            None => Ok(Fetched::Absent),
+            None => Ok(None),
             // Only the controller creates ConfigMaps with the first label.
             Some(found)
                 if found.labels().contains_key(ARTIFACT_LABEL)
                     && found.labels().get(REQUEST_UID_LABEL) == self.request.uid().as_ref() =>
             {
-                Ok(Fetched::Found(self.now))
+                Ok(Some(self.now))
             }
             Some(_) => Err(Error::Squatted(name)),
         }
@@ -495,39 +531,4 @@ fn known_rival(rival: &RollbackRequest, target: &PlannedTarget) -> Rival {
         committed: theirs.is_some_and(|progress| progress.revert.is_some()),
         unknown: None,
     }
-}
-
-/// The template to go back to, where it is kept.
-fn kept_template(target: &PlannedTarget, seen: &ObservedTarget) -> Option<Template> {
-    let in_ledger = || {
-        evidence(seen.ledger.found(), &target.uid)
-            .iter()
-            .filter(|entry| entry.digest == target.to_digest)
-            .find_map(ledger::kept_template)
-    };
-    match target.source {
-        Source::ReplicaSet | Source::Ledger => {
-            let set = seen.replica_sets.first().map(ReplicaSet::template);
-            set.or_else(in_ledger)
-        }
-        Source::Backup => seen.kept.found().map(Deployment::template),
-        // Another image needs what the one that runs needs.
-        Source::NewImage => seen.deployment.found().map(Deployment::template),
-        Source::Newer(_) => None,
-    }
-}
-
-fn runs(deployment: &Fetched<Deployment>, is_meant: impl Fn(&str) -> bool) -> bool {
-    deployment
-        .found()
-        .is_some_and(|deployment| is_meant(&deployment.template().digest()))
-}
-
-/// The `ReplicaSet` of the old version, as the Deployment has it now.
-fn running<'a>(target: &PlannedTarget, seen: &'a ObservedTarget) -> Option<&'a ReplicaSet> {
-    let template = seen.deployment.found()?.template();
-    let is_old = target.is_restored_by(&template.digest());
-    seen.replica_sets.iter().find(|set| {
-        is_old && set.controller_uid() == Some(&target.uid) && set.template() == template
-    })
 }

@@ -13,7 +13,8 @@ use crate::approval::consent;
 use crate::execution::phase::TargetPhase;
 use crate::execution::step::{Scale, Step};
 use crate::message::text::plain;
-use crate::observed::{Fetched, Observed};
+use crate::observed::Fetched;
+use crate::observed::view::Capacity;
 use crate::report::conditions::RequestDecision;
 use crate::time;
 
@@ -76,7 +77,7 @@ fn lacks_capacity(cause: &Cause) -> bool {
 /// Frees capacity, as long as some is missing: the next step, if there is one.
 pub(super) fn make(
     plan: &Plan,
-    observed: &Observed,
+    seen: &Capacity,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) -> Option<TargetDecision> {
@@ -85,7 +86,7 @@ pub(super) fn make(
         .iter()
         .position(|scaled| scaled.scaled_at.is_none() && is_owed(scaled))
     {
-        return Some(follow(observed, status, index, now));
+        return Some(follow(seen, status, index, now));
     }
     without_capacity(status).next()?;
     let last = status
@@ -109,7 +110,7 @@ pub(super) fn make(
     let (name, deployment) = candidates(plan, status)
         .into_iter()
         .filter(|name| !known(name))
-        .filter_map(|name| Some((name, observed.capacity(name).found()?)))
+        .filter_map(|name| Some((name, seen.of(name).found()?)))
         .find(|(_, deployment)| deployment.desired() > 0 && !deployment.is_deleting())?;
     let from = i32::try_from(deployment.desired()).ok()?;
     let message = format!(
@@ -130,14 +131,14 @@ pub(super) fn make(
 
 /// One whose intent is stored: written, seen to be written, or given up.
 fn follow(
-    observed: &Observed,
+    seen: &Capacity,
     status: &mut RollbackRequestStatus,
     index: usize,
     now: Timestamp,
 ) -> TargetDecision {
     let scaled = status.scaled_down[index].clone();
     let name = plain(&scaled.deployment, 253);
-    let size = match size(observed, &scaled) {
+    let size = match size(seen, &scaled) {
         Fetched::Unknown => {
             return TargetDecision::recheck(now, format!("Reading Deployment {name}."));
         }
@@ -148,7 +149,7 @@ fn follow(
         status.scaled_down[index].scaled_at = Some(now);
         return TargetDecision::again(format!("Deployment {name} is scaled down."));
     }
-    let refusal = observed.capacity_refused.get(&scaled.deployment);
+    let refusal = seen.refused.get(&scaled.deployment);
     if size == Some(i64::from(scaled.from)) && refusal.is_none() {
         let step = scale(&scaled, scaled.from, 0);
         return TargetDecision::take(
@@ -172,8 +173,8 @@ fn follow(
 }
 
 /// How many replicas the very Deployment asks for now.
-fn size(observed: &Observed, scaled: &ScaledDown) -> Fetched<i64> {
-    match observed.capacity(&scaled.deployment) {
+fn size(seen: &Capacity, scaled: &ScaledDown) -> Fetched<i64> {
+    match seen.of(&scaled.deployment) {
         Fetched::Unknown => Fetched::Unknown,
         Fetched::Found(deployment)
             if deployment.uid() == scaled.uid && !deployment.is_deleting() =>
@@ -195,7 +196,7 @@ fn scale(scaled: &ScaledDown, from: i32, to: i32) -> Step {
 
 /// Gives back what was taken, before anything else is wound up: `None` when nothing is owed.
 pub(super) fn give_back(
-    observed: &Observed,
+    seen: &Capacity,
     status: &mut RollbackRequestStatus,
     message: &str,
     now: Timestamp,
@@ -207,7 +208,7 @@ pub(super) fn give_back(
         .iter_mut()
         .filter(|scaled| is_owed(scaled))
     {
-        let size = match observed.capacity(&scaled.deployment) {
+        let size = match seen.of(&scaled.deployment) {
             Fetched::Unknown => {
                 unread = true;
                 continue;
