@@ -16,11 +16,11 @@ use rollback_core::execution::artifact::Artifact;
 use rollback_core::execution::step::{Revert, Scale, Step};
 use rollback_core::history::ledger::name_of;
 use rollback_core::observed::{Rejection, is_refusal};
+use rollback_observe::Read;
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::ledger;
-use crate::observe::Read;
 
 /// A write that failed. It is tried again after looking again.
 #[derive(Debug, thiserror::Error)]
@@ -219,8 +219,8 @@ async fn revert(context: &Context, request: &RollbackRequest, write: &Revert) ->
             let generation = stored.pointer("/metadata/generation");
             if let Some(generation) = generation.and_then(Value::as_i64) {
                 let deployment = write.workload.name.clone();
-                context.remember(&uid, |memory| {
-                    memory.accepted.insert(deployment, generation)
+                context.note(&uid, |memory| {
+                    memory.accepted.insert(deployment, generation);
                 });
             }
             Ok(())
@@ -233,15 +233,17 @@ async fn revert(context: &Context, request: &RollbackRequest, write: &Revert) ->
                 message: status.message.clone(),
             };
             let deployment = write.workload.name.clone();
-            context.remember(&uid, |memory| {
-                memory.rejections.insert(deployment, rejection)
+            context.note(&uid, |memory| {
+                memory.rejections.insert(deployment, rejection);
             });
             Ok(())
         }
         Err(source) => {
             // It may be on its way still: that a later attempt is refused shows nothing about this one.
             if !was_put_off(&source) {
-                context.remember(&uid, |memory| memory.intended.remove(&write.workload.name));
+                context.note(&uid, |memory| {
+                    memory.intended.remove(&write.workload.name);
+                });
             }
             Err(failed(source))
         }
@@ -275,7 +277,7 @@ async fn force_delete(
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
         Err(kube::Error::Api(status)) if status.is_forbidden() => {
             let uid = request.uid().unwrap_or_default();
-            context.remember(&uid, |memory| memory.may_not_delete = true);
+            context.note(&uid, |memory| memory.may_not_delete = true);
             Ok(())
         }
         Err(source) => Err(Error::ForceDelete {
@@ -302,7 +304,9 @@ async fn scale(context: &Context, request: &RollbackRequest, write: &Scale) -> R
         Err(kube::Error::Api(status)) if status.is_forbidden() && write.to == 0 => {
             let uid = request.uid().unwrap_or_default();
             let (name, why) = (write.workload.name.clone(), status.message.clone());
-            context.remember(&uid, |memory| memory.refused_scale.insert(name, why));
+            context.note(&uid, |memory| {
+                memory.refused_scale.insert(name, why);
+            });
             Ok(())
         }
         Err(source) => Err(failed(source)),

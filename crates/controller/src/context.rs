@@ -1,7 +1,7 @@
 //! What every pass needs, and what is remembered between passes. Nothing here is needed to be right
 //! after a crash: it only saves requests to the API server.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::Client;
@@ -9,12 +9,13 @@ use kube::runtime::reflector::Store;
 use rollback_api::RollbackRequest;
 use rollback_api::unknown::Unknown;
 use rollback_core::decide::crowd::Crowd;
-use rollback_core::observed::{LastLog, Rejection};
+use rollback_core::observed::Guard;
+use rollback_observe::{self as observe, Knowledge, Size};
 
+use crate::guard::GuardWatch;
 use crate::lease::leader::LeaderOnly;
 use crate::metrics::Metrics;
-use crate::observe::guard::GuardWatch;
-use crate::read_permits::{ReadPermits, Size};
+use crate::read_permits::ReadPermits;
 use crate::shares::Shares;
 use crate::watch::Watches;
 
@@ -51,20 +52,8 @@ pub struct Memory {
     pub failures: u32,
     /// Passes in a row in which one of the Deployments could not be read.
     pub partial_failures: u32,
-    /// The API server's last word on the write to each Deployment.
-    pub rejections: HashMap<String, Rejection>,
-    /// Generations that the API server answered to writes, by the name of the Deployment.
-    pub accepted: HashMap<String, i64>,
-    /// Generations in the intents that this process has stored, by the name of the Deployment.
-    pub intended: HashMap<String, i64>,
-    /// Why a Job cannot be run, by its name.
-    pub refused_jobs: HashMap<String, String>,
-    /// Whether the API server refused to let a pod be deleted by force.
-    pub may_not_delete: bool,
-    /// The log that was read last for each Deployment whose containers crash.
-    pub logs: HashMap<String, LastLog>,
-    /// Why a Deployment cannot be scaled down, by its name.
-    pub refused_scale: BTreeMap<String, String>,
+    /// What its reads need to know of its writes, and of earlier reads.
+    pub own: Arc<observe::Memory>,
     /// Names of the Events that were sent.
     pub told: HashSet<String>,
     /// What a newer controller has written into its status, as it was said last.
@@ -100,8 +89,19 @@ impl Context {
         }
     }
 
+    /// What nobody can read, as it is now; this is the guard.
+    pub fn knowledge(&self, request: &RollbackRequest, guard: Guard) -> Knowledge {
+        let uid = request.metadata.uid.as_deref().unwrap_or_default();
+        Knowledge {
+            guard,
+            crowd: self.crowd(request),
+            home: self.home.clone(),
+            memory: self.remember(uid, |memory| memory.own.clone()),
+        }
+    }
+
     /// The open requests that came before this one, as far as the cache knows.
-    pub fn crowd(&self, request: &RollbackRequest) -> Option<Crowd> {
+    fn crowd(&self, request: &RollbackRequest) -> Option<Crowd> {
         let (requests, most) = self.open.as_ref()?;
         let all = requests.state();
         Some(Crowd::before(request, all.iter().map(AsRef::as_ref), *most))
@@ -116,6 +116,11 @@ impl Context {
     /// Reads or changes what is remembered of the request with this UID.
     pub fn remember<T>(&self, uid: &str, change: impl FnOnce(&mut Memory) -> T) -> T {
         change(self.locked().entry(uid.to_owned()).or_default())
+    }
+
+    /// Changes what the reads of the request with this UID know. A pass under way keeps what it began with.
+    pub fn note(&self, uid: &str, change: impl FnOnce(&mut observe::Memory)) {
+        self.remember(uid, |memory| change(Arc::make_mut(&mut memory.own)));
     }
 
     /// Forgets a request that has ended or is gone.

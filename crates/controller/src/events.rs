@@ -13,9 +13,9 @@ use rollback_core::observed::Guard;
 use rollback_core::report::conditions::GUARD_MISSING;
 use rollback_core::report::notice::{NEWER_VERSION, Notice, notices};
 use rollback_core::report::review;
+use rollback_observe::newer::Newer;
 
 use crate::context::Context;
-use crate::observe::newer::Newer;
 use crate::reconcile::backoff;
 
 /// Facts older than this were told by whoever was here before.

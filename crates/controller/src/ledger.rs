@@ -7,9 +7,8 @@ use rollback_api::{
     FIELD_MANAGER, LIFT, LIFTED_BY, RevisionLedger, RevisionLedgerSpec, WorkloadRef,
 };
 use rollback_core::history::ledger::{lift_stands, name_of};
+use rollback_observe::newer::RawLedger;
 use serde_json::Value;
-
-use crate::observe::newer::RawLedger;
 
 /// Creates the ledger, or replaces exactly the version that was read: a lost race is a conflict.
 pub async fn write(

@@ -1,6 +1,6 @@
 //! `rollback-controller`: watches `RollbackRequests` and carries them out.
 //!
-//! A request goes through [`reconcile`]: read ([`observe`]), decide (`rollback-core`), commit the
+//! A request goes through [`reconcile`]: read (`rollback-observe`), decide (`rollback-core`), commit the
 //! status, act ([`act`]), tell people of it ([`events`]). Of several controllers one does so, the others stand by
 //! ([`lease`]). Everything else here is plumbing.
 
@@ -9,11 +9,11 @@ mod analysis;
 mod config;
 mod context;
 mod events;
+mod guard;
 mod lease;
 mod ledger;
 mod metrics;
 mod newer;
-mod observe;
 mod read_permits;
 mod reconcile;
 mod record;

@@ -7,10 +7,10 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use rollback_core::execution::step::Step;
 use rollback_core::report::unread::unread;
+use rollback_observe::Read;
+use rollback_observe::newer::{Newer, claimed};
 
 use crate::context::Context;
-use crate::observe::Read;
-use crate::observe::newer::{Newer, claimed};
 use crate::reconcile::Error;
 use crate::{act, events, ledger};
 

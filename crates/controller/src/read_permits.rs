@@ -4,47 +4,17 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rollback_observe::Size;
+
 /// For how long a namespace that waits keeps its place without asking again.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How much a pass may read. The numbers are estimates of what values take in memory; rather too high than too low.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Size {
-    /// As much as ordinary requests need.
-    #[default]
-    Small,
-    /// Many Deployments, or a long history.
-    Medium,
-    /// As much as one request may have.
-    Large,
-}
-
-impl Size {
-    /// How much memory what is read may take.
-    pub fn memory(self) -> usize {
-        match self {
-            Self::Small => 2 << 20,
-            Self::Medium => 16 << 20,
-            Self::Large => 40 << 20,
-        }
-    }
-
-    /// The next larger one.
-    pub fn larger(self) -> Option<Self> {
-        match self {
-            Self::Small => Some(Self::Medium),
-            Self::Medium => Some(Self::Large),
-            Self::Large => None,
-        }
-    }
-
-    /// How many of them there may be at the same time; `None` for any number.
-    fn at_once(self) -> Option<usize> {
-        match self {
-            Self::Small => None,
-            Self::Medium => Some(2),
-            Self::Large => Some(1),
-        }
+/// How many passes of this size there may be at the same time; `None` for any number.
+fn at_once(size: Size) -> Option<usize> {
+    match size {
+        Size::Small => None,
+        Size::Medium => Some(2),
+        Size::Large => Some(1),
     }
 }
 
@@ -76,7 +46,7 @@ impl ReadPermits {
     /// A turn for a pass in this namespace; `None` when others are first. Ask again soon, or lose the place.
     pub fn take(&self, size: Size, namespace: &str, now: Instant) -> Option<ReadPermit> {
         let mut queues = locked(&self.0);
-        if let (Some(queue), Some(most)) = (queues.of(size), size.at_once()) {
+        if let (Some(queue), Some(most)) = (queues.of(size), at_once(size)) {
             queue
                 .waiting
                 .retain(|(_, asked)| now.duration_since(*asked) < PATIENCE);

@@ -9,17 +9,18 @@ use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use rollback_api::status::Approval;
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
-use rollback_core::decide::{decide, hold};
+use rollback_core::decide::{automatic, decide, hold};
 use rollback_core::execution::intent;
 use rollback_core::execution::step::{self, Decision, Step};
 use rollback_core::message::text::plain;
-use rollback_core::observed::Observed;
+use rollback_core::observed::{Guard, TargetView, View};
 use rollback_core::report::review;
 use rollback_core::time;
+use rollback_observe::newer::{Newer, Served};
+use rollback_observe::{self as observe, Reader};
 
 use crate::context::Context;
-use crate::observe::newer::{Newer, Served};
-use crate::{act, events, newer, observe, selftest};
+use crate::{act, events, newer, selftest};
 
 /// How long one pass may take, whatever hangs.
 const PASS_LIMIT: Duration = Duration::from_mins(1);
@@ -317,7 +318,7 @@ fn is_over(request: &RollbackRequest) -> bool {
 }
 
 /// Whether there was more to read than a pass of its size may.
-fn is_too_much(observed: &Result<(Observed, observe::Read), observe::Error>) -> bool {
+fn is_too_much(observed: &Result<(View, observe::Read), observe::Error>) -> bool {
     let error = match observed {
         Ok((_, read)) => read.failed.as_ref(),
         Err(error) => Some(error),
@@ -340,7 +341,7 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
         return Ok(held.map_or(Next::Change, |held| Next::Pass(Box::new(held))));
     }
     let status = request.status.as_ref();
-    let is_asked = status.is_some_and(|status| observe::pace::is_asked(request, status));
+    let is_asked = status.is_some_and(|status| automatic::is_asked(request, status));
     let _one_at_a_time = if is_asked {
         let namespace = request.namespace().unwrap_or_default();
         Some(context.deciding(&namespace).lock_owned().await)
@@ -352,18 +353,25 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
     let Some(_permit) = context.read_permits.take(size, &namespace, Instant::now()) else {
         return Ok(Next::At(time::after(now, 1)));
     };
-    let observed = observe::observe(context, request, size, now).await;
+    let knowledge = context.knowledge(request, guard(context, request).await?);
+    let reader = Reader {
+        client: &context.client,
+        probe: &context.probe,
+    };
+    let observed = observe::observe(reader, &knowledge, request, size, now).await;
+    drop(knowledge);
     if let Some(larger) = size.larger().filter(|_| is_too_much(&observed)) {
         // From the beginning, when there is room for more.
         context.remember(&uid(request), |memory| memory.size = larger);
         return Ok(Next::Pass(Box::new(request.clone())));
     }
-    let (observed, read) = observed?;
+    let (view, read) = observed?;
+    remember_logs(context, request, &view);
     let Decision {
         status,
         steps,
         next,
-    } = decide(request, &observed, now);
+    } = decide(request, &view, now);
     let committed = commit(context, request, &status).await?;
     let mut next = next;
     if matches!(next, step::Next::Wait { .. }) && !context.watches.keep(request, &status) {
@@ -379,7 +387,9 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
     let result = act::act_all(context, &committed, &read, &steps).await;
     if !last {
         events::send(context, request, &status, now).await;
-        events::unguarded(context, request, &status, &observed.guard, now).await;
+        if let Some(guard) = guard_of(&view) {
+            events::unguarded(context, request, &status, guard, now).await;
+        }
     }
     result?;
     say_if_partial(context, request, read.failed).await;
@@ -395,6 +405,41 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
             let timer = time::after(now, LONGEST_TIMER.as_secs().cast_signed());
             let due = review::due(&committed).map(|due| due.min(timer));
             Ok(due.map_or(Next::Change, Next::At))
+        }
+    }
+}
+
+/// The guard as the watches see it; as it is now when an approval is about to be counted.
+async fn guard(context: &Context, request: &RollbackRequest) -> Result<Guard, observe::Error> {
+    if observe::counts_approvals(request) {
+        return context.guard.confirmed(&context.client).await;
+    }
+    Ok(context.guard.seen())
+}
+
+/// The guard that was decided by, where it matters.
+fn guard_of(view: &View) -> Option<&Guard> {
+    match view {
+        View::Planning(view) => Some(&view.guard),
+        View::Working(view) => view.terms.as_ref().map(|terms| &terms.guard),
+        View::TurnedAway(_) | View::Ended(_) => None,
+    }
+}
+
+/// Each log is read once.
+fn remember_logs(context: &Context, request: &RollbackRequest, view: &View) {
+    let View::Working(view) = view else {
+        return;
+    };
+    for seen in &view.targets {
+        let TargetView::RollingOut(seen) = seen else {
+            continue;
+        };
+        if let Some(log) = &seen.signs.last_log {
+            let name = seen.brought.live.name.clone();
+            context.note(&uid(request), |memory| {
+                memory.logs.insert(name, log.clone());
+            });
         }
     }
 }
@@ -435,7 +480,7 @@ async fn commit(
 fn remember_intents(context: &Context, request: &RollbackRequest, status: &RollbackRequestStatus) {
     let stored = intent::stored(request.status.as_ref(), status);
     let stored = stored.map(|(name, generation)| (name.to_owned(), generation));
-    context.remember(&uid(request), |memory| memory.intended.extend(stored));
+    context.note(&uid(request), |memory| memory.intended.extend(stored));
 }
 
 /// Counts and logs that somebody approved alone, once: with the commit that counts the approval.

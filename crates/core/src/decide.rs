@@ -17,18 +17,18 @@ pub mod fallback;
 mod freezing;
 pub mod hold;
 mod jobs;
-mod kept;
+pub mod kept;
 mod lapse;
 mod mailbox;
 mod preconditions;
 mod recovery;
 mod remedies;
-mod restore;
+pub mod restore;
 mod retry;
 mod revert;
 mod summary;
 mod together;
-mod write;
+pub mod write;
 
 use jiff::Timestamp;
 use rollback_api::status::{Measured, Outcome, Plan, PlannedTarget, TargetStatus};
@@ -37,20 +37,21 @@ use rollback_api::{Reason, RequestState, RollbackRequest, RollbackRequestStatus}
 use crate::approval;
 use crate::approval::consent;
 use crate::execution::outcome::{self, Ending, effect_of, end};
-use crate::execution::phase::{Phase, has_begun, waits};
+use crate::execution::phase::{Stage, has_begun, waits};
 use crate::execution::step::{Decision, Next, Step};
 use crate::health;
-use crate::observed::{Fetched, Observed, ObservedTarget};
+use crate::observed::View;
+use crate::observed::view::{Own, PlanningView};
 use crate::plan::{self, uid};
 use crate::report::conditions::{self, RequestDecision};
 use ending::winding_up;
 use together::working;
 
-/// The next steps of `request`, given what was observed at `now`.
+/// The next steps of `request`, given what was read of it at `now`. A view that is not of its phase is read again.
 ///
 /// # Guarantees
 /// Total and deterministic. No [`Step::Revert`] to the old template without sufficient approvals of exactly the
-/// plan whose digest can be recomputed from `observed`, without the claim, or for a Deployment that is not
+/// plan whose digest can be recomputed from `view`, without the claim, or for a Deployment that is not
 /// in the state that was approved. A request that has ended stays as it ended.
 ///
 /// Nothing but our own records (plan, claim, backup, report, status), release and dropping the finalizer is asked for
@@ -60,13 +61,13 @@ use together::working;
 /// annotation, takes its place. What was begun is finished, restored and given back as the plan says that was
 /// approved; a fallback, a Job, a deletion by force, scaling down or a further Deployment that it did not name is not.
 /// Nothing is written for a request that is not held by its finalizer.
-pub fn decide(request: &RollbackRequest, observed: &Observed, now: Timestamp) -> Decision {
+pub fn decide(request: &RollbackRequest, view: &View, now: Timestamp) -> Decision {
     if let Some(decision) = hold::first(request) {
         return decision;
     }
     let mut status = request.status.clone().unwrap_or_default();
     status.observed_generation = request.metadata.generation.unwrap_or_default();
-    let mut decision = advance(request, observed, &mut status, now);
+    let mut decision = advance(request, view, &mut status, now);
     let asked = decision.steps.len();
     decision.steps.retain(|step| consent::covers(&status, step));
     if decision.steps.len() < asked {
@@ -103,15 +104,19 @@ fn finish_with(status: &mut RollbackRequestStatus, outcome: Outcome) -> RequestD
 
 fn advance(
     request: &RollbackRequest,
-    observed: &Observed,
+    view: &View,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) -> RequestDecision {
-    if Phase::of(status) == Phase::Ended {
-        return winding_up(request, observed, status, now);
+    if status.outcome.is_some() {
+        return match view {
+            View::Ended(view) => winding_up(request, view, status, now),
+            View::TurnedAway(_) | View::Planning(_) | View::Working(_) => unfit(now),
+        };
     }
-    write::forget_refused(observed, status);
-    let phase = Phase::of(status);
+    if let View::Working(view) = view {
+        write::forget_refused(view, status);
+    }
     if let Some(ending) = ended_early(request, status, now) {
         if !has_begun(status) {
             return finish(status, ending);
@@ -124,15 +129,15 @@ fn advance(
     if waits(status) {
         lapse::lapse(request, status, now);
     }
-    let decision = match phase {
-        Phase::Planning => planning(request, observed, status, now),
-        Phase::AwaitingApproval
-        | Phase::BackingUp
-        | Phase::Reverting
-        | Phase::RollingOut
-        | Phase::Verifying
-        | Phase::Restoring => working(request, observed, status, now),
-        Phase::Ended => winding_up(request, observed, status, now),
+    let is_planned = match Stage::of(status) {
+        Stage::Planning | Stage::Ended(_) => false,
+        Stage::Working(_) => true,
+    };
+    let decision = match view {
+        View::TurnedAway(ending) if !is_planned => finish(status, ending.clone()),
+        View::Planning(view) if !is_planned => planning(request, view, status, now),
+        View::Working(view) if is_planned => working(request, view, status, now),
+        View::TurnedAway(_) | View::Planning(_) | View::Working(_) | View::Ended(_) => unfit(now),
     };
     // What becomes too old meanwhile is void at that moment, and not when somebody looks again for another reason.
     let is_open = status.outcome.is_none() && waits(status);
@@ -143,6 +148,11 @@ fn advance(
         },
         Some(_) | None => decision,
     }
+}
+
+/// What was read is not what this phase needs.
+fn unfit(now: Timestamp) -> RequestDecision {
+    RequestDecision::recheck(now, "Reading the Deployments and the rules for them.")
 }
 
 /// What ends a request before anything is begun, and spares what has not begun afterwards.
@@ -192,39 +202,19 @@ fn ended_early(
 
 fn planning(
     request: &RollbackRequest,
-    observed: &Observed,
+    view: &PlanningView,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) -> RequestDecision {
-    let no_place = observed
-        .crowd
-        .and_then(|crowd| crowd::no_place(request, crowd, now));
-    if let Some(outcome) = no_place {
-        return finish(status, outcome);
-    }
-    let unread = |seen: &ObservedTarget| {
-        seen.deployment == Fetched::Unknown
-            || (seen.ledger == Fetched::Unknown && seen.deployment != Fetched::Absent)
-    };
-    let rules_unread =
-        !plan::rules_are_known(request, observed) || observed.opted_in == Fetched::Unknown;
-    let any_there = observed
-        .targets
-        .iter()
-        .any(|seen| seen.deployment != Fetched::Absent);
-    if observed.targets.iter().any(unread) || (rules_unread && any_there) {
-        return RequestDecision::recheck(now, "Reading the Deployments and the rules for them.");
-    }
-    match plan::make(request, observed, now) {
+    match plan::make(request, view, now) {
         Err(ending) => finish(status, ending),
         Ok(plan) => {
             status.targets = plan
                 .targets
                 .iter()
                 .map(|target| TargetStatus {
-                    kind: target.workload.kind,
                     name: target.workload.name.clone(),
-                    before: before(&plan, &target.workload.name, observed),
+                    before: before(&plan, &target.workload.name, view),
                     ..TargetStatus::default()
                 })
                 .collect();
@@ -248,20 +238,18 @@ fn planning(
 }
 
 /// What the checks say of the bad version, so that somebody can see what the rollback changed.
-fn before(plan: &Plan, name: &str, observed: &Observed) -> Vec<Measured> {
-    let seen = observed.targets.iter().find(|seen| seen.name == name);
-    seen.map_or_else(Vec::new, |seen| {
-        health::measured(&plan.rules, &seen.readings)
-    })
+fn before(plan: &Plan, name: &str, view: &PlanningView) -> Vec<Measured> {
+    let readings = view.before.get(name);
+    readings.map_or_else(Vec::new, |readings| health::measured(&plan.rules, readings))
 }
 
-/// One target in one pass: what is planned for it and what was seen of it.
+/// One target in one pass: what is planned for it, and what this process knows of its writes to it.
 #[derive(Clone, Copy)]
 struct TargetScope<'a> {
     request: &'a RollbackRequest,
     plan: &'a Plan,
     target: &'a PlannedTarget,
-    seen: &'a ObservedTarget,
+    own: &'a Own,
     now: Timestamp,
 }
 
@@ -318,7 +306,7 @@ impl TargetDecision {
 
     /// The target has ended.
     fn end(scope: TargetScope, progress: &mut TargetStatus, ending: Ending) -> Self {
-        let effect = effect_of(progress, write::was_never_made(progress, scope.seen));
+        let effect = effect_of(progress, write::was_never_made(progress, scope.own));
         Self::end_with(progress, ending.with(effect))
     }
 

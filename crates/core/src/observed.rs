@@ -1,66 +1,22 @@
 //! Everything that one decision may look at, as it was read.
 
 pub mod fetched;
+pub mod view;
 pub mod workload;
-
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use rollback_api::status::CheckKind;
 use rollback_api::unknown::Unknown;
-use rollback_api::{RevisionLedgerSpec, RollbackPolicySpec};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 pub use fetched::Fetched;
+pub use view::{TargetView, View};
 pub use workload::{Deployment, ReplicaSet};
 
-use crate::decide::crowd::Crowd;
 use crate::health::diagnose::End;
 use crate::history::template;
 use crate::plan::owner::Owner;
-use crate::plan::references::{Presence, Reference};
-
-/// What one pass has read. Each field is read only in the states that need it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Observed {
-    /// The policy of the namespace.
-    pub policy: Fetched<RollbackPolicySpec>,
-    /// The admission policies that make approvals true.
-    pub guard: Guard,
-    /// Whether the namespace lets this controller patch Deployments.
-    pub opted_in: Fetched<bool>,
-    /// Whether the requester may ask for more urgency than the category has.
-    pub expedite: Fetched<bool>,
-    /// The open requests that came before this one; only before the plan.
-    pub crowd: Option<Crowd>,
-    /// Why the Prometheus of the policy is not asked; read while the plan is made.
-    pub unlisted: Option<String>,
-    /// What the namespace has had of rollbacks without a person; read while the policy has to decide on one.
-    pub pace: Fetched<Pace>,
-    /// Before the plan: the Deployments that the request finds. Afterwards: those of the plan, in its order.
-    pub targets: Vec<ObservedTarget>,
-    /// Deployments that may be scaled down to free capacity, by name, when capacity is wanted, or replicas are owed.
-    pub capacity: BTreeMap<String, Fetched<Deployment>>,
-    /// Why the API server does not let one of them be scaled down, by name.
-    pub capacity_refused: BTreeMap<String, String>,
-    /// When the incident report was seen.
-    pub incident: Fetched<Timestamp>,
-}
-
-impl Observed {
-    /// What was read of a Deployment that may be scaled down.
-    pub fn capacity(&self, name: &str) -> &Fetched<Deployment> {
-        self.capacity.get(name).unwrap_or(&Fetched::Unknown)
-    }
-
-    /// What was read about the target with this place in the plan.
-    pub fn target(&self, index: usize) -> &ObservedTarget {
-        static NOTHING: LazyLock<ObservedTarget> = LazyLock::new(ObservedTarget::default);
-        self.targets.get(index).unwrap_or(&NOTHING)
-    }
-}
 
 /// What a namespace has had of rollbacks without a person, and whether there are to be more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,62 +27,6 @@ pub struct Pace {
     pub unreadable: Vec<String>,
     /// Whether everything automatic is switched off everywhere; `None` when the controller may not read the switch.
     pub paused: Option<bool>,
-}
-
-/// What one pass has read about one Deployment.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ObservedTarget {
-    /// Name of the Deployment.
-    pub name: String,
-    /// Which entry of `spec.targets` finds it; only before the plan.
-    pub asked: usize,
-    /// The Deployment.
-    pub deployment: Fetched<Deployment>,
-    /// The `ReplicaSets` that the Deployment controls.
-    pub replica_sets: Vec<ReplicaSet>,
-    /// Whether it has more of them than are known, because there are too many to read.
-    pub history_cut: bool,
-    /// The ledger of the Deployment.
-    pub ledger: Fetched<RevisionLedgerSpec>,
-    /// Digest of a template whose quarantine somebody lifted.
-    pub lifted: Option<String>,
-    /// The request that holds the claim, when it is another one.
-    pub rival: Fetched<Rival>,
-    /// Whether requester and approvers may do by themselves what they ask for.
-    pub access: Fetched<Access>,
-    /// When the backup was seen.
-    pub backup: Fetched<Timestamp>,
-    /// The Deployment in the backup that is to be restored.
-    pub kept: Fetched<Deployment>,
-    /// The API server's last word on the write, if it refused it.
-    pub rejection: Option<Rejection>,
-    /// Generation of the Deployment that the API server answered to the last template that this process wrote to it:
-    /// the only proof that a template that nobody knows is ours, and gone when the process is.
-    pub accepted: Option<i64>,
-    /// Generation of the Deployment in the last intent to write it that this process has stored itself.
-    pub intended: Option<i64>,
-    /// What the checks found in this pass.
-    pub readings: Vec<Reading>,
-    /// The Job that was begun and whose end is not known.
-    pub job: Fetched<ObservedJob>,
-    /// The pods of the version that is coming up, and the Events about those that wait for their volumes.
-    pub pods: Vec<Value>,
-    /// Events about these pods.
-    pub events: Vec<Value>,
-    /// Pods of the Deployment that are on their way out, of whichever version; when the rules let them be deleted by force.
-    pub leaving: Vec<Value>,
-    /// The `ReplicaSets` that these may belong to.
-    pub leaving_from: Vec<ReplicaSet>,
-    /// Whether the API server refused to let a pod be deleted by force.
-    pub may_not_delete: bool,
-    /// The log of the container that crashes, when the rules ask for it.
-    pub last_log: Option<LastLog>,
-    /// What the template to go back to refers to, and whether it is there.
-    pub references: Vec<(Reference, Presence)>,
-    /// What the API server would make of the write.
-    pub rehearsal: Fetched<Rehearsal>,
-    /// What else works on the Deployment or limits it.
-    pub surroundings: Surroundings,
 }
 
 /// The end of the log of a container that crashed, as it is served.
@@ -165,6 +65,8 @@ pub enum Rehearsal {
         /// What it said.
         message: String,
     },
+    /// It was not asked: who makes the plan need not be allowed to write.
+    LeftOut,
     /// It cannot say, for example because of a webhook that takes no dry runs.
     Unsaid(String),
 }

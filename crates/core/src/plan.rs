@@ -9,20 +9,22 @@ pub mod rules;
 mod assess;
 mod choose;
 mod fallback;
+mod proposal;
 mod selection;
 mod triggered;
 
 use jiff::Timestamp;
 use rollback_api::policy::ApprovalMode;
 use rollback_api::request::{From, Target};
-use rollback_api::status::{Approval, DataRisk, Plan, PlannedTarget, Rules};
+use rollback_api::status::{Approval, DataRisk, Plan, PlannedTarget, Rules, Skipped};
 use rollback_api::{Reason, RequestState, RollbackPolicySpec, RollbackRequest};
 use serde_json::{Value, json};
 
 pub use assess::Prospect;
 use assess::{MAX_NOTES, assess, too_large};
-use choose::choose;
-use selection::{asked, divide, found};
+pub use choose::Chosen;
+pub use proposal::{Candidate, Checked, Choice, Proposal, Proposed, propose};
+use selection::{asked, divide};
 pub(crate) use triggered::beyond;
 
 use crate::execution::job;
@@ -31,8 +33,9 @@ use crate::history::ledger;
 use crate::history::template::{self, Template};
 use crate::message::shell;
 use crate::message::text::plain;
-use crate::observed::{Deployment, Fetched, Observed, ObservedTarget};
-use crate::plan::rules::{approval_mode, default_urgency, is_hurried, makes_a_difference, rules};
+use crate::observed::view::{PlanningView, RulesRead, Terms};
+use crate::observed::{Deployment, Guard};
+use crate::plan::rules::{approval_mode, default_urgency, is_hurried, rules};
 use crate::{approval, time};
 
 /// Annotation with which the Deployment's own controller is told to roll back.
@@ -95,26 +98,80 @@ fn in_force(rules: &Rules) -> Value {
     ])
 }
 
+/// A plan that nobody can approve: it has no digest, because it is not known yet which request it is for, and what makes
+/// approvals true. Whoever may read the namespace can make one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    /// Until when it could be approved.
+    pub not_after: Timestamp,
+    /// The rules in force.
+    pub rules: Rules,
+    /// That the data may not fit the old version.
+    pub data_risk: Option<DataRisk>,
+    /// What would be done.
+    pub targets: Vec<PlannedTarget>,
+    /// What is left as it is.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Draft {
+    /// The plan of this request, under this guard.
+    fn sealed(self, request: &RollbackRequest, guard: &Guard, now: Timestamp) -> Plan {
+        let Self {
+            not_after,
+            rules,
+            data_risk,
+            targets,
+            skipped,
+        } = self;
+        let guard = guard.digest();
+        let (uid, risk) = (uid(request), data_risk.as_ref());
+        Plan {
+            digest: digest(uid, 0, &rules, &guard, risk, &targets),
+            round: 0,
+            data_risk,
+            planned_at: now,
+            not_after,
+            rules,
+            guard,
+            targets,
+            skipped,
+        }
+    }
+}
+
 /// Makes the plan, or says how the request ends instead.
 ///
 /// # Errors
 /// The end of the request: it cannot or must not be done, or there is nothing to do.
 pub fn make(
     request: &RollbackRequest,
-    observed: &Observed,
+    view: &PlanningView,
     now: Timestamp,
 ) -> Result<Plan, Ending> {
-    supported(request, observed.policy.found(), now)?;
-    triggered::only_goes_back(request, now)?;
-    triggered::source_allowed(request, observed.policy.found(), now)?;
-    not_too_urgent(request, observed, now)?;
-    checks_of_its_own(request, observed, now)?;
-    may_write(observed, now)?;
-    let found = found(request, observed, now)?;
-    let lines = lines_for(found.len());
-    let results: Vec<(&ObservedTarget, Result<PlannedTarget, Ending>)> = found
-        .into_iter()
-        .map(|seen| (seen, resolve(request, observed, seen, lines, now)))
+    let proposal = view.proposal.as_ref().map_err(Clone::clone)?;
+    let plan = draft(request, &view.rules, proposal, now)?.sealed(request, &view.guard, now);
+    too_large(&plan, now).map_or(Ok(plan), Err)
+}
+
+/// Makes a draft of what was proposed, or says how the request would end instead.
+///
+/// # Errors
+/// The end of the request: it cannot or must not be done, or there is nothing to do.
+pub fn draft(
+    request: &RollbackRequest,
+    rules: &RulesRead,
+    proposal: &Proposal,
+    now: Timestamp,
+) -> Result<Draft, Ending> {
+    let lines = lines_for(proposal.targets.len());
+    let results: Vec<(&Proposed<Checked>, Result<PlannedTarget, Ending>)> = proposal
+        .targets
+        .iter()
+        .map(|proposed| {
+            let result = planned(request, rules, proposal, proposed, lines, now);
+            (proposed, result)
+        })
         .collect();
     let (targets, skipped) = if request.is_many() {
         divide(request, results, now)?
@@ -122,7 +179,7 @@ pub fn make(
         let only = results.into_iter().next().map(|(_, result)| result);
         (only.into_iter().collect::<Result<_, _>>()?, Vec::new())
     };
-    let not_after = expiry(request, observed, now);
+    let not_after = expiry(request, rules, now);
     if not_after <= now {
         return Err(end(
             RequestState::Expired,
@@ -135,43 +192,36 @@ pub fn make(
         )
         .next("If the rollback is still wanted, create a new RollbackRequest with another name and more time."));
     }
-    let rules = rules_now(request, observed);
+    let rules = rules_now(request, rules);
     let data_risk = data_risk::data_risk(&targets, &rules);
     let rules = data_risk::asking(rules, data_risk.as_ref());
-    let guard = observed.guard.digest();
-    let plan = Plan {
-        digest: digest(
-            uid(request),
-            0,
-            &rules,
-            &guard,
-            data_risk.as_ref(),
-            &targets,
-        ),
-        round: 0,
-        data_risk,
-        planned_at: now,
+    Ok(Draft {
         not_after,
         rules,
-        guard,
+        data_risk,
         targets,
         skipped,
-    };
-    too_large(&plan, now).map_or(Ok(plan), Err)
+    })
 }
 
-/// What would be written to the Deployment that was seen at this place, if the plan were made now: what
-/// has to be known of it before the plan is made is read with that.
-pub fn prospect(
+/// One Deployment of the plan, or why it is none.
+fn planned(
     request: &RollbackRequest,
-    observed: &Observed,
-    index: usize,
+    rules: &RulesRead,
+    proposal: &Proposal,
+    proposed: &Proposed<Checked>,
+    lines: usize,
     now: Timestamp,
-) -> Option<Prospect> {
-    let seen = observed.targets.get(index)?;
-    let (target, deployment) = (asked(request, seen)?, seen.deployment.found()?);
-    let chosen = choose(target, deployment, seen, observed.policy.found(), now).ok()?;
-    Some(Prospect::of(request, deployment, &chosen))
+) -> Result<PlannedTarget, Ending> {
+    let checked = proposed.choice.as_ref().map_err(Clone::clone)?;
+    let Some(target) = asked(request, proposed.asked) else {
+        return Err(unasked(now));
+    };
+    let mut planned = assess(target, checked, rules.policy.as_ref(), lines, now)?;
+    let unlisted = risks::unlisted(proposal.unlisted.as_deref());
+    planned.risks.splice(0..0, unlisted);
+    planned.risks.truncate(MAX_NOTES);
+    Ok(planned)
 }
 
 /// How many lines of changes each of so many targets may take, so that all of them fit into one status.
@@ -184,11 +234,11 @@ fn lines_for(targets: usize) -> usize {
 pub fn renewed(
     plan: &Plan,
     request: &RollbackRequest,
-    observed: &Observed,
+    terms: &Terms,
     now: Timestamp,
 ) -> Option<Plan> {
-    let rules = data_risk::asking(rules_now(request, observed), plan.data_risk.as_ref());
-    let guard = observed.guard.digest();
+    let rules = data_risk::asking(rules_now(request, &terms.rules), plan.data_risk.as_ref());
+    let guard = terms.guard.digest();
     let digest = digest(
         uid(request),
         plan.round,
@@ -201,7 +251,7 @@ pub fn renewed(
         digest,
         round: plan.round,
         planned_at: now,
-        not_after: expiry(request, observed, now),
+        not_after: expiry(request, &terms.rules, now),
         rules,
         guard,
         data_risk: plan.data_risk.clone(),
@@ -247,16 +297,8 @@ pub fn at_risk(plan: &Plan, request: &RollbackRequest, message: String) -> Plan 
 }
 
 /// The rules in force for a request, as they were read.
-pub fn rules_now(request: &RollbackRequest, observed: &Observed) -> Rules {
-    let expedited = observed.expedite == Fetched::Found(true);
-    rules(request, observed.policy.found(), expedited)
-}
-
-/// Whether everything was read that the rules depend on.
-pub fn rules_are_known(request: &RollbackRequest, observed: &Observed) -> bool {
-    let asked = observed.expedite != Fetched::Unknown
-        || !makes_a_difference(request, observed.policy.found());
-    observed.policy != Fetched::Unknown && asked
+pub fn rules_now(request: &RollbackRequest, read: &RulesRead) -> Rules {
+    rules(request, read.policy.as_ref(), read.expedited)
 }
 
 /// The end of a request whose time is over before anything was begun.
@@ -273,16 +315,15 @@ pub fn expired(plan: &Plan, approvals: &[Approval], now: Timestamp) -> Ending {
         .next("If the rollback is still wanted, create a new RollbackRequest with another name.")
 }
 
-fn expiry(request: &RollbackRequest, observed: &Observed, now: Timestamp) -> Timestamp {
+fn expiry(request: &RollbackRequest, rules: &RulesRead, now: Timestamp) -> Timestamp {
     let created = request
         .metadata
         .creation_timestamp
         .as_ref()
         .map_or(now, |created| created.0);
-    let seconds = observed
+    let seconds = rules
         .policy
-        .found()
-        .cloned()
+        .clone()
         .unwrap_or_default()
         .approvals
         .expire_after_seconds;
@@ -334,11 +375,11 @@ fn supported(
 /// The API server refuses this too, but by the default matrix: it does not know the policy.
 fn not_too_urgent(
     request: &RollbackRequest,
-    observed: &Observed,
+    rules: &RulesRead,
     now: Timestamp,
 ) -> Result<(), Ending> {
-    let policy = observed.policy.found();
-    if observed.expedite == Fetched::Found(true) || !is_hurried(request, policy) {
+    let policy = rules.policy.as_ref();
+    if rules.expedited || !is_hurried(request, policy) {
         return Ok(());
     }
     let category = request.spec.reason.category;
@@ -356,10 +397,9 @@ fn not_too_urgent(
 /// A check of a request does not take the place of one of the policy.
 fn checks_of_its_own(
     request: &RollbackRequest,
-    observed: &Observed,
+    policy: Option<&RollbackPolicySpec>,
     now: Timestamp,
 ) -> Result<(), Ending> {
-    let policy = observed.policy.found();
     let of_policy = policy.map_or(&[][..], |policy| policy.verification.http.as_slice());
     let more = request.spec.verification.iter().flat_map(|more| &more.http);
     let taken = more
@@ -378,8 +418,8 @@ fn checks_of_its_own(
     ))
 }
 
-fn may_write(observed: &Observed, now: Timestamp) -> Result<(), Ending> {
-    if observed.opted_in == Fetched::Found(false) {
+fn may_write(opted_in: Option<bool>, now: Timestamp) -> Result<(), Ending> {
+    if opted_in == Some(false) {
         return Err(refused(
             Reason::NamespaceNotOptedIn,
             "This namespace does not let the rollback controller change Deployments. \
@@ -390,45 +430,24 @@ fn may_write(observed: &Observed, now: Timestamp) -> Result<(), Ending> {
     Ok(())
 }
 
-/// One Deployment of the plan, or why it is none.
-fn resolve(
-    request: &RollbackRequest,
-    observed: &Observed,
-    seen: &ObservedTarget,
-    lines: usize,
-    now: Timestamp,
-) -> Result<PlannedTarget, Ending> {
-    let index = seen.asked;
-    let Some(target) = asked(request, seen) else {
-        return Err(refused(
-            Reason::Unsupported,
-            "spec.targets: there is no such entry.",
-            now,
-        ));
-    };
-    let Some(deployment) = seen.deployment.found() else {
-        return Err(refused(
-            Reason::DeploymentNotFound,
-            format!(
-                "spec.targets[{index}].name: there is no Deployment {} in this namespace. Check the name and the namespace with kubectl get deployments.",
-                plain(&seen.name, 253)
-            ),
-            now,
-        ));
-    };
-    if let Some(outcome) = blocked(deployment, now) {
-        return Err(outcome);
-    }
-    not_done_before(request, seen, deployment, now)?;
-    bad_is_live(target, index, &deployment.template(), now)?;
-    let policy = observed.policy.found();
-    triggered::is_about(request, policy, deployment, seen, now)?;
-    let chosen = choose(target, deployment, seen, policy, now)?;
-    let mut planned = assess(target, deployment, seen, policy, chosen, lines, now)?;
-    let unlisted = risks::unlisted(observed.unlisted.as_deref());
-    planned.risks.splice(0..0, unlisted);
-    planned.risks.truncate(MAX_NOTES);
-    Ok(planned)
+fn unasked(now: Timestamp) -> Ending {
+    refused(
+        Reason::Unsupported,
+        "spec.targets: there is no such entry.",
+        now,
+    )
+}
+
+fn not_found(candidate: &Candidate, now: Timestamp) -> Ending {
+    refused(
+        Reason::DeploymentNotFound,
+        format!(
+            "spec.targets[{}].name: there is no Deployment {} in this namespace. Check the name and the namespace with kubectl get deployments.",
+            candidate.asked,
+            plain(&candidate.name, 253)
+        ),
+        now,
+    )
 }
 
 /// Why this Deployment must not be touched now.
@@ -464,11 +483,11 @@ pub fn blocked(deployment: &Deployment, now: Timestamp) -> Option<Ending> {
 
 fn not_done_before(
     request: &RollbackRequest,
-    seen: &ObservedTarget,
+    seen: &Candidate,
     deployment: &Deployment,
     now: Timestamp,
 ) -> Result<(), Ending> {
-    let Some(done) = ledger::already_done(seen.ledger.found(), deployment.uid(), request) else {
+    let Some(done) = ledger::already_done(seen.ledger.as_ref(), deployment.uid(), request) else {
         return Ok(());
     };
     Err(end(

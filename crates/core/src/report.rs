@@ -121,6 +121,11 @@ struct Told {
     note: String,
 }
 
+/// Whether the report of a request that has ended is owed: it is not known to be there, and there is something to tell.
+pub fn is_due(request: &RollbackRequest, status: &RollbackRequestStatus) -> bool {
+    status.incident.is_none() && !request.spec.dry_run && status.plan.is_some()
+}
+
 /// The incident of a request that has ended: none for a dry run, and none without a plan.
 pub fn incident(request: &RollbackRequest, status: &RollbackRequestStatus) -> Option<Artifact> {
     let (plan, outcome) = (status.plan.as_ref()?, status.outcome.as_ref()?);

@@ -59,7 +59,7 @@ async fn capacity_is_freed_and_given_back() -> Result<()> {
             .first()
             .context("nothing was scaled down")?;
         ensure!(
-            scaled.workload.name == "reports" && scaled.from == 2 && scaled.scaled_at.is_some(),
+            scaled.workload.name == "reports" && scaled.from == 2 && scaled.taken_at.is_some(),
             "{scaled:?}, {:?}",
             status.targets[0].warnings
         );

@@ -9,6 +9,7 @@
 mod admission;
 mod afterwards;
 mod backup;
+mod draft;
 mod dry_run;
 mod image;
 mod owners;

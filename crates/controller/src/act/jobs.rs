@@ -8,11 +8,11 @@ use rollback_api::{POLICY_NAME, RollbackPolicy, RollbackRequest, WorkloadRef};
 use rollback_core::execution::job;
 use rollback_core::observed::is_refusal;
 use rollback_core::plan::rules;
+use rollback_observe::not_granted;
 use serde_json::Value;
 
 use super::{Error, namespace, post};
 use crate::context::Context;
-use crate::observe::not_granted;
 
 /// Longest part of what the API server says that is repeated.
 const SAID_LIMIT: usize = 600;
@@ -79,7 +79,7 @@ fn refusal(status: &Status, namespace: &str, pod_spec: &Value) -> String {
 
 fn remember(context: &Context, request: &RollbackRequest, name: &str, why: String) {
     let uid = request.uid().unwrap_or_default();
-    context.remember(&uid, |memory| {
-        memory.refused_jobs.insert(name.to_owned(), why)
+    context.note(&uid, |memory| {
+        memory.refused_jobs.insert(name.to_owned(), why);
     });
 }

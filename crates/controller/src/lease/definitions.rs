@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use kube::Client;
+use rollback_observe::definitions;
 use tokio::sync::watch;
 
-use crate::observe::definitions;
 use crate::reconcile::chain;
 
 /// Time between two looks that find something missing: at first, and at most.

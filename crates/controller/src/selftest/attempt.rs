@@ -27,7 +27,7 @@ use rollback_api::{
 use rollback_core::plan::rules::rules;
 use serde_json::{Value, json};
 
-use crate::observe::guard::{GuardKind, Place};
+use crate::guard::{GuardKind, Place};
 
 /// How long one attempt may take.
 const LIMIT: Duration = Duration::from_secs(5);

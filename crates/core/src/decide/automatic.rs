@@ -14,9 +14,10 @@ use rollback_api::{AUTOMATIC, RollbackRequest, RollbackRequestStatus};
 use crate::history::ledger;
 use crate::message::redact::redact;
 use crate::message::text::plain;
-use crate::observed::{Deployment, Fetched, Observed, ObservedTarget, Pace};
+use crate::observed::view::{Terms, WorkingView};
+use crate::observed::{Deployment, Pace, TargetView};
 use crate::report::conditions::RequestDecision;
-use crate::{plan, time};
+use crate::{approval, plan, time};
 
 /// How many objects that cannot be read are named.
 const NAMED: usize = 5;
@@ -24,7 +25,8 @@ const NAMED: usize = 5;
 /// Decides, unless that was done for this plan; `None` when there is nothing to decide.
 pub(super) fn say(
     request: &RollbackRequest,
-    observed: &Observed,
+    view: &WorkingView,
+    terms: &Terms,
     plan: &Plan,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
@@ -34,14 +36,14 @@ pub(super) fn say(
     if is_said(plan, status) {
         return None;
     }
-    let Fetched::Found(pace) = &observed.pace else {
+    let Some(pace) = &terms.pace else {
         return Some(RequestDecision::recheck(
             now,
             "Reading what holds rollbacks back.",
         ));
     };
-    let seen = observed.target(0);
-    if seen.deployment == Fetched::Unknown || seen.ledger == Fetched::Unknown {
+    let seen = view.target(0);
+    if !seen.has_ledger() {
         return Some(RequestDecision::recheck(now, "Reading the Deployment."));
     }
     let blocked_by = blocked_by(request, plan, rules, seen, pace, now);
@@ -77,8 +79,15 @@ pub(super) fn say(
     Some(RequestDecision::again(message))
 }
 
+/// Whether the policy has to decide about this request in this pass: what it decides by is read for that.
+pub fn is_asked(request: &RollbackRequest, status: &RollbackRequestStatus) -> bool {
+    let open = |plan: &Plan| !is_said(plan, status) && !approval::suffices(plan, &status.approvals);
+    let undecided = status.outcome.is_none() && status.plan.as_ref().is_some_and(open);
+    request.spec.trigger.is_some() && undecided
+}
+
 /// Whether the policy has spoken about this very plan.
-pub fn is_said(plan: &Plan, status: &RollbackRequestStatus) -> bool {
+fn is_said(plan: &Plan, status: &RollbackRequestStatus) -> bool {
     let said = status.auto_approval.as_ref();
     said.is_some_and(|said| said.plan_digest == plan.digest)
 }
@@ -94,7 +103,7 @@ fn blocked_by(
     request: &RollbackRequest,
     plan: &Plan,
     rules: &AutoApprovalRules,
-    seen: &ObservedTarget,
+    seen: &TargetView,
     pace: &Pace,
     now: Timestamp,
 ) -> Option<(BlockedBy, String)> {
@@ -104,8 +113,7 @@ fn blocked_by(
         return Some((BlockedBy::NotAllowed, why));
     }
     by_rule(plan, rules, pace).or_else(|| {
-        let (Some(deployment), [target]) = (seen.deployment.found(), plan.targets.as_slice())
-        else {
+        let (Some(deployment), [target]) = (seen.deployment(), plan.targets.as_slice()) else {
             let why = "it is not about one Deployment that is there. A person has to decide.";
             return Some((BlockedBy::MultipleTargets, why.to_owned()));
         };
@@ -191,7 +199,7 @@ fn by_past(
     rules: &AutoApprovalRules,
     deployment: &Deployment,
     target: &PlannedTarget,
-    seen: &ObservedTarget,
+    seen: &TargetView,
     now: Timestamp,
 ) -> Option<(BlockedBy, String)> {
     let people = "A person has to decide.";
@@ -202,13 +210,11 @@ fn by_past(
         );
         return Some((BlockedBy::NotOptedIn, why));
     }
-    let ledger = ledger::current(seen.ledger.found(), &target.workload.uid);
+    let ledger = ledger::current(seen.ledger(), &target.workload.uid);
     let rollbacks = ledger.map_or(&[][..], |ledger| ledger.rollbacks.as_slice());
-    if let Some(brought) = ledger::brought_by(
-        seen.ledger.found(),
-        &target.workload.uid,
-        &target.from_digest,
-    ) {
+    if let Some(brought) =
+        ledger::brought_by(seen.ledger(), &target.workload.uid, &target.from_digest)
+    {
         let why = format!(
             "what runs was itself brought by the rollback {}, and a rollback is not rolled back without a person.",
             plain(&brought.request, 253)
@@ -250,13 +256,13 @@ fn by_past(
 }
 
 /// What it was said upon: the words of the sender, and what the controller sees itself.
-fn evidence(trigger: &Trigger, seen: &ObservedTarget) -> Vec<String> {
+fn evidence(trigger: &Trigger, seen: &TargetView) -> Vec<String> {
     let mut evidence: Vec<String> = trigger
         .evidence
         .iter()
         .map(|sentence| plain(&redact(sentence), 500))
         .collect();
-    if let Some(deployment) = seen.deployment.found() {
+    if let Some(deployment) = seen.deployment() {
         evidence.push(format!(
             "{} of {} replicas are available, {} of them of the version that runs.",
             deployment.available(),

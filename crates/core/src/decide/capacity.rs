@@ -14,7 +14,8 @@ use crate::execution::phase::TargetPhase;
 use crate::execution::step::{Scale, Step};
 use crate::execution::taken::{self, Next, Seen};
 use crate::message::text::plain;
-use crate::observed::{Deployment, Fetched, Observed};
+use crate::observed::view::Capacity;
+use crate::observed::{Deployment, Fetched};
 use crate::report::conditions::RequestDecision;
 use crate::time;
 
@@ -80,7 +81,7 @@ fn lacks_capacity(cause: &Cause) -> bool {
 /// Frees capacity, as long as some is missing: the next step, if there is one.
 pub(super) fn make(
     plan: &Plan,
-    observed: &Observed,
+    seen: &Capacity,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) -> Option<TargetDecision> {
@@ -89,7 +90,7 @@ pub(super) fn make(
         .iter()
         .position(|scaled| scaled.taken_at.is_none() && scaled.is_owed())
     {
-        return Some(follow(observed, status, index, now));
+        return Some(follow(seen, status, index, now));
     }
     without_capacity(status).next()?;
     let last = status
@@ -113,7 +114,7 @@ pub(super) fn make(
     let (name, deployment) = candidates(plan, status)
         .into_iter()
         .filter(|name| !known(name))
-        .filter_map(|name| Some((name, observed.capacity(name).found()?)))
+        .filter_map(|name| Some((name, seen.of(name).found()?)))
         .find(|(_, deployment)| deployment.desired() > 0 && !deployment.is_deleting())?;
     let from = i32::try_from(deployment.desired()).ok()?;
     let message = format!(
@@ -127,19 +128,21 @@ pub(super) fn make(
 
 /// One whose intent is stored: written, seen to be written, or given up.
 fn follow(
-    observed: &Observed,
+    seen: &Capacity,
     status: &mut RollbackRequestStatus,
     index: usize,
     now: Timestamp,
 ) -> TargetDecision {
     let scaled = &mut status.scaled_down[index];
     let name = plain(&scaled.workload.name, 253);
-    let refusal = observed.capacity_refused.get(&scaled.workload.name);
-    let seen = match observed.capacity(&scaled.workload.name) {
+    let refusal = seen.refused.get(&scaled.workload.name);
+    let replicas = match seen.of(&scaled.workload.name) {
         Fetched::Found(deployment) if deployment.is_deleting() => Seen::Gone,
-        found @ (Fetched::Unknown | Fetched::Absent | Fetched::Found(_)) => replicas(found, scaled),
+        found @ (Fetched::Unknown | Fetched::Absent | Fetched::Found(_)) => {
+            replicas_of(found, scaled)
+        }
     };
-    match taken::take(scaled, seen, &DURING, refusal.is_some(), now) {
+    match taken::take(scaled, replicas, &DURING, refusal.is_some(), now) {
         Next::Read => {
             return TargetDecision::recheck(now, format!("Reading Deployment {name}."));
         }
@@ -167,7 +170,7 @@ fn follow(
 }
 
 /// How many replicas the very Deployment asks for now.
-fn replicas(found: &Fetched<Deployment>, scaled: &Taken<i32>) -> Seen<i32> {
+fn replicas_of(found: &Fetched<Deployment>, scaled: &Taken<i32>) -> Seen<i32> {
     match found {
         Fetched::Unknown => Seen::Unread,
         Fetched::Found(deployment) if deployment.uid() == scaled.workload.uid => {
@@ -188,7 +191,7 @@ fn scale(scaled: &Taken<i32>, from: i32, to: i32) -> Step {
 
 /// Gives back what was taken, before anything else is wound up: `None` when nothing is owed.
 pub(super) fn give_back(
-    observed: &Observed,
+    seen: &Capacity,
     status: &mut RollbackRequestStatus,
     message: &str,
     now: Timestamp,
@@ -197,8 +200,8 @@ pub(super) fn give_back(
     let mut unread = false;
     let owed = status.scaled_down.iter_mut();
     for scaled in owed.filter(|scaled| scaled.is_owed()) {
-        let seen = replicas(observed.capacity(&scaled.workload.name), scaled);
-        match taken::give_back(scaled, seen, &DURING, now) {
+        let replicas = replicas_of(seen.of(&scaled.workload.name), scaled);
+        match taken::give_back(scaled, replicas, &DURING, now) {
             Next::Read => unread = true,
             Next::Write { from, to } => steps.push(scale(scaled, from, to)),
             Next::Done | Next::Lost => {}

@@ -14,7 +14,7 @@ use crate::execution::phase::result;
 use crate::execution::step::{Next, Revert, Step};
 use crate::history::ledger;
 use crate::history::ledger::Holder;
-use crate::observed::{Fetched, Observed, ObservedTarget};
+use crate::observed::view::{EndedTarget, EndedView};
 use crate::plan::uid;
 use crate::report;
 use crate::report::conditions::RequestDecision;
@@ -22,7 +22,7 @@ use crate::report::conditions::RequestDecision;
 /// What is owed after the end: the report, the ownership of fields, the claims, the finalizer, in this order.
 pub(super) fn winding_up(
     request: &RollbackRequest,
-    observed: &Observed,
+    view: &EndedView,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) -> RequestDecision {
@@ -30,42 +30,44 @@ pub(super) fn winding_up(
         .outcome
         .as_ref()
         .map_or_else(String::new, |outcome| outcome.message.clone());
-    if let Some(decision) = capacity::give_back(observed, status, &message, now) {
+    if let EndedView::GivingBack(capacity) = view
+        && let Some(decision) = capacity::give_back(capacity, status, &message, now)
+    {
         return decision;
     }
-    if status.incident.is_none()
-        && let Some(report) = report::incident(request, status)
+    if let Some(report) = report::is_due(request, status)
+        .then(|| report::incident(request, status))
+        .flatten()
     {
-        match observed.incident {
-            Fetched::Unknown | Fetched::Absent => {
-                return RequestDecision::take(vec![Step::Publish(report)], message);
-            }
-            Fetched::Found(at) => {
-                status.incident = Some(ArtifactStatus {
-                    config_map: report.name,
-                    at,
-                });
-            }
-        }
+        let EndedView::WindingUp {
+            incident: Some(at), ..
+        } = view
+        else {
+            return RequestDecision::take(vec![Step::Publish(report)], message);
+        };
+        status.incident = Some(ArtifactStatus {
+            config_map: report.name,
+            at: *at,
+        });
     }
     let Some(plan) = status.plan.as_ref() else {
         return last(request, message);
     };
-    let steps: Option<Vec<Vec<Step>>> = plan
-        .targets
-        .iter()
-        .zip(&status.targets)
-        .enumerate()
-        .map(|(index, (target, progress))| {
-            let rules = consent::rules(status, progress).unwrap_or(&plan.rules);
-            owed(request, rules, target, progress, observed.target(index))
-        })
-        .collect();
     // A claim that we may still hold must not be forgotten.
-    let Some(steps) = steps else {
+    let EndedView::WindingUp { targets, .. } = view else {
         return RequestDecision::recheck(now, message);
     };
-    let steps: Vec<Step> = steps.into_iter().flatten().collect();
+    if targets.len() < plan.targets.len() {
+        return RequestDecision::recheck(now, message);
+    }
+    let read = plan.targets.iter().zip(&status.targets).zip(targets);
+    let steps: Vec<Step> = read
+        .filter_map(|((target, progress), seen)| {
+            let rules = consent::rules(status, progress).unwrap_or(&plan.rules);
+            disown(rules, target, progress, seen)
+                .or_else(|| release(request, rules, target, progress, seen))
+        })
+        .collect();
     if steps.is_empty() {
         last(request, message)
     } else {
@@ -85,27 +87,6 @@ fn last(request: &RollbackRequest, message: String) -> RequestDecision {
     }
 }
 
-/// What is owed to one target; `None` when that is not known.
-fn owed(
-    request: &RollbackRequest,
-    rules: &Rules,
-    target: &PlannedTarget,
-    progress: &TargetStatus,
-    seen: &ObservedTarget,
-) -> Option<Vec<Step>> {
-    if let Some(disown) = disown(rules, target, progress, seen) {
-        return Some(vec![disown]);
-    }
-    if seen.ledger == Fetched::Unknown {
-        return None;
-    }
-    Some(
-        release(request, rules, target, progress, seen)
-            .into_iter()
-            .collect(),
-    )
-}
-
 /// Gives the claim back, if we hold it, and remembers the rollback, if one was begun. The claim may have been taken
 /// over at the last moment; what was done has to be remembered all the same.
 fn release(
@@ -113,11 +94,11 @@ fn release(
     rules: &Rules,
     target: &PlannedTarget,
     progress: &TargetStatus,
-    seen: &ObservedTarget,
+    seen: &EndedTarget,
 ) -> Option<Step> {
     // What was tried last is what the rollback went to.
     let meant = fallback::target(target, progress);
-    let held = seen.ledger.found();
+    let held = seen.ledger.as_ref();
     let ours = ledger::holder(held, &target.workload.uid, uid(request)) == Holder::Us;
     let outcome = result(progress);
     // Ended right after the intent: the write may have been made and overwritten before anybody looked, or may
@@ -196,12 +177,12 @@ fn disown(
     rules: &Rules,
     target: &PlannedTarget,
     progress: &TargetStatus,
-    seen: &ObservedTarget,
+    seen: &EndedTarget,
 ) -> Option<Step> {
     let wanted = rules.rollout.release_ownership
         && result(progress).is_some_and(|outcome| outcome.result == RequestState::Succeeded)
         && progress.reverted_at.is_some();
-    let deployment = seen.deployment.found().filter(|_| wanted)?;
+    let deployment = seen.deployment.as_ref().filter(|_| wanted)?;
     if deployment.uid() != target.workload.uid {
         return None;
     }

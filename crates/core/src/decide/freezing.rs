@@ -7,20 +7,21 @@ use rollback_api::{RequestState, RollbackRequestStatus};
 
 use crate::approval::freeze::{Frozen, frozen};
 use crate::execution::phase::TargetPhase;
-use crate::observed::{Deployment, Observed};
+use crate::observed::Deployment;
+use crate::observed::view::WorkingView;
 use crate::report::conditions::RequestDecision;
 use crate::{approval, time};
 
 /// The window that holds back what has not begun. What has begun goes on to its end.
 pub(super) fn holds(
     plan: &Plan,
-    observed: &Observed,
+    view: &WorkingView,
     status: &RollbackRequestStatus,
     now: Timestamp,
 ) -> Option<Frozen> {
     let emergency = approval::breaks_glass(plan, &status.approvals)
         || (plan.rules.expedited && plan.rules.urgency >= Urgency::Critical)
-        || is_down(observed, status);
+        || is_down(view, status);
     if emergency {
         return None;
     }
@@ -29,7 +30,7 @@ pub(super) fn holds(
 
 /// Whether every Deployment that was read and has not begun is down, as its own controller says: nobody has to be
 /// believed.
-fn is_down(observed: &Observed, status: &RollbackRequestStatus) -> bool {
+fn is_down(view: &WorkingView, status: &RollbackRequestStatus) -> bool {
     let waiting =
         |progress: &TargetStatus| TargetPhase::of(status, progress) == TargetPhase::Waiting;
     let mut read = status
@@ -37,7 +38,7 @@ fn is_down(observed: &Observed, status: &RollbackRequestStatus) -> bool {
         .iter()
         .enumerate()
         .filter(|(_, progress)| waiting(progress))
-        .filter_map(|(index, _)| observed.target(index).deployment.found())
+        .filter_map(|(index, _)| view.target(index).deployment())
         .peekable();
     read.peek().is_some() && read.all(Deployment::is_down)
 }

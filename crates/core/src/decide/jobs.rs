@@ -30,19 +30,31 @@ const RISK: &str = "The Job that looks at the migrations of the data says no: ";
 
 /// The Jobs before the write: the one that looks at the migrations, then those of `preRollback`. None when all of them
 /// have ended, and none of them keeps the rollback from going on.
-pub(super) fn before(scope: TargetScope, progress: &mut TargetStatus) -> Option<TargetDecision> {
-    run(scope, progress, JobStage::MigrationStatus)
-        .or_else(|| run(scope, progress, JobStage::PreRollback))
+pub(super) fn before(
+    scope: TargetScope,
+    seen: &Fetched<ObservedJob>,
+    progress: &mut TargetStatus,
+) -> Option<TargetDecision> {
+    run(scope, seen, progress, JobStage::MigrationStatus)
+        .or_else(|| run(scope, seen, progress, JobStage::PreRollback))
 }
 
 /// The smoke tests. Their ends are folded into the checks, which judge.
-pub(super) fn smoke(scope: TargetScope, progress: &mut TargetStatus) -> Option<TargetDecision> {
-    run(scope, progress, JobStage::Smoke)
+pub(super) fn smoke(
+    scope: TargetScope,
+    seen: &Fetched<ObservedJob>,
+    progress: &mut TargetStatus,
+) -> Option<TargetDecision> {
+    run(scope, seen, progress, JobStage::Smoke)
 }
 
 /// The Jobs after the checks.
-pub(super) fn after(scope: TargetScope, progress: &mut TargetStatus) -> Option<TargetDecision> {
-    run(scope, progress, JobStage::PostRollback)
+pub(super) fn after(
+    scope: TargetScope,
+    seen: &Fetched<ObservedJob>,
+    progress: &mut TargetStatus,
+) -> Option<TargetDecision> {
+    run(scope, seen, progress, JobStage::PostRollback)
 }
 
 /// Where one Job stands.
@@ -61,10 +73,15 @@ impl Standing {
     }
 }
 
-fn run(scope: TargetScope, progress: &mut TargetStatus, stage: JobStage) -> Option<TargetDecision> {
+fn run(
+    scope: TargetScope,
+    seen: &Fetched<ObservedJob>,
+    progress: &mut TargetStatus,
+    stage: JobStage,
+) -> Option<TargetDecision> {
     let rules = scope.plan.rules.jobs.iter();
     for rule in rules.filter(|rule| rule.stage == stage) {
-        let (end, is_new) = match follow(scope, progress, rule) {
+        let (end, is_new) = match follow(scope, seen, progress, rule) {
             Standing::Going(decision) => return Some(*decision),
             Standing::EndsNow(end) => (end, true),
             Standing::Ended(end) => (end, false),
@@ -86,7 +103,12 @@ fn run(scope: TargetScope, progress: &mut TargetStatus, stage: JobStage) -> Opti
     None
 }
 
-fn follow(scope: TargetScope, progress: &mut TargetStatus, rule: &JobRule) -> Standing {
+fn follow(
+    scope: TargetScope,
+    seen: &Fetched<ObservedJob>,
+    progress: &mut TargetStatus,
+    rule: &JobRule,
+) -> Standing {
     let now = scope.now;
     let known = job::status_of(scope.request, scope.target, progress, rule).cloned();
     let Some(known) = known else {
@@ -97,7 +119,7 @@ fn follow(scope: TargetScope, progress: &mut TargetStatus, rule: &JobRule) -> St
     }
     let deadline = job::deadline(rule, &known);
     let over = now >= deadline;
-    match &scope.seen.job {
+    match seen {
         Fetched::Found(ObservedJob { name, state }) if *name == known.job => match state {
             JobState::Running if over => ends(scope, progress, rule, failed(now, too_long(rule))),
             JobState::Running => Standing::going(running(scope, rule, deadline)),

@@ -1,40 +1,59 @@
 //! The template that was approved, where it is kept now.
 
 use rollback_api::status::{ImageChange, PlannedTarget, Source};
-use rollback_api::{Reason, RequestState};
+use rollback_api::{Reason, RequestState, RevisionLedgerSpec};
 
 use super::TargetScope;
 use crate::execution::outcome::{Ending, end};
 use crate::history::template::Template;
 use crate::history::{History, ledger};
-use crate::observed::Deployment;
+use crate::observed::view::WritingView;
+use crate::observed::{Deployment, ReplicaSet};
 
-/// The template of the target, where it is kept: a `ReplicaSet` that was pruned meanwhile does no harm when the ledger
-/// keeps the same template. `images`: what a new image changes of what runs.
-pub(super) fn kept_template(
-    scope: TargetScope,
-    deployment: &Deployment,
-    images: &[ImageChange],
-) -> Option<Template> {
-    let TargetScope { target, seen, .. } = scope;
+/// Where templates of a Deployment are kept.
+#[derive(Clone, Copy)]
+pub struct Places<'a> {
+    /// The Deployment.
+    pub deployment: Option<&'a Deployment>,
+    /// Its ledger.
+    pub ledger: Option<&'a RevisionLedgerSpec>,
+    /// Its `ReplicaSets`; of those that the plan does not name, none is needed.
+    pub replica_sets: &'a [ReplicaSet],
+    /// The Deployment in the backup that the plan names.
+    pub backup: Option<&'a Deployment>,
+}
+
+/// The template of the target, as the plan says, or of its fallback while that is tried; where it is kept.
+pub fn kept_template(target: &PlannedTarget, places: Places<'_>) -> Option<Template> {
+    let tried = target.fallbacks.iter();
+    let mut tried = tried.filter(|planned| planned.to_digest == target.to_digest);
+    let images = tried
+        .next()
+        .map_or(&target.images, |planned| &planned.images);
+    kept(target, images, places)
+}
+
+/// A `ReplicaSet` that was pruned meanwhile does no harm when the ledger keeps the same template. `images`: what a new
+/// image changes of what runs.
+fn kept(target: &PlannedTarget, images: &[ImageChange], places: Places<'_>) -> Option<Template> {
     let in_ledger = || {
-        ledger::evidence(seen.ledger.found(), &target.workload.uid)
+        ledger::evidence(places.ledger, &target.workload.uid)
             .iter()
             .filter(|entry| entry.digest == target.to_digest)
             .find_map(ledger::kept_template)
     };
     match target.source {
-        Source::ReplicaSet => History::of(&target.workload.uid, &seen.replica_sets, &[])
+        Source::ReplicaSet => History::of(&target.workload.uid, places.replica_sets, &[])
             .revisions
             .into_iter()
             .find(|revision| Some(&revision.uid) == target.source_uid.as_ref())
             .map(|revision| revision.template)
             .or_else(in_ledger),
         Source::Ledger => in_ledger(),
-        Source::Backup => seen.kept.found().map(Deployment::template),
+        Source::Backup => places.backup.map(Deployment::template),
         Source::NewImage => images
             .iter()
-            .try_fold(deployment.template(), |template, change| {
+            .try_fold(places.deployment?.template(), |template, change| {
                 template.with_image(&change.container, change.to.as_deref()?)
             }),
         Source::Newer(_) => None,
@@ -42,12 +61,12 @@ pub(super) fn kept_template(
 }
 
 /// The template that was approved, as it is kept now.
-pub(super) fn planned_template(
+pub(super) fn planned_template<'a>(
     scope: TargetScope,
-    deployment: &Deployment,
-) -> Result<Template, Ending> {
+    view: &'a WritingView,
+) -> Result<&'a Template, Ending> {
     let TargetScope { target, now, .. } = scope;
-    let Some(template) = kept_template(scope, deployment, &target.images) else {
+    let Some(template) = &view.template else {
         return Err(end(
             RequestState::Refused,
             Reason::HistoryPruned,

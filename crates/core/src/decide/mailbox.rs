@@ -8,7 +8,7 @@ use super::automatic;
 use crate::approval::{self, Mailbox};
 use crate::execution::job;
 use crate::execution::step::Step;
-use crate::observed::Observed;
+use crate::observed::view::{Terms, WorkingView};
 use crate::report::conditions::{AWAITING_APPROVAL, GUARD_MISSING, RequestDecision};
 use crate::time;
 
@@ -16,12 +16,13 @@ use crate::time;
 /// is `Blocked`, and says whom to ask.
 pub(super) fn read(
     request: &RollbackRequest,
-    observed: &Observed,
+    view: &WorkingView,
+    terms: &Terms,
     plan: &Plan,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) -> RequestDecision {
-    let decision = open(request, observed, plan, status, now);
+    let decision = open(request, view, terms, plan, status, now);
     match &plan.data_risk {
         None => decision,
         Some(risk) => RequestDecision {
@@ -34,23 +35,24 @@ pub(super) fn read(
 
 fn open(
     request: &RollbackRequest,
-    observed: &Observed,
+    view: &WorkingView,
+    terms: &Terms,
     plan: &Plan,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) -> RequestDecision {
-    if !observed.guard.holes.is_empty() {
+    if !terms.guard.holes.is_empty() {
         return RequestDecision::waiting(
             plan,
             now,
             GUARD_MISSING,
             format!(
                 "No approval counts: the admission policies that make approvals true are not all in force ({}). An administrator puts them back with kubectl apply -f deploy/20-guard.yaml, or kubectl replace -f when somebody has added to them.",
-                observed.guard.holes.join("; ")
+                terms.guard.holes.join("; ")
             ),
         );
     }
-    if let Some(said) = automatic::say(request, observed, plan, status, now) {
+    if let Some(said) = automatic::say(request, view, terms, plan, status, now) {
         return said;
     }
     match approval::read(request, plan, &status.approvals, now) {
@@ -77,7 +79,7 @@ fn open(
         ),
         Mailbox::Empty => {
             let counted = status.approvals.len();
-            let open = super::freezing::holds(plan, observed, status, now);
+            let open = super::freezing::holds(plan, view, status, now);
             let frozen = open.map_or_else(String::new, |frozen| {
                 format!("{} ", super::freezing::message(plan, &frozen))
             });

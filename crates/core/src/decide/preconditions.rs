@@ -5,14 +5,15 @@ use rollback_api::status::{Plan, PlannedTarget, TargetStatus};
 use rollback_api::{Reason, RequestState, RollbackRequest, RollbackRequestStatus};
 
 use super::recovery::reverted;
-use super::write::{Missing, is_as_altered, is_in_doubt, live, was_never_made};
+use super::write::{is_as_altered, is_in_doubt, same, was_never_made};
 use super::{TargetDecision, TargetScope};
 use crate::approval::consent;
 use crate::execution::outcome::{Ending, effect_of, end};
 use crate::execution::phase::{TargetPhase, due};
 use crate::history::ledger::{self, Holder};
 use crate::message::text::plain;
-use crate::observed::{Deployment, Fetched, Observed, ReplicaSet};
+use crate::observed::view::{Terms, WorkingView};
+use crate::observed::{Deployment, ReplicaSet, TargetView};
 use crate::plan;
 use crate::plan::uid;
 use crate::report::conditions::RequestDecision;
@@ -39,28 +40,31 @@ impl Before<'_> {
 
 /// What stands on the Deployment or on a `ReplicaSet` tells which write of ours it was, once it is known that there may
 /// be one; it never shows that there was any.
-fn before_revert<'a>(scope: TargetScope<'a>, progress: &TargetStatus) -> Before<'a> {
+fn before_revert<'a>(
+    scope: TargetScope,
+    view: &'a TargetView,
+    progress: &TargetStatus,
+) -> Before<'a> {
     let intent = progress.revert.as_ref();
     let TargetScope {
         request,
         target,
-        seen,
+        own,
         now,
         ..
     } = scope;
-    let deployment = match live(target, seen) {
-        Ok(deployment) => deployment,
-        Err(Missing::Unread) => return Before::Unknown,
-        Err(Missing::Gone) => {
-            let what = format!(
-                "Deployment {} was deleted, or deleted and made again, since the plan was made.",
-                target.workload.name
-            );
-            return Before::over(
-                end(RequestState::Failed, Reason::TargetGone, what, now)
-                    .next("Create a new request if there is still something to roll back."),
-            );
-        }
+    let Some(live) = view.live() else {
+        return Before::Unknown;
+    };
+    let Some(deployment) = same(target, live) else {
+        let what = format!(
+            "Deployment {} was deleted, or deleted and made again, since the plan was made.",
+            target.workload.name
+        );
+        return Before::over(
+            end(RequestState::Failed, Reason::TargetGone, what, now)
+                .next("Create a new request if there is still something to roll back."),
+        );
     };
     let digest = deployment.template().digest();
     if target.is_restored_by(&digest) {
@@ -77,15 +81,31 @@ fn before_revert<'a>(scope: TargetScope<'a>, progress: &TargetStatus) -> Before<
     let witness = |set: &ReplicaSet| {
         set.controller_uid() == Some(&target.workload.uid) && set.was_restored_by(uid(request))
     };
-    if ours || (possible && seen.replica_sets.iter().any(witness)) {
+    if ours || (possible && planned_set(view).is_some_and(witness)) {
         Before::WrittenAndChanged(deployment)
     } else if digest != target.from_digest {
-        let intended = intent.is_some() || was_never_made(progress, seen);
-        Before::over(overtaken(scope, &digest, intended))
-    } else if is_in_doubt(deployment, intent, seen) {
+        let intended = intent.is_some() || was_never_made(progress, own);
+        Before::over(overtaken(scope, view, &digest, intended))
+    } else if is_in_doubt(deployment, intent, own) {
         Before::over(in_doubt(scope))
     } else {
         Before::AsPlanned
+    }
+}
+
+/// The `ReplicaSet` that the plan names, where it was read.
+fn planned_set(view: &TargetView) -> Option<&ReplicaSet> {
+    match view {
+        TargetView::Writing(view) => view.planned_set.as_ref(),
+        TargetView::NotDue
+        | TargetView::Failed
+        | TargetView::Awaiting(_)
+        | TargetView::Written(_)
+        | TargetView::Claiming(_)
+        | TargetView::RollingOut(_)
+        | TargetView::Verifying(_)
+        | TargetView::Retrying(_)
+        | TargetView::Restoring(_) => None,
     }
 }
 
@@ -117,9 +137,9 @@ fn in_doubt(scope: TargetScope) -> Ending {
 }
 
 /// Somebody else changed the template: another request, which is named, or a person.
-fn overtaken(scope: TargetScope, digest: &str, intended: bool) -> Ending {
+fn overtaken(scope: TargetScope, view: &TargetView, digest: &str, intended: bool) -> Ending {
     let TargetScope { target, now, .. } = scope;
-    if let Some(winner) = winner(scope, digest) {
+    if let Some(winner) = winner(scope, view, digest) {
         return end(
             RequestState::Superseded,
             Reason::RolledBackByAnother,
@@ -150,8 +170,8 @@ fn overtaken(scope: TargetScope, digest: &str, intended: bool) -> Ending {
 
 /// The request that brought this template, or that works on the Deployment now: as the ledger says, which nobody else
 /// can write.
-fn winner(scope: TargetScope, digest: &str) -> Option<String> {
-    let held = scope.seen.ledger.found();
+fn winner(scope: TargetScope, view: &TargetView, digest: &str) -> Option<String> {
+    let held = view.ledger();
     let name = match ledger::brought_by(held, &scope.target.workload.uid, digest) {
         Some(rollback) => &rollback.request,
         None => match ledger::holder(held, &scope.target.workload.uid, scope.uid()) {
@@ -166,7 +186,7 @@ fn winner(scope: TargetScope, digest: &str) -> Option<String> {
 /// written by a pass that did not live to say so.
 pub(super) fn look_at_unwritten(
     request: &RollbackRequest,
-    observed: &Observed,
+    view: &WorkingView,
     plan: &Plan,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
@@ -180,14 +200,15 @@ pub(super) fn look_at_unwritten(
         if TargetPhase::of(status, progress).is_written() {
             continue;
         }
+        let seen = view.target(index);
         let scope = TargetScope {
             request,
             plan,
             target,
-            seen: observed.target(index),
+            own: seen.own(),
             now,
         };
-        let before = before_revert(scope, progress);
+        let before = before_revert(scope, seen, progress);
         let progress = &mut status.targets[index];
         match before {
             Before::Unknown if needed.contains(&index) => {
@@ -204,7 +225,7 @@ pub(super) fn look_at_unwritten(
                 decisions.push(reverted(scope, deployment, progress));
             }
             Before::Reverted(deployment) => {
-                decisions.push(already_reverted(scope, deployment, progress));
+                decisions.push(already_reverted(scope, seen, deployment, progress));
             }
         }
     }
@@ -214,18 +235,16 @@ pub(super) fn look_at_unwritten(
 /// Whether the plan is still the one that was approved.
 pub(super) fn revalidate(
     request: &RollbackRequest,
-    observed: &Observed,
+    view: &WorkingView,
+    terms: &Terms,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) -> Result<(), RequestDecision> {
-    if !plan::rules_are_known(request, observed) {
-        return Err(RequestDecision::recheck(now, "Reading the rules."));
-    }
     let Some(plan) = status.plan.as_ref() else {
         return Err(RequestDecision::again("The plan is missing."));
     };
-    if let Some(renewed) = plan::renewed(plan, request, observed, now) {
-        void_approvals(observed, status, Some(renewed));
+    if let Some(renewed) = plan::renewed(plan, request, terms, now) {
+        void_approvals(view, status, Some(renewed));
         return Err(RequestDecision::again(
             "The policy or the admission policies changed, so the plan has a new digest and earlier approvals are void.",
         ));
@@ -235,13 +254,14 @@ pub(super) fn revalidate(
 
 /// Whether approvals are worth anything now.
 pub(super) fn guarded(
-    observed: &Observed,
+    view: &WorkingView,
+    terms: &Terms,
     status: &mut RollbackRequestStatus,
 ) -> Result<(), RequestDecision> {
-    if observed.guard.holes.is_empty() {
+    if terms.guard.holes.is_empty() {
         return Ok(());
     }
-    void_approvals(observed, status, None);
+    void_approvals(view, status, None);
     Err(RequestDecision::again(
         "The admission policies are not all in force, so earlier approvals are void.",
     ))
@@ -249,7 +269,7 @@ pub(super) fn guarded(
 
 /// Back to waiting for people, who may also let the request expire; `next` takes the place of the plan.
 pub(super) fn void_approvals(
-    observed: &Observed,
+    view: &WorkingView,
     status: &mut RollbackRequestStatus,
     next: Option<Plan>,
 ) {
@@ -257,19 +277,19 @@ pub(super) fn void_approvals(
         consent::replace(status, next);
     }
     consent::revoke(status);
-    forget_intents(observed, status);
+    forget_intents(view, status);
 }
 
 /// When approvals were void, what was written stays so, and an intent that was not carried out is forgotten once the
 /// Deployment has been read: one that cannot be read may have been written.
-pub(super) fn forget_intents(observed: &Observed, status: &mut RollbackRequestStatus) {
+pub(super) fn forget_intents(view: &WorkingView, status: &mut RollbackRequestStatus) {
     let decision: Vec<bool> = status
         .targets
         .iter()
         .map(|progress| consent::stands(status, progress))
         .collect();
     for (index, (progress, stands)) in status.targets.iter_mut().zip(decision).enumerate() {
-        let is_read = observed.target(index).deployment != Fetched::Unknown;
+        let is_read = view.target(index).live().is_some();
         // What has ended is told and remembered by its intent.
         let is_open = progress.outcome.is_none() && progress.reverted_at.is_none();
         if is_read && !stands && is_open {
@@ -283,13 +303,14 @@ pub(super) fn forget_intents(observed: &Observed, status: &mut RollbackRequestSt
 /// object tells.
 fn already_reverted(
     scope: TargetScope,
+    view: &TargetView,
     deployment: &Deployment,
     progress: &mut TargetStatus,
 ) -> TargetDecision {
     if consent::is_begun(progress) && progress.revert.is_some() {
         return reverted(scope, deployment, progress);
     }
-    let winner = winner(scope, scope.target.restored_digest());
+    let winner = winner(scope, view, scope.target.restored_digest());
     let reason = if winner.is_some() {
         Reason::RolledBackByAnother
     } else {

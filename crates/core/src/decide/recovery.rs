@@ -13,6 +13,7 @@ use crate::health::rollout::{self, Counts, Rollout};
 use crate::message::shell;
 use crate::message::text::plain;
 use crate::observed::Deployment;
+use crate::observed::view::{Brought, RollingOutView, Signs, VerifyingView};
 use crate::time;
 
 /// How often it is looked for trouble that nothing announces.
@@ -44,18 +45,21 @@ pub(super) fn reverted(
     TargetDecision::again("The old template is in place.")
 }
 
-pub(super) fn rolling_out(scope: TargetScope, progress: &mut TargetStatus) -> TargetDecision {
+pub(super) fn rolling_out(
+    scope: TargetScope,
+    view: &RollingOutView,
+    progress: &mut TargetStatus,
+) -> TargetDecision {
     let now = scope.now;
-    let rollout = judge(scope, progress);
-    match rollout {
-        Rollout::Unknown => TargetDecision::recheck(now, "Reading the Deployment."),
+    let deployment = view.brought.live.deployment.as_ref();
+    match judge(scope, &view.brought, &view.signs, progress) {
         Rollout::Gone(message) => TargetDecision::end(
             scope,
             progress,
             end(RequestState::Failed, Reason::TargetGone, message, now),
         ),
         Rollout::Superseded(message) => {
-            let outcome = changed(scope, message);
+            let outcome = changed(scope, deployment, message);
             TargetDecision::end(scope, progress, outcome)
         }
         Rollout::Failed(counts, reason, message) => {
@@ -72,10 +76,10 @@ pub(super) fn rolling_out(scope: TargetScope, progress: &mut TargetStatus) -> Ta
         }
         Rollout::InProgress(counts, message) => {
             count(progress, counts);
-            let until = rollout::wake(&scope.seen.deployment, progress, &scope.plan.rules, now);
+            let until = rollout::wake(deployment, progress, &scope.plan.rules, now);
             let soon = is_unwatched(scope).then(|| time::after(now, UNWATCHED_SECONDS));
             let decision = TargetDecision::wait(until.into_iter().chain(soon).min(), message);
-            remedies::force_delete(scope, progress, decision)
+            remedies::force_delete(scope, view.leaving.as_ref(), progress, decision)
         }
         Rollout::Empty(counts) => {
             count(progress, counts);
@@ -88,7 +92,8 @@ pub(super) fn rolling_out(scope: TargetScope, progress: &mut TargetStatus) -> Ta
         }
         Rollout::Complete(counts) => {
             count(progress, counts);
-            for warning in rollout::moved_tags(scope.seen, scope.target) {
+            let (ledger, pods) = (view.ledger.as_ref(), &view.signs.pods);
+            for warning in rollout::moved_tags(ledger, pods, scope.target) {
                 remedies::warn(progress, warning);
             }
             progress.verification = Some(health::begin(&scope.plan.rules, now));
@@ -125,15 +130,20 @@ fn is_unwatched(scope: TargetScope) -> bool {
         || plan.targets.len() > FEW
 }
 
-fn judge(scope: TargetScope, progress: &mut TargetStatus) -> Rollout {
-    if let Some(cause) = rollout::cause(scope.seen, scope.target, progress, scope.now)
+fn judge(
+    scope: TargetScope,
+    brought: &Brought,
+    signs: &Signs,
+    progress: &mut TargetStatus,
+) -> Rollout {
+    if let Some(cause) = rollout::cause(brought, signs, progress, scope.now)
         && let Some(rollout) = &mut progress.rollout
     {
         rollout.cause = cause;
     }
-    remedies::tell_of_logs(scope, progress);
+    remedies::tell_of_logs(scope, signs.last_log.as_ref(), progress);
     rollout::judge(
-        scope.seen,
+        brought,
         scope.target,
         progress,
         &scope.plan.rules,
@@ -143,8 +153,11 @@ fn judge(scope: TargetScope, progress: &mut TargetStatus) -> Rollout {
 
 /// Somebody wrote another template after ours. When it is the bad one again, who did it is worth knowing: they will
 /// probably do it again.
-pub(super) fn changed(scope: TargetScope, message: String) -> Ending {
-    let deployment = scope.seen.deployment.found();
+pub(super) fn changed(
+    scope: TargetScope,
+    deployment: Option<&Deployment>,
+    message: String,
+) -> Ending {
     let back =
         deployment.filter(|deployment| deployment.template().digest() == scope.target.from_digest);
     let Some(deployment) = back else {
@@ -188,10 +201,14 @@ fn what_next(request: &RollbackRequest) -> String {
     )
 }
 
-pub(super) fn verifying(scope: TargetScope, progress: &mut TargetStatus) -> TargetDecision {
+pub(super) fn verifying(
+    scope: TargetScope,
+    view: &VerifyingView,
+    progress: &mut TargetStatus,
+) -> TargetDecision {
     let TargetScope { plan, now, .. } = scope;
     let rules = &plan.rules;
-    match judge(scope, progress) {
+    match judge(scope, &view.brought, &Signs::default(), progress) {
         Rollout::Gone(message) => {
             return TargetDecision::end(
                 scope,
@@ -200,11 +217,10 @@ pub(super) fn verifying(scope: TargetScope, progress: &mut TargetStatus) -> Targ
             );
         }
         Rollout::Superseded(message) => {
-            let outcome = changed(scope, message);
+            let outcome = changed(scope, view.brought.live.deployment.as_ref(), message);
             return TargetDecision::end(scope, progress, outcome);
         }
-        Rollout::Unknown
-        | Rollout::InProgress(..)
+        Rollout::InProgress(..)
         | Rollout::Complete(_)
         | Rollout::Empty(_)
         | Rollout::Failed(..) => {}
@@ -213,7 +229,7 @@ pub(super) fn verifying(scope: TargetScope, progress: &mut TargetStatus) -> Targ
         .verification
         .take()
         .unwrap_or_else(|| health::begin(rules, now));
-    let waiting = checking(scope, progress, &mut verification);
+    let waiting = checking(scope, view, progress, &mut verification);
     let end = well(scope, &verification);
     let soaked = verification.completed_at.map_or(now, |at| {
         time::after(at, i64::from(rules.verification.soak_seconds))
@@ -229,12 +245,14 @@ pub(super) fn verifying(scope: TargetScope, progress: &mut TargetStatus) -> Targ
         );
         return TargetDecision::wait(Some(soaked), message);
     }
-    jobs::after(scope, progress).unwrap_or_else(|| TargetDecision::end(scope, progress, end))
+    jobs::after(scope, &view.job, progress)
+        .unwrap_or_else(|| TargetDecision::end(scope, progress, end))
 }
 
 /// The checks, until all of them have passed: none then.
 fn checking(
     scope: TargetScope,
+    view: &VerifyingView,
     progress: &mut TargetStatus,
     verification: &mut VerificationStatus,
 ) -> Option<TargetDecision> {
@@ -243,8 +261,8 @@ fn checking(
     if verification.completed_at.is_some() {
         return None;
     }
-    health::fold(rules, verification, &scope.seen.readings);
-    let smoke = jobs::smoke(scope, progress);
+    health::fold(rules, verification, &view.readings);
+    let smoke = jobs::smoke(scope, &view.job, progress);
     if smoke
         .as_ref()
         .is_some_and(|decision| decision.step.is_some())

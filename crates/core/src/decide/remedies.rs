@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::{TargetDecision, TargetScope};
 use crate::execution::step::{Next, Step};
 use crate::message::text::plain;
-use crate::observed::ObservedTarget;
+use crate::observed::LastLog;
+use crate::observed::view::Leaving;
 use crate::observed::workload::controller_uid;
 use crate::time;
 
@@ -22,8 +23,7 @@ pub(super) fn warn(progress: &mut TargetStatus, warning: String) {
 }
 
 /// Says what is missing when the policy asks for the log of a container that crashes and the controller may not read it.
-pub(super) fn tell_of_logs(scope: TargetScope, progress: &mut TargetStatus) {
-    let log = scope.seen.last_log.as_ref();
+pub(super) fn tell_of_logs(scope: TargetScope, log: Option<&LastLog>, progress: &mut TargetStatus) {
     if log.is_some_and(|log| log.forbidden) {
         let namespace = scope.namespace();
         warn(
@@ -40,13 +40,15 @@ pub(super) fn tell_of_logs(scope: TargetScope, progress: &mut TargetStatus) {
 /// a pass, and it is written down before. Otherwise `turn` stands, and it is looked again when the time of one is over.
 pub(super) fn force_delete(
     scope: TargetScope,
+    leaving: Option<&Leaving>,
     progress: &mut TargetStatus,
     decision: TargetDecision,
 ) -> TargetDecision {
-    let Some(seconds) = scope.plan.rules.remedies.force_delete_after_seconds else {
+    let seconds = scope.plan.rules.remedies.force_delete_after_seconds;
+    let Some((seconds, leaving)) = seconds.zip(leaving) else {
         return decision;
     };
-    if scope.seen.may_not_delete {
+    if leaving.may_not_delete {
         warn(progress, powerless(scope));
         return decision;
     }
@@ -54,11 +56,10 @@ pub(super) fn force_delete(
         let end = moment(pod, "/metadata/deletionTimestamp")?;
         Some((time::after(end, i64::from(seconds)), pod.clone()))
     };
-    let mut hanging: Vec<(Timestamp, Value)> = scope
-        .seen
-        .leaving
+    let mut hanging: Vec<(Timestamp, Value)> = leaving
+        .pods
         .iter()
-        .filter(|pod| is_ours(pod, scope.target, scope.seen) && !was_forced(pod))
+        .filter(|pod| is_ours(pod, scope.target, leaving) && !was_forced(pod))
         .filter_map(overdue)
         .collect();
     hanging.sort_by_key(|(due, _)| *due);
@@ -109,11 +110,11 @@ fn was_forced(pod: &Value) -> bool {
 }
 
 /// Whether a pod belongs to a `ReplicaSet` of this very Deployment, both by UID.
-fn is_ours(pod: &Value, target: &PlannedTarget, seen: &ObservedTarget) -> bool {
+fn is_ours(pod: &Value, target: &PlannedTarget, leaving: &Leaving) -> bool {
     let owner = controller_uid(pod);
     owner.is_some()
         && !field(pod, "/metadata/uid").is_empty()
-        && seen.leaving_from.iter().any(|set| {
+        && leaving.owners.iter().any(|set| {
             Some(set.uid()) == owner && set.controller_uid() == Some(target.workload.uid.as_str())
         })
 }

@@ -1,37 +1,37 @@
 //! Bringing back what a Deployment had before the rollback, when the request asks for that upon a failure.
 
-use rollback_api::status::{Effect, Intent, Restore, TargetStatus};
+use rollback_api::status::{Effect, Intent, PlannedTarget, Restore, TargetStatus};
 use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 
-use super::write::{self, Missing, intend, is_as_altered, is_in_doubt, live};
+use super::write::{self, intend, is_as_altered, is_in_doubt, same};
 use super::{TargetDecision, TargetScope, fallback};
 use crate::execution::outcome::{Ending, end};
 use crate::execution::step::{Step, restore_cause};
 use crate::message::text::plain;
-use crate::observed::{Deployment, Fetched};
+use crate::observed::Deployment;
+use crate::observed::view::{Live, RestoringView};
 
 /// One pass of the way back: intent, patch, seen.
-pub(super) fn restoring(scope: TargetScope, progress: &mut TargetStatus) -> TargetDecision {
+pub(super) fn restoring(
+    scope: TargetScope,
+    view: &RestoringView,
+    progress: &mut TargetStatus,
+) -> TargetDecision {
     let TargetScope {
         request,
         target,
-        seen,
         now,
         ..
     } = scope;
-    let deployment = match live(target, seen) {
-        Ok(deployment) => deployment,
-        Err(Missing::Unread) => return TargetDecision::recheck(now, "Reading the Deployment."),
-        Err(Missing::Gone) => {
-            let message = format!(
-                "Deployment {} was deleted, or deleted and made again, before it could get back what it had.",
-                target.workload.name
-            );
-            return over(
-                progress,
-                end(RequestState::Failed, Reason::RestoreFailed, message, now),
-            );
-        }
+    let Some(deployment) = same(target, &view.live) else {
+        let message = format!(
+            "Deployment {} was deleted, or deleted and made again, before it could get back what it had.",
+            target.workload.name
+        );
+        return over(
+            progress,
+            end(RequestState::Failed, Reason::RestoreFailed, message, now),
+        );
     };
     let digest = deployment.template().digest();
     let intended = progress
@@ -48,20 +48,17 @@ pub(super) fn restoring(scope: TargetScope, progress: &mut TargetStatus) -> Targ
         .backup
         .as_ref()
         .map_or("", |backup| &backup.config_map);
-    let template = match &seen.kept {
-        Fetched::Unknown => return TargetDecision::recheck(now, "Reading the backup."),
-        Fetched::Found(kept) if kept.template().digest() == target.from_digest => kept.template(),
-        Fetched::Absent | Fetched::Found(_) => {
-            let message = format!(
-                "Backup {} of Deployment {} is gone or is not what was saved, so the template before the rollback cannot be brought back. Deploy it anew.",
-                plain(backup, 253),
-                target.workload.name
-            );
-            return over(
-                progress,
-                end(RequestState::Failed, Reason::RestoreFailed, message, now),
-            );
-        }
+    let kept = view.backup.as_ref().map(Deployment::template);
+    let Some(template) = kept.filter(|kept| kept.digest() == target.from_digest) else {
+        let message = format!(
+            "Backup {} of Deployment {} is gone or is not what was saved, so the template before the rollback cannot be brought back. Deploy it anew.",
+            plain(backup, 253),
+            target.workload.name
+        );
+        return over(
+            progress,
+            end(RequestState::Failed, Reason::RestoreFailed, message, now),
+        );
     };
     let cause = restore_cause(request, backup);
     let revert = match write::revert(scope, deployment, &template, &cause) {
@@ -78,7 +75,7 @@ pub(super) fn restoring(scope: TargetScope, progress: &mut TargetStatus) -> Targ
         }
     };
     let restore = progress.restore.get_or_insert_default();
-    intend(&mut restore.intent, deployment, scope.seen, now);
+    intend(&mut restore.intent, deployment, scope.own, now);
     TargetDecision::take(
         Step::Revert(revert),
         format!(
@@ -157,7 +154,7 @@ fn not_ours_any_more(
             now,
         ));
     }
-    is_in_doubt(deployment, intent, scope.seen).then(|| {
+    is_in_doubt(deployment, intent, scope.own).then(|| {
         let message = format!(
             "Deployment {} was changed several times while the controller was away with the way back under way, and nobody can tell whether the template before the rollback was written and replaced again. It is not written once more: look at kubectl rollout history.",
             target.workload.name
@@ -206,4 +203,11 @@ fn over(progress: &mut TargetStatus, ending: Ending) -> TargetDecision {
     let restore: &mut Restore = progress.restore.get_or_insert_default();
     restore.outcome.get_or_insert(outcome);
     TargetDecision::again(message)
+}
+
+/// Whether the backup is needed for what the Deployment runs: not when it has got back already what it had.
+pub fn needs_backup(target: &PlannedTarget, live: &Live) -> bool {
+    let has_it_back =
+        |deployment: &Deployment| deployment.template().digest() == target.from_digest;
+    !live.deployment.as_ref().is_some_and(has_it_back)
 }

@@ -4,46 +4,46 @@ use rollback_api::status::{Intent, PlannedTarget, TargetStatus};
 use rollback_api::{Reason, RequestState, RollbackRequest};
 
 use super::fallback::as_it_is_meant;
-use super::kept::kept_template;
 use super::recovery::{changed, reverted};
-use super::write::{self, Missing, denied, intend, is_as_altered, is_in_doubt, live};
+use super::write::{self, denied, intend, is_as_altered, is_in_doubt, same};
 use super::{TargetDecision, TargetScope};
 use crate::execution::outcome::{Ending, end};
 use crate::execution::step::{Step, second_cause};
-use crate::history::template::Template;
 use crate::observed::Deployment;
+use crate::observed::view::RetryingView;
 
 /// The way to the second write.
-pub(super) fn retrying(scope: TargetScope, progress: &mut TargetStatus) -> TargetDecision {
+pub(super) fn retrying(
+    scope: TargetScope,
+    view: &RetryingView,
+    progress: &mut TargetStatus,
+) -> TargetDecision {
     let first = scope.target;
     as_it_is_meant(scope, progress, |scope, progress| {
-        towards_the_write(scope, first, progress)
+        towards_the_write(scope, view, first, progress)
     })
 }
 
 fn towards_the_write(
     scope: TargetScope,
+    view: &RetryingView,
     first: &PlannedTarget,
     progress: &mut TargetStatus,
 ) -> TargetDecision {
     let TargetScope {
         request,
         target,
-        seen,
         now,
         ..
     } = scope;
-    let deployment = match live(target, seen) {
-        Ok(deployment) if !deployment.is_deleting() => deployment,
-        Err(Missing::Unread) => return TargetDecision::recheck(now, "Reading the Deployment."),
-        Ok(_) | Err(Missing::Gone) => {
-            let message = format!(
-                "Deployment {} was deleted before anything else could be tried.",
-                target.workload.name
-            );
-            let ending = end(RequestState::Failed, Reason::TargetGone, message, now);
-            return TargetDecision::end(scope, progress, ending);
-        }
+    let there = same(target, &view.live).filter(|deployment| !deployment.is_deleting());
+    let Some(deployment) = there else {
+        let message = format!(
+            "Deployment {} was deleted before anything else could be tried.",
+            target.workload.name
+        );
+        let ending = end(RequestState::Failed, Reason::TargetGone, message, now);
+        return TargetDecision::end(scope, progress, ending);
     };
     let digest = deployment.template().digest();
     // Without an intent somebody else wrote it, and it is theirs.
@@ -53,23 +53,23 @@ fn towards_the_write(
     if let Some(ending) = overtaken(scope, first, deployment, progress.revert.as_ref(), &digest) {
         return TargetDecision::end(scope, progress, ending);
     }
-    match denied(scope) {
-        Err(decision) => return decision,
-        Ok(Some(denied)) => return give_up(scope, progress, &format!("{denied} any more")),
-        Ok(None) => {}
+    if let Some(denied) = denied(&view.access) {
+        return give_up(scope, progress, &format!("{denied} any more"));
     }
-    let Some(template) = template(scope, deployment) else {
+    // If it is the one that was approved.
+    let template = view.template.as_ref();
+    let Some(template) = template.filter(|kept| kept.digest() == target.to_digest) else {
         let why = "its template is kept nowhere any more (raise spec.revisionHistoryLimit)";
         return give_up(scope, progress, why);
     };
-    let revert = match write::revert(scope, deployment, &template, &cause(request, target)) {
+    let revert = match write::revert(scope, deployment, template, &cause(request, target)) {
         Ok(revert) => revert,
         Err(refusal) => {
             let why = format!("the API server does not take it {refusal}");
             return give_up(scope, progress, &why);
         }
     };
-    intend(&mut progress.revert, deployment, scope.seen, now);
+    intend(&mut progress.revert, deployment, scope.own, now);
     let message = format!(
         "Writing the fallback to Deployment {}.",
         target.workload.name
@@ -107,9 +107,9 @@ fn overtaken(
             "Somebody changed the pod template of Deployment {} meanwhile. Their change stands, and nothing else is tried.",
             target.workload.name
         );
-        return Some(changed(scope, message));
+        return Some(changed(scope, Some(deployment), message));
     }
-    is_in_doubt(deployment, intent, scope.seen).then(|| {
+    is_in_doubt(deployment, intent, scope.own).then(|| {
         let message = format!(
             "Deployment {} was changed several times while the controller was away, and nobody can tell whether the fallback was written and taken back. It is not written once more: look at kubectl rollout history.",
             target.workload.name
@@ -132,15 +132,4 @@ fn give_up(scope: TargetScope, progress: &mut TargetStatus, why: &str) -> Target
         progress,
         end(RequestState::Failed, reason, message, scope.now),
     )
-}
-
-/// The template of the fallback, as it is kept now, if it is the one that was approved.
-fn template(scope: TargetScope, deployment: &Deployment) -> Option<Template> {
-    let target = scope.target;
-    let planned = target
-        .fallbacks
-        .iter()
-        .find(|planned| planned.to_digest == target.to_digest)?;
-    let template = kept_template(scope, deployment, &planned.images)?;
-    (template.digest() == target.to_digest).then_some(template)
 }

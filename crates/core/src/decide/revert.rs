@@ -14,30 +14,65 @@ use crate::execution::step::{Step, cause};
 use crate::history::ledger;
 use crate::history::ledger::{Holder, takes_over};
 use crate::message::text::plain;
-use crate::observed::{Fetched, Rival};
+use crate::observed::view::{ClaimingView, WritingView};
+use crate::observed::{Deployment, Fetched, Rival, TargetView};
 use crate::plan::references;
 
 /// Claim, backup, Jobs, intent, patch. A pass that begins in the middle goes on from there.
-pub(super) fn writing(scope: TargetScope, progress: &mut TargetStatus) -> TargetDecision {
+pub(super) fn writing(
+    scope: TargetScope,
+    view: &TargetView,
+    progress: &mut TargetStatus,
+) -> TargetDecision {
+    let unread = || TargetDecision::recheck(scope.now, "Reading the Deployment.");
+    match view {
+        TargetView::Writing(view) => towards_the_write(scope, view, progress),
+        TargetView::Claiming(view) => match claiming(scope, view, progress) {
+            Ok(_) => unread(),
+            Err(decision) => decision,
+        },
+        TargetView::NotDue
+        | TargetView::Failed
+        | TargetView::Awaiting(_)
+        | TargetView::Written(_)
+        | TargetView::RollingOut(_)
+        | TargetView::Verifying(_)
+        | TargetView::Retrying(_)
+        | TargetView::Restoring(_) => unread(),
+    }
+}
+
+/// The Deployment, once it may be written and the claim on it is ours.
+fn claiming<'a>(
+    scope: TargetScope,
+    view: &'a ClaimingView,
+    progress: &mut TargetStatus,
+) -> Result<&'a Deployment, TargetDecision> {
+    let deployment = ready_to_write(scope, view, progress)?;
+    hold_claim(scope, view)?;
+    Ok(deployment)
+}
+
+fn towards_the_write(
+    scope: TargetScope,
+    view: &WritingView,
+    progress: &mut TargetStatus,
+) -> TargetDecision {
     let TargetScope {
         request,
         target,
-        seen,
         now,
         ..
     } = scope;
-    let deployment = match ready_to_write(scope, progress) {
+    let deployment = match claiming(scope, &view.claiming, progress) {
         Ok(deployment) => deployment,
         Err(decision) => return decision,
     };
-    if let Err(decision) = hold_claim(scope) {
-        return decision;
-    }
-    let restored = match planned_template(scope, deployment) {
+    let restored = match planned_template(scope, view) {
         Ok(template) => template,
         Err(ending) => return TargetDecision::end(scope, progress, ending),
     };
-    if let Some(missing) = references::missing(&seen.references) {
+    if let Some(missing) = references::missing(&view.references) {
         return TargetDecision::end(
             scope,
             progress,
@@ -49,26 +84,25 @@ pub(super) fn writing(scope: TargetScope, progress: &mut TargetStatus) -> Target
             ),
         );
     }
-    let backup = match (&progress.backup, &seen.backup) {
+    let backup = match (&progress.backup, view.backup) {
         (Some(known), _) => known.clone(),
-        (None, Fetched::Found(at)) => ArtifactStatus {
+        (None, Some(at)) => ArtifactStatus {
             config_map: artifact::backup_name(request, target.workload.kind, &target.workload.name),
-            at: *at,
+            at,
         },
-        (None, Fetched::Absent) => {
-            let step = Step::BackUp(artifact::backup(request, target, deployment, &restored));
+        (None, None) => {
+            let step = Step::BackUp(artifact::backup(request, target, deployment, restored));
             return TargetDecision::take(step, preparing(&target.workload.name));
         }
-        (None, Fetched::Unknown) => return TargetDecision::recheck(now, "Reading the backup."),
     };
     progress.backup = Some(backup);
     if progress.revert.is_none()
-        && let Some(decision) = jobs::before(scope, progress)
+        && let Some(decision) = jobs::before(scope, &view.job, progress)
     {
         return decision;
     }
     let cause = cause(request, target.to_revision, target.source_name.as_deref());
-    let revert = match write::revert(scope, deployment, &restored, &cause) {
+    let revert = match write::revert(scope, deployment, restored, &cause) {
         Ok(revert) => revert,
         Err(refusal) => {
             let message = format!(
@@ -79,8 +113,8 @@ pub(super) fn writing(scope: TargetScope, progress: &mut TargetStatus) -> Target
             return TargetDecision::end(scope, progress, ending);
         }
     };
-    intend(&mut progress.revert, deployment, scope.seen, now);
-    let again = if seen.rejection.is_some() {
+    intend(&mut progress.revert, deployment, scope.own, now);
+    let again = if scope.own.rejection.is_some() {
         let who = deployment.last_manager(FIELD_MANAGER).map_or_else(
             || "somebody".to_owned(),
             |manager| format!("field manager {}", plain(&manager, 100)),
@@ -106,18 +140,14 @@ pub(super) fn preparing(deployment: &str) -> String {
 /// Ok when we hold the claim. One that somebody else holds is taken when they have ended, or when they are less
 /// urgent and have not stored their intent to write. Who loses it waits: when the other one has written, that shows
 /// in the Deployment; when it is withdrawn, this one goes on.
-fn hold_claim(scope: TargetScope) -> Result<(), TargetDecision> {
+fn hold_claim(scope: TargetScope, view: &ClaimingView) -> Result<(), TargetDecision> {
     let TargetScope {
         request,
         target,
-        seen,
         now,
         ..
     } = scope;
-    if seen.ledger == Fetched::Unknown {
-        return Err(TargetDecision::recheck(now, "Reading the ledger."));
-    }
-    let held = seen.ledger.found();
+    let held = view.ledger.as_ref();
     let urgency = scope.plan.rules.urgency;
     let claim = || {
         let step = Step::Claim(ledger::claimed(held, request, urgency, target));
@@ -128,7 +158,7 @@ fn hold_claim(scope: TargetScope) -> Result<(), TargetDecision> {
         Holder::Nobody => return claim(),
         Holder::Other(other) => other,
     };
-    match &seen.rival {
+    match &view.rival {
         Fetched::Absent
         | Fetched::Found(Rival {
             active: false,

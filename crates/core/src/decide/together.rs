@@ -21,26 +21,27 @@ use crate::execution::outcome::{self, effect_of, end};
 use crate::execution::phase::{TargetPhase, due, result, waits};
 use crate::execution::step::Next;
 use crate::message::text::plain;
-use crate::observed::{Fetched, Observed};
+use crate::observed::TargetView;
+use crate::observed::view::{Terms, WorkingView};
 use crate::report::conditions::RequestDecision;
 
 /// One pass over all targets.
 pub(super) fn working(
     request: &RollbackRequest,
-    observed: &Observed,
+    view: &WorkingView,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) -> RequestDecision {
     let Some(plan) = status.plan.clone() else {
         return RequestDecision::again("The plan is missing.");
     };
-    let mut decisions = under_way(request, observed, &plan, status, now);
-    decisions.extend(capacity::make(&plan, observed, status, now));
+    let mut decisions = under_way(request, view, &plan, status, now);
+    decisions.extend(capacity::make(&plan, &view.capacity, status, now));
     stop_after_failure(request, &plan, status, now);
     spare(status, now);
     let mut decision = None;
     if open(status, |phase| !phase.is_written()) {
-        match go_on(request, observed, &plan, status, now) {
+        match go_on(request, view, &plan, status, now) {
             Ok((more, waiting)) => {
                 decisions.extend(more);
                 // What the others are doing goes on meanwhile.
@@ -69,7 +70,7 @@ fn open(status: &RollbackRequestStatus, which: impl Fn(TargetPhase) -> bool) -> 
 /// Those that were written: each as the plan says upon which it was begun.
 fn under_way(
     request: &RollbackRequest,
-    observed: &Observed,
+    view: &WorkingView,
     plan: &Plan,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
@@ -86,16 +87,13 @@ fn under_way(
             request,
             plan: plans.plan_for(progress),
             target,
-            seen: observed.target(index),
+            own: view.target(index).own(),
             now,
         };
         let mut next = progress.clone();
-        let decision = match TargetPhase::of(status, progress) {
-            TargetPhase::RollingOut => as_it_is_meant(scope, &mut next, rolling_out),
-            TargetPhase::Verifying => as_it_is_meant(scope, &mut next, verifying),
-            TargetPhase::Retrying => retrying(scope, &mut next),
-            TargetPhase::Restoring => restoring(scope, &mut next),
-            TargetPhase::Waiting | TargetPhase::Reverting | TargetPhase::Ended => continue,
+        let phase = TargetPhase::of(status, progress);
+        let Some(decision) = written(scope, phase, view.target(index), &mut next) else {
+            continue;
         };
         status.targets[index] = next;
         decisions.push(decision);
@@ -103,39 +101,82 @@ fn under_way(
     decisions
 }
 
+/// One that was written. A view that does not fit is of another phase: it is read again.
+fn written(
+    scope: TargetScope,
+    phase: TargetPhase,
+    view: &TargetView,
+    progress: &mut TargetStatus,
+) -> Option<TargetDecision> {
+    Some(match (phase, view) {
+        (TargetPhase::Waiting | TargetPhase::Reverting | TargetPhase::Ended, _) => return None,
+        (TargetPhase::RollingOut, TargetView::RollingOut(view)) => {
+            as_it_is_meant(scope, progress, |scope, progress| {
+                rolling_out(scope, view, progress)
+            })
+        }
+        (TargetPhase::Verifying, TargetView::Verifying(view)) => {
+            as_it_is_meant(scope, progress, |scope, progress| {
+                verifying(scope, view, progress)
+            })
+        }
+        (TargetPhase::Retrying, TargetView::Retrying(view)) => retrying(scope, view, progress),
+        (TargetPhase::Restoring, TargetView::Restoring(view)) => restoring(scope, view, progress),
+        (
+            TargetPhase::RollingOut
+            | TargetPhase::Verifying
+            | TargetPhase::Retrying
+            | TargetPhase::Restoring,
+            TargetView::NotDue
+            | TargetView::Failed
+            | TargetView::Awaiting(_)
+            | TargetView::Written(_)
+            | TargetView::Claiming(_)
+            | TargetView::Writing(_)
+            | TargetView::RollingOut(_)
+            | TargetView::Verifying(_)
+            | TargetView::Retrying(_)
+            | TargetView::Restoring(_),
+        ) => TargetDecision::recheck(scope.now, "Reading the Deployment."),
+    })
+}
+
 /// Those that have not been written: whether the plan still holds, whether enough people have
 /// approved it, and the way to the write. Those that have begun go on meanwhile.
 fn go_on(
     request: &RollbackRequest,
-    observed: &Observed,
+    view: &WorkingView,
     plan: &Plan,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
 ) -> Result<(Vec<TargetDecision>, Option<RequestDecision>), RequestDecision> {
-    let mut decisions = look_at_unwritten(request, observed, plan, status, now);
+    let mut decisions = look_at_unwritten(request, view, plan, status, now);
     if !open(status, |phase| !phase.is_written()) {
         return Ok((decisions, None));
     }
     let parallelism = request.rollout().parallelism;
-    let is_unread = |index: &usize| observed.target(*index).deployment == Fetched::Unknown;
+    let is_unread = |index: &usize| view.target(*index).is_unread();
     if due(plan, status, parallelism).iter().all(is_unread) {
         return Ok((decisions, None));
     }
-    revalidate(request, observed, status, now)?;
+    let Some(terms) = &view.terms else {
+        return Err(RequestDecision::recheck(now, "Reading the rules."));
+    };
+    revalidate(request, view, terms, status, now)?;
     if let Some(at_risk) = jobs::found_risk(request, status) {
-        void_approvals(observed, status, Some(at_risk));
+        void_approvals(view, status, Some(at_risk));
         return Err(RequestDecision::again(
             "A Job says that the old version may not be able to live with the data, so the plan has a new digest and earlier approvals are void.",
         ));
     }
-    forget_intents(observed, status);
+    forget_intents(view, status);
     let begun = status.targets.iter().enumerate().any(|(index, progress)| {
         TargetPhase::of(status, progress) == TargetPhase::Reverting && !is_unread(&index)
     });
     if begun || approval::suffices(plan, &status.approvals) {
-        super::preconditions::guarded(observed, status)?;
+        super::preconditions::guarded(view, terms, status)?;
     }
-    let held = held_back(request, observed, plan, status, now);
+    let held = held_back(request, view, terms, plan, status, now);
     for index in due(plan, status, parallelism) {
         // One that cannot be read delays nobody but itself.
         let Some(target) = plan.targets.get(index).filter(|_| !is_unread(&index)) else {
@@ -160,10 +201,14 @@ fn go_on(
             request,
             plan,
             target,
-            seen: observed.target(index),
+            own: view.target(index).own(),
             now,
         };
-        decisions.push(writing(scope, &mut status.targets[index]));
+        decisions.push(writing(
+            scope,
+            view.target(index),
+            &mut status.targets[index],
+        ));
         let progress = &status.targets[index];
         if phase == TargetPhase::Waiting && progress.revert.is_some() {
             consent::begin(plan, status, index, now);
@@ -175,7 +220,8 @@ fn go_on(
 /// What keeps a Deployment from being begun: approvals that do not suffice, or a freeze.
 fn held_back(
     request: &RollbackRequest,
-    observed: &Observed,
+    view: &WorkingView,
+    terms: &Terms,
     plan: &Plan,
     status: &mut RollbackRequestStatus,
     now: Timestamp,
@@ -184,9 +230,9 @@ fn held_back(
         return None;
     }
     if !approval::suffices(plan, &status.approvals) {
-        return Some(mailbox::read(request, observed, plan, status, now));
+        return Some(mailbox::read(request, view, terms, plan, status, now));
     }
-    let open = freezing::holds(plan, observed, status, now)?;
+    let open = freezing::holds(plan, view, status, now)?;
     Some(freezing::decision(plan, &open, now))
 }
 

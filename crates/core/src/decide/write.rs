@@ -5,50 +5,35 @@
 
 use jiff::Timestamp;
 use rollback_api::status::{Intent, PlannedTarget, TargetStatus};
-use rollback_api::{Reason, RequestState, RollbackRequestStatus};
+use rollback_api::{
+    Reason, RequestState, RevisionLedgerSpec, RollbackRequest, RollbackRequestStatus,
+};
 
 use super::{TargetDecision, TargetScope};
+use crate::approval::consent;
 use crate::execution::outcome::end;
 use crate::execution::phase::TargetPhase;
 use crate::execution::step::{Revert, template_patch};
+use crate::history::ledger::{Holder, holder};
 use crate::history::template::Template;
 use crate::message::text::plain;
-use crate::observed::{Access, Deployment, Fetched, Observed, ObservedTarget};
+use crate::observed::view::{ClaimingView, Live, Own, WorkingView};
+use crate::observed::{Access, Deployment};
 use crate::plan;
 
-/// Why there is no Deployment to write.
-pub(super) enum Missing {
-    /// It was not read.
-    Unread,
-    /// It was deleted, or deleted and made again.
-    Gone,
+/// The Deployment of the plan; `None` when it was deleted, or deleted and made again.
+pub(super) fn same<'a>(target: &PlannedTarget, live: &'a Live) -> Option<&'a Deployment> {
+    let deployment = live.deployment.as_ref()?;
+    (deployment.uid() == target.workload.uid).then_some(deployment)
 }
 
-/// The Deployment of the plan, as it was read.
-pub(super) fn live<'a>(
-    target: &PlannedTarget,
-    seen: &'a ObservedTarget,
-) -> Result<&'a Deployment, Missing> {
-    match &seen.deployment {
-        Fetched::Unknown => Err(Missing::Unread),
-        Fetched::Found(deployment) if deployment.uid() == target.workload.uid => Ok(deployment),
-        Fetched::Absent | Fetched::Found(_) => Err(Missing::Gone),
-    }
-}
-
-/// Whether everybody involved may write themselves: `Ok(None)` when they may, and who may not do what otherwise.
-pub(super) fn denied(scope: TargetScope) -> Result<Option<String>, TargetDecision> {
-    match &scope.seen.access {
-        Fetched::Unknown | Fetched::Absent => Err(TargetDecision::recheck(
-            scope.now,
-            "Asking the API server who may do this.",
-        )),
-        Fetched::Found(Access::Allowed) => Ok(None),
-        Fetched::Found(Access::Denied { who, what }) => Ok(Some(format!(
-            "{} may not {}",
-            plain(who, 200),
-            plain(what, 300)
-        ))),
+/// Who may not do what, when not everybody involved may write themselves.
+pub(super) fn denied(access: &Access) -> Option<String> {
+    match access {
+        Access::Allowed => None,
+        Access::Denied { who, what } => {
+            Some(format!("{} may not {}", plain(who, 200), plain(what, 300)))
+        }
     }
 }
 
@@ -60,24 +45,25 @@ pub(super) fn is_as_altered(
     intent: Option<&Intent>,
 ) -> bool {
     let generation = deployment.generation();
-    scope.seen.accepted == Some(generation)
+    scope.own.accepted == Some(generation)
         && intent.is_some_and(|intent| generation == intent.generation + 1)
 }
 
 /// What has to hold right before each write that leads to the revert: the Deployment may be touched, and
 /// everybody involved may do this themselves.
 pub(super) fn ready_to_write<'a>(
-    scope: TargetScope<'a>,
+    scope: TargetScope,
+    view: &'a ClaimingView,
     progress: &mut TargetStatus,
 ) -> Result<&'a Deployment, TargetDecision> {
     let now = scope.now;
-    let Some(deployment) = scope.seen.deployment.found() else {
+    let Some(deployment) = &view.live.deployment else {
         return Err(TargetDecision::recheck(now, "Reading the Deployment."));
     };
     if let Some(ending) = plan::blocked(deployment, now) {
         return Err(TargetDecision::end(scope, progress, ending));
     }
-    let Some(denied) = denied(scope)? else {
+    let Some(denied) = denied(&view.access) else {
         return Ok(deployment);
     };
     let what = format!("{denied}, so they cannot have it done either.");
@@ -91,13 +77,13 @@ pub(super) fn ready_to_write<'a>(
 pub(super) fn intend(
     slot: &mut Option<Intent>,
     deployment: &Deployment,
-    seen: &ObservedTarget,
+    own: &Own,
     now: Timestamp,
 ) {
     let generation = deployment.generation();
     match slot {
         Some(intent) if intent.generation == generation => {
-            intent.taken_over |= seen.intended != Some(generation);
+            intent.taken_over |= own.intended != Some(generation);
         }
         Some(intent) => {
             intent.generation = generation;
@@ -125,7 +111,7 @@ pub(super) fn revert(
         workload: scope.target.workload.clone(),
         patch: template_patch(deployment, template, cause, true),
     };
-    match refusal(scope.seen, &revert) {
+    match refusal(scope.own, &revert) {
         Some(refusal) => Err(refusal),
         None => Ok(revert),
     }
@@ -133,8 +119,8 @@ pub(super) fn revert(
 
 /// What the API server said of this very write, in words. A refusal is final when the same patch, with the same
 /// preconditions, would be sent again.
-fn refusal(seen: &ObservedTarget, revert: &Revert) -> Option<String> {
-    let rejection = seen.rejection.as_ref();
+fn refusal(own: &Own, revert: &Revert) -> Option<String> {
+    let rejection = own.rejection.as_ref();
     let rejection = rejection.filter(|rejection| rejection.patch == revert.patch)?;
     let message = plain(&rejection.message, 800);
     let message = message.trim_end_matches('.');
@@ -144,15 +130,15 @@ fn refusal(seen: &ObservedTarget, revert: &Revert) -> Option<String> {
 /// Forgets the intents whose writes the API server refused, as this process knows: nothing was touched, so whatever keeps a
 /// Deployment from being begun counts again. Who changes it in a loop would otherwise hold an approved rollback past a
 /// denial, a freeze and the age of its approvals.
-pub(super) fn forget_refused(observed: &Observed, status: &mut RollbackRequestStatus) {
+pub(super) fn forget_refused(view: &WorkingView, status: &mut RollbackRequestStatus) {
     let reverting: Vec<bool> = status
         .targets
         .iter()
         .map(|progress| TargetPhase::of(status, progress) == TargetPhase::Reverting)
         .collect();
     for (index, (progress, is_reverting)) in status.targets.iter_mut().zip(reverting).enumerate() {
-        let seen = observed.target(index);
-        let was_refused = |intent: &Intent| was_refused(intent, seen);
+        let own = view.target(index).own();
+        let was_refused = |intent: &Intent| was_refused(intent, own);
         if is_reverting && progress.revert.as_ref().is_some_and(was_refused) {
             progress.revert = None;
         }
@@ -162,44 +148,65 @@ pub(super) fn forget_refused(observed: &Observed, status: &mut RollbackRequestSt
 /// Whether the write of this intent is known not to have been made. A refusal shows that only to the process that stored
 /// the intent, as long as no other has taken it over, and unless an attempt before came through: what was written already
 /// is refused as well.
-fn was_refused(intent: &Intent, seen: &ObservedTarget) -> bool {
-    let is_only_ours = seen.intended == Some(intent.generation) && !intent.taken_over;
-    is_only_ours && is_refused(intent.generation, seen)
+fn was_refused(intent: &Intent, own: &Own) -> bool {
+    let is_only_ours = own.intended == Some(intent.generation) && !intent.taken_over;
+    is_only_ours && is_refused(intent.generation, own)
 }
 
 /// Whether the last write for this target is known not to have been made. Its intent may just have been forgotten because
 /// of that.
-pub(super) fn was_never_made(progress: &TargetStatus, seen: &ObservedTarget) -> bool {
+pub(super) fn was_never_made(progress: &TargetStatus, own: &Own) -> bool {
     match &progress.revert {
-        Some(intent) => was_refused(intent, seen),
-        None => seen
+        Some(intent) => was_refused(intent, own),
+        None => own
             .intended
-            .is_some_and(|generation| is_refused(generation, seen)),
+            .is_some_and(|generation| is_refused(generation, own)),
     }
 }
 
 /// Whether the last answer to a write for this generation was a refusal, and none came through.
-fn is_refused(generation: i64, seen: &ObservedTarget) -> bool {
+fn is_refused(generation: i64, own: &Own) -> bool {
     let tested = |test: &serde_json::Value| {
         test["path"] == "/metadata/generation" && test["value"] == generation
     };
-    let refused = seen.rejection.as_ref().is_some_and(|rejection| {
+    let refused = own.rejection.as_ref().is_some_and(|rejection| {
         let patch = rejection.patch.as_array();
         patch.is_some_and(|patch| patch.iter().any(tested))
     });
-    let came_through = seen.accepted == Some(generation + 1);
+    let came_through = own.accepted == Some(generation + 1);
     refused && !came_through
 }
 
 /// Whether the evidence of a pass that died is lost: the Deployment was written at least twice since the intent was
 /// stored, and nobody knows that ours was refused. Then our write may be one of those, made and undone, and it must not
 /// be made again without asking.
-pub(super) fn is_in_doubt(
-    deployment: &Deployment,
-    intent: Option<&Intent>,
-    seen: &ObservedTarget,
-) -> bool {
+pub(super) fn is_in_doubt(deployment: &Deployment, intent: Option<&Intent>, own: &Own) -> bool {
     intent.is_some_and(|intent| {
-        deployment.generation() >= intent.generation + 2 && !was_refused(intent, seen)
+        deployment.generation() >= intent.generation + 2 && !was_refused(intent, own)
     })
+}
+
+/// Whether the old template that the Deployment has is our write, upon an intent that stands: then nothing else has to
+/// be known. An answer may have been lost; a refusal that is known shows that somebody else wrote it.
+pub fn is_ours(target: &PlannedTarget, progress: &TargetStatus, live: &Live, own: &Own) -> bool {
+    let stands = |intent: &Intent| consent::is_begun(progress) && !was_refused(intent, own);
+    let is_there = |deployment: &Deployment| target.is_restored_by(&deployment.template().digest());
+    same(target, live).is_some_and(is_there) && progress.revert.as_ref().is_some_and(stands)
+}
+
+/// Whether the claim comes before everything else: it is not ours, and no intent needs it already.
+pub fn claim_comes_first(
+    request: &RollbackRequest,
+    target: &PlannedTarget,
+    progress: &TargetStatus,
+    ledger: Option<&RevisionLedgerSpec>,
+) -> bool {
+    progress.revert.is_none()
+        && holder(ledger, &target.workload.uid, plan::uid(request)) != Holder::Us
+}
+
+/// Whether the Deployment does not run any more what is bad: then the ledger may tell who changed it.
+pub fn has_changed(target: &PlannedTarget, live: &Live) -> bool {
+    let is_bad = |deployment: &Deployment| deployment.template().digest() == target.from_digest;
+    !live.deployment.as_ref().is_some_and(is_bad)
 }

@@ -152,6 +152,113 @@ impl Phase {
     }
 }
 
+/// What a pass over a request is about: which [`View`](crate::observed::View) it reads, and which one is decided by.
+#[derive(Clone, Copy, Debug)]
+pub enum Stage<'a> {
+    /// There is no plan.
+    Planning,
+    /// This is carried out.
+    Working(&'a Plan),
+    /// It has ended, with a plan or before there was one.
+    Ended(Option<&'a Plan>),
+}
+
+impl<'a> Stage<'a> {
+    /// Of what is stored.
+    pub fn of(status: &'a RollbackRequestStatus) -> Self {
+        match (Phase::of(status), &status.plan) {
+            (Phase::Ended, plan) => Self::Ended(plan.as_ref()),
+            (
+                Phase::AwaitingApproval
+                | Phase::BackingUp
+                | Phase::Reverting
+                | Phase::RollingOut
+                | Phase::Verifying
+                | Phase::Restoring,
+                Some(plan),
+            ) => Self::Working(plan),
+            (Phase::Planning, _)
+            | (
+                Phase::AwaitingApproval
+                | Phase::BackingUp
+                | Phase::Reverting
+                | Phase::RollingOut
+                | Phase::Verifying
+                | Phase::Restoring,
+                None,
+            ) => Self::Planning,
+        }
+    }
+}
+
+/// What is to be read of one target in a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: it is not its turn, or it has ended.
+    Nothing,
+    /// The Deployment only, with all others: there are many that wait for people.
+    Listed,
+    /// Whether it still runs what is bad, and who changed it if not.
+    Awaiting,
+    /// What the way from the claim to the write needs.
+    Writing,
+    /// Whether the old version comes up.
+    RollingOut,
+    /// Whether the old version is well.
+    Verifying,
+    /// What the write of a fallback needs.
+    Retrying,
+    /// What the way back needs.
+    Restoring,
+}
+
+/// What is to be read of each target of the plan, in its order.
+pub fn needs(plan: &Plan, status: &RollbackRequestStatus, parallelism: i32) -> Vec<Need> {
+    let due = due(plan, status, parallelism);
+    let awaiting = !approval::suffices(plan, &status.approvals);
+    let few = plan.targets.len() <= FEW;
+    let need = |index: usize| {
+        let Some(progress) = status.targets.get(index) else {
+            return Need::Nothing;
+        };
+        let is_due = due.contains(&index);
+        match TargetPhase::of(status, progress) {
+            TargetPhase::Waiting if awaiting && few => Need::Awaiting,
+            TargetPhase::Waiting if awaiting => Need::Listed,
+            // What has begun goes on, whoever has approved what has not.
+            TargetPhase::Reverting if awaiting && few => Need::Writing,
+            TargetPhase::Reverting if awaiting && !is_due => Need::Listed,
+            TargetPhase::Ended => Need::Nothing,
+            phase if is_due => of_due(phase),
+            TargetPhase::Waiting
+            | TargetPhase::Reverting
+            | TargetPhase::RollingOut
+            | TargetPhase::Verifying
+            | TargetPhase::Retrying
+            | TargetPhase::Restoring => Need::Nothing,
+        }
+    };
+    (0..plan.targets.len()).map(need).collect()
+}
+
+/// What is to be read of a target whose turn it is.
+fn of_due(phase: TargetPhase) -> Need {
+    match phase {
+        TargetPhase::Waiting | TargetPhase::Reverting => Need::Writing,
+        TargetPhase::RollingOut => Need::RollingOut,
+        TargetPhase::Verifying => Need::Verifying,
+        TargetPhase::Retrying => Need::Retrying,
+        TargetPhase::Restoring => Need::Restoring,
+        TargetPhase::Ended => Need::Nothing,
+    }
+}
+
+/// Whether there are targets that are not written: only for those the rules and the guard matter.
+pub fn any_unwritten(status: &RollbackRequestStatus) -> bool {
+    let unwritten = |progress: &TargetStatus| !TargetPhase::of(status, progress).is_written();
+    status.targets.iter().any(unwritten)
+}
+
 /// Whether there are targets that have not begun.
 pub fn waits(status: &RollbackRequestStatus) -> bool {
     let waiting =

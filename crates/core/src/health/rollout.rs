@@ -1,9 +1,9 @@
 //! Whether the old version is up, judged from the Deployment and its `ReplicaSets`; the pods say why not.
 
 use jiff::Timestamp;
-use rollback_api::Reason;
 use rollback_api::ledger::RunningImage;
 use rollback_api::status::{Cause, PlannedTarget, Rules, TargetStatus};
+use rollback_api::{Reason, RevisionLedgerSpec};
 
 use serde_json::Value;
 
@@ -11,7 +11,8 @@ use crate::health::diagnose;
 use crate::history::ledger;
 use crate::message::shell;
 use crate::message::text::plain;
-use crate::observed::{Deployment, Fetched, ObservedTarget, ReplicaSet};
+use crate::observed::view::{Brought, Live, Signs};
+use crate::observed::{Deployment, ReplicaSet};
 use crate::time;
 
 /// Reason of `Progressing` when the Deployment controller gives up.
@@ -20,8 +21,6 @@ const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 /// How far the rollout of the old version is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rollout {
-    /// The Deployment was not read.
-    Unknown,
     /// The Deployment is gone, or another one has its name.
     Gone(String),
     /// Somebody wrote another template.
@@ -53,16 +52,14 @@ pub struct Counts {
 /// stood there before the revert says nothing; and it may never be evaluated at all, so the deadline
 /// is our own.
 pub fn judge(
-    seen: &ObservedTarget,
+    brought: &Brought,
     target: &PlannedTarget,
     progress: &TargetStatus,
     rules: &Rules,
     now: Timestamp,
 ) -> Rollout {
-    let deployment = match &seen.deployment {
-        Fetched::Unknown => return Rollout::Unknown,
-        Fetched::Absent => return Rollout::Gone(gone(&target.workload.name, "was deleted")),
-        Fetched::Found(deployment) => deployment,
+    let Some(deployment) = &brought.live.deployment else {
+        return Rollout::Gone(gone(&target.workload.name, "was deleted"));
     };
     if deployment.uid() != target.workload.uid {
         return Rollout::Gone(gone(&target.workload.name, "was deleted and made again"));
@@ -82,8 +79,8 @@ pub fn judge(
         updated: deployment.updated(),
         available: deployment.available(),
     };
-    let running = running(seen, deployment, target);
-    let settled = deployment.observed_generation() >= deployment.generation() && running.is_some();
+    let settled =
+        deployment.observed_generation() >= deployment.generation() && brought.running.is_some();
     if settled && counts.desired == 0 && deployment.replicas() == 0 {
         return Rollout::Empty(counts);
     }
@@ -128,15 +125,21 @@ pub fn judge(
     }
 }
 
-/// The `ReplicaSet` of the old version.
-fn running<'a>(
-    seen: &'a ObservedTarget,
-    deployment: &Deployment,
+/// Whether the Deployment has the old template: only then the `ReplicaSet` of the old version is of any interest.
+pub fn is_in_place(target: &PlannedTarget, live: &Live) -> bool {
+    let restored = |deployment: &Deployment| target.is_restored_by(&deployment.template().digest());
+    live.deployment.as_ref().is_some_and(restored)
+}
+
+/// The `ReplicaSet` of the old version, as the Deployment has it now, if it is one of these.
+pub fn running<'a>(
     target: &PlannedTarget,
+    live: &Live,
+    replica_sets: &'a [ReplicaSet],
 ) -> Option<&'a ReplicaSet> {
-    let digest = deployment.template().digest();
-    let live = deployment.live_set(&seen.replica_sets);
-    live.filter(|_| target.is_restored_by(&digest))
+    let deployment = live.deployment.as_ref()?;
+    let set = deployment.live_set(replica_sets);
+    set.filter(|_| is_in_place(target, live))
 }
 
 /// Whether pods of the bad version are still on their way out, where that matters and the server tells.
@@ -147,12 +150,12 @@ fn is_waiting_for_old_pods(deployment: &Deployment, rules: &Rules) -> bool {
 /// What keeps the pods of the old version from becoming available, as it is seen now: `None` when nothing was seen
 /// of the Deployment.
 pub fn cause(
-    seen: &ObservedTarget,
-    target: &PlannedTarget,
+    brought: &Brought,
+    signs: &Signs,
     progress: &TargetStatus,
     now: Timestamp,
 ) -> Option<Option<Cause>> {
-    let deployment = seen.deployment.found()?;
+    let deployment = brought.live.deployment.as_ref()?;
     if deployment.is_complete() {
         return Some(None);
     }
@@ -160,9 +163,9 @@ pub fn cause(
         .rollout
         .as_ref()
         .and_then(|rollout| rollout.cause.as_ref());
-    let running = running(seen, deployment, target);
-    let cause = diagnose::cause(running, &seen.pods, &seen.events, before, now);
-    Some(cause.map(|cause| diagnose::quoting(cause, seen.last_log.as_ref())))
+    let running = brought.running.as_ref();
+    let cause = diagnose::cause(running, &signs.pods, &signs.events, before, now);
+    Some(cause.map(|cause| diagnose::quoting(cause, signs.last_log.as_ref())))
 }
 
 /// When the trouble has gone on for longer than the rules allow. What only an Event tells of has the whole time: anybody who
@@ -175,12 +178,16 @@ fn end_of_grace(cause: Option<&Cause>, rules: &Rules) -> Option<Timestamp> {
 
 /// Images whose tag means something else now than when this version ran before: the same template
 /// is then not the same software.
-pub fn moved_tags(seen: &ObservedTarget, target: &PlannedTarget) -> Vec<String> {
-    let known = ledger::evidence(seen.ledger.found(), &target.workload.uid);
+pub fn moved_tags(
+    ledger: Option<&RevisionLedgerSpec>,
+    pods: &[Value],
+    target: &PlannedTarget,
+) -> Vec<String> {
+    let known = ledger::evidence(ledger, &target.workload.uid);
     let Some(before) = known.iter().find(|entry| entry.digest == target.to_digest) else {
         return Vec::new();
     };
-    let now: Vec<(&str, &str)> = seen.pods.iter().flat_map(image_ids).collect();
+    let now: Vec<(&str, &str)> = pods.iter().flat_map(image_ids).collect();
     let moved = |image: &&RunningImage| {
         let id = image.image_id.as_ref();
         id.is_some_and(|id| {
@@ -231,7 +238,7 @@ fn had_its_time(deployment: &Deployment, progress: &TargetStatus) -> Option<Time
 /// When to look again though nothing changes: when the time is over, and when a failure begins to
 /// count, since the Deployment controller may have reported it a moment before and says it only once.
 pub fn wake(
-    seen: &Fetched<Deployment>,
+    seen: Option<&Deployment>,
     progress: &TargetStatus,
     rules: &Rules,
     now: Timestamp,
@@ -241,7 +248,6 @@ pub fn wake(
     let cause = rollout.and_then(|rollout| rollout.cause.as_ref());
     let grace = end_of_grace(cause, rules);
     let counts = seen
-        .found()
         .and_then(|deployment| had_its_time(deployment, progress))
         .filter(|at| *at > now);
     deadline.into_iter().chain(counts).chain(grace).min()

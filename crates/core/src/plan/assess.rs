@@ -7,14 +7,14 @@ use rollback_api::status::{Plan, PlannedTarget, Risk, RiskKind};
 use rollback_api::{Reason, RollbackPolicySpec, RollbackRequest};
 use serde_json::Value;
 
-use super::choose::Chosen;
+use super::{Checked, Choice, Chosen};
 use crate::execution::outcome::{Ending, refused};
 use crate::execution::step::{cause, template_patch};
 use crate::execution::{artifact, job};
 use crate::history::diff;
 use crate::history::template::{self, Template};
 use crate::message::text::plain;
-use crate::observed::{Deployment, Fetched, ObservedTarget, Rehearsal};
+use crate::observed::{Deployment, Rehearsal};
 use crate::plan::references::{self, Reference};
 use crate::plan::{data_risk, owner, risks, rules};
 
@@ -49,24 +49,28 @@ impl Prospect {
 /// The planned target, unless what was read speaks against it.
 pub fn assess(
     target: &Target,
-    deployment: &Deployment,
-    seen: &ObservedTarget,
+    checked: &Checked,
     policy: Option<&RollbackPolicySpec>,
-    chosen: Chosen,
     lines: usize,
     now: Timestamp,
 ) -> Result<PlannedTarget, Ending> {
+    let Checked {
+        choice: Choice { deployment, chosen },
+        references,
+        rehearsal,
+        surroundings,
+    } = checked;
+    let chosen = chosen.clone();
     let current = deployment.template();
-    if let Some(missing) = references::missing(&seen.references) {
+    if let Some(missing) = references::missing(references) {
         return Err(refused(Reason::ReferenceMissing, missing, now));
     }
     let refuse = policy.cloned().unwrap_or_default().git_ops.self_healing == SelfHealing::Refuse;
-    let (owner_risks, owner_refusal) = owner::assess(deployment, &seen.surroundings.owners, refuse);
+    let (owner_risks, owner_refusal) = owner::assess(deployment, &surroundings.owners, refuse);
     if let Some((what, next)) = owner_refusal {
         return Err(refused(Reason::SelfHealingOwner, what, now).next(next));
     }
-    let (stored_digest, rehearsal_risk) =
-        rehearsed(deployment, &chosen.template, &seen.rehearsal, now)?;
+    let (stored_digest, rehearsal_risk) = rehearsed(deployment, &chosen.template, rehearsal, now)?;
     let size = artifact::backup_size(deployment, &chosen.template);
     if size > MAX_BACKUP {
         return Err(refused(
@@ -80,20 +84,17 @@ pub fn assess(
     }
     let mut risks: Vec<Risk> = owner_risks;
     risks.extend(rehearsal_risk);
-    risks.extend(references::unknown(&seen.references));
+    risks.extend(references::unknown(references));
     let unknown = policy.cloned().unwrap_or_default().data_gate.unknown;
     risks.extend(data_risk::assess(&current, &chosen.template, unknown));
     risks.extend(risks::mutable_tag(&current, &chosen.template));
-    risks.extend(risks::autoscaler(
-        deployment,
-        &seen.surroundings.autoscalers,
-    ));
+    risks.extend(risks::autoscaler(deployment, &surroundings.autoscalers));
     risks.extend(risks::quotas(
         deployment,
         &chosen.template,
-        &seen.surroundings.quotas,
+        &surroundings.quotas,
     ));
-    risks.extend(risks::budgets(deployment, &seen.surroundings.budgets));
+    risks.extend(risks::budgets(deployment, &surroundings.budgets));
     risks.truncate(MAX_NOTES);
     let mut images = template::image_changes(&current, &chosen.template);
     let mut changes = diff::changes(&current, &chosen.template);
@@ -141,7 +142,7 @@ fn shorten(list: &mut Vec<String>, most: usize, what: &str) {
 fn rehearsed(
     deployment: &Deployment,
     template: &Template,
-    rehearsal: &Fetched<Rehearsal>,
+    rehearsal: &Rehearsal,
     now: Timestamp,
 ) -> Result<(Option<String>, Option<Risk>), Ending> {
     let unsaid = |why: &str| Risk {
@@ -153,9 +154,9 @@ fn rehearsed(
         blocks: false,
     };
     match rehearsal {
-        Fetched::Unknown | Fetched::Absent => Ok((None, Some(unsaid("it was not asked")))),
-        Fetched::Found(Rehearsal::Unsaid(why)) => Ok((None, Some(unsaid(why)))),
-        Fetched::Found(Rehearsal::Refused { code, message }) => Err(refused(
+        Rehearsal::LeftOut => Ok((None, None)),
+        Rehearsal::Unsaid(why) => Ok((None, Some(unsaid(why)))),
+        Rehearsal::Refused { code, message } => Err(refused(
             Reason::PatchRejected,
             format!(
                 "The API server does not take the old template of Deployment {} (HTTP {code}): {}.",
@@ -164,7 +165,7 @@ fn rehearsed(
             ),
             now,
         )),
-        Fetched::Found(Rehearsal::Stored(stored)) => {
+        Rehearsal::Stored(stored) => {
             let digest = stored.template().digest();
             if digest == template.digest() {
                 return Ok((None, None));

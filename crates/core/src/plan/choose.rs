@@ -6,14 +6,14 @@ use rollback_api::request::{Target, ToImage};
 use rollback_api::status::{Fallback, Source};
 use rollback_api::{Reason, RequestState, RollbackPolicySpec, WorkloadKind};
 
-use super::fallback;
+use super::{Candidate, fallback};
 use crate::evidence::trigger::known_since;
 use crate::execution::outcome::{Ending, end, refused};
 use crate::history::ledger;
 use crate::history::template::Template;
 use crate::history::{Choice, History, Wish};
 use crate::message::text::plain;
-use crate::observed::{Deployment, Fetched, ObservedTarget};
+use crate::observed::Deployment;
 
 /// The template that was chosen.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,16 +42,16 @@ pub struct Chosen {
 pub fn choose(
     target: &Target,
     deployment: &Deployment,
-    seen: &ObservedTarget,
+    seen: &Candidate,
     policy: Option<&RollbackPolicySpec>,
     now: Timestamp,
 ) -> Result<Chosen, Ending> {
     let current = deployment.template();
-    let known = ledger::evidence(seen.ledger.found(), deployment.uid());
+    let known = ledger::evidence(seen.ledger.as_ref(), deployment.uid());
     let history = History::of(deployment.uid(), &seen.replica_sets, known);
     let running = history.holding(&current);
     let from_revision = running.and_then(|running| running.number);
-    let from_since = known_since(deployment, &seen.replica_sets, seen.ledger.found());
+    let from_since = known_since(deployment, &seen.replica_sets, seen.ledger.as_ref());
     let pick = Pick {
         index: seen.asked,
         deployment,
@@ -61,7 +61,7 @@ pub fn choose(
         now,
     };
     if let Some(backup) = &target.to.backup {
-        return pick.backed_up(backup, &seen.kept);
+        return pick.backed_up(backup, seen.backup.as_ref());
     }
     if seen.history_cut {
         return pick.refused(
@@ -71,7 +71,7 @@ pub fn choose(
         );
     }
     let bad = ledger::bad_templates(
-        seen.ledger.found(),
+        seen.ledger.as_ref(),
         deployment.uid(),
         seen.lifted.as_deref(),
         now,
@@ -99,12 +99,12 @@ pub fn choose(
 /// passed its checks, or each of their replicas was available for long enough. Only time that has been counted: what
 /// the ledger says still runs may have been replaced while nobody watched.
 fn good_templates(
-    seen: &ObservedTarget,
+    seen: &Candidate,
     deployment: &Deployment,
     policy: Option<&RollbackPolicySpec>,
 ) -> Vec<String> {
     let enough = policy.cloned().unwrap_or_default().ledger.soak_seconds;
-    ledger::evidence(seen.ledger.found(), deployment.uid())
+    ledger::evidence(seen.ledger.as_ref(), deployment.uid())
         .iter()
         .rev()
         .filter(|entry| match entry.verdict {
@@ -180,9 +180,9 @@ impl Pick<'_> {
     }
 
     /// The template that a Deployment had before an earlier rollback. Named is named: it may be in quarantine.
-    fn backed_up(&self, name: &str, kept: &Fetched<Deployment>) -> Result<Chosen, Ending> {
+    fn backed_up(&self, name: &str, kept: Option<&Deployment>) -> Result<Chosen, Ending> {
         let shown = plain(name, 253);
-        let Some(kept) = kept.found() else {
+        let Some(kept) = kept else {
             return self.refused(
                 Reason::BackupNotFound,
                 &format!(

@@ -7,33 +7,37 @@ use rollback_api::request::{MAX_TARGETS, OnFailure, Target};
 use rollback_api::status::{PlannedTarget, Skipped};
 use rollback_api::{Reason, RequestState, RollbackRequest, WorkloadKind};
 
+use super::{Candidate, Checked, Proposed};
 use crate::execution::outcome::{Ending, end, refused};
 use crate::message::text::plain;
-use crate::observed::{Observed, ObservedTarget};
 
 /// How many refused Deployments a message names.
 const NAMED_REFUSALS: usize = 10;
 
 /// The entry of the spec that finds a Deployment.
-pub fn asked<'a>(request: &'a RollbackRequest, seen: &ObservedTarget) -> Option<&'a Target> {
-    request.spec.targets.get(seen.asked)
+pub fn asked(request: &RollbackRequest, index: usize) -> Option<&Target> {
+    request.spec.targets.get(index)
+}
+
+/// Whether that entry names it, and does not merely find it.
+fn is_named(request: &RollbackRequest, index: usize) -> bool {
+    asked(request, index).is_some_and(|target| target.name.is_some())
 }
 
 /// What the request finds, each Deployment once, in the order in which they are rolled back. A Deployment
 /// that is named is not also one of those that a selector or a prefix finds.
-pub fn found<'a>(
+pub fn found(
     request: &RollbackRequest,
-    observed: &'a Observed,
+    candidates: Vec<Candidate>,
     now: Timestamp,
-) -> Result<Vec<&'a ObservedTarget>, Ending> {
-    let mut by_name: BTreeMap<&str, &ObservedTarget> = BTreeMap::new();
-    let is_named =
-        |seen: &ObservedTarget| asked(request, seen).is_some_and(|target| target.name.is_some());
-    let (named, others): (Vec<_>, Vec<_>) =
-        observed.targets.iter().partition(|seen| is_named(seen));
+) -> Result<Vec<Candidate>, Ending> {
+    let mut by_name: BTreeMap<String, Candidate> = BTreeMap::new();
+    let (named, others): (Vec<_>, Vec<_>) = candidates
+        .into_iter()
+        .partition(|seen| is_named(request, seen.asked));
     for seen in named.into_iter().chain(others) {
-        if let Some(first) = by_name.get(seen.name.as_str()) {
-            if is_named(first) && is_named(seen) {
+        if let Some(first) = by_name.get(&seen.name) {
+            if is_named(request, first.asked) && is_named(request, seen.asked) {
                 return Err(refused(
                     Reason::Ambiguous,
                     format!(
@@ -47,10 +51,10 @@ pub fn found<'a>(
             }
             continue;
         }
-        by_name.insert(&seen.name, seen);
+        by_name.insert(seen.name.clone(), seen);
     }
-    let mut found: Vec<&ObservedTarget> = by_name.into_values().collect();
-    let wave = |seen: &ObservedTarget| asked(request, seen).map_or(0, |target| target.wave);
+    let mut found: Vec<Candidate> = by_name.into_values().collect();
+    let wave = |seen: &Candidate| asked(request, seen.asked).map_or(0, |target| target.wave);
     found.sort_by_key(|seen| (wave(seen), seen.asked));
     match found.len() {
         0 => Err(refused(
@@ -73,12 +77,12 @@ pub fn found<'a>(
 /// go on without; but a Deployment that was merely found, and has nothing to go back to, is left as it is.
 pub fn divide(
     request: &RollbackRequest,
-    results: Vec<(&ObservedTarget, Result<PlannedTarget, Ending>)>,
+    results: Vec<(&Proposed<Checked>, Result<PlannedTarget, Ending>)>,
     now: Timestamp,
 ) -> Result<(Vec<PlannedTarget>, Vec<Skipped>), Ending> {
     let (mut targets, mut skipped, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
     for (seen, result) in results {
-        let named = asked(request, seen).is_some_and(|target| target.name.is_some());
+        let named = is_named(request, seen.asked);
         match result {
             Ok(target) => targets.push(target),
             Err(ending) => {

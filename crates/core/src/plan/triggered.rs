@@ -7,11 +7,12 @@ use rollback_api::{
     Reason, RollbackPolicySpec, RollbackRequest, RollbackRequestSpec, WATCH_SOURCE,
 };
 
+use super::Candidate;
 use crate::evidence::trigger::live_since;
 use crate::execution::outcome::{Ending, refused};
 use crate::history::ledger;
 use crate::message::text::plain;
-use crate::observed::{Deployment, ObservedTarget};
+use crate::observed::Deployment;
 use crate::time;
 
 /// How many fields a message lists.
@@ -150,13 +151,13 @@ pub(super) fn is_about(
     request: &RollbackRequest,
     policy: Option<&RollbackPolicySpec>,
     deployment: &Deployment,
-    seen: &ObservedTarget,
+    seen: &Candidate,
     now: Timestamp,
 ) -> Result<(), Ending> {
     let Some(trigger) = &request.spec.trigger else {
         return Ok(());
     };
-    let ledger = seen.ledger.found();
+    let ledger = seen.ledger.as_ref();
     let since = live_since(deployment, &seen.replica_sets, ledger);
     not_older(trigger, deployment, since, now)?;
     let Some(rollback) =

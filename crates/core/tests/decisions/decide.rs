@@ -4,10 +4,12 @@ use crate::world::{
     CAUSE, DEPLOYMENT, Move, REQUEST, Scene, approve, at, deployment, digest, patch, replica_set,
     set_progressing, sets, template,
 };
+use jiff::SignedDuration;
 use rollback_api::status::Progressing;
 use rollback_api::{Reason, RequestState};
+use rollback_core::decide::decide;
 use rollback_core::execution::phase::Phase;
-use rollback_core::execution::step::{Revert, Step};
+use rollback_core::execution::step::{Next, Revert, Step};
 use rollback_core::observed::{Fetched, Rejection};
 use serde_json::json;
 
@@ -415,4 +417,42 @@ fn waiting_looks_again_at_the_minute_and_at_the_expiry() {
             until: Some(at(305))
         }
     );
+}
+
+/// What was read for another phase is no ground for anything, whatever it says.
+#[test]
+fn a_view_of_another_phase_is_read_again() {
+    let mut awaiting = Scene::default();
+    awaiting.until(Phase::AwaitingApproval);
+    let mut ended = Scene::default().rolled_out();
+    ended.until(Phase::Ended);
+    // Each fits none of the others.
+    let scenes = [
+        Scene::default(),
+        awaiting,
+        Scene::default().reverted(),
+        Scene::default().rolled_out(),
+        ended,
+    ];
+    for (place, scene) in scenes.iter().enumerate() {
+        let others = scenes.iter().enumerate();
+        for (other, unfit) in others.filter(|(other, _)| *other != place) {
+            let view = unfit.observed.view(&unfit.request, scene.now);
+            let decision = decide(&scene.request, &view, scene.now);
+            let next = Next::Wait {
+                until: Some(scene.now + SignedDuration::from_secs(1)),
+            };
+            assert_eq!(
+                (decision.next, decision.steps),
+                (next, Vec::new()),
+                "{place} {other}"
+            );
+            let (before, after) = (scene.status(), decision.status);
+            assert_eq!(
+                (after.plan, after.targets, after.outcome),
+                (before.plan, before.targets, before.outcome),
+                "{place} {other}"
+            );
+        }
+    }
 }

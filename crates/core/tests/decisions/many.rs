@@ -1,5 +1,6 @@
 //! Several Deployments in one request: which, in which order, and what one of them means for the others.
 
+use crate::world::{Observed, ObservedTarget, made};
 use crate::world::{
     Scene, annotate, approve, at, claimed_by, deployment_in, digest_in, guard_policy, policy,
     quiet, request, sets, template_in, world_of,
@@ -8,12 +9,12 @@ use rollback_api::status::{Effect, Outcome, Plan};
 use rollback_api::{CANCELLED_BY, DENIED_BY, Reason, RequestState, RollbackRequest};
 use rollback_core::execution::phase::{Phase, TargetPhase, due};
 use rollback_core::execution::step::{Next, Step};
-use rollback_core::observed::{Access, Fetched, Observed, ObservedTarget, Rejection, Rival};
+use rollback_core::observed::{Access, Fetched, Rejection, Rival};
 use rollback_core::plan;
 use serde_json::{Value, json};
 
 fn make(fields: &Value, observed: &Observed) -> Result<Plan, Outcome> {
-    plan::make(&request(fields), observed, at(5)).map_err(|ending| ending.with(Effect::None))
+    made(&request(fields), observed, at(5)).map_err(|ending| ending.with(Effect::None))
 }
 
 fn names(plan: &Plan) -> Vec<&str> {

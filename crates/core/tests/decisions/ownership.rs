@@ -615,6 +615,10 @@ fn no_step_goes_out_that_is_not_covered() {
     // A status that says so nevertheless asks for nothing, and ends.
     let mut request: RollbackRequest = scene.request.clone();
     request.status = Some(forged);
-    let decision = decide(&request, &scene.observed, scene.now);
+    let decision = decide(
+        &request,
+        &scene.observed.view(&request, scene.now),
+        scene.now,
+    );
     assert!(decision.steps.is_empty(), "{:?}", decision.steps);
 }

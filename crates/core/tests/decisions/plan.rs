@@ -4,17 +4,19 @@ use crate::world::{
     DEPLOYMENT, Scene, at, deployment, digest, evidence, guard_policy, ledger_of, observed, policy,
     quiet, replica_set, request, seen, sets, template, world_of,
 };
+use crate::world::{Observed, ObservedTarget, made};
 use rollback_api::ledger::{Rollback, Verdict};
 use rollback_api::policy::Environment;
 use rollback_api::status::{Effect, Outcome, Plan, Source};
 use rollback_api::{Reason, RequestState, RevisionLedgerSpec};
+use rollback_core::execution::phase::Phase;
 use rollback_core::history::ledger;
-use rollback_core::observed::{Deployment, Fetched, Observed, ObservedTarget};
+use rollback_core::observed::{Deployment, Fetched, Guard};
 use rollback_core::plan;
 use serde_json::{Value, json};
 
 fn make(fields: &Value, observed: &Observed) -> Result<Plan, Outcome> {
-    plan::make(&request(fields), observed, at(5)).map_err(|ending| ending.with(Effect::None))
+    made(&request(fields), observed, at(5)).map_err(|ending| ending.with(Effect::None))
 }
 
 /// What becomes of a request with these fields.
@@ -260,7 +262,7 @@ fn a_request_that_ran_is_not_run_again() {
         &fields,
         RequestState::Succeeded,
     )]);
-    let end = plan::make(&again, &world, at(5)).unwrap_err();
+    let end = made(&again, &world, at(5)).unwrap_err();
     assert_eq!(end.reason, Reason::AlreadyRolledBack);
 }
 
@@ -575,7 +577,7 @@ fn what_changes_the_digest() {
     let uid = |world: &Observed| {
         let mut other = request(&json!({}));
         other.metadata.uid = Some("another request".to_owned());
-        plan::make(&other, world, at(5)).unwrap().digest
+        made(&other, world, at(5)).unwrap().digest
     };
     different.push(("request uid", uid(&observed())));
     different.push((
@@ -679,15 +681,18 @@ fn what_does_not_change_the_digest() {
 #[test]
 fn a_plan_is_renewed_only_when_its_digest_changes() {
     let request = request(&json!({}));
-    let plan = plan::make(&request, &observed(), at(5)).unwrap();
+    let plan = made(&request, &observed(), at(5)).unwrap();
     let mut world = observed();
     world.targets[0].deployment = seen(deployment("v9"));
     world.targets[0].replica_sets = Vec::new();
-    assert_eq!(plan::renewed(&plan, &request, &world, at(60)), None);
+    assert_eq!(
+        plan::renewed(&plan, &request, &world.terms(&request).unwrap(), at(60)),
+        None
+    );
     world.policy = Fetched::Found(policy(
         json!({"approvals": {"required": 2, "expireAfterSeconds": 600}}),
     ));
-    let renewed = plan::renewed(&plan, &request, &world, at(60)).unwrap();
+    let renewed = plan::renewed(&plan, &request, &world.terms(&request).unwrap(), at(60)).unwrap();
     assert_eq!(
         renewed.targets, plan.targets,
         "what to do is never resolved again"
@@ -695,8 +700,45 @@ fn a_plan_is_renewed_only_when_its_digest_changes() {
     assert_ne!(renewed.digest, plan.digest);
     assert_eq!(renewed.rules.approvals.required, 2);
     assert_eq!((renewed.planned_at, renewed.not_after), (at(60), at(600)));
-    assert_eq!(plan::renewed(&renewed, &request, &world, at(70)), None);
+    assert_eq!(
+        plan::renewed(&renewed, &request, &world.terms(&request).unwrap(), at(70)),
+        None
+    );
     world.guard.present.pop();
-    let renewed = plan::renewed(&renewed, &request, &world, at(80)).unwrap();
+    let renewed =
+        plan::renewed(&renewed, &request, &world.terms(&request).unwrap(), at(80)).unwrap();
     assert_eq!(renewed.guard, world.guard.digest());
+}
+
+/// What differs is not in its type: the request, the guard, and so the digest that people approve.
+#[test]
+fn a_draft_is_the_same_plan_for_whoever_may_only_read() {
+    for fields in [
+        json!({}),
+        json!({"targets": [{"name": "api", "to": {"revision": 1}}]}),
+        json!({"targets": [{"name": "api", "to": {"image": {
+            "image": "registry.broxiva.com/shop/api:v9", "allowNew": true,
+        }}}]}),
+    ] {
+        let mut scene = Scene::new(&fields);
+        scene.until(Phase::AwaitingApproval);
+        let plan = scene.status().plan.unwrap();
+        let mut unborn = request(&fields);
+        unborn.metadata.uid = None;
+        let world = Observed {
+            guard: Guard::default(),
+            ..observed()
+        };
+        let draft = world.draft(&unborn, at(5)).unwrap();
+        assert_eq!(draft.targets, plan.targets);
+        assert_eq!((draft.rules, draft.skipped), (plan.rules, plan.skipped));
+        assert_eq!(
+            (draft.data_risk, draft.not_after),
+            (plan.data_risk, plan.not_after)
+        );
+    }
+    // Nor is there one where there would be no plan.
+    let gone = one(|seen| seen.deployment = Fetched::Absent);
+    let refused = gone.draft(&request(&json!({})), at(5)).unwrap_err();
+    assert_eq!(refused.reason, Reason::DeploymentNotFound);
 }

@@ -9,8 +9,9 @@ use rollback_api::RequestState;
 use rollback_api::status::{Intent, Progressing, RolloutStatus, Rules, TargetStatus};
 use rollback_core::execution::phase::Phase;
 use rollback_core::execution::step::Step;
-use rollback_core::health::rollout::{Counts, Rollout, cause, judge, wake};
-use rollback_core::observed::{Fetched, ObservedTarget, ReplicaSet};
+use rollback_core::health::rollout::{Counts, Rollout, cause, judge, running, wake};
+use rollback_core::observed::view::{Brought, Live, Signs};
+use rollback_core::observed::{Deployment, Fetched, ReplicaSet};
 use serde_json::{Value, json};
 
 const BEFORE: &str = "2026-11-23T13:58:00Z";
@@ -59,22 +60,30 @@ fn judged_with(
     progress: &TargetStatus,
     seconds: i64,
 ) -> Rollout {
-    let seen = ObservedTarget {
-        deployment: seen(object),
-        replica_sets: owned.to_vec(),
-        ..ObservedTarget::default()
-    };
-    judged_by(&seen, progress, seconds)
+    judged_by(Some(Deployment(object)), owned, progress, seconds)
 }
 
 /// As the engine does: what keeps the pods from coming up is looked at first, and then how far the rollout is.
-fn judged_by(seen: &ObservedTarget, progress: &TargetStatus, seconds: i64) -> Rollout {
+fn judged_by(
+    deployment: Option<Deployment>,
+    owned: &[ReplicaSet],
+    progress: &TargetStatus,
+    seconds: i64,
+) -> Rollout {
     let (target, now) = (planned_target(), at(seconds));
+    let live = Live {
+        name: target.workload.name.clone(),
+        deployment,
+    };
+    let brought = Brought {
+        running: running(&target, &live, owned).cloned(),
+        live,
+    };
     let mut progress = progress.clone();
-    if let Some(cause) = cause(seen, &target, &progress, now) {
+    if let Some(cause) = cause(&brought, &Signs::default(), &progress, now) {
         progress.rollout.as_mut().unwrap().cause = cause;
     }
-    judge(seen, &target, &progress, &rules(json!({})), now)
+    judge(&brought, &target, &progress, &rules(json!({})), now)
 }
 
 fn rules(policy: Value) -> Rules {
@@ -91,7 +100,6 @@ fn judged(object: Value, seconds: i64) -> Rollout {
 
 fn state(rollout: &Rollout) -> &'static str {
     match rollout {
-        Rollout::Unknown => "unknown",
         Rollout::Gone(_) => "gone",
         Rollout::Superseded(_) => "superseded",
         Rollout::InProgress(..) => "in progress",
@@ -368,16 +376,14 @@ fn case_53_another_deployment_with_the_name_is_not_it() {
     assert_eq!(state(&judged(again.clone(), 10)), "gone");
     let deleting = restored(|d| d["metadata"]["deletionTimestamp"] = json!(AFTER));
     assert_eq!(state(&judged(deleting.clone(), 10)), "gone");
-    for (deployment, seconds, expected) in [
-        (Fetched::Absent, 10, "gone"),
-        (Fetched::Unknown, 9999, "unknown"),
-    ] {
-        let seen = ObservedTarget {
-            deployment,
-            ..ObservedTarget::default()
-        };
-        assert_eq!(state(&judged_by(&seen, &progress(None), seconds)), expected);
-    }
+    let nothing = judged_by(None, &[], &progress(None), 10);
+    assert_eq!(state(&nothing), "gone");
+    // One that cannot be read is not judged, however late it is.
+    let mut unread = Scene::default().reverted();
+    unread.seen().deployment = Fetched::Unknown;
+    unread.now = at(9999);
+    unread.waits(1);
+    assert_eq!(unread.phase(), Phase::RollingOut);
     for (verdict, how) in [
         (again, "was deleted and made again"),
         (deleting, "is being deleted"),
@@ -467,17 +473,11 @@ fn it_looks_again_when_the_time_is_over_and_when_a_failure_begins_to_count() {
         (json!(2_147_483_647), 10, 300),
         (Value::Null, 10, 300),
     ] {
-        let until = wake(&object(seconds.clone()), &progress, &rules, at(now));
+        let until = wake(object(seconds.clone()).found(), &progress, &rules, at(now));
         assert_eq!(until, Some(at(expected)), "{seconds} {now}");
     }
-    assert_eq!(
-        wake(&Fetched::Unknown, &progress, &rules, at(10)),
-        Some(at(300))
-    );
-    assert_eq!(
-        wake(&Fetched::Absent, &TargetStatus::default(), &rules, at(10)),
-        None
-    );
+    assert_eq!(wake(None, &progress, &rules, at(10)), Some(at(300)));
+    assert_eq!(wake(None, &TargetStatus::default(), &rules, at(10)), None);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! The rules in force: the policy, the decision matrix, and what a claim of the request is worth.
 
+use crate::world::{Observed, made};
 use crate::world::{at, observed, policy, request};
 use rollback_api::policy::{ApprovalMode, Environment};
 use rollback_api::request::Urgency;
 use rollback_api::{Identity, Reason, RequestState, RollbackRequest};
-use rollback_core::observed::{Fetched, Observed};
+use rollback_core::observed::Fetched;
+use rollback_core::plan::rules;
 use rollback_core::plan::rules::{approval_mode, is_hurried, makes_a_difference, rules, urgency};
-use rollback_core::plan::{self, rules};
 use serde_json::{Value, json};
 
 fn asking(category: &str, claimed: Option<&str>) -> Value {
@@ -224,11 +225,7 @@ fn whether_somebody_may_expedite_is_asked_only_when_it_matters() {
             expedite: Fetched::Unknown,
             ..observed()
         };
-        assert_eq!(
-            plan::rules_are_known(&request, &unread),
-            !expected,
-            "{what}"
-        );
+        assert_eq!(unread.rules(&request).is_some(), !expected, "{what}");
     }
 }
 
@@ -239,8 +236,8 @@ fn more_hurry_than_allowed_is_refused_and_says_how_to_ask() {
         expedite,
         ..observed()
     };
-    assert!(plan::make(&hurried, &world(Fetched::Found(true)), at(5)).is_ok());
-    let outcome = plan::make(&hurried, &world(Fetched::Found(false)), at(5)).unwrap_err();
+    assert!(made(&hurried, &world(Fetched::Found(true)), at(5)).is_ok());
+    let outcome = made(&hurried, &world(Fetched::Found(false)), at(5)).unwrap_err();
     assert_eq!(
         (outcome.result, outcome.reason),
         (RequestState::Refused, Reason::Forbidden)
@@ -258,7 +255,7 @@ fn more_hurry_than_allowed_is_refused_and_says_how_to_ask() {
 #[test]
 fn the_matrix_can_be_overridden_both_ways() {
     let feature = request(&asking("Feature", None));
-    let refused = plan::make(&feature, &observed(), at(5)).unwrap_err();
+    let refused = made(&feature, &observed(), at(5)).unwrap_err();
     assert_eq!(refused.reason, Reason::HotfixForward);
     let overridden = policy(json!({"decisionMatrix": [
         {"category": "Feature", "approval": "Manual"}, {"category": "Latency", "approval": "Refused"},
@@ -267,9 +264,9 @@ fn the_matrix_can_be_overridden_both_ways() {
         policy: Fetched::Found(overridden.clone()),
         ..observed()
     };
-    assert!(plan::make(&feature, &world, at(5)).is_ok());
+    assert!(made(&feature, &world, at(5)).is_ok());
     let latency = request(&asking("Latency", None));
-    let refused = plan::make(&latency, &world, at(5)).unwrap_err();
+    let refused = made(&latency, &world, at(5)).unwrap_err();
     assert_eq!(refused.reason, Reason::HotfixForward);
     assert!(
         refused.text().contains("decisionMatrix"),

@@ -1,6 +1,7 @@
 //! What a request that came by itself may ask for, whatever admission let pass; which request is the one that would be
 //! asked for; and how many rollbacks a namespace has had without a person.
 
+use crate::world::{Observed, made};
 use crate::world::{Scene, at, digest, observed, request, seen};
 use jiff::Timestamp;
 use rollback_api::status::{BlockedBy, Effect, Outcome};
@@ -11,8 +12,7 @@ use rollback_core::evidence::trigger::{
 };
 use rollback_core::execution::outcome::Ending;
 use rollback_core::execution::phase::Phase;
-use rollback_core::observed::{Fetched, Observed, Pace};
-use rollback_core::plan;
+use rollback_core::observed::{Fetched, Pace};
 use serde_json::{Value, json};
 
 /// A policy that lets alerts ask and approves them.
@@ -106,7 +106,7 @@ fn beyond() -> Vec<(&'static str, Value, &'static str)> {
 #[test]
 fn what_slipped_past_admission_is_refused_by_the_plan() {
     for (what, fields, field) in beyond() {
-        let outcome = plan::make(&request(&fields), &world(), at(5))
+        let outcome = made(&request(&fields), &world(), at(5))
             .unwrap_err()
             .with(Effect::None);
         assert_eq!(
@@ -128,13 +128,13 @@ fn what_slipped_past_admission_is_refused_by_the_plan() {
 /// The twins: by itself to the previous version or the last good one, and anything by a person.
 #[test]
 fn what_goes_back_is_planned_and_people_ask_for_anything() {
-    assert!(plan::make(&request(&by_itself()), &world(), at(5)).is_ok());
-    let outcome = plan::make(&request(&to(json!({"lastKnownGood": {}}))), &world(), at(5));
+    assert!(made(&request(&by_itself()), &world(), at(5)).is_ok());
+    let outcome = made(&request(&to(json!({"lastKnownGood": {}}))), &world(), at(5));
     // Nothing is known to be good here, which is another matter.
     assert_eq!(outcome.unwrap_err().reason, Reason::NoKnownGood);
     for (what, mut fields, _) in beyond() {
         fields["trigger"] = Value::Null;
-        let outcome = plan::make(&request(&fields), &world(), at(5));
+        let outcome = made(&request(&fields), &world(), at(5));
         let forbidden = |ending: &Ending| ending.reason == Reason::Forbidden;
         assert!(!outcome.is_err_and(|ending| forbidden(&ending)), "{what}");
     }

@@ -1,6 +1,6 @@
 //! Approvals that end: taken back, too old. And the one that needs no other.
 
-use crate::world::{Move, REQUESTER, Scene, annotate, approve, at, policy, reason_of};
+use crate::world::{Move, REQUESTER, Scene, annotate, approve, at, claimed_by, policy, reason_of};
 use rollback_api::{
     APPROVED_BY, BREAK_GLASS, BREAK_GLASS_LABEL, CHECKLIST, CONFIRM, PLAN, Reason, RequestState,
     WITHDRAWN_BY,
@@ -8,7 +8,7 @@ use rollback_api::{
 use rollback_core::approval::{breaks_glass, suffices};
 use rollback_core::execution::artifact::{Artifact, ArtifactKind};
 use rollback_core::execution::phase::Phase;
-use rollback_core::observed::Fetched;
+use rollback_core::observed::{Fetched, Rival};
 use rollback_core::report;
 use rollback_core::report::notice::notices;
 use serde_json::{Value, json};
@@ -224,7 +224,14 @@ fn breaking_the_glass_takes_a_reason_and_the_permission_of_the_policy() {
 fn the_glass_cannot_be_broken_after_the_policy_has_changed() {
     let mut scene = under(json!({"required": 2, "breakGlass": true}));
     alone(&mut scene, WHY);
-    scene.observed.targets[0].access = Fetched::Unknown;
+    // Its turn does not come, because another request works on the Deployment.
+    scene.seen().ledger = Fetched::Found(claimed_by("other", "r-2"));
+    scene.seen().rival = Fetched::Found(Rival {
+        name: "other".to_owned(),
+        active: true,
+        committed: true,
+        unknown: None,
+    });
     scene.settle();
     scene.observed.policy = Fetched::Found(policy(json!({"approvals": {"required": 2}})));
     let Move::Wait { .. } = scene.settle() else {

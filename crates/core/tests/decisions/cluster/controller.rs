@@ -1,5 +1,6 @@
 //! The rollback controller, as far as it does not decide: it reads, commits, writes, and dies.
 
+use crate::world::{Observed, ObservedTarget};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -11,12 +12,12 @@ use rollback_core::execution::artifact::{self, backup_name, incident_name};
 use rollback_core::execution::phase::{Phase, TargetPhase};
 use rollback_core::execution::step::{Decision, Next, Step};
 use rollback_core::execution::{intent, job};
+use rollback_core::health;
 use rollback_core::history::ledger::{Holder, holder};
 use rollback_core::observed::{
-    Access, Answer, Deployment, Fetched, Found, HttpAnswer, JobState, Observed, ObservedJob,
-    ObservedTarget, Reading, Rehearsal, Rejection, ReplicaSet, Rival,
+    Access, Answer, Deployment, Fetched, Found, HttpAnswer, JobState, ObservedJob, Reading,
+    Rehearsal, Rejection, ReplicaSet, Rival,
 };
-use rollback_core::{health, plan};
 use serde_json::{Value, json};
 
 use super::{Cluster, Crash, Event, Memory, Place, Seeing, View};
@@ -52,9 +53,7 @@ impl Cluster {
             None => self.find(case, controller, &request),
         };
         if !planned {
-            for index in 0..observed.targets.len() {
-                observed.targets[index].rehearsal = self.rehearse(&request, &observed, index);
-            }
+            self.rehearse(&request, &mut observed);
         }
         let ledgers = observed.targets.iter().map(|seen| {
             let held = self
@@ -268,31 +267,29 @@ impl Cluster {
         })
     }
 
-    /// A dry run of the write.
-    fn rehearse(
-        &self,
-        request: &RollbackRequest,
-        observed: &Observed,
-        index: usize,
-    ) -> Fetched<Rehearsal> {
-        let Some(prospect) = plan::prospect(request, observed, index, self.now()) else {
-            return Fetched::Unknown;
-        };
-        let seen = &observed.targets[index];
-        let (Some(place), Some(deployment)) = (self.place(&seen.name), seen.deployment.found())
-        else {
-            return Fetched::Unknown;
-        };
-        let mut stored = deployment.0.clone();
-        patch::apply(&mut stored, &prospect.patch).unwrap();
-        if !place.takes(&Deployment(stored.clone()).template()) {
-            return Fetched::Found(Rehearsal::Refused {
-                code: 422,
-                message: "spec.template: Invalid value".to_owned(),
-            });
+    /// A dry run of each write.
+    fn rehearse(&self, request: &RollbackRequest, observed: &mut Observed) {
+        let proposed = observed.proposed(request, self.now());
+        for proposed in proposed.unwrap_or_default() {
+            let (Some(place), Ok(choice)) = (self.place(&proposed.name), proposed.choice) else {
+                continue;
+            };
+            let prospect = choice.prospect(request);
+            let mut stored = choice.deployment.0;
+            patch::apply(&mut stored, &prospect.patch).unwrap();
+            let rehearsal = if place.takes(&Deployment(stored.clone()).template()) {
+                place.admit(&mut stored);
+                Rehearsal::Stored(Deployment(stored))
+            } else {
+                Rehearsal::Refused {
+                    code: 422,
+                    message: "spec.template: Invalid value".to_owned(),
+                }
+            };
+            let mut seen = observed.targets.iter_mut();
+            let seen = seen.find(|seen| seen.name == proposed.name && seen.asked == proposed.asked);
+            seen.unwrap().rehearsal = Fetched::Found(rehearsal);
         }
-        place.admit(&mut stored);
-        Fetched::Found(Rehearsal::Stored(Deployment(stored)))
     }
 
     /// One pass; what was decided, if the request is still there.
@@ -326,9 +323,10 @@ impl Cluster {
             (None, View::OldReads | View::OldLeader) | (_, View::Live) => live,
         };
         let (request, observed, now) = (&seeing.request, &seeing.observed, self.now());
-        let decision = decide(request, observed, now);
+        let seen = observed.view(request, now);
+        let decision = decide(request, &seen, now);
         if self.version % 8 == 0 {
-            assert_eq!(decide(request, observed, now), decision, "not a function");
+            assert_eq!(decide(request, &seen, now), decision, "not a function");
         }
         self.judge(case, request, &decision, observed);
         let dead = |memory: &mut Memory| {

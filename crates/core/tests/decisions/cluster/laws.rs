@@ -1,5 +1,6 @@
 //! The laws: what every decision, every commit, every write and every end must keep.
 
+use crate::world::Observed;
 use std::collections::BTreeSet;
 
 use rollback_api::request::{OnFailure, Urgency};
@@ -12,7 +13,7 @@ use rollback_core::execution::phase::{TargetPhase, has_begun, result};
 use rollback_core::execution::step::{Decision, Next, Scale, Step};
 use rollback_core::history::ledger::bad_templates;
 use rollback_core::history::template::Template;
-use rollback_core::observed::{Access, Fetched, Observed};
+use rollback_core::observed::{Access, Fetched};
 use rollback_core::plan;
 use serde_json::{Value, json};
 

@@ -7,13 +7,14 @@ mod laws;
 mod people;
 pub mod story;
 
+use crate::world::Observed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use jiff::Timestamp;
 use rollback_api::status::RollbackRequestStatus;
 use rollback_api::{RevisionLedgerSpec, RollbackPolicySpec, RollbackRequest};
-use rollback_core::observed::{Deployment, Guard, Observed, Rejection};
+use rollback_core::observed::{Deployment, Guard, Rejection};
 use serde_json::{Value, json};
 
 use crate::world::{self, at, guard_policy, request};

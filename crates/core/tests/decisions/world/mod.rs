@@ -13,9 +13,11 @@ use rollback_api::RollbackRequestStatus;
 pub mod kstatus;
 mod objects;
 pub mod patch;
+mod reads;
 mod scene;
 
 pub use objects::*;
+pub use reads::{Observed, ObservedTarget, made};
 pub use scene::{Move, Scene};
 
 /// UID of the Deployment.

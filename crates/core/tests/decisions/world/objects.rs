@@ -1,5 +1,6 @@
 //! Objects as the API server serves them, and what a reader makes of them.
 
+use super::reads::{Observed, ObservedTarget};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use rollback_api::ledger::{Claim, Evidence, Verdict};
@@ -12,8 +13,7 @@ use rollback_api::{
 };
 use rollback_core::history::template::Template;
 use rollback_core::observed::{
-    Access, Answer, Deployment, Fetched, Found, Guard, GuardPolicy, HttpAnswer, Observed,
-    ObservedTarget, Reading, ReplicaSet,
+    Access, Answer, Deployment, Fetched, Found, Guard, GuardPolicy, HttpAnswer, Reading, ReplicaSet,
 };
 use serde_json::{Value, json};
 

@@ -1,5 +1,6 @@
 //! A request and what is observed of it; steps are taken on the spot, and nothing else happens.
 
+use super::reads::{Observed, ObservedTarget};
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,10 +12,8 @@ use rollback_core::execution::artifact::{self, backup_name};
 use rollback_core::execution::intent;
 use rollback_core::execution::phase::{Phase, TargetPhase};
 use rollback_core::execution::step::{Decision, Next, Revert, Step};
-use rollback_core::observed::{
-    Deployment, Fetched, JobState, Observed, ObservedJob, ObservedTarget, Rehearsal,
-};
-use rollback_core::{health, plan};
+use rollback_core::health;
+use rollback_core::observed::{Deployment, Fetched, JobState, ObservedJob, Rehearsal};
 use serde_json::{Value, json};
 
 use super::{
@@ -175,74 +174,70 @@ impl Scene {
         targets.find(|seen| seen.name == name).expect("it is read")
     }
 
-    /// What a pass reads: the targets of the plan in its order, the backup that is asked for, and before the plan
-    /// what a dry run would say.
+    /// What a pass reads: the backup that is asked for, and before the plan what a dry run would say.
     fn look(&self) -> Observed {
         let mut observed = self.observed.clone();
         let status = self.status();
         let planned = status.plan.filter(|_| self.phase() != Phase::Planning);
         let Some(plan) = planned else {
-            for index in 0..observed.targets.len() {
-                self.look_before_the_plan(&mut observed, index);
-            }
+            self.look_before_the_plan(&mut observed);
             return observed;
         };
-        observed.targets = plan
-            .targets
-            .iter()
-            .zip(&status.targets)
-            .map(|(target, progress)| {
-                let read = self
-                    .observed
-                    .targets
-                    .iter()
-                    .find(|seen| seen.name == target.workload.name);
-                let mut seen = read.cloned().unwrap_or_default();
-                let restoring = TargetPhase::of(&self.status(), progress) == TargetPhase::Restoring;
-                let backup = if restoring {
-                    progress
-                        .backup
-                        .as_ref()
-                        .map(|backup| backup.config_map.clone())
-                } else {
-                    target.source_name.clone()
-                };
-                if seen.kept == Fetched::Unknown {
-                    let kept = backup.and_then(|backup| self.backups.get(&backup).cloned());
-                    seen.kept = kept.map_or(Fetched::Absent, Fetched::Found);
-                }
-                seen
-            })
-            .collect();
+        for (target, progress) in plan.targets.iter().zip(&status.targets) {
+            let mut seen = observed.targets.iter_mut();
+            let Some(seen) = seen.find(|seen| seen.name == target.workload.name) else {
+                continue;
+            };
+            let restoring = TargetPhase::of(&self.status(), progress) == TargetPhase::Restoring;
+            let backup = if restoring {
+                progress
+                    .backup
+                    .as_ref()
+                    .map(|backup| backup.config_map.clone())
+            } else {
+                target.source_name.clone()
+            };
+            if seen.kept == Fetched::Unknown {
+                let kept = backup.and_then(|backup| self.backups.get(&backup).cloned());
+                seen.kept = kept.map_or(Fetched::Absent, Fetched::Found);
+            }
+        }
         observed
     }
 
-    fn look_before_the_plan(&self, observed: &mut Observed, index: usize) {
-        let seen = &mut observed.targets[index];
-        let asked = self.request.spec.targets.get(seen.asked);
-        if let (Fetched::Unknown, Some(name)) =
-            (&seen.kept, asked.and_then(|asked| asked.to.backup.as_ref()))
-        {
-            let kept = self.backups.get(name).cloned();
-            seen.kept = kept.map_or(Fetched::Absent, Fetched::Found);
+    fn look_before_the_plan(&self, observed: &mut Observed) {
+        for seen in &mut observed.targets {
+            let asked = self.request.spec.targets.get(seen.asked);
+            if let (Fetched::Unknown, Some(name)) =
+                (&seen.kept, asked.and_then(|asked| asked.to.backup.as_ref()))
+            {
+                let kept = self.backups.get(name).cloned();
+                seen.kept = kept.map_or(Fetched::Absent, Fetched::Found);
+            }
         }
-        if seen.rehearsal == Fetched::Unknown
-            && let Some(prospect) = plan::prospect(&self.request, observed, index, self.now)
-            && let Some(Deployment(object)) = observed.targets[index].deployment.found()
-        {
-            let mut stored = object.clone();
-            patch::apply(&mut stored, &prospect.patch).expect("a dry run has no preconditions");
-            self.webhook.inspect(|alter| alter(&mut stored));
-            observed.targets[index].rehearsal =
-                Fetched::Found(Rehearsal::Stored(Deployment(stored)));
+        let proposed = observed.proposed(&self.request, self.now);
+        for proposed in proposed.unwrap_or_default() {
+            let Ok(choice) = proposed.choice else {
+                continue;
+            };
+            let mut seen = observed.targets.iter_mut();
+            let seen = seen.find(|seen| seen.name == proposed.name && seen.asked == proposed.asked);
+            let seen = seen.expect("it is one of them");
+            if seen.rehearsal == Fetched::Unknown {
+                let prospect = choice.prospect(&self.request);
+                let mut stored = choice.deployment.0;
+                patch::apply(&mut stored, &prospect.patch).expect("a dry run has no preconditions");
+                self.webhook.inspect(|alter| alter(&mut stored));
+                seen.rehearsal = Fetched::Found(Rehearsal::Stored(Deployment(stored)));
+            }
         }
     }
 
     /// Decides without committing or acting.
     pub fn decide_all(&self) -> Decision {
-        let observed = self.look();
-        let decision = decide(&self.request, &observed, self.now);
-        let again = decide(&self.request, &observed, self.now);
+        let view = self.look().view(&self.request, self.now);
+        let decision = decide(&self.request, &view, self.now);
+        let again = decide(&self.request, &view, self.now);
         assert_eq!(decision, again, "a decision is a function of its input");
         decision
     }

@@ -74,7 +74,7 @@ pub async fn ask(
         Check::Number(..) | Check::Job(_) => false,
     });
     let pods = if needs_pods {
-        pods(&scope.context.client, scope.namespace, subject.replica_set).await?
+        pods(scope.reader.client, scope.namespace, subject.replica_set).await?
     } else {
         Vec::new()
     };
@@ -126,7 +126,7 @@ async fn of_pods(
         None => own_port(check, pods),
         Some(name) => {
             let port = check.port.unwrap_or_default();
-            let client = &scope.context.client;
+            let client = scope.reader.client;
             match service::endpoints(client, scope.namespace, name, port, pods).await {
                 Ok(endpoints) => endpoints,
                 Err(why) => return Found::Outside(Err(NoAnswer::NotAsked(why))),
@@ -169,7 +169,7 @@ async fn ask_one(
     let text = check.body_contains.as_deref();
     let limit = limit(subject, check.timeout_seconds);
     let answer = scope
-        .context
+        .reader
         .probe
         .pod(endpoint.address, endpoint.port, check.path(), text, limit)
         .await;
@@ -200,7 +200,7 @@ async fn outside(
     let limit = limit(subject, check.timeout_seconds);
     heard(
         scope
-            .context
+            .reader
             .probe
             .external(url, &allowed, text, limit)
             .await,
@@ -242,7 +242,7 @@ async fn ask_number(
     };
     let query = query.map_err(|missing| missing.to_string())?;
     let limit = limit(subject, check.timeout_seconds);
-    let number = scope.context.probe.query(&server.url, &query, limit).await;
+    let number = scope.reader.probe.query(&server.url, &query, limit).await;
     number.map_err(|unknown| unknown.to_string())
 }
 

@@ -14,96 +14,112 @@ use kube::Resource;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::{Request, Status};
 use rollback_api::FIELD_MANAGER;
-use rollback_api::request::MAX_TARGETS;
 use rollback_core::history::template::Template;
-use rollback_core::observed::{Deployment, Fetched, Observed, Rehearsal, Surroundings, is_refusal};
+use rollback_core::observed::{Deployment, Fetched, Rehearsal, Surroundings, is_refusal};
 use rollback_core::plan::owner::{self, Owner};
 use rollback_core::plan::references::{Presence, Reference, ReferenceKind};
-use rollback_core::plan::{Prospect, prospect};
+use rollback_core::plan::{Checked, Choice, Proposed, Prospect};
 use rollback_reads::get;
 use serde_json::Value;
 
+use super::plan::Planner;
 use super::{Error, RequestScope, all_of, raw, reading};
 
-/// A reference, and whether what it names is there.
-pub type Checked = (Reference, Presence);
-
-/// Completes what was found with all that a plan looks at.
-pub async fn all(scope: &RequestScope<'_>, observed: &mut Observed) -> Result<(), Error> {
-    let names: BTreeSet<&str> = observed.targets.iter().map(|it| it.name.as_str()).collect();
-    if names.len() > MAX_TARGETS {
-        // There will be no plan.
-        return Ok(());
-    }
-    backups(scope, observed).await?;
-    let prospects: Vec<(usize, Prospect)> = (0..observed.targets.len())
-        .filter_map(|index| Some((index, prospect(scope.request, observed, index, scope.now)?)))
+/// Completes what was chosen with all that a plan looks at.
+pub async fn checked(
+    scope: &RequestScope<'_>,
+    planner: Planner,
+    proposed: Vec<Proposed<Choice>>,
+) -> Result<Vec<Proposed<Checked>>, Error> {
+    let prospects: Vec<Proposed<(Choice, Prospect)>> = proposed
+        .into_iter()
+        .map(|proposed| {
+            proposed.with(|choice| {
+                let prospect = choice.prospect(scope.request);
+                (choice, prospect)
+            })
+        })
         .collect();
-    if prospects.is_empty() {
-        return Ok(());
-    }
-    let wanted = prospects
+    let chosen: Vec<_> = prospects
         .iter()
-        .flat_map(|(_, prospect)| &prospect.references);
-    let rehearsals: Vec<_> = prospects
-        .iter()
-        .map(|(index, prospect)| rehearse(scope, &observed.targets[*index].name, &prospect.patch))
+        .filter_map(|proposed| proposed.choice.as_ref().ok())
         .collect();
-    let owners: BTreeSet<Owner> = prospects
+    let wanted = chosen.iter().flat_map(|(_, prospect)| &prospect.references);
+    let wanted: Vec<Reference> = wanted.cloned().collect();
+    let owners: BTreeSet<Owner> = chosen
         .iter()
-        .filter_map(|(index, _)| observed.targets[*index].deployment.found())
-        .flat_map(owner::owners)
+        .flat_map(|(choice, _)| owner::owners(&choice.deployment))
         .collect();
-    let (present, rehearsals, (autoscalers, budgets, quotas), owners) = futures::try_join!(
-        look_up(scope, wanted.cloned().collect()),
-        all_of(rehearsals),
-        surroundings(scope),
+    let any = !chosen.is_empty();
+    let rehearsals = prospects
+        .into_iter()
+        .map(|proposed| rehearsed(scope, planner, proposed));
+    let (present, rehearsed, lists, owners) = futures::try_join!(
+        look_up(scope, wanted),
+        all_of(rehearsals.collect()),
+        surroundings(scope, any),
         owner_objects(scope, owners),
     )?;
-    for ((index, prospect), rehearsal) in prospects.into_iter().zip(rehearsals) {
-        let seen = &mut observed.targets[index];
-        let own = seen
-            .deployment
-            .found()
-            .map(owner::owners)
-            .unwrap_or_default();
-        seen.references = checked(prospect.references, &present);
-        seen.rehearsal = Fetched::Found(rehearsal);
-        seen.surroundings = Surroundings {
-            autoscalers: autoscalers.clone(),
-            budgets: budgets.clone(),
-            quotas: quotas.clone(),
-            owners: own
-                .into_iter()
-                .map(|owner| {
-                    let object = owners.get(&owner).cloned().unwrap_or_default();
-                    (owner, object)
-                })
-                .collect(),
-        };
+    let check = |(choice, prospect, rehearsal): (Choice, Prospect, Rehearsal)| Checked {
+        references: checked_references(prospect.references, &present),
+        surroundings: surroundings_of(&choice.deployment, &lists, &owners),
+        choice,
+        rehearsal,
+    };
+    let rehearsed = rehearsed.into_iter();
+    Ok(rehearsed.map(|proposed| proposed.with(check)).collect())
+}
+
+async fn rehearsed(
+    scope: &RequestScope<'_>,
+    planner: Planner,
+    proposed: Proposed<(Choice, Prospect)>,
+) -> Result<Proposed<(Choice, Prospect, Rehearsal)>, Error> {
+    let Proposed {
+        name,
+        asked,
+        choice,
+    } = proposed;
+    let choice = match (choice, planner) {
+        (Err(ending), _) => Err(ending),
+        (Ok((choice, prospect)), Planner::Client) => Ok((choice, prospect, Rehearsal::LeftOut)),
+        (Ok((choice, prospect)), Planner::Controller) => {
+            let rehearsal = rehearse(scope, &name, &prospect.patch).await?;
+            Ok((choice, prospect, rehearsal))
+        }
+    };
+    Ok(Proposed {
+        name,
+        asked,
+        choice,
+    })
+}
+
+fn surroundings_of(
+    deployment: &Deployment,
+    (autoscalers, budgets, quotas): &Lists,
+    owners: &BTreeMap<Owner, Fetched<Value>>,
+) -> Surroundings {
+    let own = owner::owners(deployment).into_iter().map(|owner| {
+        let object = owners.get(&owner).cloned().unwrap_or_default();
+        (owner, object)
+    });
+    Surroundings {
+        autoscalers: autoscalers.clone(),
+        budgets: budgets.clone(),
+        quotas: quotas.clone(),
+        owners: own.collect(),
     }
-    Ok(())
 }
 
 /// The references of one template, and whether what they name is there.
 pub async fn references(
     scope: &RequestScope<'_>,
     template: &Template,
-) -> Result<Vec<Checked>, Error> {
+) -> Result<Vec<(Reference, Presence)>, Error> {
     let wanted = rollback_core::plan::references::references(template);
     let present = look_up(scope, wanted.clone()).await?;
-    Ok(checked(wanted, &present))
-}
-
-/// The backups that are to be gone back to.
-async fn backups(scope: &RequestScope<'_>, observed: &mut Observed) -> Result<(), Error> {
-    for seen in &mut observed.targets {
-        let asked = scope.request.spec.targets.get(seen.asked);
-        if let Some(name) = asked.and_then(|target| target.to.backup.as_deref()) {
-            seen.kept = scope.backup(name).await?;
-        }
-    }
-    Ok(())
+    Ok(checked_references(wanted, &present))
 }
 
 /// What is known of one object: its keys, that it is not there, or why nothing is known.
@@ -172,7 +188,7 @@ fn keys_of(object: &Value) -> BTreeSet<String> {
         .collect()
 }
 
-fn checked(references: Vec<Reference>, known: &ByName) -> Vec<Checked> {
+fn checked_references(references: Vec<Reference>, known: &ByName) -> Vec<(Reference, Presence)> {
     references
         .into_iter()
         .map(|reference| {
@@ -211,7 +227,7 @@ async fn rehearse(scope: &RequestScope<'_>, name: &str, patch: &Value) -> Result
         Ok(request) => request,
         Err(error) => return unsaid(error.to_string()),
     };
-    match get::send(&scope.context.client, request, scope.budget).await {
+    match get::send(scope.reader.client, request, scope.budget).await {
         Ok(stored) => Ok(Rehearsal::Stored(Deployment(stored))),
         // A webhook with side effects takes no dry runs; it may well take the write itself.
         Err(kube::Error::Api(status)) if takes_no_dry_run(&status) => {
@@ -241,7 +257,11 @@ type Lists = (
 
 /// The autoscalers, disruption budgets and quotas of the namespace. They inform; without them a plan is made all
 /// the same.
-async fn surroundings(scope: &RequestScope<'_>) -> Result<Lists, Error> {
+async fn surroundings(scope: &RequestScope<'_>, any: bool) -> Result<Lists, Error> {
+    if !any {
+        // There will be no plan.
+        return Ok(Lists::default());
+    }
     let client = scope.client();
     let namespace = Some(scope.namespace);
     let read = |url: String| {

@@ -4,17 +4,15 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ListParams;
 use kube::core::Request;
 use kube::{Api, Resource};
-use rollback_api::status::Plan;
-use rollback_api::{RevisionLedger, RollbackRequest, RollbackRequestStatus};
-use rollback_core::approval;
+use rollback_api::{RevisionLedger, RollbackRequest};
 use rollback_core::decide::automatic;
 use rollback_core::evidence::pace::Tally;
-use rollback_core::observed::{Fetched, Pace};
+use rollback_core::observed::Pace;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Error, RequestScope, reading};
+use super::{Error, Pass, reading};
 
 /// Name of the ConfigMap that switches everything automatic off, in the controller's own namespace.
 const SWITCH: &str = "rollback-automatic";
@@ -74,35 +72,26 @@ struct Said {
     auto_approval: Option<Value>,
 }
 
-/// Whether the policy has to decide about this request in this pass.
-pub fn is_asked(request: &RollbackRequest, status: &RollbackRequestStatus) -> bool {
-    let open = |plan: &Plan| {
-        !automatic::is_said(plan, status) && !approval::suffices(plan, &status.approvals)
-    };
-    let undecided = status.outcome.is_none() && status.plan.as_ref().is_some_and(open);
-    request.spec.trigger.is_some() && undecided
-}
-
-impl RequestScope<'_> {
+impl Pass<'_> {
     /// Read when the policy has to decide, and live: the cache may not have the last decision yet.
-    pub(super) async fn pace(&self) -> Result<Fetched<Pace>, Error> {
-        if !is_asked(self.request, self.status) {
-            return Ok(Fetched::Unknown);
+    pub(super) async fn pace(&self) -> Result<Option<Pace>, Error> {
+        if !automatic::is_asked(self.scope.request, self.status) {
+            return Ok(None);
         }
         let (tally, paused) = futures::try_join!(self.recent(), self.paused())?;
-        Ok(Fetched::Found(tally.pace(paused)))
+        Ok(Some(tally.pace(paused)))
     }
 
     /// Requests first: of those that are gone by then, the ledgers know already.
     async fn recent(&self) -> Result<Tally, Error> {
-        let mut tally = Tally::at(self.now);
-        let url = RollbackRequest::url_path(&(), Some(self.namespace));
+        let mut tally = Tally::at(self.scope.now);
+        let url = RollbackRequest::url_path(&(), Some(self.scope.namespace));
         self.each("the RollbackRequests", &url, |it: &OfRequest| {
             let Named { name, uid } = &it.metadata;
             tally.request(name, uid, it.status.auto_approval.as_ref());
         })
         .await?;
-        let url = RevisionLedger::url_path(&(), Some(self.namespace));
+        let url = RevisionLedger::url_path(&(), Some(self.scope.namespace));
         self.each("the RevisionLedgers", &url, |it: &OfLedger| {
             tally.ledger(&it.metadata.name, it.spec.rollbacks.as_ref());
         })
@@ -125,7 +114,7 @@ impl RequestScope<'_> {
                 .list(&parameters)
                 .map_err(kube::Error::BuildRequest);
             let page: Page<T> = match request {
-                Ok(request) => reading(what, self.client().request(request).await)?,
+                Ok(request) => reading(what, self.scope.client().request(request).await)?,
                 Err(error) => return reading(what, Err(error)),
             };
             page.items.iter().for_each(&mut look);
@@ -138,7 +127,7 @@ impl RequestScope<'_> {
 
     /// `None` when it may not be read: then nothing automatic happens.
     async fn paused(&self) -> Result<Option<bool>, Error> {
-        let api: Api<ConfigMap> = Api::namespaced(self.client(), &self.context.home);
+        let api: Api<ConfigMap> = Api::namespaced(self.scope.client(), &self.knowledge.home);
         match api.get_opt(SWITCH).await {
             Ok(switch) => {
                 let value = switch.and_then(|switch| switch.data?.remove(PAUSED));

@@ -61,10 +61,7 @@ pub async fn events(
         let url = Event::url_path(&(), Some(namespace));
         match raw::list(client, url, &about, budget).await {
             Ok(found) => events.extend(found),
-            Err(error) => {
-                tracing::debug!(%error, namespace, "the Events about a pod cannot be read");
-                break;
-            }
+            Err(_) => break,
         }
     }
     events

@@ -2,50 +2,48 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kube::ResourceExt;
 use rollback_api::request::Target;
 use rollback_api::{RevisionLedger, WorkloadKind};
 use rollback_core::history::ledger;
-use rollback_core::observed::{Deployment, Fetched, ObservedTarget, ReplicaSet};
+use rollback_core::observed::{Deployment, ReplicaSet};
+use rollback_core::plan::Candidate;
 use rollback_reads::history::{self, Found as History};
 use rollback_reads::is_too_large;
 
 use super::target::MOST_TEMPLATES;
-use super::{Error, FEW, Read, RequestScope, all_of, lifted, raw, reading, spec_of};
-use crate::read_permits::Size;
+use super::{Error, FEW, RequestScope, Size, all_of, lifted, raw, reading, spec_of};
 
 /// Finds them: few that are named by reading each, all others by reading what the namespace has.
-pub async fn targets(scope: &RequestScope<'_>) -> Result<(Vec<ObservedTarget>, Read), Error> {
+pub async fn candidates(scope: &RequestScope<'_>) -> Result<Vec<Candidate>, Error> {
     let asked = &scope.request.spec.targets;
     let named: Vec<(usize, &str)> = asked
         .iter()
         .enumerate()
         .filter_map(|(index, target)| Some((index, target.name.as_deref()?)))
         .collect();
-    if named.len() < asked.len() || named.len() > FEW {
-        return listed(scope).await;
+    let mut found = if named.len() < asked.len() || named.len() > FEW {
+        listed(scope).await?
+    } else {
+        let reads = named.into_iter();
+        all_of(
+            reads
+                .map(|(index, name)| by_name(scope, index, name))
+                .collect(),
+        )
+        .await?
+    };
+    for seen in &mut found {
+        let asked = scope.request.spec.targets.get(seen.asked);
+        if let Some(name) = asked.and_then(|target| target.to.backup.as_deref()) {
+            seen.backup = scope.backup(name).await?;
+        }
     }
-    let reads: Vec<_> = named
-        .into_iter()
-        .map(|(index, name)| by_name(scope, index, name))
-        .collect();
-    let mut read = Read::default();
-    let mut targets = Vec::new();
-    for (seen, ledger) in all_of(reads).await? {
-        read.ledgers
-            .extend(ledger.map(|ledger| (ledger.name_any(), ledger)));
-        targets.push(seen);
-    }
-    Ok((targets, read))
+    Ok(found)
 }
 
-async fn by_name(
-    scope: &RequestScope<'_>,
-    asked: usize,
-    name: &str,
-) -> Result<(ObservedTarget, Option<RevisionLedger>), Error> {
+async fn by_name(scope: &RequestScope<'_>, asked: usize, name: &str) -> Result<Candidate, Error> {
     let (deployment, ledger) = futures::try_join!(scope.deployment(name), scope.ledger(name))?;
-    let history = match deployment.found() {
+    let history = match &deployment {
         Some(deployment) => {
             let target = scope.request.spec.targets.get(asked);
             let wanted = target.and_then(|target| target.to.revision);
@@ -53,20 +51,17 @@ async fn by_name(
         }
         None => History::default(),
     };
-    Ok((
-        seen(name, asked, deployment, history, ledger.as_ref()),
-        ledger,
-    ))
+    Ok(seen(name, asked, deployment, history, ledger.as_ref()))
 }
 
 fn seen(
     name: &str,
     asked: usize,
-    deployment: Fetched<Deployment>,
+    deployment: Option<Deployment>,
     history: History,
     ledger: Option<&RevisionLedger>,
-) -> ObservedTarget {
-    ObservedTarget {
+) -> Candidate {
+    Candidate {
         name: name.to_owned(),
         asked,
         deployment,
@@ -74,11 +69,11 @@ fn seen(
         history_cut: history.cut,
         ledger: spec_of(ledger),
         lifted: lifted(ledger),
-        ..ObservedTarget::default()
+        backup: None,
     }
 }
 
-async fn listed(scope: &RequestScope<'_>) -> Result<(Vec<ObservedTarget>, Read), Error> {
+async fn listed(scope: &RequestScope<'_>) -> Result<Vec<Candidate>, Error> {
     let client = scope.client();
     let asked = &scope.request.spec.targets;
     let is_asked = |deployment: &Deployment| asked.iter().any(|it| is_meant(it, deployment));
@@ -118,27 +113,17 @@ async fn listed(scope: &RequestScope<'_>) -> Result<(Vec<ObservedTarget>, Read),
             seen(
                 name,
                 asked,
-                Fetched::Found(deployment.clone()),
+                Some(deployment.clone()),
                 found,
                 ledgers.get(&ledger_of(name)),
             )
         }));
         if let (true, Some(name)) = (targets.len() == before, &target.name) {
             let nothing = History::default();
-            targets.push(seen(name, asked, Fetched::Absent, nothing, None));
+            targets.push(seen(name, asked, None, nothing, None));
         }
     }
-    let names = targets.iter().map(|target| ledger_of(&target.name));
-    let names: BTreeSet<String> = names.collect();
-    let ledgers = ledgers
-        .into_iter()
-        .filter(|(name, ledger)| names.contains(name) && ledger.uid().is_some())
-        .collect();
-    let read = Read {
-        ledgers,
-        ..Read::default()
-    };
-    Ok((targets, read))
+    Ok(targets)
 }
 
 /// How much memory the history of one Deployment may take when there are too many of them.

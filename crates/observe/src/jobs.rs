@@ -11,7 +11,7 @@ use rollback_core::execution::job::{self, Ended, Standing};
 use rollback_core::observed::{Fetched, JobState, ObservedJob};
 use serde_json::Value;
 
-use super::{Error, RequestScope, raw, reading};
+use super::{Error, Pass, raw, reading};
 
 /// Label that the Job controller gives the pods of a Job.
 const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
@@ -29,7 +29,7 @@ pub fn not_granted(namespace: &str) -> String {
     )
 }
 
-impl RequestScope<'_> {
+impl Pass<'_> {
     /// The Job of this target that was begun and has not been seen to end.
     pub(super) async fn job(
         &self,
@@ -37,7 +37,7 @@ impl RequestScope<'_> {
         target: &PlannedTarget,
         progress: &TargetStatus,
     ) -> Result<Fetched<ObservedJob>, Error> {
-        let Some((rule, status)) = job::open(self.request, plan, target, progress) else {
+        let Some((rule, status)) = job::open(self.scope.request, plan, target, progress) else {
             return Ok(Fetched::Unknown);
         };
         let state = self.state_of(rule, &status.job).await?;
@@ -50,18 +50,16 @@ impl RequestScope<'_> {
     }
 
     async fn state_of(&self, rule: &JobRule, name: &str) -> Result<Option<JobState>, Error> {
-        let url = Job::url_path(&(), Some(self.namespace));
-        let object = match raw::get(&self.client(), url, name, self.budget).await {
+        let url = Job::url_path(&(), Some(self.scope.namespace));
+        let object = match raw::get(self.scope.reader.client, url, name, self.scope.budget).await {
             Err(kube::Error::Api(status)) if status.is_forbidden() => {
-                return Ok(Some(JobState::Refused(not_granted(self.namespace))));
+                return Ok(Some(JobState::Refused(not_granted(self.scope.namespace))));
             }
             found => reading("a Job", found)?,
         };
-        let uid = self.request.uid().unwrap_or_default();
+        let uid = self.scope.request.uid().unwrap_or_default();
         let Some(object) = object else {
-            let refused =
-                |memory: &mut crate::context::Memory| memory.refused_jobs.get(name).cloned();
-            let refusal = self.context.remember(&uid, refused);
+            let refusal = self.knowledge.memory.refused_jobs.get(name).cloned();
             return Ok(refusal.map(JobState::Refused));
         };
         let standing = job::standing(&object, &uid);
@@ -82,10 +80,10 @@ impl RequestScope<'_> {
         let labelled = ListParams::default()
             .labels(&format!("{JOB_NAME_LABEL}={job}"))
             .limit(MAX_PODS);
-        let url = Pod::url_path(&(), Some(self.namespace));
+        let url = Pod::url_path(&(), Some(self.scope.namespace));
         reading(
             "the pods of a Job",
-            raw::list(&self.client(), url, &labelled, self.budget).await,
+            raw::list(self.scope.reader.client, url, &labelled, self.scope.budget).await,
         )
     }
 
@@ -102,7 +100,7 @@ impl RequestScope<'_> {
             limit_bytes: Some(limit),
             ..LogParams::default()
         };
-        let pods: Api<Pod> = Api::namespaced(self.client(), self.namespace);
+        let pods: Api<Pod> = Api::namespaced(self.scope.client(), self.scope.namespace);
         let read = tokio::time::timeout(LOG_PATIENCE, pods.logs(&telling.pod, &parameters)).await;
         match read {
             Ok(Ok(text)) => {
@@ -112,7 +110,7 @@ impl RequestScope<'_> {
             Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
                 vec![format!(
                     "(The log could not be read: {}.)",
-                    not_granted(self.namespace)
+                    not_granted(self.scope.namespace)
                 )]
             }
             Ok(Err(_)) => vec!["(The log could not be read.)".to_owned()],

@@ -21,12 +21,12 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use rollback_api::GUARD_LABEL;
 use rollback_core::observed::{Guard, GuardPolicy};
+use rollback_observe::{Error, reading};
 use serde_json::Value;
 use tokio::sync::watch;
 
 pub use expected::{GuardKind, Place, Unreadable};
 
-use super::{Error, reading};
 use crate::metrics::Metrics;
 use crate::watch::WATCH_SECONDS;
 use expected::Expected;

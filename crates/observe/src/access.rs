@@ -1,5 +1,6 @@
 //! Whether those who ask and approve may do by themselves what they have done here.
 
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
     SubjectAccessReviewSpec,
@@ -13,6 +14,20 @@ use rollback_core::approval::consent;
 use rollback_core::observed::Access;
 
 use super::{Error, reading};
+
+/// Who we are, as the API server knows us.
+pub async fn who_am_i(client: &Client) -> Result<Identity, Error> {
+    let api: Api<SelfSubjectReview> = Api::all(client.clone());
+    let (parameters, review) = (PostParams::default(), SelfSubjectReview::default());
+    let review = reading("who we are", api.create(&parameters, &review).await)?;
+    let user = review.status.and_then(|status| status.user_info);
+    let user = user.unwrap_or_default();
+    Ok(Identity {
+        username: user.username.unwrap_or_default(),
+        uid: user.uid,
+        groups: user.groups.unwrap_or_default(),
+    })
+}
 
 /// One question to the authorizer: whether somebody holds one of these permissions.
 struct Question<'a> {
@@ -176,6 +191,11 @@ pub async fn may_expedite(
         what: String::new(),
     };
     ask(client, &question).await
+}
+
+/// Whether we may ask for more urgency than the category has.
+pub async fn may_i_expedite(client: &Client, namespace: &str) -> Result<bool, Error> {
+    may(client, Verb::Expedite.attributes(namespace, None)).await
 }
 
 fn patching(namespace: &str, deployment: Option<&str>) -> ResourceAttributes {

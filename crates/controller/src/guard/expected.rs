@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::difference;
 
 /// What an administrator installs.
-const SHIPPED: &str = include_str!("../../../../../deploy/20-guard.yaml");
+const SHIPPED: &str = include_str!("../../../../deploy/20-guard.yaml");
 
 /// The guard that was built in makes no sense.
 #[derive(Debug, thiserror::Error)]
