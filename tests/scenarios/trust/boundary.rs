@@ -27,6 +27,23 @@ use crate::stage::{PROGRAM, at_rest, writes};
 const AT_ONCE: usize = 4;
 /// More calls than any way to the write takes.
 const MOST_CALLS: usize = 120;
+/// The kinds of calls before each of which something has to have changed.
+const BOUNDARIES: [&str; 12] = [
+    "GET rollbackrequests",
+    "GET rollbackpolicies",
+    "GET deployments",
+    "GET replicasets",
+    "GET revisionledgers",
+    "GET configmaps",
+    "GET validatingadmissionpolicies",
+    "POST subjectaccessreviews",
+    "POST revisionledgers",
+    "POST configmaps",
+    "PUT rollbackrequests/status",
+    "PATCH deployments",
+];
+/// How often a call is tried to be met that other calls go beside: which of them is the n-th, is not the same in each run.
+const TRIES: usize = 4;
 
 /// What the proxy has seen of one run.
 #[derive(Default)]
@@ -67,6 +84,11 @@ impl Run {
     /// The place of the last call that wrote the Deployment.
     pub fn write(&self) -> Option<usize> {
         self.tape.calls.iter().rposition(is_write)
+    }
+
+    /// Before which kind of call something changed.
+    fn boundary(&self) -> Option<String> {
+        Some(kind(self.tape.calls.get(self.tape.hooked?)?))
     }
 
     /// Whether it was the write that waited for the change.
@@ -230,7 +252,12 @@ impl Arena {
             let over = run.is_late();
             runs.push(run);
             match write {
-                Some(_) if over && runs.iter().any(Run::is_at_the_write) => return Ok(runs),
+                Some(_) if over && runs.iter().any(Run::is_at_the_write) => {
+                    if first == Some(0) {
+                        self.meet_all_kinds(&mut runs).await?;
+                    }
+                    return Ok(runs);
+                }
                 Some(write) if over => {
                     let again = self.run(MOST_CALLS + nth, write + 1).await?;
                     runs.push(again);
@@ -239,6 +266,30 @@ impl Arena {
             }
         }
         bail!("{:?}: no write within {MOST_CALLS} calls", self.change)
+    }
+
+    /// One more run for each kind of call before which nothing has changed yet.
+    async fn meet_all_kinds(&self, runs: &mut Vec<Run>) -> Result<()> {
+        for wanted in BOUNDARIES {
+            for _ in 0..TRIES {
+                if runs
+                    .iter()
+                    .any(|run| run.boundary().as_deref() == Some(wanted))
+                {
+                    break;
+                }
+                let calls = runs
+                    .last()
+                    .map(|run| run.tape.calls.as_slice())
+                    .unwrap_or_default();
+                let Some(place) = calls.iter().position(|call| kind(call) == wanted) else {
+                    break;
+                };
+                let run = self.run(2 * MOST_CALLS + runs.len(), place + 1).await?;
+                runs.push(run);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -297,8 +348,7 @@ async fn changed(change: Change) -> Result<Row> {
         reverts += judge(change, run, &written).with_context(story)?;
     }
     ensure!(written.len() == reverts, "{change:?}: other writes");
-    let hooked = |run: &Run| Some(kind(run.tape.calls.get(run.tape.hooked?)?));
-    let boundaries: BTreeSet<String> = runs.iter().filter_map(hooked).collect();
+    let boundaries: BTreeSet<String> = runs.iter().filter_map(Run::boundary).collect();
     // Changed after the write, it is nobody's fault any more: that has to be among the runs, or they ended too early.
     let done = |run: &&Run| written.iter().any(|event| event.name == run.deployment);
     let late = runs
@@ -353,20 +403,7 @@ async fn whatever_changes_at_whatever_call_only_the_approved_is_written() -> Res
     }
     let runs: usize = rows.iter().map(|row| row.runs).sum();
     println!("{runs} runs; something changed before: {boundaries:#?}");
-    for wanted in [
-        "GET rollbackrequests",
-        "GET rollbackpolicies",
-        "GET deployments",
-        "GET replicasets",
-        "GET revisionledgers",
-        "GET configmaps",
-        "GET validatingadmissionpolicies",
-        "POST subjectaccessreviews",
-        "POST revisionledgers",
-        "POST configmaps",
-        "PUT rollbackrequests/status",
-        "PATCH deployments",
-    ] {
+    for wanted in BOUNDARIES {
         ensure!(boundaries.contains(wanted), "never before {wanted}");
     }
     Ok(())
