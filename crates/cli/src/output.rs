@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
 use rollback_api::{GROUP, RequestState, RollbackRequest};
-use rollback_core::message::text::plain;
+use rollback_core::message::text::{plain, steers};
 use serde::Serialize;
 use serde_json::json;
 
@@ -178,13 +178,8 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
 /// Prints data as JSON or YAML; false when another format is asked for.
 pub fn data<T: Serialize>(format: Option<Format>, value: &T) -> Result<bool, Error> {
     let text = match format {
-        Some(Format::Json) => {
-            serde_json::to_string_pretty(value).map_err(|error| Error::Format(error.to_string()))?
-        }
-        Some(Format::Yaml) => serde_saphyr::to_string(value)
-            .map_err(|error| Error::Format(error.to_string()))?
-            .trim_end()
-            .to_owned(),
+        Some(Format::Json) => json_text(value)?,
+        Some(Format::Yaml) => yaml_text(value)?,
         Some(Format::Name | Format::Wide) | None => return Ok(false),
         Some(Format::Md) => {
             return Err(Error::Arguments(
@@ -195,6 +190,34 @@ pub fn data<T: Serialize>(format: Option<Format>, value: &T) -> Result<bool, Err
     };
     say(&text)?;
     Ok(true)
+}
+
+fn json_text<T: Serialize>(value: &T) -> Result<String, Error> {
+    let text = serde_json::to_string_pretty(value);
+    text.map(|text| harmless(&text))
+        .map_err(|error| Error::Format(error.to_string()))
+}
+
+/// YAML, in which control characters are escaped, but not those that turn a text around. With one of them it is JSON, which is YAML too.
+fn yaml_text<T: Serialize>(value: &T) -> Result<String, Error> {
+    let text = serde_saphyr::to_string(value).map_err(|error| Error::Format(error.to_string()))?;
+    if text.chars().any(|c| c != '\n' && steers(c)) {
+        return json_text(value);
+    }
+    Ok(text.trim_end().to_owned())
+}
+
+/// JSON that a terminal does not obey: serde leaves what is above ASCII as it is, and some of that steers a terminal. Such a character
+/// stands in a string only, and means the same there when it is escaped.
+pub fn harmless(json: &str) -> String {
+    let escaped = |c: char| {
+        if c != '\n' && steers(c) {
+            format!("\\u{:04x}", u32::from(c))
+        } else {
+            c.to_string()
+        }
+    };
+    json.chars().map(escaped).collect()
 }
 
 /// Prints a request as data or by name; false when text is asked for.
@@ -254,5 +277,9 @@ mod tests {
     fn nothing_of_others_reaches_the_terminal_raw() {
         assert_eq!(clean("a\u{1b}]0;x\u{7}\r\nb"), "a ]0;x   b");
         assert_eq!(Paint::off().bad("x"), "x");
+        assert_eq!(
+            harmless("{\n\"a\u{9b}\u{202e}ö\"}"),
+            "{\n\"a\\u009b\\u202eö\"}"
+        );
     }
 }

@@ -138,8 +138,8 @@ async fn what_cannot_be_asked_says_what_to_type() -> Result<()> {
         (vec!["approve", "nothing"], 1, "There is no request nothing"),
         (
             vec!["status", "--context", "elsewhere"],
-            2,
-            "used multiple times",
+            1,
+            "kubectl config get-contexts",
         ),
     ];
     for (words, code, said) in rows {

@@ -55,6 +55,10 @@ async fn nothing_of_a_request_is_obeyed_by_a_terminal() -> Result<()> {
             "{words:?}: {said:?}"
         );
     }
+    let said = run(&scene, Approver, &["status", "api-5xx", "-o", "yaml"])
+        .await?
+        .ended(0)?;
+    ensure!(is_harmless(&said.out), "{}", said.out);
     let said = run(&scene, Approver, &["status", "api-5xx", "-o", "json"])
         .await?
         .ended(0)?;

@@ -23,10 +23,6 @@ async fn the_policy_is_shown_and_what_comes_by_itself_is_paused() -> Result<()> 
         .await?
         .ended(1)?
         .complains(&["no RollbackPolicy"])?;
-    scene
-        .policy(json!({"environment": "staging", "triggers": {"watch": true}}))
-        .await
-        .or_else(|_| Ok::<(), anyhow::Error>(()))?;
     scene.policy(json!({"triggers": {"watch": true}})).await?;
     run(&scene, Requester, &["pause"])
         .await?
@@ -118,8 +114,10 @@ async fn doctor_says_what_is_wrong_and_what_to_type() -> Result<()> {
         "why it matters: the controller changes nothing",
         "kubectl create rolebinding rollback-executor",
     ])?;
-    let said = run(&scene, Admin, &["doctor", "-n", "nowhere"]).await?;
-    ensure!(said.code == 2, "{said:?}");
+    run(&scene, Admin, &["doctor", "-n", "nowhere"])
+        .await?
+        .ended(8)?
+        .prints(&["no  namespace: nowhere is not there"])?;
 
     // Who only looks is told what they may, and what nobody can tell from there.
     let findings = run(&scene, Outsider, &["doctor", "-o", "json"])

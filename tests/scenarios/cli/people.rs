@@ -206,7 +206,7 @@ async fn who_asked_cancels_and_time_can_be_over() -> Result<()> {
         .prints(&["Cancelled"])?;
     run(&scene, Requester, &["cancel", "api-5xx"])
         .await?
-        .ended(6)?
+        .ended(1)?
         .complains(&["has ended"])?;
     Ok(())
 }

@@ -85,12 +85,6 @@ pub async fn scene(name: &str) -> Result<Scene> {
 /// The plugin as this person, in the namespace of the scene, ready for its arguments.
 pub fn plugin(scene: &Scene, user: User) -> Command {
     let mut command = Command::new(PLUGIN);
-    as_user(&mut command, scene, user);
-    command
-}
-
-/// What the plugin is told by its environment and its first arguments.
-pub fn as_user(command: &mut Command, scene: &Scene, user: User) {
     command
         .env("KUBECONFIG", scene.cluster.kubeconfig())
         .env("KUBECTL_ROLLBACK_CONFIG", "/nonexistent/config.yaml")
@@ -99,6 +93,7 @@ pub fn as_user(command: &mut Command, scene: &Scene, user: User) {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    command
 }
 
 /// Runs the plugin.

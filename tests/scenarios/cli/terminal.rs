@@ -12,7 +12,7 @@ use testkit::{Scene, eventually};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
-use super::stage::{PLUGIN, as_user, scene, types};
+use super::stage::{PLUGIN, scene, types};
 
 /// The plugin at a terminal of its own.
 struct Terminal {
@@ -29,8 +29,6 @@ impl Terminal {
         let mut command = Command::new("/usr/bin/script");
         let place = format!("--context {} -n {}", user.context(), scene.ns());
         command.args(["-qefc", &format!("{PLUGIN} {place} {words}"), "/dev/null"]);
-        let mut unused = Command::new(PLUGIN);
-        as_user(&mut unused, scene, user);
         let child = command
             .env("KUBECONFIG", scene.cluster.kubeconfig())
             .env("TERM", "xterm")

@@ -4,6 +4,7 @@ use rollback_api::{
     ACCEPT_DATA_RISK, APPROVED_BY, BREAK_GLASS, CANCELLED_BY, CHECKLIST, CONFIRM, DENIED_BY,
     DENIED_REASON, PLAN, RollbackRequest, WITHDRAWN_BY,
 };
+use rollback_core::message::shell;
 use serde_json::{Value, json};
 
 use crate::Ending;
@@ -21,7 +22,9 @@ pub async fn deny(
 ) -> Result<Ending, Error> {
     let me = cluster.who().await?;
     let annotations = json!({DENIED_BY: me, DENIED_REASON: reason});
-    let written = cluster.annotate(name, |_| Ok(annotations.clone())).await?;
+    let written = cluster
+        .annotate(name, |request| open(request).map(|()| annotations.clone()))
+        .await?;
     told(format, &written, "denied")
 }
 
@@ -33,7 +36,9 @@ pub async fn cancel(
 ) -> Result<Ending, Error> {
     let me = cluster.who().await?;
     let written = cluster
-        .annotate(name, |_| Ok(json!({CANCELLED_BY: me})))
+        .annotate(name, |request| {
+            open(request).map(|()| json!({CANCELLED_BY: me}))
+        })
         .await?;
     told(format, &written, "cancelled")
 }
@@ -46,9 +51,26 @@ pub async fn withdraw(
 ) -> Result<Ending, Error> {
     let me = cluster.who().await?;
     let written = cluster
-        .annotate(name, |request| Ok(withdrawal(request, &me)))
+        .annotate(name, |request| {
+            open(request).map(|()| withdrawal(request, &me))
+        })
         .await?;
     told(format, &written, "withdrawn")
+}
+
+/// Whether there is anything left to say. The server would take the same word again without a word.
+fn open(request: &RollbackRequest) -> Result<(), Error> {
+    let status = request.status.as_ref();
+    let Some(outcome) = status.and_then(|status| status.outcome.as_ref()) else {
+        return Ok(());
+    };
+    let name = request.metadata.name.as_deref().unwrap_or_default();
+    Err(Error::Refused(format!(
+        "The request {} has ended ({}), so nothing that you say changes it any more. To undo a rollback, type kubectl rollback create --to backup-of={}.",
+        clean(name),
+        outcome.result.as_str(),
+        shell::name(name, "REQUEST")
+    )))
 }
 
 fn withdrawal(request: &RollbackRequest, me: &str) -> Value {

@@ -183,7 +183,9 @@ impl Follower {
 
     fn show(&self, screen: &mut Screen, request: &RollbackRequest) -> Result<(), Error> {
         match self.format {
-            Some(Format::Json) if self.every => say(&output::typed(request).to_string()),
+            Some(Format::Json) if self.every => {
+                say(&output::harmless(&output::typed(request).to_string()))
+            }
             Some(Format::Yaml) if self.every => {
                 say("---")?;
                 output::request(self.format, request).map(|_| ())
