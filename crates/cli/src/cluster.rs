@@ -98,8 +98,8 @@ impl Cluster {
         Ok(self.api::<RollbackRequest>().get(name).await?)
     }
 
-    /// Writes the annotations that `make` says for the request as it is, and no other version of it: when somebody was faster, it is read
-    /// again and `make` is asked again.
+    /// Writes the annotations that `make` says for the request as it is, and no other version of it: when somebody was
+    /// faster, it is read again and `make` is asked again.
     pub async fn annotate(
         &self,
         name: &str,

@@ -1,4 +1,5 @@
-//! The commands, one file for each. `plan` (what would be done, without a controller) and `ui` have their places here when they come.
+//! The commands, one file for each. `plan` (what would be done, without a controller) and `ui` have their places here
+//! when they come.
 
 mod approve;
 mod completion;

@@ -1,5 +1,5 @@
-//! `kubectl rollback`: asks for rollbacks, approves and follows them. Everything that it does is also possible with kubectl alone; what the
-//! server says of it is said in the server's words.
+//! `kubectl rollback`: asks for rollbacks, approves and follows them. Everything that it does is also possible with
+//! kubectl alone; what the server says of it is said in the server's words.
 
 mod arguments;
 mod cluster;
@@ -66,8 +66,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The arguments. The first word that is no command is an environment: `prod previous` is read as `in prod previous`, so that flags may
-/// stand behind it.
+/// The arguments. The first word that is no command is an environment: `prod previous` is read as `in prod previous`,
+/// so that flags may stand behind it.
 fn parse() -> Cli {
     let cli = Cli::parse();
     let Some(Command::Environment(words)) = &cli.command else {

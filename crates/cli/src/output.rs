@@ -1,4 +1,5 @@
-//! Printing: formats, tables, colours. Whatever comes from somebody else goes through [`clean`] before it is printed as text.
+//! Printing: formats, tables, colours. Whatever comes from somebody else goes through [`clean`] before it is printed as
+//! text.
 
 use std::io::{IsTerminal, Write};
 
@@ -198,7 +199,8 @@ fn json_text<T: Serialize>(value: &T) -> Result<String, Error> {
         .map_err(|error| Error::Format(error.to_string()))
 }
 
-/// YAML, in which control characters are escaped, but not those that turn a text around. With one of them it is JSON, which is YAML too.
+/// YAML, in which control characters are escaped, but not those that turn a text around. With one of them it is JSON,
+/// which is YAML too.
 fn yaml_text<T: Serialize>(value: &T) -> Result<String, Error> {
     let text = serde_saphyr::to_string(value).map_err(|error| Error::Format(error.to_string()))?;
     if text.chars().any(|c| c != '\n' && steers(c)) {
@@ -207,8 +209,8 @@ fn yaml_text<T: Serialize>(value: &T) -> Result<String, Error> {
     Ok(text.trim_end().to_owned())
 }
 
-/// JSON that a terminal does not obey: serde leaves what is above ASCII as it is, and some of that steers a terminal. Such a character
-/// stands in a string only, and means the same there when it is escaped.
+/// JSON that a terminal does not obey: serde leaves what is above ASCII as it is, and some of that steers a terminal.
+/// Such a character stands in a string only, and means the same there when it is escaped.
 pub fn harmless(json: &str) -> String {
     let escaped = |c: char| {
         if c != '\n' && steers(c) {

@@ -1,4 +1,5 @@
-//! Questions to whoever sits at the terminal. They are asked on standard error, so that standard output has the answer of the command only.
+//! Questions to whoever sits at the terminal. They are asked on standard error, so that standard output has the answer
+//! of the command only.
 
 use std::io::{BufRead, IsTerminal, Write};
 

@@ -14,8 +14,8 @@ pub enum Wanted {
     BackupOf(String),
 }
 
-/// Reads `previous`, `revision-3`, `v2.1.5`, `last-known-good`, `backup-of=REQUEST`; also `version=` and `image=` for what looks like none
-/// of these.
+/// Reads `previous`, `revision-3`, `v2.1.5`, `last-known-good`, `backup-of=REQUEST`; also `version=` and `image=` for
+/// what looks like none of these.
 pub fn wanted(word: &str) -> Result<Wanted, Error> {
     let to = match word.split_once('=') {
         Some(("backup-of", request)) if !request.is_empty() => {

@@ -61,7 +61,8 @@ fn finding<'a>(findings: &'a Value, check: &str) -> Result<&'a Value> {
 #[tokio::test]
 async fn doctor_says_what_is_wrong_and_what_to_type() -> Result<()> {
     let mut scene = scene("doctor").await?;
-    // The controllers of the tests take no part in an election, so nobody holds a Lease that is named after this namespace.
+    // The controllers of the tests take no part in an election, so nobody holds a Lease that is named after this
+    // namespace.
     let findings = run(&scene, Admin, &["doctor", "-o", "json"])
         .await?
         .json()?;

@@ -1,5 +1,5 @@
-//! The plugin as people type it: the real binary, with the kubeconfig of each of them, against a real API server with the real controller
-//! beside it.
+//! The plugin as people type it: the real binary, with the kubeconfig of each of them, against a real API server with
+//! the real controller beside it.
 
 mod asking;
 mod hostile;

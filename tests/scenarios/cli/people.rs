@@ -113,7 +113,8 @@ async fn who_may_not_approve_hears_why_before_anything_is_asked() -> Result<()> 
     Ok(())
 }
 
-/// A plan that needs two, an approval that is taken back, and a denial: each by the plugin, and the end by its exit code.
+/// A plan that needs two, an approval that is taken back, and a denial: each by the plugin, and the end by its exit
+/// code.
 #[tokio::test]
 async fn an_approval_is_taken_back_and_the_request_denied() -> Result<()> {
     let scene = scene("withdrawn").await?;

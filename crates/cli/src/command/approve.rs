@@ -1,4 +1,5 @@
-//! `approve`: shows the plan, runs the checklist, asks for the phrase, and writes an approval of exactly the plan that was shown.
+//! `approve`: shows the plan, runs the checklist, asks for the phrase, and writes an approval of exactly the plan that
+//! was shown.
 
 use jiff::{SignedDuration, Timestamp};
 use rollback_api::policy::ChecklistItem;
@@ -124,7 +125,8 @@ async fn rehearse(
     }
 }
 
-/// The request as soon as the approval of somebody else is out of the mailbox. The controller takes it out when it has counted it.
+/// The request as soon as the approval of somebody else is out of the mailbox. The controller takes it out when it has
+/// counted it.
 async fn mailbox(
     cluster: &Cluster,
     me: &str,

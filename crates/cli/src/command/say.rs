@@ -1,4 +1,5 @@
-//! `deny`, `cancel`, `withdraw`: a person's word, as annotations in the own name. Whether it may be said the server says.
+//! `deny`, `cancel`, `withdraw`: a person's word, as annotations in the own name. Whether it may be said the server
+//! says.
 
 use rollback_api::{
     ACCEPT_DATA_RISK, APPROVED_BY, BREAK_GLASS, CANCELLED_BY, CHECKLIST, CONFIRM, DENIED_BY,

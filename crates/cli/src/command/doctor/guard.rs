@@ -1,4 +1,5 @@
-//! Whether the admission policies are there that make approvals true. Whether they hold, the controller tries (`rollback_guard_hole`).
+//! Whether the admission policies are there that make approvals true. Whether they hold, the controller tries
+//! (`rollback_guard_hole`).
 
 use kube::Client;
 use kube::ResourceExt;

@@ -55,8 +55,8 @@ const TASKS: [Task; 4] = [
     },
 ];
 
-/// To look is what every command needs. The rest is not everybody's business: a task that I may not do at all is no fault, one that I have
-/// only a part of the rights for is.
+/// To look is what every command needs. The rest is not everybody's business: a task that I may not do at all is no
+/// fault, one that I have only a part of the rights for is.
 pub async fn look(cluster: &Cluster) -> Result<Vec<Finding>, Error> {
     let me = clean(&cluster.who().await?);
     let mut findings = vec![reading(cluster, &me).await?];
