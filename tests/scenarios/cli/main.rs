@@ -5,6 +5,7 @@ mod asking;
 mod hostile;
 mod looking;
 mod people;
+mod risks;
 mod stage;
 mod terminal;
 mod transcript;

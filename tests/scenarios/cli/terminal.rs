@@ -22,6 +22,10 @@ struct Terminal {
 
 impl Terminal {
     fn open(scene: &Scene, user: User, words: &str) -> Result<Option<Self>> {
+        Self::open_with(scene, user, words, true)
+    }
+
+    fn open_with(scene: &Scene, user: User, words: &str, coloured: bool) -> Result<Option<Self>> {
         if !Path::new("/usr/bin/script").exists() {
             eprintln!("SKIPPED: script is missing; install the package bsdutils");
             return Ok(None);
@@ -32,6 +36,7 @@ impl Terminal {
         let child = command
             .env("KUBECONFIG", scene.cluster.kubeconfig())
             .env("TERM", "xterm")
+            .env("NO_COLOR", if coloured { "" } else { "1" })
             .kill_on_drop(true)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -148,6 +153,23 @@ async fn a_plan_that_changes_while_somebody_reads_is_not_approved() -> Result<()
         !annotations.contains_key(rollback_api::APPROVED_BY),
         "{annotations:?}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn there_are_no_colours_where_somebody_does_not_want_them() -> Result<()> {
+    let scene = asked("colours").await?;
+    for coloured in [true, false] {
+        let words = "status api-5xx";
+        let Some(mut terminal) = Terminal::open_with(&scene, Requester, words, coloured)? else {
+            return Ok(());
+        };
+        let mut all = String::new();
+        if let Some(stdout) = terminal.child.stdout.as_mut() {
+            stdout.read_to_string(&mut all).await?;
+        }
+        ensure!(all.contains("\u{1b}[") == coloured, "{all:?}");
+    }
     Ok(())
 }
 
