@@ -144,6 +144,13 @@ pub enum Command {
         /// The folder, which exists
         folder: PathBuf,
     },
+    /// What kubectl asks through kubectl_complete-rollback: candidates for the last word
+    #[command(hide = true, name = "__complete")]
+    Complete {
+        /// The words behind kubectl rollback
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     /// What `kubectl rollback prod previous` is read as.
     #[command(hide = true, name = "in")]
     In(Environment),

@@ -2,6 +2,7 @@
 //! when they come.
 
 mod approve;
+mod complete;
 mod completion;
 mod create;
 mod diff;
@@ -26,6 +27,7 @@ pub async fn run(cli: Cli) -> Result<Ending, Error> {
     match cli.command {
         Some(Command::Completion { shell }) => completion::script(shell),
         Some(Command::Man { folder }) => completion::pages(&folder),
+        Some(Command::Complete { words }) => complete::run(place, &words).await,
         Some(Command::In(environment)) => Box::pin(within(place, environment)).await,
         Some(Command::Environment(words)) => {
             environments::find(words.first().map_or("", String::as_str))?;
@@ -77,6 +79,7 @@ async fn on_cluster(place: &Place, command: Command) -> Result<Ending, Error> {
         Command::Doctor
         | Command::Completion { .. }
         | Command::Man { .. }
+        | Command::Complete { .. }
         | Command::In(_)
         | Command::Environment(_) => Ok(Ending::Done),
     }

@@ -163,6 +163,64 @@ async fn doctor_says_what_is_wrong_and_what_to_type() -> Result<()> {
     .await
 }
 
+/// As `kubectl rollback approve TAB` asks.
+#[tokio::test]
+async fn kubectl_completes_names_of_the_cluster() -> Result<()> {
+    let scene = scene("completion").await?;
+    for name in ["shop-api", "shop-web"] {
+        scene
+            .apply_deployment(testkit::shop::deployment(name).version("v1"))
+            .await?;
+    }
+    scene
+        .ask("api-5xx", "shop-api", json!({"previous": {}}))
+        .await?;
+    let folder = tempfile::tempdir()?;
+    let (plugin, completes) = (
+        folder.path().join("kubectl-rollback"),
+        folder.path().join("kubectl_complete-rollback"),
+    );
+    std::os::unix::fs::symlink(super::stage::PLUGIN, &plugin)?;
+    std::fs::write(
+        &completes,
+        "#!/bin/sh\nexec kubectl-rollback __complete \"$@\"\n",
+    )?;
+    std::fs::set_permissions(
+        &completes,
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )?;
+    let rows: [(&[&str], &str); 5] = [
+        (&["history", "shop-w"], "shop-web\n"),
+        (&["report", ""], "api-5xx\n"),
+        (&["quarantine", ""], "lift\n"),
+        (&["dia", ""], ""),
+        (&["doc"], "doctor\n"),
+    ];
+    for (words, expected) in rows {
+        let place = ["--context", "requester", "-n", scene.ns()];
+        let (last, first) = words.split_last().context("no words")?;
+        let output = tokio::process::Command::new(scene.cluster.binaries().kubectl())
+            .args(["__complete", "rollback"])
+            .args(first)
+            .args(place)
+            .arg(last)
+            .env("KUBECONFIG", scene.cluster.kubeconfig())
+            .env("PATH", format!("{}:/bin:/usr/bin", folder.path().display()))
+            .output()
+            .await?;
+        let said = String::from_utf8(output.stdout)?;
+        ensure!(
+            said.contains(expected) && said.ends_with(":4\n"),
+            "{words:?}: {said}"
+        );
+        ensure!(
+            !said.contains("shop-api") && !said.contains("__complete"),
+            "{said}"
+        );
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn completion_and_man_pages_need_no_cluster() -> Result<()> {
     let folder = tempfile::tempdir()?;

@@ -110,7 +110,7 @@ async fn who_may_not_approve_hears_why_before_anything_is_asked() -> Result<()> 
             .complains(&[text])?;
         nothing_is_in_the_mailbox(&scene).await?;
     }
-    Ok(())
+    who_asked_cancels_and_time_can_be_over(&scene).await
 }
 
 /// A plan that needs two, an approval that is taken back, and a denial: each by the plugin, and the end by its exit
@@ -187,25 +187,23 @@ async fn two_people_approve_one_after_the_other_without_waiting() -> Result<()> 
     Ok(())
 }
 
-#[tokio::test]
-async fn who_asked_cancels_and_time_can_be_over() -> Result<()> {
-    let scene = asked("cancelled").await?;
+async fn who_asked_cancels_and_time_can_be_over(scene: &Scene) -> Result<()> {
     run(
-        &scene,
+        scene,
         Requester,
         &["status", "api-5xx", "-w", "--timeout", "1s"],
     )
     .await?
     .ended(5)?
     .complains(&["The time was over"])?;
-    run(&scene, Requester, &["cancel", "api-5xx", "-o", "json"])
+    run(scene, Requester, &["cancel", "api-5xx", "-o", "json"])
         .await?
         .ended(0)?;
-    run(&scene, Requester, &["status", "api-5xx", "-w"])
+    run(scene, Requester, &["status", "api-5xx", "-w"])
         .await?
         .ended(3)?
         .prints(&["Cancelled"])?;
-    run(&scene, Requester, &["cancel", "api-5xx"])
+    run(scene, Requester, &["cancel", "api-5xx"])
         .await?
         .ended(1)?
         .complains(&["has ended"])?;

@@ -75,14 +75,6 @@ impl Terminal {
     }
 }
 
-async fn asked(name: &str) -> Result<Scene> {
-    let scene = scene(name).await?;
-    scene.two_versions("api").await?;
-    scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
-    scene.plan("api-5xx").await?;
-    Ok(scene)
-}
-
 async fn reads_and_ticks(terminal: &mut Terminal) -> Result<()> {
     terminal.shows("Plan     sha256:").await?;
     terminal
@@ -101,31 +93,33 @@ async fn reads_and_ticks(terminal: &mut Terminal) -> Result<()> {
 
 #[tokio::test]
 async fn the_checklist_and_the_phrase_are_asked_for() -> Result<()> {
-    let scene = asked("terminal").await?;
-    let Some(mut terminal) = Terminal::open(&scene, Approver, "approve api-5xx --wait")? else {
-        return Ok(());
-    };
-    reads_and_ticks(&mut terminal).await?;
-    terminal.types("rollback production").await?;
-    terminal.shows("That is not the phrase").await?;
-    ensure!(terminal.ends().await? == 2);
+    let scene = scene("terminal").await?;
+    scene.two_versions("api").await?;
+    scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
+    scene.plan("api-5xx").await?;
+    a_plan_that_changes_while_somebody_reads_is_not_approved(&scene).await?;
+    there_are_no_colours_where_somebody_does_not_want_them(&scene).await?;
 
-    let Some(mut terminal) = Terminal::open(&scene, Approver, "approve api-5xx --wait")? else {
-        return Ok(());
-    };
-    reads_and_ticks(&mut terminal).await?;
-    terminal.types("ROLLBACK PRODUCTION").await?;
-    // Drawn in colours.
-    terminal.shows("\u{1b}[32mSucceeded").await?;
-    ensure!(terminal.ends().await? == 0);
+    let typed = [
+        ("rollback production", "That is not the phrase", 2),
+        // Drawn in colours.
+        ("ROLLBACK PRODUCTION", "\u{1b}[32mSucceeded", 0),
+    ];
+    for (phrase, shown, code) in typed {
+        let Some(mut terminal) = Terminal::open(&scene, Approver, "approve api-5xx --wait")? else {
+            return Ok(());
+        };
+        reads_and_ticks(&mut terminal).await?;
+        terminal.types(phrase).await?;
+        terminal.shows(shown).await?;
+        ensure!(terminal.ends().await? == code);
+    }
     Ok(())
 }
 
-#[tokio::test]
-async fn a_plan_that_changes_while_somebody_reads_is_not_approved() -> Result<()> {
-    let scene = asked("changed").await?;
+async fn a_plan_that_changes_while_somebody_reads_is_not_approved(scene: &Scene) -> Result<()> {
     let before = scene.plan("api-5xx").await?.digest;
-    let Some(mut terminal) = Terminal::open(&scene, Approver, "approve api-5xx")? else {
+    let Some(mut terminal) = Terminal::open(scene, Approver, "approve api-5xx")? else {
         return Ok(());
     };
     reads_and_ticks(&mut terminal).await?;
@@ -143,12 +137,8 @@ async fn a_plan_that_changes_while_somebody_reads_is_not_approved() -> Result<()
         .shows("The plan is not the one that was read")
         .await?;
     ensure!(terminal.ends().await? == 7);
-    let annotations = scene
-        .request("api-5xx")
-        .await?
-        .metadata
-        .annotations
-        .unwrap_or_default();
+    let request = scene.request("api-5xx").await?;
+    let annotations = request.metadata.annotations.unwrap_or_default();
     ensure!(
         !annotations.contains_key(rollback_api::APPROVED_BY),
         "{annotations:?}"
@@ -156,12 +146,10 @@ async fn a_plan_that_changes_while_somebody_reads_is_not_approved() -> Result<()
     Ok(())
 }
 
-#[tokio::test]
-async fn there_are_no_colours_where_somebody_does_not_want_them() -> Result<()> {
-    let scene = asked("colours").await?;
+async fn there_are_no_colours_where_somebody_does_not_want_them(scene: &Scene) -> Result<()> {
     for coloured in [true, false] {
-        let words = "status api-5xx";
-        let Some(mut terminal) = Terminal::open_with(&scene, Requester, words, coloured)? else {
+        let Some(mut terminal) = Terminal::open_with(scene, Requester, "status api-5xx", coloured)?
+        else {
             return Ok(());
         };
         let mut all = String::new();
