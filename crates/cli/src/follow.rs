@@ -14,6 +14,14 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::error::Error;
 use crate::output::{clean, remark};
 
+/// An error at once when there is no such request, or no server: a watch would try for ever.
+pub async fn is_there(api: &Api<RollbackRequest>, name: &str) -> Result<(), Error> {
+    match api.get_metadata_opt(name).await? {
+        Some(_) => Ok(()),
+        None => Err(gone(name)),
+    }
+}
+
 /// The states of one request as they come; `None` when it is not there (any more).
 pub fn states(
     api: Api<RollbackRequest>,
@@ -29,6 +37,7 @@ pub async fn until<T>(
     patience: SignedDuration,
     mut look: impl FnMut(&RollbackRequest) -> Option<T>,
 ) -> Result<T, Error> {
+    is_there(&api, name).await?;
     let mut states = pin!(states(api, name));
     let deadline = deadline(Some(patience));
     loop {
@@ -67,17 +76,27 @@ pub async fn next(
     }
 }
 
-/// What is said when the connection is lost; an error when trying again would not help.
+/// What is said when the connection is lost, or the server is busy; an error when trying again would not help.
 fn lost(error: WatchError) -> Result<(), Error> {
-    match Error::from(error) {
-        Error::Unreachable(why) => {
-            remark(&format!(
-                "The connection was lost, trying again: {}",
-                clean(&why)
-            ));
+    let code = match &error {
+        WatchError::InitialListFailed(kube::Error::Api(status))
+        | WatchError::WatchStartFailed(kube::Error::Api(status))
+        | WatchError::WatchFailed(kube::Error::Api(status))
+        | WatchError::WatchError(status) => status.code,
+        WatchError::InitialListFailed(_)
+        | WatchError::WatchStartFailed(_)
+        | WatchError::WatchFailed(_)
+        | WatchError::NoResourceVersion => 0,
+    };
+    match code {
+        401 | 403 | 404 => Err(error.into()),
+        // The history that a watch begins at is gone after a while; it begins anew by itself.
+        410 => Ok(()),
+        _ => {
+            let why = clean(&Error::from(error).to_string());
+            remark(&format!("The connection was lost, trying again: {why}"));
             Ok(())
         }
-        other => Err(other),
     }
 }
 

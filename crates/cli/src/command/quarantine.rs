@@ -96,7 +96,9 @@ pub async fn lift(
     let me = cluster.who().await?;
     let patch = json!({"metadata": {"annotations": {LIFT: digest, LIFTED_BY: me}}});
     let written = api.patch(&name, &writes(), &Patch::Merge(&patch)).await?;
-    if !output::data(format, &written)? {
+    if format == Some(Format::Name) {
+        say(&format!("revisionledger/{}", clean(&name)))?;
+    } else if !output::data(format, &written)? {
         say(&format!("revisionledger/{} lifted", clean(&name)))?;
         remark(&format!(
             "The controller takes it up within seconds: kubectl rollback history {}",

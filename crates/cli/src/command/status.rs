@@ -153,6 +153,7 @@ impl Follower {
         name: &str,
         patience: Option<SignedDuration>,
     ) -> Result<Ending, Error> {
+        follow::is_there(&cluster.api(), name).await?;
         let mut states = pin!(follow::states(cluster.api(), name));
         let deadline = follow::deadline(patience);
         let mut screen = Screen::new(self.format);
