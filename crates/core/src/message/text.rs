@@ -3,9 +3,7 @@
 
 /// At most `limit` characters, without control characters; what is cut off leaves an ellipsis.
 pub fn plain(text: &str, limit: usize) -> String {
-    let mut characters = text
-        .chars()
-        .map(|c| if steers(c) { ' ' } else { c });
+    let mut characters = text.chars().map(|c| if steers(c) { ' ' } else { c });
     let mut kept: String = characters.by_ref().take(limit).collect();
     if characters.next().is_some() {
         kept.pop();
