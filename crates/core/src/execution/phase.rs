@@ -79,6 +79,19 @@ impl TargetPhase {
         }
     }
 
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "Waiting",
+            Self::Reverting => "Reverting",
+            Self::RollingOut => "RollingOut",
+            Self::Verifying => "Verifying",
+            Self::Retrying => "Retrying",
+            Self::Restoring => "Restoring",
+            Self::Ended => "Ended",
+        }
+    }
+
     /// Whether the Deployment is known to have been written.
     pub fn is_written(self) -> bool {
         self >= Self::RollingOut

@@ -3,9 +3,7 @@
 
 /// At most `limit` characters, without control characters; what is cut off leaves an ellipsis.
 pub fn plain(text: &str, limit: usize) -> String {
-    let mut characters = text
-        .chars()
-        .map(|c| if c.is_control() || is_bidi(c) { ' ' } else { c });
+    let mut characters = text.chars().map(|c| if steers(c) { ' ' } else { c });
     let mut kept: String = characters.by_ref().take(limit).collect();
     if characters.next().is_some() {
         kept.pop();
@@ -76,6 +74,11 @@ pub fn code(text: &str, limit: usize) -> String {
     let text = plain(text, limit).replace('`', "'").replace('|', "¦");
     // Two backticks with nothing between them would open a span that others close.
     format!("`{}`", if text.is_empty() { " " } else { &text })
+}
+
+/// Whether a character does something to a terminal or to the order of a text instead of being shown.
+pub fn steers(c: char) -> bool {
+    c.is_control() || is_bidi(c)
 }
 
 /// Characters that make text read in another order than it is written.

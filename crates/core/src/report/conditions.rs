@@ -331,7 +331,7 @@ fn score(status: &RollbackRequestStatus) -> String {
 }
 
 /// Where one target goes: `revision 3 (v2.1.5)`.
-fn destination(target: &PlannedTarget) -> String {
+pub fn destination(target: &PlannedTarget) -> String {
     let place = place(target);
     match target.images.as_slice() {
         [only] => format!("{place} ({})", tag(only.to.as_deref())),

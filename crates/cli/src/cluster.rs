@@ -1,0 +1,159 @@
+//! The API server, as whom and in which namespace.
+
+use std::time::Duration;
+
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use kube::api::{ListParams, ObjectList, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Config, Resource, ResourceExt};
+use rollback_api::RollbackRequest;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::arguments::Place;
+use crate::error::Error;
+
+/// Field manager of every write. It does not begin with kubectl: Flux takes such a name over and undoes what it wrote.
+pub const FIELD_MANAGER: &str = "rollback-cli";
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How many objects a page of a list has.
+const PAGE: u32 = 250;
+/// How often a write is tried again that somebody else came before.
+const TRIES: usize = 20;
+
+/// A client and a namespace.
+pub struct Cluster {
+    /// The client.
+    pub client: Client,
+    /// The namespace.
+    pub namespace: String,
+}
+
+impl Cluster {
+    /// As the kubeconfig and the arguments say.
+    pub async fn connect(place: &Place) -> Result<Self, Error> {
+        let options = KubeConfigOptions {
+            context: place.context.clone(),
+            ..KubeConfigOptions::default()
+        };
+        let mut config = match &place.kubeconfig {
+            Some(file) => {
+                Config::from_custom_kubeconfig(Kubeconfig::read_from(file)?, &options).await?
+            }
+            None => from_environment(&options).await?,
+        };
+        config.connect_timeout = Some(CONNECT);
+        if let Some(user) = &place.impersonate {
+            config.auth_info.impersonate = Some(user.clone());
+            config.auth_info.impersonate_groups = Some(place.groups.clone());
+        }
+        let namespace = place.namespace.clone();
+        let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
+        let client = Client::try_from(config)?;
+        Ok(Self { client, namespace })
+    }
+
+    /// The objects of a kind in the namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The user name by which the API server knows me.
+    pub async fn who(&self) -> Result<String, Error> {
+        let api: Api<SelfSubjectReview> = Api::all(self.client.clone());
+        let review = api
+            .create(&PostParams::default(), &SelfSubjectReview::default())
+            .await?;
+        let user = review.status.and_then(|status| status.user_info);
+        user.and_then(|user| user.username).ok_or_else(|| {
+            Error::Forbidden("The API server does not say who you are. Log in again.".to_owned())
+        })
+    }
+
+    /// All objects of a list, in pages.
+    pub async fn list<K>(&self, api: &Api<K>, wanted: ListParams) -> Result<Vec<K>, Error>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let mut parameters = wanted.limit(PAGE);
+        let mut found = Vec::new();
+        loop {
+            let page: ObjectList<K> = api.list(&parameters).await?;
+            found.extend(page.items);
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => parameters.continue_token = Some(token),
+                None => return Ok(found),
+            }
+        }
+    }
+
+    /// A request.
+    pub async fn request(&self, name: &str) -> Result<RollbackRequest, Error> {
+        Ok(self.api::<RollbackRequest>().get(name).await?)
+    }
+
+    /// Writes the annotations that `make` says for the request as it is, and no other version of it: when somebody was
+    /// faster, it is read again and `make` is asked again.
+    pub async fn annotate(
+        &self,
+        name: &str,
+        make: impl Fn(&RollbackRequest) -> Result<Value, Error>,
+    ) -> Result<RollbackRequest, Error> {
+        let mut tries = 0;
+        loop {
+            let request = self.request(name).await?;
+            let annotations = make(&request)?;
+            tries += 1;
+            match self.write(&request, &annotations, false).await {
+                Err(kube::Error::Api(status)) if is_lost_race(&status) && tries < TRIES => {}
+                written => return Ok(written?),
+            }
+        }
+    }
+
+    /// Writes annotations of this very version of a request; with `rehearsed` the server only says what it would say.
+    pub async fn write(
+        &self,
+        request: &RollbackRequest,
+        annotations: &Value,
+        rehearsed: bool,
+    ) -> kube::Result<RollbackRequest> {
+        let patch = json!({"metadata": {
+            "resourceVersion": request.resource_version(), "annotations": annotations,
+        }});
+        let parameters = PatchParams {
+            dry_run: rehearsed,
+            ..writes()
+        };
+        let api = self.api::<RollbackRequest>();
+        api.patch(&request.name_any(), &parameters, &Patch::Merge(&patch))
+            .await
+    }
+}
+
+/// How patches are written.
+pub fn writes() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
+}
+
+fn is_lost_race(status: &kube::core::Status) -> bool {
+    status.code == 409 && status.reason == "Conflict"
+}
+
+/// As kubectl does: the kubeconfig, or the pod that this runs in.
+async fn from_environment(options: &KubeConfigOptions) -> Result<Config, Error> {
+    match Config::from_kubeconfig(options).await {
+        Ok(config) => Ok(config),
+        Err(error) if options.context.is_none() => Ok(Config::incluster().map_err(|_| error)?),
+        Err(error) => Err(error.into()),
+    }
+}

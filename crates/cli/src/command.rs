@@ -1,0 +1,111 @@
+//! The commands, one file for each. `plan` (what would be done, without a controller) and `ui` have their places here
+//! when they come.
+
+mod approve;
+mod complete;
+mod completion;
+mod create;
+mod diff;
+mod doctor;
+mod guided;
+mod history;
+mod policy;
+mod quarantine;
+mod report;
+mod say;
+mod status;
+
+use crate::Ending;
+use crate::arguments::{Cli, Command, Create, Environment, Place, Policy, Quarantine, Wish};
+use crate::cluster::Cluster;
+use crate::environments;
+use crate::error::Error;
+
+/// Runs what was typed.
+pub async fn run(cli: Cli) -> Result<Ending, Error> {
+    let place = cli.place;
+    match cli.command {
+        Some(Command::Completion { shell }) => completion::script(shell),
+        Some(Command::Man { folder }) => completion::pages(&folder),
+        Some(Command::Complete { words }) => complete::run(place, &words).await,
+        Some(Command::In(environment)) => Box::pin(within(place, environment)).await,
+        Some(Command::Environment(words)) => {
+            environments::find(words.first().map_or("", String::as_str))?;
+            Ok(Ending::Done)
+        }
+        Some(Command::Doctor) => doctor::run(&Cluster::connect(&place).await?, &place).await,
+        Some(command) => Box::pin(on_cluster(&place, command)).await,
+        None => {
+            let cluster = Cluster::connect(&place).await?;
+            Box::pin(create::run(&cluster, &place, empty(Wish::default()))).await
+        }
+    }
+}
+
+async fn on_cluster(place: &Place, command: Command) -> Result<Ending, Error> {
+    let cluster = &Cluster::connect(place).await?;
+    let format = place.output;
+    match command {
+        Command::Create(create) => Box::pin(create::run(cluster, place, create)).await,
+        Command::Status(status) => status::run(cluster, place, &status).await,
+        Command::Approve(approve) => approve::run(cluster, place, &approve).await,
+        Command::Deny { name, reason } => say::deny(cluster, format, &name, &reason).await,
+        Command::Cancel { name } => say::cancel(cluster, format, &name).await,
+        Command::Withdraw { name } => say::withdraw(cluster, format, &name).await,
+        Command::History { workload } => history::run(cluster, format, &workload).await,
+        Command::Diff { workload, from, to } => {
+            diff::run(cluster, format, &workload, &from, &to).await
+        }
+        Command::Report { name: None, .. } => report::open(cluster, format).await,
+        Command::Report {
+            name: Some(name),
+            reviewed: true,
+        } => report::reviewed(cluster, format, &name).await,
+        Command::Report {
+            name: Some(name),
+            reviewed: false,
+        } => report::print(cluster, format, &name).await,
+        Command::Quarantine {
+            command: Quarantine::List,
+        } => quarantine::list(cluster, format).await,
+        Command::Quarantine {
+            command: Quarantine::Lift { workload, revision },
+        } => quarantine::lift(cluster, format, &workload, revision.as_deref()).await,
+        Command::Pause => policy::pause(cluster, format, true).await,
+        Command::Resume => policy::pause(cluster, format, false).await,
+        Command::Policy {
+            command: Policy::Show,
+        } => policy::show(cluster, format).await,
+        Command::Doctor
+        | Command::Completion { .. }
+        | Command::Man { .. }
+        | Command::Complete { .. }
+        | Command::In(_)
+        | Command::Environment(_) => Ok(Ending::Done),
+    }
+}
+
+/// `kubectl rollback prod previous`: what is typed counts more than what the configuration says.
+async fn within(mut place: Place, typed: Environment) -> Result<Ending, Error> {
+    let environment = environments::find(&typed.name)?;
+    place.context = place.context.or(environment.context);
+    place.namespace = place.namespace.or(environment.namespace);
+    let cluster = Cluster::connect(&place).await?;
+    let create = Create {
+        workloads: environment.workloads,
+        to: typed.to,
+        ..empty(typed.wish)
+    };
+    Box::pin(create::run(&cluster, &place, create)).await
+}
+
+fn empty(wish: Wish) -> Create {
+    Create {
+        workloads: Vec::new(),
+        selector: None,
+        prefix: None,
+        all: false,
+        to: None,
+        wish,
+    }
+}

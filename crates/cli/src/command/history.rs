@@ -1,0 +1,120 @@
+//! `history`: the revisions of a Deployment, with what is known of each.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::Ending;
+use crate::arguments::Format;
+use crate::cluster::Cluster;
+use crate::error::Error;
+use crate::output::{self, clean, elapsed, say, say_all, table};
+use crate::to;
+use crate::versions::{Version, Versions};
+
+/// How many digits of a digest tell versions apart in a table.
+const SHORT_DIGEST: usize = "sha256:".len() + 12;
+
+/// Prints it.
+pub async fn run(cluster: &Cluster, format: Option<Format>, word: &str) -> Result<Ending, Error> {
+    let versions = Versions::read(cluster, &to::deployment(word)?).await?;
+    let now = Timestamp::now();
+    match format {
+        Some(Format::Name) => {
+            for version in versions.list(now) {
+                say(&number(&version))?;
+            }
+        }
+        Some(Format::Json | Format::Yaml | Format::Md) => {
+            let name = versions.deployment.name();
+            let found = json!({
+                "kind": "Deployment", "name": name, "namespace": cluster.namespace,
+                "revisions": versions.list(now),
+            });
+            output::data(format, &found)?;
+        }
+        Some(Format::Wide) => say_all(&text(&versions, now, true))?,
+        None => say_all(&text(&versions, now, false))?,
+    }
+    Ok(Ending::Done)
+}
+
+/// The table.
+pub fn text(versions: &Versions, now: Timestamp, wide: bool) -> Vec<String> {
+    let mut head = vec!["REVISION", "IMAGE", "AGE", "VERDICT", "ROLLBACKS"];
+    if wide {
+        head.extend(["DIGEST", "KEPT IN", "JUDGED BY"]);
+    }
+    head.push("CHANGE-CAUSE");
+    let rows: Vec<Vec<String>> = versions
+        .list(now)
+        .iter()
+        .map(|it| row(it, now, wide))
+        .collect();
+    table(&head, &rows)
+}
+
+fn row(version: &Version, now: Timestamp, wide: bool) -> Vec<String> {
+    let images: Vec<String> = version.images.values().map(|image| clean(image)).collect();
+    let age = version
+        .created_at
+        .map_or_else(|| "-".to_owned(), |at| elapsed(at, now));
+    let mut row = vec![
+        number(version),
+        images.join(","),
+        age,
+        verdict(version, now),
+        rollbacks(version),
+    ];
+    if wide {
+        row.push(version.digest.chars().take(SHORT_DIGEST).collect());
+        row.push(version.source.as_str().to_owned());
+        row.push(version.judged_by.clone().unwrap_or_else(|| "-".to_owned()));
+    }
+    row.push(
+        version
+            .change_cause
+            .clone()
+            .unwrap_or_else(|| "-".to_owned()),
+    );
+    row
+}
+
+fn number(version: &Version) -> String {
+    let number = version
+        .revision
+        .map_or_else(|| "-".to_owned(), |number| number.to_string());
+    if version.runs {
+        format!("{number} (runs)")
+    } else {
+        number
+    }
+}
+
+fn verdict(version: &Version, now: Timestamp) -> String {
+    match (version.in_quarantine, version.quarantined_until) {
+        (true, Some(until)) => format!(
+            "{}, in quarantine for {}",
+            version.verdict,
+            elapsed(now, until)
+        ),
+        (true, None) => format!("{}, in quarantine", version.verdict),
+        (false, _) => version.verdict.clone(),
+    }
+}
+
+fn rollbacks(version: &Version) -> String {
+    let away = version
+        .rolled_back_by
+        .iter()
+        .map(|name| format!("rolled back by {name}"));
+    let back = version
+        .restored_by
+        .iter()
+        .map(|name| format!("restored by {name}"));
+    let said: Vec<String> = away.chain(back).collect();
+    if said.is_empty() {
+        "-".to_owned()
+    } else {
+        said.join(", ")
+    }
+}

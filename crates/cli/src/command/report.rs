@@ -1,0 +1,168 @@
+//! `report`: the incident report of a request, and the reviews that are still to be held.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
+use kube::api::ListParams;
+use rollback_api::{ARTIFACT_LABEL, REQUEST_NAME_ANNOTATION, REVIEWED_BY, RollbackRequest};
+use rollback_core::execution::artifact::ArtifactKind;
+use rollback_core::message::shell;
+use rollback_core::report::review;
+use rollback_core::time::stamp;
+use serde_json::{Value, json};
+
+use crate::Ending;
+use crate::arguments::Format;
+use crate::cluster::Cluster;
+use crate::error::Error;
+use crate::output::{self, clean, remark, say, say_all, table};
+
+/// Prints the report of a request.
+pub async fn print(cluster: &Cluster, format: Option<Format>, name: &str) -> Result<Ending, Error> {
+    let map = find(cluster, name).await?;
+    match format {
+        Some(Format::Name) => say(&format!("configmap/{}", clean(&map.name_any())))?,
+        Some(Format::Json | Format::Yaml) => {
+            let text = part(&map, ".json", name)?;
+            let report: Value =
+                serde_json::from_str(text).map_err(|error| Error::Format(error.to_string()))?;
+            output::data(format, &report)?;
+        }
+        Some(Format::Md | Format::Wide) | None => {
+            let page = part(&map, ".md", name)?;
+            page.lines().try_for_each(|line| say(&clean(line)))?;
+        }
+    }
+    Ok(Ending::Done)
+}
+
+fn part<'a>(map: &'a ConfigMap, ending: &str, name: &str) -> Result<&'a str, Error> {
+    let mut parts = map.data.iter().flatten();
+    let found = parts.find(|(key, _)| key.ends_with(ending));
+    found
+        .map(|(_, text)| text.as_str())
+        .ok_or_else(|| missing(name))
+}
+
+/// The newest report of a request of this name. The request itself may be gone.
+async fn find(cluster: &Cluster, name: &str) -> Result<ConfigMap, Error> {
+    let api = cluster.api::<ConfigMap>();
+    let request = cluster.api::<RollbackRequest>().get_opt(name).await?;
+    let status = request.and_then(|request| request.status);
+    if let Some(incident) = status.and_then(|status| status.incident) {
+        return Ok(api.get(&incident.config_map).await?);
+    }
+    let label = format!("{ARTIFACT_LABEL}={}", ArtifactKind::Incident.as_str());
+    let found = cluster
+        .list(&api, ListParams::default().labels(&label))
+        .await?;
+    let is_meant = |map: &ConfigMap| {
+        map.annotations()
+            .get(REQUEST_NAME_ANNOTATION)
+            .is_some_and(|of| of == name)
+    };
+    let newest = found
+        .into_iter()
+        .filter(is_meant)
+        .max_by_key(ResourceExt::name_any);
+    newest.ok_or_else(|| missing(name))
+}
+
+fn missing(name: &str) -> Error {
+    Error::Refused(format!(
+        "There is no report of {}. It is written when a request with a plan has ended, and not for a dry run: kubectl rollback status {}.",
+        clean(name),
+        shell::name(name, "REQUEST")
+    ))
+}
+
+/// One review that is still to be held.
+struct Open {
+    request: RollbackRequest,
+    due: Timestamp,
+}
+
+/// Lists the reviews that are still to be held, the most urgent first.
+pub async fn open(cluster: &Cluster, format: Option<Format>) -> Result<Ending, Error> {
+    let api = cluster.api::<RollbackRequest>();
+    let requests = cluster.list(&api, ListParams::default()).await?;
+    let mut open: Vec<Open> = requests
+        .into_iter()
+        .filter_map(|request| review::due(&request).map(|due| Open { request, due }))
+        .collect();
+    open.sort_by_key(|it| it.due);
+    if format == Some(Format::Name) {
+        open.iter()
+            .try_for_each(|it| say(&output::name_of(&it.request)))?;
+        return Ok(Ending::Done);
+    }
+    let now = Timestamp::now();
+    if output::data(
+        format,
+        &open.iter().map(|it| data(it, now)).collect::<Vec<_>>(),
+    )? {
+        return Ok(Ending::Done);
+    }
+    if open.is_empty() {
+        remark(&format!(
+            "No review is to be held in namespace {}.",
+            clean(&cluster.namespace)
+        ));
+        return Ok(Ending::Done);
+    }
+    let rows: Vec<Vec<String>> = open.iter().map(|it| row(it, now)).collect();
+    say_all(&table(
+        &["REQUEST", "OUTCOME", "REVIEW DUE", "OVERDUE"],
+        &rows,
+    ))?;
+    Ok(Ending::Done)
+}
+
+fn data(open: &Open, now: Timestamp) -> Value {
+    json!({
+        "request": open.request.name_any(), "reviewDue": open.due, "overdue": open.due <= now,
+        "outcome": open.request.status.as_ref().and_then(|status| status.outcome.as_ref()),
+    })
+}
+
+fn row(open: &Open, now: Timestamp) -> Vec<String> {
+    let outcome = open
+        .request
+        .status
+        .as_ref()
+        .and_then(|status| status.outcome.as_ref());
+    let outcome = outcome.map_or_else(String::new, |it| {
+        format!("{}/{}", it.result.as_str(), it.reason.as_str())
+    });
+    let overdue = if open.due <= now { "yes" } else { "no" };
+    vec![
+        clean(&open.request.name_any()),
+        outcome,
+        stamp(open.due),
+        overdue.to_owned(),
+    ]
+}
+
+/// Says that I have held the review.
+pub async fn reviewed(
+    cluster: &Cluster,
+    format: Option<Format>,
+    name: &str,
+) -> Result<Ending, Error> {
+    let me = cluster.who().await?;
+    let written = cluster
+        .annotate(name, |request| {
+            let is_reported = request
+                .status
+                .as_ref()
+                .is_some_and(|status| status.incident.is_some());
+            is_reported
+                .then(|| json!({REVIEWED_BY: me}))
+                .ok_or_else(|| missing(name))
+        })
+        .await?;
+    if !output::request(format, &written)? {
+        say(&format!("{} reviewed", output::name_of(&written)))?;
+    }
+    Ok(Ending::Done)
+}

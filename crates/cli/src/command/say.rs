@@ -1,0 +1,121 @@
+//! `deny`, `cancel`, `withdraw`: a person's word, as annotations in the own name. Whether it may be said the server
+//! says.
+
+use rollback_api::{
+    ACCEPT_DATA_RISK, APPROVED_BY, BREAK_GLASS, CANCELLED_BY, CHECKLIST, CONFIRM, DENIED_BY,
+    DENIED_REASON, PLAN, RollbackRequest, WITHDRAWN_BY,
+};
+use rollback_core::message::shell;
+use serde_json::{Value, json};
+
+use crate::Ending;
+use crate::arguments::Format;
+use crate::cluster::Cluster;
+use crate::error::Error;
+use crate::output::{self, clean, say};
+
+/// Says no.
+pub async fn deny(
+    cluster: &Cluster,
+    format: Option<Format>,
+    name: &str,
+    reason: &str,
+) -> Result<Ending, Error> {
+    let me = cluster.who().await?;
+    let annotations = json!({DENIED_BY: me, DENIED_REASON: reason});
+    let written = cluster
+        .annotate(name, |request| open(request).map(|()| annotations.clone()))
+        .await?;
+    told(format, &written, "denied")
+}
+
+/// Ends it.
+pub async fn cancel(
+    cluster: &Cluster,
+    format: Option<Format>,
+    name: &str,
+) -> Result<Ending, Error> {
+    let me = cluster.who().await?;
+    let written = cluster
+        .annotate(name, |request| {
+            open(request).map(|()| json!({CANCELLED_BY: me}))
+        })
+        .await?;
+    told(format, &written, "cancelled")
+}
+
+/// Takes the own approval back: out of the mailbox, and when it is counted already by name.
+pub async fn withdraw(
+    cluster: &Cluster,
+    format: Option<Format>,
+    name: &str,
+) -> Result<Ending, Error> {
+    let me = cluster.who().await?;
+    let written = cluster
+        .annotate(name, |request| {
+            open(request).map(|()| withdrawal(request, &me))
+        })
+        .await?;
+    told(format, &written, "withdrawn")
+}
+
+/// Whether there is anything left to say. The server would take the same word again without a word.
+fn open(request: &RollbackRequest) -> Result<(), Error> {
+    let status = request.status.as_ref();
+    let Some(outcome) = status.and_then(|status| status.outcome.as_ref()) else {
+        return Ok(());
+    };
+    let name = request.metadata.name.as_deref().unwrap_or_default();
+    Err(Error::Refused(format!(
+        "The request {} has ended ({}), so nothing that you say changes it any more. To undo a rollback, type kubectl rollback create --to backup-of={}.",
+        clean(name),
+        outcome.result.as_str(),
+        shell::name(name, "REQUEST")
+    )))
+}
+
+fn withdrawal(request: &RollbackRequest, me: &str) -> Value {
+    let is_mine = approver(request) == Some(me);
+    let mut annotations = if is_mine { empty_mailbox() } else { json!({}) };
+    // With nothing of mine anywhere the server says so.
+    if is_counted(request, me) || !is_mine {
+        annotations[WITHDRAWN_BY] = json!(me);
+    }
+    annotations
+}
+
+/// Who stands in the mailbox.
+pub fn approver(request: &RollbackRequest) -> Option<&str> {
+    let annotations = request.metadata.annotations.as_ref()?;
+    annotations.get(APPROVED_BY).map(String::as_str)
+}
+
+/// Whether an approval of the present plan by this person is counted.
+pub fn is_counted(request: &RollbackRequest, who: &str) -> bool {
+    let status = request.status.as_ref();
+    status.is_some_and(|status| {
+        let digest = status.plan.as_ref().map(|plan| &plan.digest);
+        let mut counted = status.approvals.iter();
+        counted.any(|it| it.by.username == who && Some(&it.plan_digest) == digest)
+    })
+}
+
+/// A mailbox without anything.
+pub fn empty_mailbox() -> Value {
+    json!({
+        APPROVED_BY: null, CONFIRM: null, PLAN: null, CHECKLIST: null, BREAK_GLASS: null,
+        ACCEPT_DATA_RISK: null,
+    })
+}
+
+fn told(format: Option<Format>, request: &RollbackRequest, what: &str) -> Result<Ending, Error> {
+    if !output::request(format, request)? {
+        say(&format!("{} {what}", output::name_of(request)))?;
+        let name = request.metadata.name.as_deref().unwrap_or_default();
+        output::remark(&format!(
+            "What becomes of it: kubectl rollback status {} -w",
+            clean(name)
+        ));
+    }
+    Ok(Ending::Done)
+}

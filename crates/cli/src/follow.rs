@@ -1,0 +1,121 @@
+//! Watching one object until it is as somebody wants it. Nothing is polled.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use jiff::SignedDuration;
+use kube::Api;
+use kube::runtime::watcher::Error as WatchError;
+use kube::runtime::{WatchStreamExt, watcher};
+use rollback_api::RollbackRequest;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::error::Error;
+use crate::output::{clean, remark};
+
+/// An error at once when there is no such request, or no server: a watch would try for ever.
+pub async fn is_there(api: &Api<RollbackRequest>, name: &str) -> Result<(), Error> {
+    match api.get_metadata_opt(name).await? {
+        Some(_) => Ok(()),
+        None => Err(gone(name)),
+    }
+}
+
+/// The states of one request as they come; `None` when it is not there (any more).
+pub fn states(
+    api: Api<RollbackRequest>,
+    name: &str,
+) -> impl Stream<Item = Result<Option<RollbackRequest>, WatchError>> + use<> {
+    watcher::watch_object(api, name).default_backoff()
+}
+
+/// Waits until `look` gives something, at most for `patience`.
+pub async fn until<T>(
+    api: Api<RollbackRequest>,
+    name: &str,
+    patience: SignedDuration,
+    mut look: impl FnMut(&RollbackRequest) -> Option<T>,
+) -> Result<T, Error> {
+    is_there(&api, name).await?;
+    let mut states = pin!(states(api, name));
+    let deadline = deadline(Some(patience));
+    loop {
+        match next(&mut states, deadline).await? {
+            Some(request) => {
+                if let Some(found) = look(&request) {
+                    return Ok(found);
+                }
+            }
+            None => return Err(gone(name)),
+        }
+    }
+}
+
+/// The next state. A connection that is lost is made again, and said; who may not watch is told so.
+pub async fn next(
+    states: &mut (impl Stream<Item = Result<Option<RollbackRequest>, WatchError>> + Unpin),
+    deadline: Option<Instant>,
+) -> Result<Option<RollbackRequest>, Error> {
+    loop {
+        let state = match deadline {
+            Some(deadline) => timeout_at(deadline, states.next()).await,
+            None => Ok(states.next().await),
+        };
+        match state {
+            Ok(Some(Ok(state))) => return Ok(state),
+            Ok(Some(Err(error))) => lost(error)?,
+            Ok(None) => return Ok(None),
+            Err(_) => {
+                return Err(Error::Deadline(
+                    "The time was over before that came. It goes on without you: follow it with kubectl rollback status NAME -w."
+                        .to_owned(),
+                ));
+            }
+        }
+    }
+}
+
+/// What is said when the connection is lost, or the server is busy; an error when trying again would not help.
+fn lost(error: WatchError) -> Result<(), Error> {
+    let code = match &error {
+        WatchError::InitialListFailed(kube::Error::Api(status))
+        | WatchError::WatchStartFailed(kube::Error::Api(status))
+        | WatchError::WatchFailed(kube::Error::Api(status))
+        | WatchError::WatchError(status) => status.code,
+        WatchError::InitialListFailed(_)
+        | WatchError::WatchStartFailed(_)
+        | WatchError::WatchFailed(_)
+        | WatchError::NoResourceVersion => 0,
+    };
+    match code {
+        401 | 403 | 404 => Err(error.into()),
+        // The history that a watch begins at is gone after a while; it begins anew by itself.
+        410 => Ok(()),
+        _ => {
+            let why = clean(&Error::from(error).to_string());
+            remark(&format!("The connection was lost, trying again: {why}"));
+            Ok(())
+        }
+    }
+}
+
+/// There is no such request any more.
+pub fn gone(name: &str) -> Error {
+    Error::Refused(format!(
+        "There is no request {} in this namespace (any more). kubectl rollback status lists those that are open; the report of one that was deleted stays: kubectl rollback report {}.",
+        clean(name),
+        clean(name)
+    ))
+}
+
+/// When so much time will be over; never without any.
+pub fn deadline(patience: Option<SignedDuration>) -> Option<Instant> {
+    let patience = Duration::try_from(patience?).unwrap_or(Duration::ZERO);
+    Instant::now().checked_add(patience)
+}
+
+/// Waits for the next second of a clock that is shown.
+pub async fn tick(since: Instant) {
+    sleep_until(since + Duration::from_secs(1)).await;
+}

@@ -1,0 +1,11 @@
+//! The plugin as people type it: the real binary, with the kubeconfig of each of them, against a real API server with
+//! the real controller beside it.
+
+mod asking;
+mod hostile;
+mod looking;
+mod people;
+mod risks;
+mod stage;
+mod terminal;
+mod transcript;
