@@ -344,7 +344,8 @@ async fn nothing_was_written(stage: &Stage) -> Result<()> {
         PATIENCE,
         async || {
             let request = stage.scene.request(VICTIM).await?;
-            let (status, reason, said) = condition(&request, "Approved").context("no condition")?;
+            let said = condition(&request, "Approved").or_else(|| condition(&request, "Ready"));
+            let (status, reason, said) = said.context("no condition")?;
             let waits = ["AwaitingApproval", "ApprovalInvalid"].contains(&reason.as_str());
             ensure!(status == "False" && waits, "{status} {reason}: {said}");
             let status = request.status.unwrap_or_default();

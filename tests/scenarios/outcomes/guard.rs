@@ -206,7 +206,9 @@ async fn holds(scene: &Scene, row: &Break) -> Result<()> {
     // Nobody touches the request: the policies announce themselves. What was typed meanwhile is for another plan.
     let third = eventually("the plan is renewed", PATIENCE, async || {
         let request = scene.request(name).await?;
-        let (_, reason, message) = condition(&request, "Approved").context("no condition")?;
+        // Approved is absent while an approval is merely waited for, which Ready says.
+        let said = condition(&request, "Approved").or_else(|| condition(&request, "Ready"));
+        let (_, reason, message) = said.context("no condition")?;
         let (expected, says) = if row.can_approve() {
             ("ApprovalInvalid", "is for another plan")
         } else {
