@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::category::{Category, Urgency};
 use crate::policy::HttpCheck;
-use crate::status::RollbackRequestStatus;
+use crate::status::{Outcome, RollbackRequestStatus};
 use crate::{FINALIZER, Identity};
 
 /// What to roll back, to what, and why. Immutable once created.
@@ -405,6 +405,11 @@ impl RollbackRequest {
             [only] => only.name.is_none(),
             [] | [_, _, ..] => true,
         }
+    }
+
+    /// How it ended, when it has.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.status.as_ref()?.outcome.as_ref()
     }
 
     /// Whether it is held until its incident is written.

@@ -58,11 +58,7 @@ pub fn created(request: &RollbackRequest) -> Timestamp {
 pub fn tree(request: &RollbackRequest, now: Timestamp, paint: Paint) -> Vec<String> {
     let (word, message) = ready(request);
     let (target, to) = summary(request);
-    let ended = request
-        .status
-        .as_ref()
-        .and_then(|status| status.outcome.as_ref());
-    let until = ended.map_or(now, |outcome| outcome.at);
+    let until = request.outcome().map_or(now, |outcome| outcome.at);
     let mut lines = vec![format!(
         "{}  {}  {target} -> {to}  {}",
         paint.strong(&clean(&request.name_any())),

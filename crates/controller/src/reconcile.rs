@@ -310,11 +310,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 /// Whether nothing is owed to a request any more.
 fn is_over(request: &RollbackRequest) -> bool {
-    let ended = request
-        .status
-        .as_ref()
-        .is_some_and(|status| status.outcome.is_some());
-    ended && !request.holds_finalizer()
+    request.outcome().is_some() && !request.holds_finalizer()
 }
 
 /// Whether there was more to read than a pass of its size may.
@@ -532,11 +528,8 @@ fn report_automatic(context: &Context, request: &RollbackRequest, status: &Rollb
 
 /// Counts and logs an end, once: with the commit that brings it.
 fn report_end(context: &Context, request: &RollbackRequest, status: &RollbackRequestStatus) {
-    let ended_before = request
-        .status
-        .as_ref()
-        .is_some_and(|old| old.outcome.is_some());
-    let Some(outcome) = status.outcome.as_ref().filter(|_| !ended_before) else {
+    let is_first = request.outcome().is_none();
+    let Some(outcome) = status.outcome.as_ref().filter(|_| is_first) else {
         return;
     };
     let reverted = status

@@ -366,12 +366,7 @@ fn waiting(
         .state()
         .iter()
         .filter(|request| affected(request))
-        .filter(|request| {
-            request
-                .status
-                .as_ref()
-                .is_none_or(|status| status.outcome.is_none())
-        })
+        .filter(|request| request.outcome().is_none())
         .map(|request| ObjectRef::from_obj(request.as_ref()))
         .collect()
 }

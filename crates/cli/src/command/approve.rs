@@ -60,9 +60,8 @@ pub async fn run(cluster: &Cluster, place: &Place, approve: &Approve) -> Result<
 
 /// The plan, and whether there is nothing to approve any more.
 fn plan_of(request: &RollbackRequest) -> (Option<&Plan>, bool) {
-    let status = request.status.as_ref();
-    let has_ended = status.is_some_and(|status| status.outcome.is_some());
-    (status.and_then(|status| status.plan.as_ref()), has_ended)
+    let plan = request.status.as_ref().and_then(|it| it.plan.as_ref());
+    (plan, request.outcome().is_some())
 }
 
 /// A request that has ended is shown as it is, and is not approved.

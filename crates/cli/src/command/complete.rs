@@ -80,9 +80,7 @@ async fn requests(place: &Place, open: bool) -> Vec<String> {
         .list(&api, ListParams::default())
         .await
         .unwrap_or_default();
-    let has_ended =
-        |it: &RollbackRequest| it.status.as_ref().is_some_and(|it| it.outcome.is_some());
-    let wanted = found.iter().filter(|it| !open || !has_ended(it));
+    let wanted = found.iter().filter(|it| !open || it.outcome().is_none());
     wanted.map(ResourceExt::name_any).collect()
 }
 

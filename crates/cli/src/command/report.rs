@@ -121,16 +121,12 @@ pub async fn open(cluster: &Cluster, format: Option<Format>) -> Result<Ending, E
 fn data(open: &Open, now: Timestamp) -> Value {
     json!({
         "request": open.request.name_any(), "reviewDue": open.due, "overdue": open.due <= now,
-        "outcome": open.request.status.as_ref().and_then(|status| status.outcome.as_ref()),
+        "outcome": open.request.outcome(),
     })
 }
 
 fn row(open: &Open, now: Timestamp) -> Vec<String> {
-    let outcome = open
-        .request
-        .status
-        .as_ref()
-        .and_then(|status| status.outcome.as_ref());
+    let outcome = open.request.outcome();
     let outcome = outcome.map_or_else(String::new, |it| {
         format!("{}/{}", it.result.as_str(), it.reason.as_str())
     });

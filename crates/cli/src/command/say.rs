@@ -61,8 +61,7 @@ pub async fn withdraw(
 
 /// Whether there is anything left to say. The server would take the same word again without a word.
 fn open(request: &RollbackRequest) -> Result<(), Error> {
-    let status = request.status.as_ref();
-    let Some(outcome) = status.and_then(|status| status.outcome.as_ref()) else {
+    let Some(outcome) = request.outcome() else {
         return Ok(());
     };
     let name = request.metadata.name.as_deref().unwrap_or_default();

@@ -39,10 +39,7 @@ pub async fn run(cluster: &Cluster, place: &Place, status: &Status) -> Result<En
 
 /// How a request that has ended is said by the exit code; one that goes on is well so far.
 pub fn ending(request: &RollbackRequest) -> Ending {
-    let status = request.status.as_ref();
-    status
-        .and_then(|status| status.outcome.as_ref())
-        .map_or(Ending::Done, of_outcome)
+    request.outcome().map_or(Ending::Done, of_outcome)
 }
 
 fn of_outcome(outcome: &Outcome) -> Ending {
@@ -80,7 +77,7 @@ fn print(format: Option<Format>, request: &RollbackRequest) -> Result<(), Error>
 async fn open(cluster: &Cluster, format: Option<Format>) -> Result<Ending, Error> {
     let api = cluster.api::<RollbackRequest>();
     let mut requests = cluster.list(&api, ListParams::default()).await?;
-    requests.retain(|request| !has_ended(request));
+    requests.retain(|request| request.outcome().is_none());
     requests.sort_by_key(show::created);
     match format {
         Some(Format::Name) => {
@@ -130,11 +127,6 @@ fn row(request: &RollbackRequest, now: Timestamp, wide: bool) -> Vec<String> {
         row.push(clean(&request.spec.reason.summary));
     }
     row
-}
-
-fn has_ended(request: &RollbackRequest) -> bool {
-    let status = request.status.as_ref();
-    status.is_some_and(|status| status.outcome.is_some())
 }
 
 /// Follows a request to its end.
@@ -208,13 +200,13 @@ impl Follower {
 /// Whether nothing more comes: it has ended, and its report is written where there is one.
 fn is_over(request: &RollbackRequest) -> bool {
     let is_reported = !request.holds_finalizer() || request.metadata.deletion_timestamp.is_some();
-    has_ended(request) && is_reported
+    request.outcome().is_some() && is_reported
 }
 
 fn deleted(name: &str, last: Option<&RollbackRequest>) -> Result<Ending, Error> {
     match last {
         None => Err(follow::gone(name)),
-        Some(request) if has_ended(request) => Ok(ending(request)),
+        Some(request) if request.outcome().is_some() => Ok(ending(request)),
         Some(_) => {
             output::complain(&format!("The request {} was deleted.", clean(name)));
             Ok(Ending::NotDone)

@@ -99,8 +99,7 @@ pub fn no_place(request: &RollbackRequest, crowd: Crowd, now: Timestamp) -> Opti
 }
 
 fn is_open(request: &RollbackRequest) -> bool {
-    let status = request.status.as_ref();
-    status.is_none_or(|status| status.outcome.is_none())
+    request.outcome().is_none()
 }
 
 /// Who came first. The API server stamps seconds, so of two of the same second the name tells.

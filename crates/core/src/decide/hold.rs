@@ -16,9 +16,7 @@ pub fn is_leaving(request: &RollbackRequest) -> bool {
 }
 
 fn is_loose(request: &RollbackRequest) -> bool {
-    let status = request.status.as_ref();
-    let ended = status.is_some_and(|status| status.outcome.is_some());
-    !ended && !request.holds_finalizer()
+    request.outcome().is_none() && !request.holds_finalizer()
 }
 
 /// What comes before everything else, if anything does. The status stays as it is.

@@ -51,7 +51,7 @@ pub fn is_no_answer(
     started_at: Timestamp,
 ) -> Option<&'static str> {
     let asked = there.spec.trigger.as_ref()?;
-    let outcome = there.status.as_ref()?.outcome.as_ref()?;
+    let outcome = there.outcome()?;
     if outcome.reason == Reason::SourceNotAllowed && asked.source != source {
         return Some("its source may not ask here");
     }
