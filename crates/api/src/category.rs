@@ -5,6 +5,11 @@ use serde::{Deserialize, Serialize};
 
 /// Kind of the trouble, from the decision matrix.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "clap",
+    derive(clap::ValueEnum),
+    value(rename_all = "PascalCase")
+)]
 pub enum Category {
     /// Health checks fail.
     HealthCheck,
@@ -23,6 +28,11 @@ pub enum Category {
 /// How urgent a rollback is.
 #[derive(
     JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+)]
+#[cfg_attr(
+    feature = "clap",
+    derive(clap::ValueEnum),
+    value(rename_all = "PascalCase")
 )]
 pub enum Urgency {
     /// When there is time.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
+use rollback_api::request::{Category, Urgency};
 
 /// What stands below the help: the exit codes, and where the rest is.
 const EXIT_CODES: &str = "Exit codes: 0 done or settled; 1 it could not be done; 2 wrong arguments; 3 the request ended without a rollback \
@@ -309,63 +310,4 @@ pub enum DryRun {
     Client,
     /// The server checks it and stores nothing.
     Server,
-}
-
-/// Kinds of trouble, as they are typed.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-#[value(rename_all = "PascalCase")]
-pub enum Category {
-    /// Health checks fail.
-    HealthCheck,
-    /// More errors than allowed.
-    ErrorRate,
-    /// Answers take too long.
-    Latency,
-    /// It does the wrong thing.
-    BusinessLogic,
-    /// A security hole.
-    Security,
-    /// A feature that is not critical is broken.
-    Feature,
-}
-
-/// Urgencies, as they are typed.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-#[value(rename_all = "PascalCase")]
-pub enum Urgency {
-    /// When there is time.
-    Low,
-    /// Today.
-    Medium,
-    /// Now.
-    High,
-    /// Now, before everything else.
-    Critical,
-    /// At once.
-    Immediate,
-}
-
-impl From<Category> for rollback_api::request::Category {
-    fn from(category: Category) -> Self {
-        match category {
-            Category::HealthCheck => Self::HealthCheck,
-            Category::ErrorRate => Self::ErrorRate,
-            Category::Latency => Self::Latency,
-            Category::BusinessLogic => Self::BusinessLogic,
-            Category::Security => Self::Security,
-            Category::Feature => Self::Feature,
-        }
-    }
-}
-
-impl From<Urgency> for rollback_api::request::Urgency {
-    fn from(urgency: Urgency) -> Self {
-        match urgency {
-            Urgency::Low => Self::Low,
-            Urgency::Medium => Self::Medium,
-            Urgency::High => Self::High,
-            Urgency::Critical => Self::Critical,
-            Urgency::Immediate => Self::Immediate,
-        }
-    }
 }

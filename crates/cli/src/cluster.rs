@@ -81,16 +81,19 @@ impl Cluster {
     where
         K: Clone + DeserializeOwned + std::fmt::Debug,
     {
-        let mut parameters = wanted.limit(PAGE);
-        let mut found = Vec::new();
-        loop {
-            let page: ObjectList<K> = api.list(&parameters).await?;
-            found.extend(page.items);
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => parameters.continue_token = Some(token),
-                None => return Ok(found),
-            }
-        }
+        pages(wanted, async |page| api.list(page).await).await
+    }
+
+    /// The names of all objects of a kind in the namespace.
+    pub async fn names<K>(&self) -> Result<Vec<String>, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+        K::DynamicType: Default,
+    {
+        let api = self.api::<K>();
+        let list = async |page: &ListParams| api.list_metadata(page).await;
+        let found = pages(ListParams::default(), list).await?;
+        Ok(found.iter().map(ResourceExt::name_any).collect())
     }
 
     /// A request.
@@ -134,6 +137,23 @@ impl Cluster {
         let api = self.api::<RollbackRequest>();
         api.patch(&request.name_any(), &parameters, &Patch::Merge(&patch))
             .await
+    }
+}
+
+/// All objects of a list, page by page.
+async fn pages<K: Clone>(
+    wanted: ListParams,
+    list: impl AsyncFn(&ListParams) -> kube::Result<ObjectList<K>>,
+) -> Result<Vec<K>, Error> {
+    let mut parameters = wanted.limit(PAGE);
+    let mut found = Vec::new();
+    loop {
+        let page = list(&parameters).await?;
+        found.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters.continue_token = Some(token),
+            None => return Ok(found),
+        }
     }
 }
 

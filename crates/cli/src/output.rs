@@ -231,6 +231,15 @@ pub fn request(format: Option<Format>, request: &RollbackRequest) -> Result<bool
     data(format, &typed(request))
 }
 
+/// Prints a request that was written, as data, by name or as a line; whether it was a line.
+pub fn written(format: Option<Format>, made: &RollbackRequest, what: &str) -> Result<bool, Error> {
+    if request(format, made)? {
+        return Ok(false);
+    }
+    say(&format!("{} {what}", name_of(made)))?;
+    Ok(true)
+}
+
 /// A request as `kubectl get -o name` prints it.
 pub fn name_of(request: &RollbackRequest) -> String {
     format!("rollbackrequest.{GROUP}/{}", clean(&request.name_any()))

@@ -1,11 +1,12 @@
 //! A request for a reader at a terminal: where it stands, and what its plan would do.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use rollback_api::status::{
     CheckStatus, Plan, PlannedTarget, RolloutStatus, TargetStatus, VerificationStatus,
 };
-use rollback_api::{RequestState, RollbackRequest, RollbackRequestStatus};
+use rollback_api::{ConditionType, RequestState, RollbackRequest, RollbackRequestStatus};
 use rollback_core::approval;
 use rollback_core::execution::phase::{TargetPhase, result};
 use rollback_core::report::conditions;
@@ -14,9 +15,7 @@ use crate::output::{Paint, clean, elapsed, span};
 
 /// Reason and message of the condition `Ready`; what is said before the controller has looked.
 pub fn ready(request: &RollbackRequest) -> (String, String) {
-    let status = request.status.as_ref();
-    let ready = status.and_then(|status| status.conditions.iter().find(|it| it.type_ == "Ready"));
-    ready.map_or_else(
+    found(request).map_or_else(
         || {
             let message = "No controller has looked at it yet. If this stays so, type kubectl rollback doctor.";
             ("Pending".to_owned(), message.to_owned())
@@ -27,13 +26,14 @@ pub fn ready(request: &RollbackRequest) -> (String, String) {
 
 /// The word of `Ready`, when it is one of ours.
 pub fn state(request: &RollbackRequest) -> Option<RequestState> {
-    let ready = request
-        .status
-        .as_ref()?
-        .conditions
-        .iter()
-        .find(|it| it.type_ == "Ready")?;
-    serde_json::from_value(serde_json::Value::String(ready.reason.clone())).ok()
+    let reason = found(request)?.reason.clone();
+    serde_json::from_value(serde_json::Value::String(reason)).ok()
+}
+
+/// The condition `Ready`.
+fn found(request: &RollbackRequest) -> Option<&Condition> {
+    let mut conditions = request.status.as_ref()?.conditions.iter();
+    conditions.find(|it| it.type_ == ConditionType::Ready.as_str())
 }
 
 /// Target and destination, as the columns of `kubectl get` have them.

@@ -2,16 +2,15 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::Api;
 use kube::api::{ApiResource, DynamicObject, ListParams};
-use kube::core::Selector;
-use kube::{Api, ResourceExt};
 use rollback_api::ledger::{Evidence, Rollback, Verdict};
 use rollback_api::status::Source;
 use rollback_api::{CHANGE_CAUSE, RevisionLedger, RevisionLedgerSpec, WorkloadKind};
 use rollback_core::history::template::Template;
 use rollback_core::history::{History, Revision, ledger};
 use rollback_core::observed::{Deployment, ReplicaSet};
+use rollback_reads::history;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -170,29 +169,15 @@ impl Versions {
 
 /// The names of the Deployments of the namespace.
 pub async fn deployments(cluster: &Cluster) -> Result<Vec<String>, Error> {
-    let api = Api::<v1::Deployment>::namespaced(cluster.client.clone(), &cluster.namespace);
-    let mut parameters = ListParams::default().limit(250);
-    let mut names = Vec::new();
-    loop {
-        let page = api.list_metadata(&parameters).await?;
-        names.extend(page.items.iter().map(ResourceExt::name_any));
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => parameters.continue_token = Some(token),
-            None => return Ok(names),
-        }
-    }
+    cluster.names::<v1::Deployment>().await
 }
 
 async fn replica_sets(
     cluster: &Cluster,
     deployment: &Deployment,
 ) -> Result<Vec<ReplicaSet>, Error> {
-    let selector = deployment.0.pointer("/spec/selector").cloned();
-    let selector = selector
-        .and_then(|selector| serde_json::from_value::<LabelSelector>(selector).ok())
-        .and_then(|selector| Selector::try_from(selector).ok());
-    // Without one everything would be listed.
-    let Some(selector) = selector else {
+    // Without a selector everything would be listed.
+    let Some(selector) = history::selector(deployment) else {
         return Ok(Vec::new());
     };
     let wanted = ListParams::default().labels_from(&selector);

@@ -11,12 +11,12 @@ use rollback_api::{
 use rollback_core::message::shell;
 use serde_json::{Value, json};
 
-use super::say::{approver, empty_mailbox, is_counted};
+use super::say::{approver, empty_mailbox, is_counted, told};
 use super::status::{self, Follower};
 use crate::arguments::{Approve, Format, Place};
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::output::{self, Paint, clean, remark, remark_all, say};
+use crate::output::{self, Paint, clean, remark, remark_all};
 use crate::{Ending, follow, prompt, show};
 
 /// How long a plan may be on its way, and the approval of somebody else in the mailbox.
@@ -48,13 +48,7 @@ pub async fn run(cluster: &Cluster, place: &Place, approve: &Approve) -> Result<
         };
         return Box::pin(follower.follow(cluster, &approve.name, approve.timeout)).await;
     }
-    if !output::request(place.output, &written)? {
-        say(&format!("{} approved", output::name_of(&written)))?;
-        remark(&format!(
-            "What becomes of it: kubectl rollback status {} -w",
-            clean(&approve.name)
-        ));
-    }
+    told(place.output, &written, "approved")?;
     Ok(Ending::Done)
 }
 

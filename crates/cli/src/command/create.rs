@@ -9,10 +9,10 @@ use rollback_core::message::shell;
 
 use super::guided;
 use super::status::Follower;
-use crate::arguments::{Create, DryRun, Format, Place, Wish};
+use crate::arguments::{Create, DryRun, Place, Wish};
 use crate::cluster::{Cluster, FIELD_MANAGER};
 use crate::error::Error;
-use crate::output::{self, clean, remark, say};
+use crate::output::{self, clean, remark};
 use crate::to::{self, Wanted};
 use crate::{Ending, prompt, versions};
 
@@ -32,7 +32,7 @@ pub async fn run(cluster: &Cluster, place: &Place, mut create: Create) -> Result
     let reason = guided::reason(&create.wish)?;
     let request = build(cluster, &create, targets, reason);
     if create.wish.dry_run == DryRun::Client {
-        return print(place.output, &request, "created (dry run)").map(|()| Ending::Done);
+        return output::written(place.output, &request, "created (dry run)").map(|_| Ending::Done);
     }
     if prompt::is_person() && !create.wish.yes && create.wish.dry_run == DryRun::None {
         guided::confirm(&request)?;
@@ -187,7 +187,7 @@ fn build(
     let spec = RollbackRequestSpec {
         targets,
         reason,
-        urgency: wish.urgency.map(Into::into),
+        urgency: wish.urgency,
         not_after: None,
         rollout: None,
         verification: None,
@@ -232,7 +232,8 @@ async fn send(
     let made = api.create(&parameters, request).await?;
     let name = made.name_any();
     if rehearsed {
-        return print(place.output, &made, "created (server dry run)").map(|()| Ending::Done);
+        return output::written(place.output, &made, "created (server dry run)")
+            .map(|_| Ending::Done);
     }
     if wish.wait {
         remark(&format!(
@@ -245,19 +246,12 @@ async fn send(
         };
         return Box::pin(follower.follow(cluster, &name, wish.timeout)).await;
     }
-    print(place.output, &made, "created")?;
+    output::written(place.output, &made, "created")?;
     let namespace = shell::name(&cluster.namespace, "NAMESPACE");
     remark(&format!(
         "Somebody approves it with kubectl rollback approve {name} -n {namespace}; follow it with kubectl rollback status {name} -n {namespace} -w."
     ));
     Ok(Ending::Done)
-}
-
-fn print(format: Option<Format>, request: &RollbackRequest, what: &str) -> Result<(), Error> {
-    if output::request(format, request)? {
-        return Ok(());
-    }
-    say(&format!("{} {what}", output::name_of(request)))
 }
 
 #[cfg(test)]

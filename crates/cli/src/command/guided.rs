@@ -3,11 +3,11 @@
 use clap::ValueEnum;
 use jiff::Timestamp;
 use rollback_api::RollbackRequest;
-use rollback_api::request::{RequestReason, To};
+use rollback_api::request::{Category, RequestReason, To};
 use rollback_core::history::{Choice, Wish as Choosing, diff};
 
 use super::history;
-use crate::arguments::{Category, Wish};
+use crate::arguments::Wish;
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::output::{clean, remark, remark_all};
@@ -124,7 +124,7 @@ pub fn reason(wish: &Wish) -> Result<RequestReason, Error> {
         None => prompt::line("What is wrong, in one line?")?,
     };
     Ok(RequestReason {
-        category: category.into(),
+        category,
         summary,
         root_cause: String::new(),
         impact: String::new(),

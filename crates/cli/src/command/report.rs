@@ -157,8 +157,6 @@ pub async fn reviewed(
                 .ok_or_else(|| missing(name))
         })
         .await?;
-    if !output::request(format, &written)? {
-        say(&format!("{} reviewed", output::name_of(&written)))?;
-    }
+    output::written(format, &written, "reviewed")?;
     Ok(Ending::Done)
 }

@@ -12,7 +12,7 @@ use crate::Ending;
 use crate::arguments::Format;
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::output::{self, clean, say};
+use crate::output::{self, clean};
 
 /// Says no.
 pub async fn deny(
@@ -21,12 +21,8 @@ pub async fn deny(
     name: &str,
     reason: &str,
 ) -> Result<Ending, Error> {
-    let me = cluster.who().await?;
-    let annotations = json!({DENIED_BY: me, DENIED_REASON: reason});
-    let written = cluster
-        .annotate(name, |request| open(request).map(|()| annotations.clone()))
-        .await?;
-    told(format, &written, "denied")
+    let word = |_: &RollbackRequest, me: &str| json!({DENIED_BY: me, DENIED_REASON: reason});
+    speak(cluster, format, name, "denied", word).await
 }
 
 /// Ends it.
@@ -35,13 +31,8 @@ pub async fn cancel(
     format: Option<Format>,
     name: &str,
 ) -> Result<Ending, Error> {
-    let me = cluster.who().await?;
-    let written = cluster
-        .annotate(name, |request| {
-            open(request).map(|()| json!({CANCELLED_BY: me}))
-        })
-        .await?;
-    told(format, &written, "cancelled")
+    let word = |_: &RollbackRequest, me: &str| json!({CANCELLED_BY: me});
+    speak(cluster, format, name, "cancelled", word).await
 }
 
 /// Takes the own approval back: out of the mailbox, and when it is counted already by name.
@@ -50,13 +41,23 @@ pub async fn withdraw(
     format: Option<Format>,
     name: &str,
 ) -> Result<Ending, Error> {
+    speak(cluster, format, name, "withdrawn", withdrawal).await
+}
+
+/// Writes a word in the own name, while there is anything left to say.
+async fn speak(
+    cluster: &Cluster,
+    format: Option<Format>,
+    name: &str,
+    what: &str,
+    word: impl Fn(&RollbackRequest, &str) -> Value,
+) -> Result<Ending, Error> {
     let me = cluster.who().await?;
     let written = cluster
-        .annotate(name, |request| {
-            open(request).map(|()| withdrawal(request, &me))
-        })
+        .annotate(name, |request| open(request).map(|()| word(request, &me)))
         .await?;
-    told(format, &written, "withdrawn")
+    told(format, &written, what)?;
+    Ok(Ending::Done)
 }
 
 /// Whether there is anything left to say. The server would take the same word again without a word.
@@ -107,14 +108,14 @@ pub fn empty_mailbox() -> Value {
     })
 }
 
-fn told(format: Option<Format>, request: &RollbackRequest, what: &str) -> Result<Ending, Error> {
-    if !output::request(format, request)? {
-        say(&format!("{} {what}", output::name_of(request)))?;
+/// Says what was written, and how to see what becomes of it.
+pub fn told(format: Option<Format>, request: &RollbackRequest, what: &str) -> Result<(), Error> {
+    if output::written(format, request, what)? {
         let name = request.metadata.name.as_deref().unwrap_or_default();
         output::remark(&format!(
             "What becomes of it: kubectl rollback status {} -w",
             clean(name)
         ));
     }
-    Ok(Ending::Done)
+    Ok(())
 }
