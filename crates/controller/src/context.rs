@@ -9,7 +9,6 @@ use kube::runtime::reflector::Store;
 use rollback_api::RollbackRequest;
 use rollback_api::unknown::Unknown;
 use rollback_core::decide::crowd::Crowd;
-use rollback_core::observed::Guard;
 use rollback_observe::{self as observe, Knowledge, Size};
 
 use crate::guard::GuardWatch;
@@ -89,11 +88,10 @@ impl Context {
         }
     }
 
-    /// What nobody can read, as it is now; this is the guard.
-    pub fn knowledge(&self, request: &RollbackRequest, guard: Guard) -> Knowledge {
+    /// What nobody can read, as it is now, but the guard.
+    pub fn knowledge(&self, request: &RollbackRequest) -> Knowledge {
         let uid = request.metadata.uid.as_deref().unwrap_or_default();
         Knowledge {
-            guard,
             crowd: self.crowd(request),
             home: self.home.clone(),
             memory: self.remember(uid, |memory| memory.own.clone()),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::runtime::controller::Action;
@@ -349,12 +350,13 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
     let Some(_permit) = context.read_permits.take(size, &namespace, Instant::now()) else {
         return Ok(Next::At(time::after(now, 1)));
     };
-    let knowledge = context.knowledge(request, guard(context, request).await?);
+    let knowledge = context.knowledge(request);
+    let guard = guard(context, request).boxed();
     let reader = Reader {
         client: &context.client,
         probe: &context.probe,
     };
-    let observed = observe::observe(reader, &knowledge, request, size, now).await;
+    let observed = observe::observe(reader, &knowledge, guard, request, size, now).await;
     drop(knowledge);
     if let Some(larger) = size.larger().filter(|_| is_too_much(&observed)) {
         // From the beginning, when there is room for more.

@@ -4,13 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use rollback_core::decide::crowd::Crowd;
-use rollback_core::observed::{Guard, LastLog, Rejection};
+use rollback_core::observed::{LastLog, Rejection};
 
 /// What the controller knows at the beginning of a pass.
 #[derive(Clone, Debug, Default)]
 pub struct Knowledge {
-    /// The admission policies that make approvals true, and what forged attempts came to.
-    pub guard: Guard,
     /// The open requests that came before this one, as far as its cache knows.
     pub crowd: Option<Crowd>,
     /// The controller's own namespace, where everything automatic is switched off.

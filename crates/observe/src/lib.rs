@@ -25,6 +25,7 @@ pub mod version;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -43,7 +44,7 @@ use rollback_core::observed::view::{
     AwaitingView, Capacity, EndedTarget, EndedView, Live, PlanningView, RulesRead, Terms,
     WorkingView,
 };
-use rollback_core::observed::{Deployment, Fetched, TargetView, View};
+use rollback_core::observed::{Deployment, Fetched, Guard, TargetView, View};
 use rollback_core::plan::rules;
 use rollback_core::report;
 use rollback_reads::bounded::{Bounded, Untyped};
@@ -117,7 +118,7 @@ pub fn reading<T>(what: &'static str, result: kube::Result<T>) -> Result<T, Erro
 /// Objects as they were read, for the write that may follow.
 #[derive(Debug, Default)]
 pub struct Read {
-    /// The ledgers with their `resourceVersion`, by the name of their Deployment.
+    /// The ledgers with their `resourceVersion`, by their name.
     pub ledgers: BTreeMap<String, RevisionLedger>,
     /// Why one of the Deployments could not be read, when others could.
     pub failed: Option<Error>,
@@ -155,6 +156,9 @@ async fn of_uid(
     live.map_err(|source| Error::Untyped { what, source })
 }
 
+/// The guard, which may have to be read first.
+pub type GuardRead<'a> = BoxFuture<'a, Result<Guard, Error>>;
+
 /// What any client reads with.
 #[derive(Clone, Copy)]
 pub struct Reader<'a> {
@@ -164,13 +168,15 @@ pub struct Reader<'a> {
     pub probe: &'a rollback_probe::Client,
 }
 
-/// Reads what the phase of `request` needs.
+/// Reads what the phase of `request` needs. `guard` is what makes approvals true, as only the controller knows it; it is
+/// waited for beside the rules, and not at all where no approval matters.
 ///
 /// # Errors
 /// Something could not be read, so nothing is known.
 pub async fn observe(
     reader: Reader<'_>,
     knowledge: &Knowledge,
+    guard: GuardRead<'_>,
     request: &RollbackRequest,
     size: Size,
     now: Timestamp,
@@ -193,8 +199,8 @@ pub async fn observe(
     };
     let unwritten = Read::default();
     match Stage::of(&status) {
-        Stage::Planning => Ok((pass.planning().await?, unwritten)),
-        Stage::Working(plan) => pass.working(plan).await,
+        Stage::Planning => Ok((pass.planning(guard).await?, unwritten)),
+        Stage::Working(plan) => pass.working(plan, guard).await,
         // It ended before there was a plan: nothing is owed to any Deployment.
         Stage::Ended(None) => Ok((View::Ended(EndedView::Reporting), unwritten)),
         Stage::Ended(Some(plan)) => {
@@ -235,24 +241,25 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    async fn planning(&self) -> Result<View, Error> {
+    async fn planning(&self, guard: GuardRead<'_>) -> Result<View, Error> {
         let RequestScope { request, now, .. } = self.scope;
         let crowd = self.knowledge.crowd;
         if let Some(ending) = crowd.and_then(|crowd| no_place(request, crowd, now)) {
             // Nothing is read for it.
             return Ok(View::TurnedAway(ending));
         }
-        let read = self.scope.proposal(Planner::Controller).await?;
+        let proposal = self.scope.proposal(Planner::Controller);
+        let (read, guard) = futures::try_join!(proposal, guard)?;
         Ok(View::Planning(Box::new(PlanningView {
             rules: read.rules,
-            guard: self.knowledge.guard.clone(),
+            guard,
             proposal: read.proposal,
             before: read.before,
         })))
     }
 
-    async fn working(&self, plan: &Plan) -> Result<(View, Read), Error> {
-        let terms = self.terms().await?;
+    async fn working(&self, plan: &Plan, guard: GuardRead<'_>) -> Result<(View, Read), Error> {
+        let terms = self.terms(guard).await?;
         let capacity = self.capacity(plan).await?;
         let parallelism = self.scope.request.rollout().parallelism;
         let needs = needs(plan, self.status, parallelism);
@@ -290,15 +297,13 @@ impl Pass<'_> {
     }
 
     /// Once everything is written, no rule can change anything any more.
-    async fn terms(&self) -> Result<Option<Terms>, Error> {
+    async fn terms(&self, guard: GuardRead<'_>) -> Result<Option<Terms>, Error> {
         if !any_unwritten(self.status) {
             return Ok(None);
         }
-        Ok(Some(Terms {
-            rules: self.scope.rules(Planner::Controller).await?,
-            guard: self.knowledge.guard.clone(),
-            pace: self.pace().await?,
-        }))
+        let (rules, guard) = futures::try_join!(self.scope.rules(Planner::Controller), guard)?;
+        let pace = self.pace().await?;
+        Ok(Some(Terms { rules, guard, pace }))
     }
 
     /// Asked once, when several may be written in this pass.

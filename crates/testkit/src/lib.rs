@@ -47,13 +47,14 @@ use anyhow::Context as _;
 /// The environment variable that makes the tests run at their full size: `cargo xtask test --full` sets it.
 pub const FULL: &str = "ROLLBACK_TEST_FULL";
 
-/// How much of something a test makes: `full` in a full run, and in the gate, which has no hours, a `part`.
+/// Whether this is a full run, and not the gate, which has no hours.
+pub fn is_full() -> bool {
+    std::env::var_os(FULL).is_some()
+}
+
+/// How much of something a test makes: `full` in a full run, and in the gate a `part`.
 pub fn size(full: usize, part: usize) -> usize {
-    if std::env::var_os(FULL).is_some() {
-        full
-    } else {
-        part
-    }
+    if is_full() { full } else { part }
 }
 
 /// The root of the Cargo workspace that these tests belong to.

@@ -94,7 +94,7 @@ fn chosen(places: &[Place], points: &[Point]) -> Vec<(Place, Point)> {
         .filter(|point| **point != Point::AfterCommit)
         .cycle();
     let of = |place: &Place| {
-        let points: Vec<Point> = if testkit::size(1, 0) == 1 {
+        let points: Vec<Point> = if testkit::is_full() {
             points.to_vec()
         } else {
             others
