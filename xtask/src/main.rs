@@ -1,10 +1,11 @@
-//! The project's own commands: `cargo xtask demo | test | bench | fuzz | generate`.
+//! The project's own commands: `cargo xtask demo | test | bench | fuzz | image | generate`.
 
 mod bench;
 mod cargo;
 mod demo;
 mod fuzz;
 mod generate;
+mod image;
 mod node;
 mod programs;
 mod session;
@@ -69,6 +70,8 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Build what others install: images, archives of the plugin, and what is in each.
+    Image(image::Order),
     /// Write the generated files (crds/) anew.
     Generate {
         /// Instead, write docs/conformance.md from what the last `cargo xtask test` has seen.
@@ -138,6 +141,7 @@ fn main() -> ExitCode {
             session::run(async |ctrl_c| bench::detect(rounds, size, ctrl_c).await)
         }
         Command::Fuzz { target, runs, keep } => fuzz::run(target.as_deref(), runs, keep),
+        Command::Image(order) => session::run(async |_| image::run(order).await),
         Command::Generate { conformance: true } => generate::conformance(),
         Command::Generate { conformance: false } => generate::write(),
     };

@@ -1,11 +1,13 @@
 //! The tests on a real node: in namespaces of their own, by `cargo test` with a runner that makes them.
 
 use std::ffi::OsStr;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use testkit::node;
 
 use crate::cargo::cargo;
+use crate::image;
 
 /// The test program that needs a real node.
 const PROGRAM: &str = "node";
@@ -29,12 +31,18 @@ pub fn is_asked_for(arguments: &[String]) -> bool {
             .any(|pair| pair[0] == "--test" && pair[1] == PROGRAM)
 }
 
-/// Runs all of them where there can be a real node, and says why where there cannot.
-pub async fn test_if_possible() -> Result<()> {
+/// Runs all of them where there can be a real node, and says why where there cannot. In a full run the shipped image is built
+/// for them.
+pub async fn test_if_possible(full: bool) -> Result<()> {
     let missing = node::missing();
     if missing.is_empty() || node::is_required() {
         let all = ["--test".to_owned(), PROGRAM.to_owned()];
-        return test(&all).await;
+        let images = if full {
+            Some(image::for_tests().await?)
+        } else {
+            None
+        };
+        return run(&all, images.as_deref()).await;
     }
     eprintln!(
         "SKIPPED: the tests on a real node; missing: {}",
@@ -45,6 +53,10 @@ pub async fn test_if_possible() -> Result<()> {
 
 /// Runs those that the arguments choose.
 pub async fn test(arguments: &[String]) -> Result<()> {
+    run(arguments, None).await
+}
+
+async fn run(arguments: &[String], images: Option<&Path>) -> Result<()> {
     let missing = node::missing();
     if !missing.is_empty() {
         bail!(
@@ -64,12 +76,10 @@ pub async fn test(arguments: &[String]) -> Result<()> {
     }
     command.extend(arguments.iter().map(String::as_str));
     let _swept = Swept;
-    cargo(
-        &command,
-        &[
-            (node::INSIDE, OsStr::new("1")),
-            ("RUST_TEST_THREADS", OsStr::new(THREADS)),
-        ],
-    )
-    .await
+    let mut environment = vec![
+        (node::INSIDE, OsStr::new("1")),
+        ("RUST_TEST_THREADS", OsStr::new(THREADS)),
+    ];
+    environment.extend(images.map(|folder| (testkit::IMAGES, folder.as_os_str())));
+    cargo(&command, &environment).await
 }

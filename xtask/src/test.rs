@@ -96,7 +96,7 @@ async fn everything(place: &Place, full: bool) -> Result<()> {
     seen.compare()?;
     drop(cluster);
     if place.context.is_none() {
-        node::test_if_possible().await?;
+        node::test_if_possible(full).await?;
     }
     Ok(())
 }

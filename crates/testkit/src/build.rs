@@ -1,4 +1,4 @@
-//! Builds the programs of the embedded cluster from `tests/cluster`, once per version of it.
+//! Builds the programs of the embedded cluster from `tests/cluster`, and tools from `tests/tools`, once per version of them.
 
 use std::{
     fs::{self, File},
@@ -39,6 +39,30 @@ const NODE_PROGRAMS: [Program; 3] = [
     ("app", ".", "./app", PLAIN_FLAGS),
     ("image", ".", "./image", PLAIN_FLAGS),
 ];
+
+/// What is built from one folder of Go modules, and kept by its content.
+struct Kit {
+    /// Where its modules are, below `tests`.
+    sources: &'static str,
+    /// All of its programs; a caller may want fewer.
+    programs: &'static [&'static [Program]],
+    /// What is said while it is built.
+    says: &'static str,
+}
+
+const CLUSTER: Kit = Kit {
+    sources: "cluster",
+    programs: &[&PROGRAMS, &NODE_PROGRAMS],
+    says: "building the embedded cluster with Go: about 8 to 10 minutes on two cores the first time, seconds when Go's \
+           build cache is warm",
+};
+
+const HELM: [Program; 1] = [("helm", "helm", "helm.sh/helm/v4/cmd/helm", PLAIN_FLAGS)];
+const TOOLS: Kit = Kit {
+    sources: "tools",
+    programs: &[&HELM],
+    says: "building Helm with Go: about 6 minutes on two cores the first time",
+};
 
 /// The file in a folder of programs whose age says when they were last wanted.
 const USED: &str = "used";
@@ -132,14 +156,14 @@ pub fn ensure() -> Result<Binaries> {
     if let Some(known) = KNOWN.get() {
         return Ok(known.clone());
     }
-    let folder = build_missing(&PROGRAMS)?;
+    let folder = build_missing(&CLUSTER, &PROGRAMS)?;
     Ok(Binaries::at(Some(folder)))
 }
 
 /// Builds what a real node needs as well, if it is not built yet.
 pub fn ensure_node() -> Result<Binaries> {
     let binaries = ensure()?;
-    let folder = build_missing(&NODE_PROGRAMS)?;
+    let folder = build_missing(&CLUSTER, &NODE_PROGRAMS)?;
     anyhow::ensure!(
         binaries.folder() == Some(&*folder),
         "tests/cluster has changed while it was being built: start again"
@@ -147,16 +171,38 @@ pub fn ensure_node() -> Result<Binaries> {
     Ok(binaries)
 }
 
+/// The real Helm. It takes minutes to build, so in the gate it is used where somebody has built it, and `None` elsewhere; a full
+/// run builds it.
+pub fn helm() -> Result<Option<PathBuf>> {
+    let built = place(&TOOLS)?.1.join("helm");
+    if built.is_file() {
+        return Ok(Some(built));
+    }
+    if !crate::is_full() {
+        crate::node::tell("SKIPPED here: what needs Helm; `cargo xtask test --full` builds it");
+        return Ok(None);
+    }
+    Ok(Some(build_missing(&TOOLS, &HELM)?.join("helm")))
+}
+
+/// Where the modules of a kit are, and where its programs are once they are built.
+fn place(kit: &Kit) -> Result<(PathBuf, PathBuf)> {
+    let sources = crate::workspace().join("tests").join(kit.sources);
+    let folder = crate::cache_folder()?
+        .join(kit.sources)
+        .join(fingerprint(&sources, kit)?);
+    Ok((sources, folder))
+}
+
 /// Builds those of the programs that are not there, and says where they are.
-fn build_missing(programs: &[Program]) -> Result<PathBuf> {
-    let sources = crate::workspace().join("tests").join("cluster");
-    let home = crate::cache_folder()?.join("cluster");
+fn build_missing(kit: &Kit, programs: &[Program]) -> Result<PathBuf> {
+    let (sources, folder) = place(kit)?;
+    let home = crate::cache_folder()?.join(kit.sources);
     fs::create_dir_all(&home)?;
-    let folder = home.join(fingerprint(&sources)?);
 
     let lock = File::create(home.join("lock"))?;
     if lock.try_lock().is_err() {
-        eprintln!("waiting for another process that builds the embedded cluster");
+        eprintln!("waiting for another process that builds the same");
         lock.lock()?;
     }
     remove_unused(&home, &folder)?;
@@ -165,10 +211,7 @@ fn build_missing(programs: &[Program]) -> Result<PathBuf> {
         .filter(|(name, ..)| !folder.join(name).exists())
         .collect();
     if !missing.is_empty() {
-        eprintln!(
-            "building the embedded cluster with Go: about 8 to 10 minutes on two cores the first \
-             time, seconds when Go's build cache is warm"
-        );
+        eprintln!("{}", kit.says);
     }
     fs::create_dir_all(&folder)?;
     // When it was last wanted.
@@ -181,10 +224,10 @@ fn build_missing(programs: &[Program]) -> Result<PathBuf> {
 }
 
 /// Names the inputs: everything that goes into the programs, and the compiler.
-fn fingerprint(sources: &Path) -> Result<String> {
+fn fingerprint(sources: &Path, kit: &Kit) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(go(sources, &["env", "GOVERSION", "GOOS", "GOARCH"])?);
-    for program in PROGRAMS.iter().chain(&NODE_PROGRAMS) {
+    for program in kit.programs.iter().copied().flatten() {
         hash.update(format!("{program:?}"));
     }
     let mut files = Vec::new();

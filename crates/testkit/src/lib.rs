@@ -47,6 +47,9 @@ use anyhow::Context as _;
 /// The environment variable that makes the tests run at their full size: `cargo xtask test --full` sets it.
 pub const FULL: &str = "ROLLBACK_TEST_FULL";
 
+/// The folder of images that were built for the tests, in a full run.
+pub const IMAGES: &str = "ROLLBACK_TEST_IMAGES";
+
 /// Whether this is a full run, and not the gate, which has no hours.
 pub fn is_full() -> bool {
     std::env::var_os(FULL).is_some()

@@ -13,6 +13,12 @@ use crate::process::{Launch, Process, is_installed};
 /// Where the package puts it.
 const PROGRAM: &str = "/usr/bin/prometheus";
 
+/// The tool for rules that comes with it, or none; says loudly when it is not there.
+pub fn promtool() -> Result<Option<&'static Path>> {
+    const PROMTOOL: &str = "/usr/bin/promtool";
+    Ok(is_installed(PROMTOOL, "prometheus")?.then_some(Path::new(PROMTOOL)))
+}
+
 /// What a Prometheus is to do besides scraping itself.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {

@@ -10,6 +10,7 @@ mod healthy;
 mod liveness;
 mod secrets;
 mod service;
+mod shipped;
 mod smoke;
 mod stage;
 mod unready;

@@ -12,7 +12,7 @@ use testkit::shop::DeploymentBuilder;
 use testkit::{Scene, User, eventually};
 
 /// The controller.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_rollback-controller");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rollback-controller");
 /// The request.
 pub const REQUEST: &str = "shop-5xx";
 

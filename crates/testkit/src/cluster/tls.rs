@@ -19,7 +19,13 @@ pub(crate) fn write(folder: &Path) -> Result<()> {
     fs::write(folder.join("ca.crt"), ca.self_signed(&ca_key)?.pem())?;
 
     let server_key = KeyPair::generate()?;
-    let names = ["127.0.0.1", "localhost", "kubernetes.default.svc"];
+    // The last is the address of the kubernetes Service, for pods.
+    let names = [
+        "127.0.0.1",
+        "localhost",
+        "kubernetes.default.svc",
+        "10.96.0.1",
+    ];
     let mut server = CertificateParams::new(names.map(String::from))?;
     server
         .distinguished_name

@@ -7,6 +7,7 @@
 pub mod app;
 mod cgroups;
 mod config;
+mod door;
 mod missing;
 mod place;
 mod start;
@@ -25,6 +26,7 @@ use tokio::sync::OnceCell;
 use crate::{Cluster, build, folder};
 
 pub use config::POD_NETWORK;
+pub use door::{Door, import};
 pub use missing::missing;
 
 /// Set by whoever starts the test program in namespaces of its own.
