@@ -20,15 +20,8 @@ use crate::{Ending, prompt, versions};
 const LONGEST_STEM: usize = 40;
 
 /// Asks.
-pub async fn run(cluster: &Cluster, place: &Place, mut create: Create) -> Result<Ending, Error> {
-    if is_empty(&create) {
-        create.workloads = guided::workloads(cluster).await?;
-    }
-    let wanted = match &create.to {
-        Some(word) => to::wanted(word)?,
-        None => guided::to(cluster, &create.workloads).await?,
-    };
-    let targets = targets(cluster, &create, &wanted).await?;
+pub async fn run(cluster: &Cluster, place: &Place, create: Create) -> Result<Ending, Error> {
+    let (create, targets) = wanted(cluster, create).await?;
     let reason = guided::reason(&create.wish)?;
     let request = build(cluster, &create, targets, reason);
     if create.wish.dry_run == DryRun::Client {
@@ -38,6 +31,22 @@ pub async fn run(cluster: &Cluster, place: &Place, mut create: Create) -> Result
         guided::confirm(&request)?;
     }
     send(cluster, place, &create.wish, &request).await
+}
+
+/// What is to be rolled back and to what, from the words, or from answers where they say too little.
+pub async fn wanted(
+    cluster: &Cluster,
+    mut create: Create,
+) -> Result<(Create, Vec<Target>), Error> {
+    if is_empty(&create) {
+        create.workloads = guided::workloads(cluster).await?;
+    }
+    let wanted = match &create.to {
+        Some(word) => to::wanted(word)?,
+        None => guided::to(cluster, &create.workloads).await?,
+    };
+    let targets = targets(cluster, &create, &wanted).await?;
+    Ok((create, targets))
 }
 
 /// Whether nothing says what is to be rolled back. A backup says it.
@@ -173,7 +182,8 @@ async fn from_backups(
     Ok(targets)
 }
 
-fn build(
+/// The request that these words make.
+pub fn build(
     cluster: &Cluster,
     create: &Create,
     targets: Vec<Target>,

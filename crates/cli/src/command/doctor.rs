@@ -1,7 +1,7 @@
 //! `doctor`: whether everything is there that a rollback needs. It changes nothing.
 
 mod guard;
-mod rights;
+pub mod rights;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
