@@ -9,7 +9,7 @@ use rollback_api::request::{Category, Urgency};
 /// What stands below the help: the exit codes, and where the rest is.
 const EXIT_CODES: &str = "Exit codes: 0 done or settled; 1 it could not be done; 2 wrong arguments; 3 the request ended without a rollback \
 (denied, cancelled, expired, refused, superseded); 4 it was tried and failed, or was undone; 5 the time was over; 6 you may not; 7 the plan \
-changed; 8 doctor found something.";
+changed; 8 doctor found something; 130 you stopped watching.";
 
 /// Roll back Deployments with a plan, an approval and a report.
 #[derive(Parser, Debug)]

@@ -9,6 +9,7 @@ mod diff;
 mod doctor;
 mod guided;
 mod history;
+mod logs;
 mod plan;
 mod policy;
 mod quarantine;

@@ -253,6 +253,7 @@ async fn send(
         let follower = Follower {
             format: place.output,
             every: false,
+            logs: false,
         };
         return Box::pin(follower.follow(cluster, &name, wish.timeout)).await;
     }
