@@ -109,7 +109,9 @@ fn lost(error: WatchError) -> Result<Option<String>, Error> {
         410 => Ok(None),
         _ => {
             let why = clean(&Error::from(error).to_string());
-            Ok(Some(format!("The connection was lost, trying again: {why}")))
+            Ok(Some(format!(
+                "The connection was lost, trying again: {why}"
+            )))
         }
     }
 }

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use rollback_api::RollbackRequest;
 use rollback_core::execution::outcome::Ending;
-use rollback_core::observed::{Fetched, Reading, Surroundings};
 use rollback_core::observed::view::RulesRead;
+use rollback_core::observed::{Fetched, Reading, Surroundings};
 use rollback_core::plan::{self, Draft, Proposal};
 use rollback_reads::budget::Budget;
 
@@ -93,13 +93,19 @@ fn unseen(proposal: &Proposal) -> Vec<&'static str> {
     let checked: Vec<_> = chosen.filter_map(|it| it.choice.as_ref().ok()).collect();
     let lists = |surroundings: &Surroundings| {
         [
-            ("HorizontalPodAutoscalers", is_unknown(&surroundings.autoscalers)),
+            (
+                "HorizontalPodAutoscalers",
+                is_unknown(&surroundings.autoscalers),
+            ),
             ("PodDisruptionBudgets", is_unknown(&surroundings.budgets)),
             ("ResourceQuotas", is_unknown(&surroundings.quotas)),
         ]
     };
     let all = checked.iter().flat_map(|it| lists(&it.surroundings));
-    let unknown: BTreeSet<&str> = all.filter(|(_, unknown)| *unknown).map(|(kind, _)| kind).collect();
+    let unknown: BTreeSet<&str> = all
+        .filter(|(_, unknown)| *unknown)
+        .map(|(kind, _)| kind)
+        .collect();
     unknown.into_iter().collect()
 }
 

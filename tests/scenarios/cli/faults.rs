@@ -26,7 +26,11 @@ struct Place {
 
 impl Place {
     async fn run(&self, user: User, words: &[&str]) -> Result<Said> {
-        let mut plugin = plugin_in(self.cluster.kubeconfig(), user.context(), self.namespace.name());
+        let mut plugin = plugin_in(
+            self.cluster.kubeconfig(),
+            user.context(),
+            self.namespace.name(),
+        );
         said(plugin.args(words).spawn()?).await
     }
 
@@ -37,14 +41,21 @@ impl Place {
     /// That doctor, run by the administrator, comes to find this fault. Authorizer and admission learn late.
     async fn finds(&self, check: &str, seen: &str) -> Result<()> {
         eventually(&format!("doctor finds {seen}"), PATIENCE, async || {
-            let findings = self.run(Admin, &["doctor", "-o", "json"]).await?.ended(8)?.json()?;
+            let findings = self
+                .run(Admin, &["doctor", "-o", "json"])
+                .await?
+                .ended(8)?
+                .json()?;
             let all = findings.as_array().context("no list")?;
             let is_it = |it: &&Value| {
                 it["check"] == check
                     && it["verdict"] == "Fault"
                     && it["seen"].as_str().is_some_and(|text| text.contains(seen))
             };
-            let found = all.iter().find(is_it).with_context(|| format!("only {findings}"))?;
+            let found = all
+                .iter()
+                .find(is_it)
+                .with_context(|| format!("only {findings}"))?;
             let says = |field: &str| found[field].as_str().is_some_and(|text| !text.is_empty());
             ensure!(says("why") && says("next"), "{found}");
             Ok(())
@@ -57,7 +68,11 @@ impl Place {
         eventually("doctor finds nothing there", PATIENCE, async || {
             let findings = self.run(Admin, &["doctor", "-o", "json"]).await?.json()?;
             for check in checks {
-                let mut of = findings.as_array().into_iter().flatten().filter(|it| it["check"] == *check);
+                let mut of = findings
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter(|it| it["check"] == *check);
                 ensure!(of.all(|it| it["verdict"] == "Ok"), "{check}: {findings}");
             }
             Ok(())
@@ -75,7 +90,8 @@ impl Place {
             },
             "spec": {"holderIdentity": "planted", "leaseDurationSeconds": 15, "renewTime": format!("{renewed:.6}")},
         });
-        self.kubectl(&["apply", "-f", "-"], &lease.to_string()).await?;
+        self.kubectl(&["apply", "-f", "-"], &lease.to_string())
+            .await?;
         Ok(())
     }
 }
@@ -88,10 +104,23 @@ async fn doctor_names_each_fault_that_is_planted() -> Result<()> {
     without_the_operator(&place).await?;
     // 1: nothing is installed.
     place.finds("definitions", "not there").await?;
-    place.finds("guard", "ValidatingAdmissionPolicy rollback-guard-approval is missing").await?;
+    place
+        .finds(
+            "guard",
+            "ValidatingAdmissionPolicy rollback-guard-approval is missing",
+        )
+        .await?;
 
     cluster.install().await?;
-    place.is_well(&["definitions", "guard", "guard in force", "opt-in", "rights of the controller"]).await?;
+    place
+        .is_well(&[
+            "definitions",
+            "guard",
+            "guard in force",
+            "opt-in",
+            "rights of the controller",
+        ])
+        .await?;
     definitions(&place).await?;
     guard(&place).await?;
     controller(&place).await?;
@@ -119,7 +148,10 @@ async fn without_the_operator(place: &Place) -> Result<()> {
     let every = ["plan", "--prefix", "a", "--to", "previous", "-o", "json"];
     let drafted = place.run(Outsider, &every).await?.ended(0)?.json()?;
     ensure!(drafted["installed"] == false, "{drafted}");
-    ensure!(drafted["plan"]["targets"][0]["toRevision"] == 1, "{drafted}");
+    ensure!(
+        drafted["plan"]["targets"][0]["toRevision"] == 1,
+        "{drafted}"
+    );
     place
         .run(Admin, &["status"])
         .await?
@@ -134,11 +166,16 @@ async fn definitions(place: &Place) -> Result<()> {
     let mut definition: Value = serde_json::from_str(&place.kubectl(&get, "").await?)?;
     let plan = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/plan";
     let plan = definition.pointer_mut(plan).context("no plan")?;
-    plan["properties"].as_object_mut().context("no fields")?.remove("guard");
+    plan["properties"]
+        .as_object_mut()
+        .context("no fields")?
+        .remove("guard");
     if let Some(required) = plan["required"].as_array_mut() {
         required.retain(|name| name != "guard");
     }
-    place.kubectl(&["replace", "-f", "-"], &definition.to_string()).await?;
+    place
+        .kubectl(&["replace", "-f", "-"], &definition.to_string())
+        .await?;
     place.finds("definitions", FIELD).await?;
     place.cluster.install().await?;
     place.is_well(&["definitions"]).await
@@ -147,46 +184,111 @@ async fn definitions(place: &Place) -> Result<()> {
 /// 3 to 6: the guard has a policy less, one that was altered, a binding that does nothing; and none is in force.
 async fn guard(place: &Place) -> Result<()> {
     let policy = ["validatingadmissionpolicy", "rollback-guard-approval"];
-    place.kubectl(&[&["delete"], &policy[..]].concat(), "").await?;
-    place.finds("guard", "ValidatingAdmissionPolicy rollback-guard-approval is missing").await?;
+    place
+        .kubectl(&[&["delete"], &policy[..]].concat(), "")
+        .await?;
+    place
+        .finds(
+            "guard",
+            "ValidatingAdmissionPolicy rollback-guard-approval is missing",
+        )
+        .await?;
     place.cluster.install().await?;
 
     let altered = r#"{"spec": {"failurePolicy": "Ignore"}}"#;
-    place.kubectl(&[&["patch"], &policy[..], &["--type=merge", "-p", altered]].concat(), "").await?;
+    place
+        .kubectl(
+            &[&["patch"], &policy[..], &["--type=merge", "-p", altered]].concat(),
+            "",
+        )
+        .await?;
     place.finds("guard", "rollback-guard-approval differs from what this plugin was built with (spec.failurePolicy)").await?;
     place.cluster.install().await?;
 
-    let binding = ["validatingadmissionpolicybinding", "rollback-guard-approval"];
+    let binding = [
+        "validatingadmissionpolicybinding",
+        "rollback-guard-approval",
+    ];
     let audited = r#"{"spec": {"validationActions": ["Audit"]}}"#;
-    place.kubectl(&[&["patch"], &binding[..], &["--type=merge", "-p", audited]].concat(), "").await?;
-    place.finds("guard", "ValidatingAdmissionPolicyBinding rollback-guard-approval differs").await?;
+    place
+        .kubectl(
+            &[&["patch"], &binding[..], &["--type=merge", "-p", audited]].concat(),
+            "",
+        )
+        .await?;
+    place
+        .finds(
+            "guard",
+            "ValidatingAdmissionPolicyBinding rollback-guard-approval differs",
+        )
+        .await?;
+    // What somebody else put into the list would stay there.
+    place
+        .kubectl(&[&["delete"], &binding[..]].concat(), "")
+        .await?;
+    place
+        .finds(
+            "guard",
+            "ValidatingAdmissionPolicyBinding rollback-guard-approval is missing",
+        )
+        .await?;
     place.cluster.install().await?;
     place.is_well(&["guard", "guard in force"]).await?;
 
     let bindings = "validatingadmissionpolicybinding,mutatingadmissionpolicybinding";
-    place.kubectl(&["delete", bindings, "-l", "rollback.broxiva.com/guard"], "").await?;
-    place.finds("guard in force", "in the name of somebody else would be stored").await?;
+    place
+        .kubectl(
+            &["delete", bindings, "-l", "rollback.broxiva.com/guard"],
+            "",
+        )
+        .await?;
+    place
+        .finds(
+            "guard in force",
+            "in the name of somebody else would be stored",
+        )
+        .await?;
     place.cluster.install().await?;
     place.is_well(&["guard", "guard in force"]).await
 }
 
 /// 7 to 10: no controller, one that is gone, one of another version, and one that may not do what it has to.
 async fn controller(place: &Place) -> Result<()> {
-    place.finds("controller", "no Lease of one is there").await?;
+    place
+        .finds("controller", "no Lease of one is there")
+        .await?;
     let now = Timestamp::now();
-    place.lease(now - SignedDuration::from_mins(10), env!("CARGO_PKG_VERSION")).await?;
-    place.finds("controller", "planted renewed its Lease 10m").await?;
+    place
+        .lease(
+            now - SignedDuration::from_mins(10),
+            env!("CARGO_PKG_VERSION"),
+        )
+        .await?;
+    place
+        .finds("controller", "planted renewed its Lease 10m")
+        .await?;
     place.lease(Timestamp::now(), "0.0.1").await?;
-    place.finds("versions", "the controller is 0.0.1, this plugin is").await?;
-    place.lease(Timestamp::now(), env!("CARGO_PKG_VERSION")).await?;
+    place
+        .finds("versions", "the controller is 0.0.1, this plugin is")
+        .await?;
+    place
+        .lease(Timestamp::now(), env!("CARGO_PKG_VERSION"))
+        .await?;
     place.is_well(&["controller", "versions"]).await?;
 
     let get = ["get", "clusterrole", "rollback-controller", "-o", "json"];
     let mut role: Value = serde_json::from_str(&place.kubectl(&get, "").await?)?;
     let rules = role["rules"].as_array_mut().context("no rules")?;
     rules.retain(|rule| rule["resources"] != json!(["pods"]));
-    place.kubectl(&["replace", "-f", "-"], &role.to_string()).await?;
-    place.finds("rights of the controller", "rollback-system/rollback-controller lacks get on pods").await?;
+    place
+        .kubectl(&["replace", "-f", "-"], &role.to_string())
+        .await?;
+    place
+        .finds(
+            "rights of the controller",
+            "rollback-system/rollback-controller lacks get on pods",
+        )
+        .await?;
     place.cluster.install().await?;
     place.is_well(&["rights of the controller"]).await
 }
@@ -194,13 +296,32 @@ async fn controller(place: &Place) -> Result<()> {
 /// 11 and 12: the namespace has not opted in, or for somebody else.
 async fn opt_in(place: &Place) -> Result<()> {
     let namespace = place.namespace.name();
-    let delete = ["delete", "rolebinding", "test-rollback-executor", "-n", namespace];
+    let delete = [
+        "delete",
+        "rolebinding",
+        "test-rollback-executor",
+        "-n",
+        namespace,
+    ];
     place.kubectl(&delete, "").await?;
     place.finds("opt-in", "binds rollback-executor").await?;
     let other = "--serviceaccount=default:somebody";
-    let create = ["create", "rolebinding", "other", "-n", namespace, "--clusterrole=rollback-executor", other];
+    let create = [
+        "create",
+        "rolebinding",
+        "other",
+        "-n",
+        namespace,
+        "--clusterrole=rollback-executor",
+        other,
+    ];
     place.kubectl(&create, "").await?;
-    place.finds("opt-in", "but not to ServiceAccount rollback-system/rollback-controller").await
+    place
+        .finds(
+            "opt-in",
+            "but not to ServiceAccount rollback-system/rollback-controller",
+        )
+        .await
 }
 
 /// 13: the clocks differ. A server that knows its version, an hour ago, and nothing else.
@@ -230,7 +351,9 @@ async fn clock() -> Result<()> {
     std::fs::write(&kubeconfig, config.to_string())?;
     let findings = said(doctor(&kubeconfig).spawn()?).await?;
     server.abort();
-    findings.ended(8)?.prints(&["no  clock: differs from the server's by 1h0m"])?;
+    findings
+        .ended(8)?
+        .prints(&["no  clock: differs from the server's by 1h0m"])?;
     Ok(())
 }
 
@@ -243,14 +366,22 @@ fn doctor(kubeconfig: &Path) -> tokio::process::Command {
 fn answer(asked: &[u8]) -> String {
     let date = (Timestamp::now() - SignedDuration::from_hours(1)).to_zoned(jiff::tz::TimeZone::UTC);
     let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT");
-    let review = json!({"apiVersion": "v1", "kind": "Review", "metadata": {}, "spec": {},
+    let asked = String::from_utf8_lossy(asked);
+    let (group, kind) = if asked.starts_with("POST /apis/authentication") {
+        ("authentication", "SelfSubjectReview")
+    } else if asked.starts_with("POST /apis/authorization.k8s.io/v1/subjectaccess") {
+        ("authorization", "SubjectAccessReview")
+    } else {
+        ("authorization", "SelfSubjectAccessReview")
+    };
+    let review = json!({"apiVersion": format!("{group}.k8s.io/v1"), "kind": kind, "metadata": {}, "spec": {},
         "status": {"allowed": true, "userInfo": {"username": "slow"}}});
     let version = json!({"major": "1", "minor": "36", "gitVersion": "v1.36.0", "gitCommit": "", "gitTreeState": "",
         "buildDate": "", "goVersion": "", "compiler": "", "platform": ""});
     let missing = json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": "page not found"});
-    let (status, body) = if asked.starts_with(b"GET /version") {
+    let (status, body) = if asked.starts_with("GET /version") {
         ("200 OK", version)
-    } else if asked.starts_with(b"POST /apis/auth") {
+    } else if asked.starts_with("POST /apis/auth") {
         ("201 Created", review)
     } else {
         ("404 Not Found", missing)

@@ -189,8 +189,11 @@ async fn kubectl_completes_names_of_the_cluster() -> Result<()> {
         &completes,
         std::os::unix::fs::PermissionsExt::from_mode(0o755),
     )?;
-    let rows: [(&[&str], &str); 5] = [
+    let rows: [(&[&str], &str); 8] = [
         (&["history", "shop-w"], "shop-web\n"),
+        (&["plan", "shop-w"], "shop-web\n"),
+        (&["policy", "check", "shop-w"], "shop-web\n"),
+        (&["restore", ""], "api-5xx\n"),
         (&["report", ""], "api-5xx\n"),
         (&["quarantine", ""], "lift\n"),
         (&["dia", ""], ""),

@@ -14,7 +14,12 @@ const NARROW: &str = "pat@broxiva.example";
 
 /// The words of `create` for the newest other revision of api.
 fn words(more: &[&'static str]) -> Vec<&'static str> {
-    [&["plan", "deployment/api", "--to", "previous"], &WHY[..], more].concat()
+    [
+        &["plan", "deployment/api", "--to", "previous"],
+        &WHY[..],
+        more,
+    ]
+    .concat()
 }
 
 #[tokio::test]
@@ -28,9 +33,18 @@ async fn a_plan_is_the_one_that_the_controller_makes_and_nothing_is_written() ->
     }
     let drafted = run(&scene, Requester, &words(&["-o", "json"])).await?;
     let drafted = drafted.ended(0)?.json()?;
-    ensure!(drafted["installed"] == true && drafted["unseen"] == json!([]), "{drafted}");
+    ensure!(
+        drafted["installed"] == true && drafted["unseen"] == json!([]),
+        "{drafted}"
+    );
     let requests = scene.requests(Admin).await?;
-    ensure!(requests.list(&kube::api::ListParams::default()).await?.items.is_empty());
+    ensure!(
+        requests
+            .list(&kube::api::ListParams::default())
+            .await?
+            .items
+            .is_empty()
+    );
 
     scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
     let plan = serde_json::to_value(scene.plan("api-5xx").await?)?;
@@ -55,7 +69,10 @@ async fn a_plan_is_the_one_that_the_controller_makes_and_nothing_is_written() ->
     run(&scene, Approver, &["plan", "api-5xx"])
         .await?
         .ended(0)?
-        .prints(&["may approve what others ask for", "kubectl rollback status api-5xx"])?;
+        .prints(&[
+            "may approve what others ask for",
+            "kubectl rollback status api-5xx",
+        ])?;
     narrow(&scene).await
 }
 
@@ -83,19 +100,25 @@ async fn narrow(scene: &Scene) -> Result<()> {
          "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": NARROW}]},
     ]});
     let apply = ["apply", "-f", "-"];
-    scene.cluster.kubectl_ok(Admin, &apply, &role.to_string()).await?;
+    scene
+        .cluster
+        .kubectl_ok(Admin, &apply, &role.to_string())
+        .await?;
     let words = words(&["--as", NARROW, "-o", "json"]);
     let drafted = eventually("the role is known", PATIENCE, async || {
         run(scene, Admin, &words).await?.ended(0)?.json()
     })
     .await?;
-    let unseen = ["HorizontalPodAutoscalers", "PodDisruptionBudgets", "ResourceQuotas"];
+    let unseen = [
+        "HorizontalPodAutoscalers",
+        "PodDisruptionBudgets",
+        "ResourceQuotas",
+    ];
     ensure!(drafted["unseen"] == json!(unseen), "{drafted}");
     let text = words.split_last_chunk::<2>().context("too few words")?.0;
-    run(scene, Admin, text)
-        .await?
-        .ended(0)?
-        .prints(&["You may not look at HorizontalPodAutoscalers, PodDisruptionBudgets, ResourceQuotas"])?;
+    run(scene, Admin, text).await?.ended(0)?.prints(&[
+        "You may not look at HorizontalPodAutoscalers, PodDisruptionBudgets, ResourceQuotas",
+    ])?;
     Ok(())
 }
 
@@ -105,23 +128,41 @@ async fn without_a_plan_it_says_how_the_request_would_end() -> Result<()> {
     scene.deploy(deployment("api").version("v1")).await?;
     let ended = run(&scene, Outsider, &words(&["-o", "json"])).await?;
     let ended = ended.ended(3)?.json()?;
-    ensure!(ended["ending"]["reason"] == "NoHistory" && ended["plan"].is_null(), "{ended}");
-    let message = ended["ending"]["message"].as_str().context("no message")?.to_owned();
+    ensure!(
+        ended["ending"]["reason"] == "NoHistory" && ended["plan"].is_null(),
+        "{ended}"
+    );
+    let message = ended["ending"]["message"]
+        .as_str()
+        .context("no message")?
+        .to_owned();
     let said = run(&scene, Outsider, &words(&[])).await?.ended(3)?;
     said.prints(&["There would be no plan: Refused (NoHistory)", &message])?;
     // The controller says the same.
     scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
     let (_, outcome) = scene.wait_for_end("api-5xx").await?;
     ensure!(outcome.reason.as_str() == "NoHistory", "{outcome:?}");
-    ensure!(outcome.message.contains(message.split('.').next().unwrap_or_default()), "{outcome:?}");
+    ensure!(
+        outcome
+            .message
+            .contains(message.split('.').next().unwrap_or_default()),
+        "{outcome:?}"
+    );
     run(&scene, Outsider, &["plan", "nothing"])
         .await?
         .ended(1)?
-        .complains(&["There is no request nothing", "kubectl rollback plan nothing --to previous"])?;
-    run(&scene, Outsider, &["plan", "deployment/nothing", "--to", "previous"])
-        .await?
-        .ended(3)?
-        .prints(&["DeploymentNotFound"])?;
+        .complains(&[
+            "There is no request nothing",
+            "kubectl rollback plan nothing --to previous",
+        ])?;
+    run(
+        &scene,
+        Outsider,
+        &["plan", "deployment/nothing", "--to", "previous"],
+    )
+    .await?
+    .ended(3)?
+    .prints(&["DeploymentNotFound"])?;
     Ok(())
 }
 
@@ -144,12 +185,18 @@ async fn what_would_be_asked_of_whom_is_said_before_anybody_asks() -> Result<()>
     scene.patch_deployment("api", flux).await?;
     scene
         .policy(json!({
-            "environment": "Staging", "approvals": {"required": 1, "breakGlass": true},
+            "environment": "staging", "approvals": {"required": 1, "breakGlass": true},
             "freezeWindows": [{"name": "always", "schedule": "* * * * *", "durationMinutes": 60}],
             "dataGate": {"unknown": "Block", "contact": "the database team"}, "triggers": {"paused": true},
         }))
         .await?;
-    let words = ["policy", "check", "deployment/api", "--category", "Security"];
+    let words = [
+        "policy",
+        "check",
+        "deployment/api",
+        "--category",
+        "Security",
+    ];
     run(&scene, Approver, &words).await?.ended(0)?.prints(&[
         "Staging",
         "because of Security",
@@ -159,16 +206,22 @@ async fn what_would_be_asked_of_whom_is_said_before_anybody_asks() -> Result<()>
         "Flux Kustomization flux-system/shop: refused while it would undo the rollback",
         "Break-glass      allowed",
         "paused",
-        "anna@broxiva.example: may ask, may approve",
+        "anna@broxiva.example: may not ask, may approve",
     ])?;
     let words = [&words[..], &["-o", "json"]].concat();
     let checked = run(&scene, Approver, &words).await?.ended(0)?.json()?;
     ensure!(checked["asked"]["you"]["mayApprove"] == true, "{checked}");
-    ensure!(checked["asked"]["environment"] == "Staging", "{checked}");
-    ensure!(checked["owners"] == json!(["Flux Kustomization flux-system/shop"]), "{checked}");
+    ensure!(checked["asked"]["environment"] == "staging", "{checked}");
+    ensure!(
+        checked["owners"] == json!(["Flux Kustomization flux-system/shop"]),
+        "{checked}"
+    );
     let hurried = ["policy", "check", "--urgency", "Immediate", "-o", "json"];
     let hurried = run(&scene, Requester, &hurried).await?.ended(0)?.json()?;
-    ensure!(hurried["urgencyRefused"] == true && hurried["workload"].is_null(), "{hurried}");
+    ensure!(
+        hurried["urgencyRefused"] == true && hurried["workload"].is_null(),
+        "{hurried}"
+    );
     run(&scene, Outsider, &["policy", "check", "api"])
         .await?
         .ended(0)?
@@ -184,15 +237,28 @@ async fn what_would_be_asked_of_whom_is_said_before_anybody_asks() -> Result<()>
 async fn a_rollback_is_undone_by_its_name() -> Result<()> {
     let scene = scene("restore").await?;
     scene.two_versions("api").await?;
-    scene.roll_back("api-5xx", "api", json!({"previous": {}})).await?;
+    scene
+        .roll_back("api-5xx", "api", json!({"previous": {}}))
+        .await?;
     ensure!(scene.image("api").await?.ends_with("v1"));
 
     // Nobody is there to be asked why.
     run(&scene, Requester, &["restore", "api-5xx"])
         .await?
         .ended(2)?
-        .complains(&["To be undone: api-5xx", "goes back to what there was before api-5xx", "Say why"])?;
-    let why = ["--reason", "v1 loses orders", "--name", "undo", "-o", "json"];
+        .complains(&[
+            "To be undone: api-5xx",
+            "goes back to what there was before api-5xx",
+            "Say why",
+        ])?;
+    let why = [
+        "--reason",
+        "v1 loses orders",
+        "--name",
+        "undo",
+        "-o",
+        "json",
+    ];
     let dry = [&["restore", "api-5xx", "--dry-run"], &why[..]].concat();
     let dry = run(&scene, Requester, &dry).await?.ended(0)?.json()?;
     ensure!(dry["spec"]["reason"]["category"] == "ErrorRate", "{dry}");
@@ -215,14 +281,23 @@ async fn a_rollback_is_undone_by_its_name() -> Result<()> {
     // Who was behind it is in the history.
     let history = run(&scene, Requester, &["history", "api", "-o", "json"]).await?;
     let history = history.ended(0)?.json()?;
-    let away: Vec<&Value> = history["revisions"].as_array().context("no list")?.iter()
-        .flat_map(|it| it["rolledBackBy"].as_array().into_iter().flatten()).collect();
-    let by = away.iter().find(|it| it["request"] == "api-5xx").context("nobody rolled back")?;
+    let away: Vec<&Value> = history["revisions"]
+        .as_array()
+        .context("no list")?
+        .iter()
+        .flat_map(|it| it["rolledBackBy"].as_array().into_iter().flatten())
+        .collect();
+    let by = away
+        .iter()
+        .find(|it| it["request"] == "api-5xx")
+        .context("nobody rolled back")?;
     ensure!(by["askedBy"] == "rita@broxiva.example", "{by}");
     ensure!(by["approvedBy"] == json!(["anna@broxiva.example"]), "{by}");
     run(&scene, Requester, &["history", "api"])
         .await?
         .ended(0)?
-        .prints(&["rolled back by api-5xx (rita@broxiva.example, approved by anna@broxiva.example)"])?;
+        .prints(&[
+            "rolled back by api-5xx (rita@broxiva.example, approved by anna@broxiva.example)",
+        ])?;
     Ok(())
 }

@@ -118,7 +118,9 @@ async fn reads_and_ticks(terminal: &mut Terminal) -> Result<()> {
         terminal.shows(item).await?;
         terminal.types("y").await?;
     }
-    terminal.shows("Type ROLLBACK PRODUCTION to approve:").await?;
+    terminal
+        .shows("Type ROLLBACK PRODUCTION to approve:")
+        .await?;
     Ok(())
 }
 

@@ -48,7 +48,11 @@ async fn it_is_drawn_anew_when_the_terminal_has_another_size() -> Result<()> {
         erased(&mut terminal).await?;
     }
     // Each within a second of the one before, because that is how long it takes without any signal.
-    ensure!(began.elapsed() < Duration::from_secs(4), "it took {:?}", began.elapsed());
+    ensure!(
+        began.elapsed() < Duration::from_secs(4),
+        "it took {:?}",
+        began.elapsed()
+    );
     let narrow = erased(&mut terminal).await?;
     ensure!(narrow > lines, "{narrow} lines and not more than {lines}");
     // What does not fit is left out, so that nothing is drawn twice.
@@ -81,7 +85,8 @@ async fn who_stops_watching_gets_the_terminal_back() -> Result<()> {
     let scene = asked("interrupted").await?;
     let watch = watch(&scene);
     // The shell does not end with Ctrl-C, so that it can look at its terminal before and after.
-    let words = format!("trap : INT; echo before $(stty -g).; {watch}; echo ended $? after $(stty -g).");
+    let words =
+        format!("trap : INT; echo before $(stty -g).; {watch}; echo ended $? after $(stty -g).");
     let Some(mut terminal) = Terminal::run(scene.cluster.kubeconfig(), &words, true)? else {
         return Ok(());
     };
@@ -90,10 +95,15 @@ async fn who_stops_watching_gets_the_terminal_back() -> Result<()> {
     terminal.shows("AwaitingApproval").await?;
     terminal.shows(ERASE).await?;
     terminal.presses("\u{3}").await?;
-    terminal.shows("It goes on without you: kubectl rollback status api-5xx -w").await?;
+    terminal
+        .shows("It goes on without you: kubectl rollback status api-5xx -w")
+        .await?;
     terminal.shows("ended 130 after ").await?;
     let after = terminal.shows(".").await?;
-    ensure!(!before.is_empty() && before == after, "{before} is {after} now");
+    ensure!(
+        !before.is_empty() && before == after,
+        "{before} is {after} now"
+    );
     ensure!(scene.request("api-5xx").await?.outcome().is_none());
     Ok(())
 }
@@ -111,7 +121,11 @@ impl Wire {
         let address = listener.local_addr()?;
         let upstream = upstream.trim_start_matches("https://").to_owned();
         let task = tokio::spawn(carry(listener, upstream.clone()));
-        Ok(Self { address, upstream, task })
+        Ok(Self {
+            address,
+            upstream,
+            task,
+        })
     }
 
     /// Every connection breaks, and none is made.
@@ -127,8 +141,11 @@ impl Wire {
 
     /// A kubeconfig that goes through this wire.
     fn kubeconfig(&self, scene: &Scene, folder: &Path) -> Result<PathBuf> {
-        let mut config: Value = serde_json::from_slice(&std::fs::read(scene.cluster.kubeconfig())?)?;
-        let server = config.pointer_mut("/clusters/0/cluster/server").context("no server")?;
+        let mut config: Value =
+            serde_json::from_slice(&std::fs::read(scene.cluster.kubeconfig())?)?;
+        let server = config
+            .pointer_mut("/clusters/0/cluster/server")
+            .context("no server")?;
         *server = json!(format!("https://{}", self.address));
         let file = folder.join("config");
         std::fs::write(&file, config.to_string())?;
@@ -164,33 +181,57 @@ async fn a_connection_that_is_lost_is_said_and_made_again() -> Result<()> {
     };
     terminal.shows("AwaitingApproval").await?;
     wire.cut();
-    terminal.shows("The connection was lost, trying again").await?;
+    terminal
+        .shows("The connection was lost, trying again")
+        .await?;
     wire.mend().await?;
     scene.approve("api-5xx", Approver).await?;
     terminal.shows("Succeeded").await?;
-    terminal.shows("report: kubectl rollback report api-5xx").await?;
+    terminal
+        .shows("report: kubectl rollback report api-5xx")
+        .await?;
     let rest = terminal.rest().await?;
     ensure!(!rest.contains("The connection was lost"), "{rest:?}");
     let said = said(piped).await?.ended(0)?;
-    said.prints(&["Succeeded"])?.complains(&["The connection was lost, trying again"])?;
+    said.prints(&["Succeeded"])?
+        .complains(&["The connection was lost, trying again"])?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_request_that_is_deleted_is_said() -> Result<()> {
     let scene = asked("deleted").await?;
-    let Some(mut terminal) = Terminal::run(scene.cluster.kubeconfig(), &watch(&scene), false)? else {
+    let Some(mut terminal) = Terminal::run(scene.cluster.kubeconfig(), &watch(&scene), false)?
+    else {
         return Ok(());
     };
-    let data = plugin(&scene, Requester).args(["status", "api-5xx", "-w", "-o", "json"]).spawn()?;
+    let data = plugin(&scene, Requester)
+        .args(["status", "api-5xx", "-w", "-o", "json"])
+        .spawn()?;
     terminal.shows("AwaitingApproval").await?;
-    let delete = ["delete", "rollbackrequest", "api-5xx", "-n", scene.ns(), "--wait=false"];
+    let delete = [
+        "delete",
+        "rollbackrequest",
+        "api-5xx",
+        "-n",
+        scene.ns(),
+        "--wait=false",
+    ];
     scene.cluster.kubectl_ok(Admin, &delete, "").await?;
     terminal.shows("deleted").await?;
     ensure!(terminal.ends().await? == 3);
     let said = said(data).await?.ended(3)?;
-    let states: Vec<Value> = said.out.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    ensure!(states.last().is_some_and(|it| it["metadata"]["name"] == "api-5xx"), "{said:?}");
+    let states: Vec<Value> = said
+        .out
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    ensure!(
+        states
+            .last()
+            .is_some_and(|it| it["metadata"]["name"] == "api-5xx"),
+        "{said:?}"
+    );
     Ok(())
 }
 
@@ -198,13 +239,24 @@ async fn a_request_that_is_deleted_is_said() -> Result<()> {
 #[tokio::test]
 async fn logs_that_cannot_be_read_are_told_once_a_pod() -> Result<()> {
     let scene = asked("logs").await?;
-    let piped = plugin(&scene, Requester).args(["status", "api-5xx", "-w", "--logs"]).spawn()?;
+    let piped = plugin(&scene, Requester)
+        .args(["status", "api-5xx", "-w", "--logs"])
+        .spawn()?;
     let data = plugin(&scene, Requester);
-    let data = { data }.args(["status", "api-5xx", "-w", "--logs", "-o", "json"]).spawn()?;
+    let data = { data }
+        .args(["status", "api-5xx", "-w", "--logs", "-o", "json"])
+        .spawn()?;
     scene.approve("api-5xx", Approver).await?;
     let said_of = said(piped).await?.ended(0)?;
-    let of: Vec<&str> = said_of.out.lines().filter(|line| line.contains("its logs cannot be read")).collect();
-    let pods: std::collections::BTreeSet<&str> = of.iter().filter_map(|line| line.split(':').next()).collect();
+    let of: Vec<&str> = said_of
+        .out
+        .lines()
+        .filter(|line| line.contains("its logs cannot be read"))
+        .collect();
+    let pods: std::collections::BTreeSet<&str> = of
+        .iter()
+        .filter_map(|line| line.split(':').next())
+        .collect();
     ensure!(!of.is_empty() && of.len() == pods.len(), "{said_of:?}");
     ensure!(pods.iter().all(|pod| pod.starts_with("api-")), "{pods:?}");
     // Data stay data.

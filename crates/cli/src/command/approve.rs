@@ -69,7 +69,9 @@ fn over(format: Option<Format>, request: &RollbackRequest) -> Result<Ending, Err
     );
     Ok(match status::ending(request) {
         Ending::Done => Ending::NotDone,
-        ending @ (Ending::NotDone | Ending::Failed | Ending::Findings | Ending::Interrupted) => ending,
+        ending @ (Ending::NotDone | Ending::Failed | Ending::Findings | Ending::Interrupted) => {
+            ending
+        }
     })
 }
 

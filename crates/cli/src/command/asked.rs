@@ -130,7 +130,10 @@ impl Asked {
                 .iter()
                 .map(|it| format!("Frozen           {it}")),
         );
-        lines.push(format!("You              {}", self.you.text(self.four_eyes)));
+        lines.push(format!(
+            "You              {}",
+            self.you.text(self.four_eyes)
+        ));
         lines
     }
 }
@@ -153,7 +156,10 @@ fn frozen(rules: &Rules, now: Timestamp) -> Option<String> {
         Ok(until) => format!("until {}", stamp(until)),
         Err(why) => format!("and nobody can tell until when ({})", clean(&why)),
     };
-    Some(format!("now, by the window {} {until}", clean(&open.window)))
+    Some(format!(
+        "now, by the window {} {until}",
+        clean(&open.window)
+    ))
 }
 
 async fn you(cluster: &Cluster, deployment: Option<&str>) -> Result<You, Error> {
@@ -265,12 +271,12 @@ fn rest(
         SelfHealing::Warn => "warned of, not refused",
     };
     match owners {
-        [] if is_named => lines.push("Owner            nothing else writes it, as far as its marks tell".to_owned()),
-        [] => lines.push(format!("Owner            who writes it besides is {healing}")),
-        owners => lines.push(format!(
-            "Owner            {}: {healing}",
-            owners.join(", ")
+        [] if is_named => lines
+            .push("Owner            nothing else writes it, as far as its marks tell".to_owned()),
+        [] => lines.push(format!(
+            "Owner            who writes it besides is {healing}"
         )),
+        owners => lines.push(format!("Owner            {}: {healing}", owners.join(", "))),
     }
     let asks = triggers.map_or_else(|| "nothing asks but people".to_owned(), policy::triggers);
     lines.push(format!("By itself        {asks}"));

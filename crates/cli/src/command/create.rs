@@ -34,10 +34,7 @@ pub async fn run(cluster: &Cluster, place: &Place, create: Create) -> Result<End
 }
 
 /// What is to be rolled back and to what, from the words, or from answers where they say too little.
-pub async fn wanted(
-    cluster: &Cluster,
-    mut create: Create,
-) -> Result<(Create, Vec<Target>), Error> {
+pub async fn wanted(cluster: &Cluster, mut create: Create) -> Result<(Create, Vec<Target>), Error> {
     if is_empty(&create) {
         create.workloads = guided::workloads(cluster).await?;
     }

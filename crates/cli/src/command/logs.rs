@@ -114,7 +114,11 @@ impl Pods {
         let deployment = match read {
             Ok(Some(deployment)) => deployment,
             Ok(None) => return,
-            Err(error) => return self.say(&self.deployment, &cannot("looked at", error)).await,
+            Err(error) => {
+                return self
+                    .say(&self.deployment, &cannot("looked at", error))
+                    .await;
+            }
         };
         let Some(selector) = history::selector(&deployment) else {
             return;
@@ -132,14 +136,21 @@ impl Pods {
     async fn logs(&self, labels: &str) {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let wanted = watcher::Config::default().labels(labels);
-        let mut pods = pin!(watcher(api.clone(), wanted).default_backoff().applied_objects());
+        let mut pods = pin!(
+            watcher(api.clone(), wanted)
+                .default_backoff()
+                .applied_objects()
+        );
         let (mut begun, mut streams) = (BTreeSet::new(), JoinSet::new());
         while let Some(pod) = pods.next().await {
             let pod = match pod {
                 Ok(pod) => pod,
                 Err(error) if is_forbidden(&error) => {
                     return self
-                        .say(&self.deployment, "you may not look at its pods, so there are no logs")
+                        .say(
+                            &self.deployment,
+                            "you may not look at its pods, so there are no logs",
+                        )
                         .await;
                 }
                 // It is tried again; that the connection is lost is said of the request.
@@ -182,7 +193,12 @@ impl Pods {
             let Ok(found) = get::send(&self.client, request, &Budget::of(MEMORY)).await else {
                 return;
             };
-            for line in found["items"].as_array().into_iter().flatten().filter_map(used) {
+            for line in found["items"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(used)
+            {
                 drop(self.sender.send(line).await);
             }
             tokio::time::sleep(PERIOD).await;
@@ -280,10 +296,11 @@ fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     status.flat_map(|it| it.container_statuses.iter().flatten())
 }
 
-/// Whether there is anything to read of it.
+/// Whether there is anything to read of it, now or from the time before it crashed.
 fn has_run(status: &ContainerStatus) -> bool {
-    let state = status.state.as_ref();
-    state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+    let states = status.state.iter().chain(&status.last_state);
+    let mut began = states.map(|state| state.running.is_some() || state.terminated.is_some());
+    began.any(|it| it)
 }
 
 fn cannot(what: &str, error: kube::Error) -> String {

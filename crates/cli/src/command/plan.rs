@@ -41,7 +41,11 @@ struct Meant {
 }
 
 /// Makes the plan and shows it.
-pub async fn run(cluster: &Cluster, format: Option<Format>, words: Create) -> Result<Ending, Error> {
+pub async fn run(
+    cluster: &Cluster,
+    format: Option<Format>,
+    words: Create,
+) -> Result<Ending, Error> {
     let meant = meant(cluster, words).await?;
     let now = Timestamp::now();
     let probe = rollback_probe::Client::new(Networks(Vec::new()), Externals(Vec::new()));
@@ -68,12 +72,19 @@ pub async fn run(cluster: &Cluster, format: Option<Format>, words: Create) -> Re
 async fn meant(cluster: &Cluster, words: Create) -> Result<Meant, Error> {
     let is_named = words.to.is_none() && words.selector.is_none();
     let is_named = is_named && words.prefix.is_none() && !words.all;
-    if let ([name], true) = (words.workloads.as_slice(), is_named && !asks_for_one(&words)) {
+    if let ([name], true) = (
+        words.workloads.as_slice(),
+        is_named && !asks_for_one(&words),
+    ) {
         return stored(cluster, name).await;
     }
     let reason = RequestReason {
         category: words.wish.category.unwrap_or(Category::ErrorRate),
-        summary: words.wish.reason.clone().unwrap_or_else(|| UNSAID.to_owned()),
+        summary: words
+            .wish
+            .reason
+            .clone()
+            .unwrap_or_else(|| UNSAID.to_owned()),
         root_cause: String::new(),
         impact: String::new(),
         incident_url: None,
@@ -163,13 +174,19 @@ fn text(
 fn head(cluster: &Cluster, meant: &Meant) -> String {
     let namespace = clean(&cluster.namespace);
     if !meant.is_stored {
-        return format!("A draft for namespace {namespace}: nothing was written, and nothing is asked for.");
+        return format!(
+            "A draft for namespace {namespace}: nothing was written, and nothing is asked for."
+        );
     }
     let name = clean(&meant.request.name_any());
     if meant.request.outcome().is_some() {
-        return format!("What {name} in namespace {namespace} would do now; it has ended, so it does nothing any more.");
+        return format!(
+            "What {name} in namespace {namespace} would do now; it has ended, so it does nothing any more."
+        );
     }
-    format!("What {name} in namespace {namespace} would do now; nothing was written. Its own plan, which is what is approved: kubectl rollback status {name}.")
+    format!(
+        "What {name} in namespace {namespace} would do now; nothing was written. Its own plan, which is what is approved: kubectl rollback status {name}."
+    )
 }
 
 fn left_out(drafted: &Drafted) -> Vec<String> {

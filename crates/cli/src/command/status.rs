@@ -236,7 +236,8 @@ impl Follower {
                     }
                     if is_over(&request) {
                         let rest = logs.iter_mut().flat_map(Logs::rest);
-                        rest.into_iter().try_for_each(|line| self.log(&mut screen, &line))?;
+                        rest.into_iter()
+                            .try_for_each(|line| self.log(&mut screen, &line))?;
                         return self.finish(&request);
                     }
                     screen.last = Some(request);
@@ -402,7 +403,9 @@ impl Screen {
 
 /// How many lines of a terminal these take: a long one takes more than one.
 fn rows(lines: &[String], width: usize) -> usize {
-    let rows = lines.iter().map(|line| visible(line).div_ceil(width).max(1));
+    let rows = lines
+        .iter()
+        .map(|line| visible(line).div_ceil(width).max(1));
     rows.sum()
 }
 

@@ -35,7 +35,11 @@ pub async fn look(client: &Client) -> Vec<Finding> {
         };
         let wanted: Vec<&Place> = expected.places().filter(|it| it.kind == kind).collect();
         many += wanted.len();
-        faults.extend(wanted.iter().filter_map(|place| wrong(place, &found, &expected)));
+        faults.extend(
+            wanted
+                .iter()
+                .filter_map(|place| wrong(place, &found, &expected)),
+        );
     }
     if faults.is_empty() {
         let seen = format!("{many} policies and bindings are there, as they were made");
@@ -108,7 +112,11 @@ pub async fn obeyed(cluster: &Cluster) -> Result<Option<Finding>, Error> {
         Err(kube::Error::Api(status)) if status.code == 404 => None,
         Err(error @ kube::Error::Api(_)) => Some(Finding {
             verdict: Verdict::Unknown,
-            ..Finding::unknown(CHECK, &error, "kubectl rollback doctor, as somebody who may ask for rollbacks")
+            ..Finding::unknown(
+                CHECK,
+                &error,
+                "kubectl rollback doctor, as somebody who may ask for rollbacks",
+            )
         }),
         Err(error) => return Err(error.into()),
     })

@@ -68,7 +68,8 @@ fn version(lease: &Lease) -> Finding {
     const CHECK: &str = "versions";
     const WHY: &str = "what one of them knows of a request the other may not show, or may refuse";
     let ours = env!("CARGO_PKG_VERSION");
-    let next = "kubectl rollback --version, and install the plugin and the controller of one version";
+    let next =
+        "kubectl rollback --version, and install the plugin and the controller of one version";
     match lease.annotations().get(CONTROLLER_VERSION) {
         Some(theirs) if theirs == ours => {
             Finding::ok(CHECK, format!("controller and plugin are {ours}"))
@@ -110,7 +111,10 @@ pub async fn rights(cluster: &Cluster) -> Finding {
     };
     Finding::fault(
         CHECK,
-        format!("ServiceAccount {SYSTEM}/{LEASE} lacks {}{more}", named.join(", ")),
+        format!(
+            "ServiceAccount {SYSTEM}/{LEASE} lacks {}{more}",
+            named.join(", ")
+        ),
         "what it may not read it cannot plan, and what it may not write stays undone",
         APPLY,
     )
