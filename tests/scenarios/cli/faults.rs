@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use testkit::User::{Admin, Outsider, Requester};
 use testkit::scene::PATIENCE;
-use testkit::{Cluster, User, eventually, shop};
+use testkit::{Cluster, ControllerProcess, User, eventually, shop};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -101,7 +101,7 @@ async fn doctor_names_each_fault_that_is_planted() -> Result<()> {
     let cluster: &'static Cluster = Box::leak(Box::new(Cluster::start().await?));
     let namespace = cluster.namespace("faults").await?;
     let place = Place { cluster, namespace };
-    without_the_operator(&place).await?;
+    let drafted = without_the_operator(&place).await?;
     // 1: nothing is installed.
     place.finds("definitions", "not there").await?;
     place
@@ -121,6 +121,7 @@ async fn doctor_names_each_fault_that_is_planted() -> Result<()> {
             "rights of the controller",
         ])
         .await?;
+    planned_as_drafted(&place, &drafted).await?;
     definitions(&place).await?;
     guard(&place).await?;
     controller(&place).await?;
@@ -129,7 +130,7 @@ async fn doctor_names_each_fault_that_is_planted() -> Result<()> {
 }
 
 /// A plan where there is no operator at all: who may only look sees what it would do, and under which rules.
-async fn without_the_operator(place: &Place) -> Result<()> {
+async fn without_the_operator(place: &Place) -> Result<Value> {
     let client = place.cluster.client(Admin).await?;
     for version in ["v1", "v2"] {
         let object = shop::deployment("api").version(version).replicas(1).build();
@@ -157,6 +158,50 @@ async fn without_the_operator(place: &Place) -> Result<()> {
         .await?
         .ended(1)?
         .complains(&["The definitions of rollback.broxiva.com are not installed"])?;
+    let words = [&words[..], &["-o", "json"]].concat();
+    let drafted = place.run(Outsider, &words).await?.ended(0)?;
+    drafted.json()
+}
+
+/// Installed, the controller plans what was drafted when there was none.
+async fn planned_as_drafted(place: &Place, drafted: &Value) -> Result<()> {
+    let cluster = place.cluster;
+    let account =
+        cluster.service_account_kubeconfig("rollback-system", "rollback-controller", None);
+    let program = testkit::target_folder().join("debug/rollback-controller");
+    let namespace = place.namespace.name();
+    let controller = ControllerProcess::spawn(&program, &account.await?, namespace, &[])?;
+    controller.ready().await?;
+    let words = [
+        &["create", "api", "--to", "previous", "--name", "api-5xx"],
+        &WHY[..],
+    ]
+    .concat();
+    place.run(Requester, &words).await?.ended(0)?;
+    eventually("there is a plan", PATIENCE, async || {
+        let request = place
+            .run(Requester, &["status", "api-5xx", "-o", "json"])
+            .await?
+            .ended(0)?
+            .json()?;
+        let plan = &request["status"]["plan"];
+        ensure!(plan["digest"].is_string(), "not yet: {request}");
+        Ok(())
+    })
+    .await?;
+    let request = place
+        .run(Requester, &["status", "api-5xx", "-o", "json"])
+        .await?
+        .ended(0)?
+        .json()?;
+    for part in ["targets", "rules"] {
+        let (plan, draft) = (&request["status"]["plan"][part], &drafted["plan"][part]);
+        ensure!(plan == draft, "{part}: {plan}\nand not\n{draft}");
+    }
+    place
+        .run(Requester, &["cancel", "api-5xx"])
+        .await?
+        .ended(0)?;
     Ok(())
 }
 

@@ -148,6 +148,11 @@ async fn without_a_plan_it_says_how_the_request_would_end() -> Result<()> {
             .contains(message.split('.').next().unwrap_or_default()),
         "{outcome:?}"
     );
+    let stranger = words(&["--as", "stranger@broxiva.example"]);
+    run(&scene, Admin, &stranger)
+        .await?
+        .ended(6)?
+        .complains(&["You may not do that"])?;
     run(&scene, Outsider, &["plan", "nothing"])
         .await?
         .ended(1)?

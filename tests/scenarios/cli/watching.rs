@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use testkit::Scene;
 use testkit::User::{Admin, Approver, Requester};
+use testkit::scene::PATIENCE;
+use testkit::{Scene, eventually};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
@@ -264,5 +268,98 @@ async fn logs_that_cannot_be_read_are_told_once_a_pod() -> Result<()> {
     for line in said.out.lines() {
         serde_json::from_str::<Value>(line)?;
     }
+    Ok(())
+}
+
+/// A metrics server is an API like any other, so a definition of ours is one: what it says of a new pod is told, and of
+/// another one not.
+#[tokio::test]
+async fn what_the_new_pods_use_is_told_where_it_is_measured() -> Result<()> {
+    let scene = scene("measured").await?;
+    scene
+        .policy(json!({"verification": {"soakSeconds": 22}}))
+        .await?;
+    scene.two_versions("api").await?;
+    serve_metrics(&scene).await?;
+    measured(&scene, "api-somebody-else", "999m").await?;
+    scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
+    scene.plan("api-5xx").await?;
+    let watching = plugin(&scene, Requester)
+        .args(["status", "api-5xx", "-w", "--logs"])
+        .spawn()?;
+    scene.approve("api-5xx", Approver).await?;
+    let pods: Api<Pod> = Api::namespaced(scene.client(Admin).await?, scene.ns());
+    let name = eventually("there is a new pod", PATIENCE, async || {
+        let begun = scene.status("api-5xx").await?.targets.into_iter().next();
+        let begun = begun
+            .and_then(|target| target.begun)
+            .context("it has not begun")?
+            .at;
+        let found = pods.list(&ListParams::default()).await?.items.into_iter();
+        // Kubernetes counts whole seconds.
+        let second = jiff::SignedDuration::from_secs(1);
+        let is_new = |pod: &Pod| {
+            pod.creation_timestamp()
+                .is_some_and(|at| at.0 + second >= begun)
+        };
+        let mut new = found.filter(is_new);
+        Ok(new.next().context("none yet")?.name_any())
+    })
+    .await?;
+    measured(&scene, &name, "12m").await?;
+    let said = said(watching).await?.ended(0)?;
+    ensure!(!said.out.contains("999m"), "{said:?}");
+    said.prints(&[&format!("{name} uses CPU 12m, memory 34Mi\n")])?;
+    Ok(())
+}
+
+/// Serves `metrics.k8s.io`.
+async fn serve_metrics(scene: &Scene) -> Result<()> {
+    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "pods.metrics.k8s.io", "annotations": {"api-approved.kubernetes.io": "unapproved, a test"}},
+        "spec": {
+            "group": "metrics.k8s.io", "scope": "Namespaced",
+            "names": {"plural": "pods", "singular": "podmetrics", "kind": "PodMetrics"},
+            "versions": [{"name": "v1beta1", "served": true, "storage": true, "schema": {"openAPIV3Schema": anything}}],
+        },
+    });
+    let role = json!({
+        "apiVersion": "v1", "kind": "List", "items": [definition,
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+         "metadata": {"name": "measured", "namespace": scene.ns()},
+         "rules": [{"apiGroups": ["metrics.k8s.io"], "resources": ["pods"], "verbs": ["list"]}]},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+         "metadata": {"name": "measured", "namespace": scene.ns()},
+         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "measured"},
+         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": Requester.as_str()}]},
+    ]});
+    scene
+        .cluster
+        .kubectl_ok(Admin, &["apply", "-f", "-"], &role.to_string())
+        .await?;
+    let wait = [
+        "wait",
+        "--for=condition=Established",
+        "--timeout=30s",
+        "crd/pods.metrics.k8s.io",
+    ];
+    scene.cluster.kubectl_ok(Admin, &wait, "").await?;
+    Ok(())
+}
+
+/// What is measured of a pod.
+async fn measured(scene: &Scene, pod: &str, cpu: &str) -> Result<()> {
+    let metrics = json!({
+        "apiVersion": "metrics.k8s.io/v1beta1", "kind": "PodMetrics",
+        "metadata": {"name": pod, "namespace": scene.ns(), "labels": {"app.kubernetes.io/name": "api", "app": "api"}},
+        "containers": [{"name": "app", "usage": {"cpu": cpu, "memory": "34Mi"}}],
+    });
+    let create = ["create", "-f", "-"];
+    scene
+        .cluster
+        .kubectl_ok(Admin, &create, &metrics.to_string())
+        .await?;
     Ok(())
 }

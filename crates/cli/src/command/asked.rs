@@ -100,6 +100,11 @@ impl Asked {
         })
     }
 
+    /// Whether it is this user who reads it.
+    pub fn is_for(&self, user: &str) -> bool {
+        self.you.name == user
+    }
+
     /// For a reader.
     pub fn lines(&self) -> Vec<String> {
         let four_eyes = if self.four_eyes {

@@ -16,6 +16,7 @@ use rollback_reads::budget::Budget;
 use rollback_reads::{get, history};
 use serde_json::Value;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::cluster::Cluster;
@@ -53,6 +54,8 @@ struct Pods {
     deployment: String,
     /// Older pods are not new.
     since: Timestamp,
+    /// The names of those that have come.
+    new: watch::Sender<BTreeSet<String>>,
     sender: Sender<String>,
 }
 
@@ -86,6 +89,7 @@ impl Logs {
                 namespace: self.namespace.clone(),
                 deployment: target.name.clone(),
                 since,
+                new: watch::Sender::default(),
                 sender: self.sender.clone(),
             };
             self.tasks.spawn(pods.follow());
@@ -159,6 +163,7 @@ impl Pods {
             if !self.is_new(&pod) {
                 continue;
             }
+            self.new.send_if_modified(|new| new.insert(pod.name_any()));
             let many = pod.spec.as_ref().map_or(0, |spec| spec.containers.len()) > 1;
             for status in statuses(&pod).filter(|it| has_run(it)) {
                 let key = (pod.uid(), status.name.clone(), status.restart_count);
@@ -181,10 +186,20 @@ impl Pods {
         created.is_some_and(|at| at >= self.since)
     }
 
-    /// Until it is not served, or nobody may ask: that is nothing to be said.
+    /// Asks whenever a pod has come, and after a while again. Until it is not served, or nobody may ask: that is nothing
+    /// to be said.
     async fn usage(&self, labels: &str) {
         let path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}", self.namespace);
+        let mut new = self.new.subscribe();
         loop {
+            let waited = tokio::time::timeout(PERIOD, new.changed()).await;
+            if matches!(waited, Ok(Err(_))) {
+                return;
+            }
+            let names = new.borrow_and_update().clone();
+            if names.is_empty() {
+                continue;
+            }
             let listed = ListParams::default().labels(labels);
             let request = kube::core::Request::new(format!("{path}/pods")).list(&listed);
             let Ok(request) = request else {
@@ -193,15 +208,14 @@ impl Pods {
             let Ok(found) = get::send(&self.client, request, &Budget::of(MEMORY)).await else {
                 return;
             };
-            for line in found["items"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(used)
-            {
+            let is_new = |pod: &&Value| {
+                let name = pod.pointer("/metadata/name").and_then(Value::as_str);
+                name.is_some_and(|name| names.contains(name))
+            };
+            let pods = found["items"].as_array().into_iter().flatten();
+            for line in pods.filter(is_new).filter_map(used) {
                 drop(self.sender.send(line).await);
             }
-            tokio::time::sleep(PERIOD).await;
         }
     }
 }
@@ -298,9 +312,8 @@ fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
 
 /// Whether there is anything to read of it, now or from the time before it crashed.
 fn has_run(status: &ContainerStatus) -> bool {
-    let states = status.state.iter().chain(&status.last_state);
-    let mut began = states.map(|state| state.running.is_some() || state.terminated.is_some());
-    began.any(|it| it)
+    let mut now_and_before = status.state.iter().chain(&status.last_state);
+    now_and_before.any(|state| state.running.is_some() || state.terminated.is_some())
 }
 
 fn cannot(what: &str, error: kube::Error) -> String {

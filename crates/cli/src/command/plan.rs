@@ -30,6 +30,10 @@ const ONLY_THE_CONTROLLER: [&str; 6] = [
     "what the checks say of the version that runs, and which addresses they may ask",
 ];
 
+/// The same, where somebody else has asked for more urgency than the category has.
+const WHO_ASKED: &str =
+    "whether who asked may claim that urgency: the rules above are those for you";
+
 /// What is said of trouble that nobody has described yet.
 const UNSAID: &str = "(a draft; nobody has asked yet)";
 
@@ -135,7 +139,7 @@ fn data(cluster: &Cluster, meant: &Meant, drafted: &Drafted, asked: Option<&Aske
         "asked": asked,
         "ending": ending,
         "unseen": drafted.unseen,
-        "onlyTheController": ONLY_THE_CONTROLLER,
+        "onlyTheController": only_the_controller(meant, asked),
     })
 }
 
@@ -160,7 +164,7 @@ fn text(
             lines.push(show::rules_line(&plan));
             lines.extend(show::changes(&plan, paint));
             lines.extend(asked.iter().flat_map(|asked| asked.lines()));
-            lines.extend(left_out(drafted));
+            lines.extend(left_out(drafted, &only_the_controller(meant, asked)));
         }
         Err(ending) => {
             let word = format!("{} ({})", ending.result.as_str(), ending.reason.as_str());
@@ -189,7 +193,7 @@ fn head(cluster: &Cluster, meant: &Meant) -> String {
     )
 }
 
-fn left_out(drafted: &Drafted) -> Vec<String> {
+fn left_out(drafted: &Drafted, hidden: &[&str]) -> Vec<String> {
     let mut lines = Vec::new();
     if !drafted.unseen.is_empty() {
         lines.push(format!(
@@ -198,8 +202,17 @@ fn left_out(drafted: &Drafted) -> Vec<String> {
         ));
     }
     lines.push("Only the controller can tell:".to_owned());
-    lines.extend(ONLY_THE_CONTROLLER.map(|it| format!("  - {it}")));
+    lines.extend(hidden.iter().map(|it| format!("  - {it}")));
     lines
+}
+
+/// What this draft says nothing of.
+fn only_the_controller(meant: &Meant, asked: Option<&Asked>) -> Vec<&'static str> {
+    let by = meant.request.spec.requested_by.as_ref();
+    let is_mine = by.is_none_or(|by| asked.is_some_and(|asked| asked.is_for(&by.username)));
+    let is_hurried = meant.request.spec.urgency.is_some() && !is_mine;
+    let hidden = ONLY_THE_CONTROLLER.into_iter();
+    hidden.chain(is_hurried.then_some(WHO_ASKED)).collect()
 }
 
 /// The draft as a plan, to be shown as one. It has no digest.
