@@ -248,3 +248,47 @@ async fn completion_and_man_pages_need_no_cluster() -> Result<()> {
     ensure!(folder.path().join("kubectl-rollback-approve.1").exists());
     Ok(())
 }
+
+/// A history that is too large to be read whole is cut, which is said; what runs is always there.
+#[tokio::test]
+async fn a_history_that_is_too_large_is_cut_and_that_is_said() -> Result<()> {
+    let scene = scene("flooded").await?;
+    for version in ["v1", "v2"] {
+        let deployment = testkit::shop::deployment("api").version(version);
+        scene
+            .deploy(deployment.set("/spec/revisionHistoryLimit", json!(1000)))
+            .await?;
+    }
+    let client = scene.client(Admin).await?;
+    testkit::flood::replica_sets(&client, scene.ns(), "api", 24, Some(3)).await?;
+    let said = testkit::eventually("all of it is there", testkit::scene::PATIENCE, async || {
+        let said = run(&scene, Requester, &["history", "api", "-o", "json"])
+            .await?
+            .ended(0)?;
+        let history = said.json()?;
+        let known = history["revisions"].as_array().map_or(0, Vec::len);
+        let unread = history["unread"].as_u64().unwrap_or_default();
+        ensure!(
+            known >= 2 && unread >= 1 && known as u64 + unread == 26,
+            "{known} and {unread}"
+        );
+        Ok(said)
+    })
+    .await?;
+    let runs = &said.json()?["revisions"];
+    let mut runs = runs
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|it| it["runs"] == true);
+    ensure!(runs.any(|it| {
+        it["images"]["app"]
+            .as_str()
+            .is_some_and(|image| image.ends_with("v2"))
+    }));
+    said.complains(&[
+        "There is too much history to show all of it",
+        "older revisions are left out",
+    ])?;
+    Ok(())
+}

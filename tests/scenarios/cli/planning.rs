@@ -153,6 +153,10 @@ async fn without_a_plan_it_says_how_the_request_would_end() -> Result<()> {
         .await?
         .ended(6)?
         .complains(&["You may not do that"])?;
+    run(&scene, Outsider, &["plan"])
+        .await?
+        .ended(2)?
+        .complains(&["or the name of a request"])?;
     run(&scene, Outsider, &["plan", "nothing"])
         .await?
         .ended(1)?

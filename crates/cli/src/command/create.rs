@@ -47,7 +47,7 @@ pub async fn wanted(cluster: &Cluster, mut create: Create) -> Result<(Create, Ve
 }
 
 /// Whether nothing says what is to be rolled back. A backup says it.
-fn is_empty(create: &Create) -> bool {
+pub fn is_empty(create: &Create) -> bool {
     let is_backup = create
         .to
         .as_deref()

@@ -18,7 +18,7 @@ use crate::arguments::{Create, Format};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::output::{self, Paint, clean, say_all};
-use crate::{Ending, show};
+use crate::{Ending, prompt, show};
 
 /// What no draft has in it, because only the controller can tell.
 const ONLY_THE_CONTROLLER: [&str; 6] = [
@@ -81,6 +81,11 @@ async fn meant(cluster: &Cluster, words: Create) -> Result<Meant, Error> {
         is_named && !asks_for_one(&words),
     ) {
         return stored(cluster, name).await;
+    }
+    if create::is_empty(&words) && !prompt::is_person() {
+        return Err(Error::Arguments(
+            "Say what is to be planned: kubectl rollback plan deployment/NAME --to previous, or -l app=api, --prefix shop-, --all; or the name of a request.".to_owned(),
+        ));
     }
     let reason = RequestReason {
         category: words.wish.category.unwrap_or(Category::ErrorRate),
