@@ -250,6 +250,8 @@ async fn logs_that_cannot_be_read_are_told_once_a_pod() -> Result<()> {
     let data = { data }
         .args(["status", "api-5xx", "-w", "--logs", "-o", "json"])
         .spawn()?;
+    let words = format!("{} --logs", watch(&scene));
+    let terminal = Terminal::run(scene.cluster.kubeconfig(), &words, false)?;
     scene.approve("api-5xx", Approver).await?;
     let said_of = said(piped).await?.ended(0)?;
     let of: Vec<&str> = said_of
@@ -263,6 +265,17 @@ async fn logs_that_cannot_be_read_are_told_once_a_pod() -> Result<()> {
         .collect();
     ensure!(!of.is_empty() && of.len() == pods.len(), "{said_of:?}");
     ensure!(pods.iter().all(|pod| pod.starts_with("api-")), "{pods:?}");
+    // At a terminal a line stays where it is, above what is drawn again.
+    if let Some(mut terminal) = terminal {
+        let before = terminal.shows("its logs cannot be read").await?;
+        ensure!(before.contains(ERASE), "{before:?}");
+        let after = terminal.shows("Succeeded").await?;
+        ensure!(
+            after.contains("api-5xx") && !after.contains("\u{1b}[0A"),
+            "{after:?}"
+        );
+        ensure!(terminal.ends().await? == 0);
+    }
     // Data stay data.
     let said = said(data).await?.ended(0)?;
     for line in said.out.lines() {

@@ -234,13 +234,14 @@ impl Follower {
                     if let Some(logs) = &mut logs {
                         logs.look(&request);
                     }
-                    if is_over(&request) {
+                    let ended = is_over(&request).then(|| request.clone());
+                    screen.last = Some(request);
+                    if let Some(request) = ended {
                         let rest = logs.iter_mut().flat_map(Logs::rest);
                         rest.into_iter()
                             .try_for_each(|line| self.log(&mut screen, &line))?;
                         return self.finish(&request);
                     }
-                    screen.last = Some(request);
                 }
                 Happened::Next(Next::Gone) => return deleted(name, screen.last.as_deref()),
                 Happened::Next(Next::Lost(said)) => screen.lost(said)?,
