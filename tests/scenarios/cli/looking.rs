@@ -129,6 +129,12 @@ async fn doctor_says_what_is_wrong_and_what_to_type() -> Result<()> {
         finding(&findings, "guard")?["verdict"] == "Unknown",
         "{findings}"
     );
+    let tried = finding(&findings, "guard in force")?;
+    ensure!(tried["verdict"] == "Unknown", "{tried}");
+    ensure!(
+        tried["seen"] == "it was not tried: you may not ask for rollbacks here",
+        "{tried}"
+    );
     let asking = &finding(&findings, "you may ask for rollbacks")?["seen"];
     ensure!(asking == "no; the role is rollback-requester", "{findings}");
     let findings = run(&scene, Approver, &["doctor", "-o", "json"])

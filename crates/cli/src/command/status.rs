@@ -194,6 +194,10 @@ struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "where there are signals it may fail"
+    )]
     fn new() -> Result<Self, Error> {
         Ok(Self)
     }

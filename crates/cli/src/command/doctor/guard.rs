@@ -110,13 +110,16 @@ pub async fn obeyed(cluster: &Cluster) -> Result<Option<Finding>, Error> {
         }
         // Without the definitions, or without the right to ask, there is nothing to try.
         Err(kube::Error::Api(status)) if status.code == 404 => None,
-        Err(error @ kube::Error::Api(_)) => Some(Finding {
+        Err(kube::Error::Api(status)) => Some(Finding {
+            check: CHECK,
             verdict: Verdict::Unknown,
-            ..Finding::unknown(
-                CHECK,
-                &error,
-                "kubectl rollback doctor, as somebody who may ask for rollbacks",
-            )
+            seen: if status.code == 403 {
+                "it was not tried: you may not ask for rollbacks here".to_owned()
+            } else {
+                format!("it could not be tried: {}", clean(&status.message))
+            },
+            why: "nobody can tell from here whether the API server obeys it",
+            next: "kubectl rollback doctor, as somebody who may ask for rollbacks".to_owned(),
         }),
         Err(error) => return Err(error.into()),
     })
