@@ -120,31 +120,7 @@ async fn doctor_says_what_is_wrong_and_what_to_type() -> Result<()> {
         .ended(8)?
         .prints(&["no  namespace: nowhere is not there"])?;
 
-    // Who only looks is told what they may, and what nobody can tell from there.
-    let findings = run(&scene, Outsider, &["doctor", "-o", "json"])
-        .await?
-        .ended(0)?
-        .json()?;
-    ensure!(
-        finding(&findings, "guard")?["verdict"] == "Unknown",
-        "{findings}"
-    );
-    let tried = finding(&findings, "guard in force")?;
-    ensure!(tried["verdict"] == "Unknown", "{tried}");
-    ensure!(
-        tried["seen"] == "it was not tried: you may not ask for rollbacks here",
-        "{tried}"
-    );
-    let asking = &finding(&findings, "you may ask for rollbacks")?["seen"];
-    ensure!(asking == "no; the role is rollback-requester", "{findings}");
-    let findings = run(&scene, Approver, &["doctor", "-o", "json"])
-        .await?
-        .ended(0)?
-        .json()?;
-    ensure!(
-        finding(&findings, "you may approve and deny")?["seen"] == "yes",
-        "{findings}"
-    );
+    who_only_looks(&scene).await?;
     // Half a role: who may no more patch Deployments.
     scene
         .cluster
@@ -167,6 +143,35 @@ async fn doctor_says_what_is_wrong_and_what_to_type() -> Result<()> {
         },
     )
     .await
+}
+
+/// Who only looks is told what they may, and what nobody can tell from there.
+async fn who_only_looks(scene: &testkit::Scene) -> Result<()> {
+    let findings = run(scene, Outsider, &["doctor", "-o", "json"])
+        .await?
+        .ended(0)?
+        .json()?;
+    ensure!(
+        finding(&findings, "guard")?["verdict"] == "Unknown",
+        "{findings}"
+    );
+    let tried = finding(&findings, "guard in force")?;
+    ensure!(tried["verdict"] == "Unknown", "{tried}");
+    ensure!(
+        tried["seen"] == "it was not tried: you may not ask for rollbacks here",
+        "{tried}"
+    );
+    let asking = &finding(&findings, "you may ask for rollbacks")?["seen"];
+    ensure!(asking == "no; the role is rollback-requester", "{findings}");
+    let findings = run(scene, Approver, &["doctor", "-o", "json"])
+        .await?
+        .ended(0)?
+        .json()?;
+    ensure!(
+        finding(&findings, "you may approve and deny")?["seen"] == "yes",
+        "{findings}"
+    );
+    Ok(())
 }
 
 /// As `kubectl rollback approve TAB` asks.
