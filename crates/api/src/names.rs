@@ -43,6 +43,9 @@ pub const APPROVER_GROUPS: &str = "rollback.broxiva.com/approver-groups";
 /// Held by a request from its creation (stamped by the API server) until its incident is written.
 pub const FINALIZER: &str = "rollback.broxiva.com/incident";
 
+/// Annotation of the Lease: the version of the controller that holds it.
+pub const CONTROLLER_VERSION: &str = "rollback.broxiva.com/controller-version";
+
 /// Label of the admission policies and bindings that make approvals true.
 pub const GUARD_LABEL: &str = "rollback.broxiva.com/guard";
 /// Label of backups and incidents: what the ConfigMap is, `backup` or `incident`.

@@ -9,7 +9,7 @@ use rollback_api::request::{Category, Urgency};
 /// What stands below the help: the exit codes, and where the rest is.
 const EXIT_CODES: &str = "Exit codes: 0 done or settled; 1 it could not be done; 2 wrong arguments; 3 the request ended without a rollback \
 (denied, cancelled, expired, refused, superseded); 4 it was tried and failed, or was undone; 5 the time was over; 6 you may not; 7 the plan \
-changed; 8 doctor found something.";
+changed; 8 doctor found something; 130 you stopped watching.";
 
 /// Roll back Deployments with a plan, an approval and a report.
 #[derive(Parser, Debug)]
@@ -72,6 +72,10 @@ pub enum Format {
 pub enum Command {
     /// Ask for a rollback; on a terminal without workloads it asks you
     Create(Create),
+    /// Show what a rollback would do, without asking for it: the words of create, or the name of a request
+    Plan(Create),
+    /// Undo what a request did: go back to what there was before it
+    Restore(Restore),
     /// Show a request, or the open ones of the namespace
     Status(Status),
     /// Read the plan of a request and approve it
@@ -179,6 +183,17 @@ pub enum Quarantine {
 pub enum Policy {
     /// Show the rules in force
     Show,
+    /// Say what would be asked of whom now, for a rollback of this workload
+    Check {
+        /// For example deployment/api, or api; else what holds for each
+        workload: Option<String>,
+        /// What kind of trouble it would be
+        #[arg(long, value_enum, value_name = "KIND")]
+        category: Option<Category>,
+        /// How urgent it would be, when that is more than the category stands for
+        #[arg(long, value_enum, value_name = "LEVEL")]
+        urgency: Option<Urgency>,
+    },
 }
 
 /// What `status` takes.
@@ -189,6 +204,9 @@ pub struct Status {
     /// Follow the request until it ends
     #[arg(short, long, requires = "name")]
     pub watch: bool,
+    /// With the logs of the new pods as they come, and what they use where that is measured
+    #[arg(long, requires = "watch")]
+    pub logs: bool,
     /// Give up after this time, for example 90s or 10m
     #[arg(long, value_name = "TIME", requires = "watch")]
     pub timeout: Option<SignedDuration>,
@@ -242,6 +260,18 @@ pub struct Create {
     /// previous, revision-3, v2.1.5, last-known-good, or backup-of=REQUEST
     #[arg(long, value_name = "VERSION")]
     pub to: Option<String>,
+    /// The rest of the request.
+    #[command(flatten)]
+    pub wish: Wish,
+}
+
+/// What `restore` takes.
+#[derive(Args, Debug)]
+pub struct Restore {
+    /// Name of the request to undo
+    pub request: String,
+    /// Only these Deployments of it, for example deployment/api, or api
+    pub workloads: Vec<String>,
     /// The rest of the request.
     #[command(flatten)]
     pub wish: Wish,

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use kube::api::{ListParams, ObjectList, Patch, PatchParams, PostParams};
+use kube::api::{ListParams, ObjectList, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Config, Resource, ResourceExt};
-use rollback_api::RollbackRequest;
+use rollback_api::{Identity, RollbackRequest};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -66,14 +65,18 @@ impl Cluster {
 
     /// The user name by which the API server knows me.
     pub async fn who(&self) -> Result<String, Error> {
-        let api: Api<SelfSubjectReview> = Api::all(self.client.clone());
-        let review = api
-            .create(&PostParams::default(), &SelfSubjectReview::default())
-            .await?;
-        let user = review.status.and_then(|status| status.user_info);
-        user.and_then(|user| user.username).ok_or_else(|| {
-            Error::Forbidden("The API server does not say who you are. Log in again.".to_owned())
-        })
+        Ok(self.identity().await?.username)
+    }
+
+    /// Who I am, as the API server knows me.
+    pub async fn identity(&self) -> Result<Identity, Error> {
+        let me = rollback_observe::who_am_i(&self.client).await?;
+        if me.username.is_empty() {
+            return Err(Error::Forbidden(
+                "The API server does not say who you are. Log in again.".to_owned(),
+            ));
+        }
+        Ok(me)
     }
 
     /// All objects of a list, in pages.

@@ -1,7 +1,7 @@
-//! The commands, one file for each. `plan` (what would be done, without a controller) and `ui` have their places here
-//! when they come.
+//! The commands, one file for each. `ui` has its place here when it comes.
 
 mod approve;
+mod asked;
 mod complete;
 mod completion;
 mod create;
@@ -9,9 +9,12 @@ mod diff;
 mod doctor;
 mod guided;
 mod history;
+mod logs;
+mod plan;
 mod policy;
 mod quarantine;
 mod report;
+mod restore;
 mod say;
 mod status;
 
@@ -47,6 +50,8 @@ async fn on_cluster(place: &Place, command: Command) -> Result<Ending, Error> {
     let format = place.output;
     match command {
         Command::Create(create) => Box::pin(create::run(cluster, place, create)).await,
+        Command::Plan(words) => Box::pin(plan::run(cluster, format, words)).await,
+        Command::Restore(restore) => Box::pin(restore::run(cluster, place, restore)).await,
         Command::Status(status) => status::run(cluster, place, &status).await,
         Command::Approve(approve) => approve::run(cluster, place, &approve).await,
         Command::Deny { name, reason } => say::deny(cluster, format, &name, &reason).await,
@@ -76,6 +81,14 @@ async fn on_cluster(place: &Place, command: Command) -> Result<Ending, Error> {
         Command::Policy {
             command: Policy::Show,
         } => policy::show(cluster, format).await,
+        Command::Policy {
+            command:
+                Policy::Check {
+                    workload,
+                    category,
+                    urgency,
+                },
+        } => asked::check(cluster, format, workload.as_deref(), category, urgency).await,
         Command::Doctor
         | Command::Completion { .. }
         | Command::Man { .. }

@@ -91,6 +91,19 @@ impl From<kube::Error> for Error {
     }
 }
 
+impl From<rollback_observe::Error> for Error {
+    fn from(error: rollback_observe::Error) -> Self {
+        use rollback_observe::Error as Observe;
+        match error {
+            // The server's words say what could not be read.
+            Observe::Read { source, .. } => source.into(),
+            Observe::Untyped { .. } | Observe::TooMuch { .. } | Observe::Squatted(_) => {
+                Self::Refused(plain(&error.to_string(), MESSAGE_LIMIT))
+            }
+        }
+    }
+}
+
 impl From<kube::runtime::watcher::Error> for Error {
     fn from(error: kube::runtime::watcher::Error) -> Self {
         use kube::runtime::watcher::Error as Watch;

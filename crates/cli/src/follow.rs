@@ -42,30 +42,45 @@ pub async fn until<T>(
     let deadline = deadline(Some(patience));
     loop {
         match next(&mut states, deadline).await? {
-            Some(request) => {
+            Next::State(request) => {
                 if let Some(found) = look(&request) {
                     return Ok(found);
                 }
             }
-            None => return Err(gone(name)),
+            Next::Gone => return Err(gone(name)),
+            Next::Lost(said) => remark(&said),
         }
     }
 }
 
-/// The next state. A connection that is lost is made again, and said; who may not watch is told so.
+/// What comes of a watch.
+pub enum Next {
+    /// The request as it is now.
+    State(Box<RollbackRequest>),
+    /// It is not there (any more).
+    Gone,
+    /// The connection was lost, and is made again; this is what to say.
+    Lost(String),
+}
+
+/// The next state. A connection that is lost is made again; who may not watch is told so.
 pub async fn next(
     states: &mut (impl Stream<Item = Result<Option<RollbackRequest>, WatchError>> + Unpin),
     deadline: Option<Instant>,
-) -> Result<Option<RollbackRequest>, Error> {
+) -> Result<Next, Error> {
     loop {
         let state = match deadline {
             Some(deadline) => timeout_at(deadline, states.next()).await,
             None => Ok(states.next().await),
         };
         match state {
-            Ok(Some(Ok(state))) => return Ok(state),
-            Ok(Some(Err(error))) => lost(error)?,
-            Ok(None) => return Ok(None),
+            Ok(Some(Ok(Some(state)))) => return Ok(Next::State(Box::new(state))),
+            Ok(Some(Ok(None)) | None) => return Ok(Next::Gone),
+            Ok(Some(Err(error))) => {
+                if let Some(said) = lost(error)? {
+                    return Ok(Next::Lost(said));
+                }
+            }
             Err(_) => {
                 return Err(Error::Deadline(
                     "The time was over before that came. It goes on without you: follow it with kubectl rollback status NAME -w."
@@ -77,7 +92,7 @@ pub async fn next(
 }
 
 /// What is said when the connection is lost, or the server is busy; an error when trying again would not help.
-fn lost(error: WatchError) -> Result<(), Error> {
+fn lost(error: WatchError) -> Result<Option<String>, Error> {
     let code = match &error {
         WatchError::InitialListFailed(kube::Error::Api(status))
         | WatchError::WatchStartFailed(kube::Error::Api(status))
@@ -91,11 +106,12 @@ fn lost(error: WatchError) -> Result<(), Error> {
     match code {
         401 | 403 | 404 => Err(error.into()),
         // The history that a watch begins at is gone after a while; it begins anew by itself.
-        410 => Ok(()),
+        410 => Ok(None),
         _ => {
             let why = clean(&Error::from(error).to_string());
-            remark(&format!("The connection was lost, trying again: {why}"));
-            Ok(())
+            Ok(Some(format!(
+                "The connection was lost, trying again: {why}"
+            )))
         }
     }
 }

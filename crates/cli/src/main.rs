@@ -31,6 +31,8 @@ pub enum Ending {
     Failed,
     /// `doctor` found something: 8.
     Findings,
+    /// Whoever watched has seen enough (Ctrl-C); the request goes on: 130, as shells say it.
+    Interrupted,
 }
 
 impl Ending {
@@ -40,6 +42,7 @@ impl Ending {
             Self::NotDone => 3,
             Self::Failed => 4,
             Self::Findings => 8,
+            Self::Interrupted => 130,
         }
     }
 }

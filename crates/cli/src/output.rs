@@ -15,8 +15,8 @@ use crate::error::Error;
 
 /// Longest text of somebody else in a line.
 const LINE_LIMIT: usize = 1000;
-/// Width of a terminal that does not tell.
-const WIDTH: usize = 100;
+/// Columns and lines of a terminal that does not tell.
+const SIZE: (usize, usize) = (100, 40);
 
 /// A text of somebody else, fit for a terminal and a line.
 pub fn clean(text: &str) -> String {
@@ -152,9 +152,11 @@ pub fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
-/// How many characters a line of the terminal has.
-pub fn width() -> usize {
-    terminal_size::terminal_size().map_or(WIDTH, |(width, _)| usize::from(width.0))
+/// How many characters a line of the terminal has, and how many lines there are.
+pub fn size() -> (usize, usize) {
+    terminal_size::terminal_size().map_or(SIZE, |(width, height)| {
+        (usize::from(width.0).max(1), usize::from(height.0).max(1))
+    })
 }
 
 /// A table with columns as wide as they have to be. The last one is not padded.

@@ -279,8 +279,23 @@ pub fn plan(request: &RollbackRequest, plan: &Plan, now: Timestamp, paint: Paint
             clean(&plan.digest),
             span(plan.not_after.duration_since(now))
         ),
-        format!("Rules    {}", rules(plan)),
+        rules_line(plan),
     ];
+    lines.extend(changes(plan, paint));
+    if let Some(by) = approvals(request) {
+        lines.push(format!("Approvals {by}"));
+    }
+    lines
+}
+
+/// The rules that a plan is made under.
+pub fn rules_line(plan: &Plan) -> String {
+    format!("Rules    {}", rules(plan))
+}
+
+/// What would be done, what may go wrong, and what is left as it is.
+pub fn changes(plan: &Plan, paint: Paint) -> Vec<String> {
+    let mut lines = Vec::new();
     for target in &plan.targets {
         lines.extend(planned(target, paint));
     }
@@ -298,9 +313,6 @@ pub fn plan(request: &RollbackRequest, plan: &Plan, now: Timestamp, paint: Paint
             paint.bad("Risk for the data:"),
             clean(&risk.message)
         ));
-    }
-    if let Some(by) = approvals(request) {
-        lines.push(format!("Approvals {by}"));
     }
     lines
 }

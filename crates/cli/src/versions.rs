@@ -2,15 +2,20 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1;
-use kube::Api;
-use kube::api::{ApiResource, DynamicObject, ListParams};
+use kube::Resource;
+use kube::api::ListParams;
 use rollback_api::ledger::{Evidence, Rollback, Verdict};
 use rollback_api::status::Source;
-use rollback_api::{CHANGE_CAUSE, RevisionLedger, RevisionLedgerSpec, WorkloadKind};
+use rollback_api::{
+    CHANGE_CAUSE, RevisionLedger, RevisionLedgerSpec, RollbackRequest, WorkloadKind,
+};
+use rollback_core::approval;
 use rollback_core::history::template::Template;
 use rollback_core::history::{History, Revision, ledger};
 use rollback_core::observed::{Deployment, ReplicaSet};
-use rollback_reads::history;
+use rollback_reads::budget::Budget;
+use rollback_reads::history::Wish;
+use rollback_reads::{get, history};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -18,14 +23,48 @@ use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::output::clean;
 
+/// How much memory a Deployment and its history may take.
+const MEMORY: usize = 64 << 20;
+/// Which revisions are read whole.
+const WISH: Wish = Wish {
+    templates: 200,
+    memory: 32 << 20,
+    revision: None,
+    all_or_nothing: false,
+};
+
 /// A Deployment, its history and its ledger.
 pub struct Versions {
     /// The Deployment.
     pub deployment: Deployment,
     /// Its revisions.
     pub history: History,
+    /// Whether there are revisions that are not known, because there are too many.
+    pub is_cut: bool,
     sets: Vec<ReplicaSet>,
     ledger: Option<RevisionLedgerSpec>,
+    people: BTreeMap<String, People>,
+}
+
+/// Who is behind a request.
+#[derive(Clone, Debug)]
+struct People {
+    asked_by: Option<String>,
+    approved_by: Vec<String>,
+}
+
+/// A rollback that was carried out.
+#[derive(Serialize, Clone, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct CarriedOut {
+    /// Name of the request.
+    pub request: String,
+    /// When.
+    pub at: Timestamp,
+    /// Who asked for it; unknown once the request is gone.
+    pub asked_by: Option<String>,
+    /// Who approved it.
+    pub approved_by: Vec<String>,
 }
 
 /// One version, for a reader.
@@ -50,10 +89,10 @@ pub struct Version {
     pub quarantined_until: Option<Timestamp>,
     /// Who or which request said so.
     pub judged_by: Option<String>,
-    /// The requests that rolled it back.
-    pub rolled_back_by: Vec<String>,
-    /// The requests that went back to it.
-    pub restored_by: Vec<String>,
+    /// The rollbacks away from it.
+    pub rolled_back_by: Vec<CarriedOut>,
+    /// The rollbacks back to it.
+    pub restored_by: Vec<CarriedOut>,
     /// Where its template is kept.
     pub source: Source,
     /// Digest of its template.
@@ -63,22 +102,51 @@ pub struct Version {
 impl Versions {
     /// Reads them.
     pub async fn read(cluster: &Cluster, name: &str) -> Result<Self, Error> {
-        let deployments: Api<DynamicObject> = api::<v1::Deployment>(cluster);
-        let deployment = Deployment(value(&deployments.get(name).await?)?);
-        let sets = replica_sets(cluster, &deployment).await?;
+        let (client, namespace) = (&cluster.client, &cluster.namespace);
+        let budget = Budget::of(MEMORY);
+        let deployment = deployment_within(cluster, name, &budget).await?;
+        let found = history::history(client, namespace, &deployment, WISH, &budget).await?;
         let ledgers = cluster.api::<RevisionLedger>();
         let ledger = ledgers
             .get_opt(&ledger::name(WorkloadKind::Deployment, name))
             .await?;
         let ledger = ledger.map(|ledger| ledger.spec);
         let known = ledger::evidence(ledger.as_ref(), deployment.uid()).to_vec();
-        let history = History::of(deployment.uid(), &sets, &known);
+        let history = History::of(deployment.uid(), &found.sets, &known);
         Ok(Self {
             deployment,
             history,
-            sets,
+            is_cut: found.cut,
+            sets: found.sets,
             ledger,
+            people: BTreeMap::new(),
         })
+    }
+
+    /// The same with the people behind the rollbacks, as far as their requests are still there and I may look at them.
+    pub async fn with_people(mut self, cluster: &Cluster) -> Self {
+        if self.carried_out().is_empty() {
+            return self;
+        }
+        let api = cluster.api::<RollbackRequest>();
+        let requests = cluster.list(&api, ListParams::default()).await;
+        for request in requests.unwrap_or_default() {
+            let uid = request.metadata.uid.clone().unwrap_or_default();
+            if self.carried_out().iter().any(|it| it.request_uid == uid) {
+                self.people.insert(uid, people(&request));
+            }
+        }
+        self
+    }
+
+    /// How many revisions are known by their number only.
+    pub fn unread(&self) -> usize {
+        self.history.unread.len()
+    }
+
+    fn carried_out(&self) -> &[Rollback] {
+        let ledger = ledger::current(self.ledger.as_ref(), self.deployment.uid());
+        ledger.map_or(&[][..], |ledger| &ledger.rollbacks)
     }
 
     /// What the ledger knows.
@@ -126,18 +194,25 @@ impl Versions {
             judged_by: known
                 .and_then(|entry| entry.judged_by.as_deref())
                 .map(clean),
-            rolled_back_by: self.requests(|rollback| rollback.from_digest == digest),
-            restored_by: self.requests(|rollback| rollback.to_digest == digest),
+            rolled_back_by: self.rollbacks(|rollback| rollback.from_digest == digest),
+            restored_by: self.rollbacks(|rollback| rollback.to_digest == digest),
             source: revision.source,
             digest,
         }
     }
 
-    fn requests(&self, is_meant: impl Fn(&Rollback) -> bool) -> Vec<String> {
-        let ledger = ledger::current(self.ledger.as_ref(), self.deployment.uid());
-        let rollbacks = ledger.map_or(&[][..], |ledger| &ledger.rollbacks);
-        let meant = rollbacks.iter().filter(|rollback| is_meant(rollback));
-        meant.map(|rollback| clean(&rollback.request)).collect()
+    fn rollbacks(&self, is_meant: impl Fn(&Rollback) -> bool) -> Vec<CarriedOut> {
+        let meant = self.carried_out().iter().filter(|it| is_meant(it));
+        let told = meant.map(|rollback| {
+            let people = self.people.get(&rollback.request_uid);
+            CarriedOut {
+                request: clean(&rollback.request),
+                at: rollback.at,
+                asked_by: people.and_then(|it| it.asked_by.clone()),
+                approved_by: people.map(|it| it.approved_by.clone()).unwrap_or_default(),
+            }
+        });
+        told.collect()
     }
 
     /// The template of a revision that is typed as `3`, `revision-3` or `current`.
@@ -172,29 +247,30 @@ pub async fn deployments(cluster: &Cluster) -> Result<Vec<String>, Error> {
     cluster.names::<v1::Deployment>().await
 }
 
-async fn replica_sets(
+/// The Deployment of this name, as it is served.
+pub async fn deployment(cluster: &Cluster, name: &str) -> Result<Deployment, Error> {
+    deployment_within(cluster, name, &Budget::of(MEMORY)).await
+}
+
+async fn deployment_within(
     cluster: &Cluster,
-    deployment: &Deployment,
-) -> Result<Vec<ReplicaSet>, Error> {
-    // Without a selector everything would be listed.
-    let Some(selector) = history::selector(deployment) else {
-        return Ok(Vec::new());
-    };
-    let wanted = ListParams::default().labels_from(&selector);
-    let found = cluster
-        .list(&api::<v1::ReplicaSet>(cluster), wanted)
-        .await?;
-    found
-        .iter()
-        .map(|set| Ok(ReplicaSet(value(set)?)))
-        .collect()
+    name: &str,
+    budget: &Budget,
+) -> Result<Deployment, Error> {
+    let url = v1::Deployment::url_path(&(), Some(&cluster.namespace));
+    let found = get::whole(&cluster.client, &url, name, budget).await?;
+    Ok(Deployment(found))
 }
 
-fn api<K: kube::Resource<DynamicType = ()>>(cluster: &Cluster) -> Api<DynamicObject> {
-    let resource = ApiResource::erase::<K>(&());
-    Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource)
-}
-
-fn value(object: &DynamicObject) -> Result<serde_json::Value, Error> {
-    serde_json::to_value(object).map_err(|error| Error::Format(error.to_string()))
+fn people(request: &RollbackRequest) -> People {
+    let asked = request.spec.requested_by.as_ref();
+    let status = request.status.as_ref();
+    let approvals = status.map_or(&[][..], |status| &status.approvals);
+    People {
+        asked_by: asked.map(|by| clean(&by.username)),
+        approved_by: approvals
+            .iter()
+            .map(|it| clean(approval::approver(it)))
+            .collect(),
+    }
 }

@@ -6,9 +6,6 @@
 //! written while they were away must not count because a watch is late. What forged attempts came to
 //! (`selftest`) is kept here as well.
 
-mod difference;
-mod expected;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -21,15 +18,15 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use rollback_api::GUARD_LABEL;
 use rollback_core::observed::{Guard, GuardPolicy};
+use rollback_observe::guard::Expected;
 use rollback_observe::{Error, reading};
 use serde_json::Value;
 use tokio::sync::watch;
 
-pub use expected::{GuardKind, Place, Unreadable};
+pub use rollback_observe::guard::{GuardKind, Place, Unreadable};
 
 use crate::metrics::Metrics;
 use crate::watch::WATCH_SECONDS;
-use expected::Expected;
 
 /// Those without which an approval could have been written by anybody, or for another plan than the one that it is
 /// counted for.

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::PostParams;
 use kube::{Api, Client};
-use rollback_api::FIELD_MANAGER;
+use rollback_api::{CONTROLLER_VERSION, FIELD_MANAGER};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -193,12 +193,12 @@ impl Candidate {
             // They may be older than when this controller began to stand by. Another one may be of their age.
             Move::Create | Move::Take if !definitions.fit().await => return Ok(()),
             Move::Create => {
-                let mut lease = self.election.claim(None, Timestamp::now());
+                let mut lease = signed(self.election.claim(None, Timestamp::now()));
                 lease.metadata.name = Some(self.name.clone());
                 self.api.create(&post(), &lease).await?
             }
             Move::Take | Move::Renew => {
-                let lease = self.election.claim(lease, Timestamp::now());
+                let lease = signed(self.election.claim(lease, Timestamp::now()));
                 self.api.replace(&self.name, &post(), &lease).await?
             }
         };
@@ -277,6 +277,14 @@ fn post() -> PostParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PostParams::default()
     }
+}
+
+/// The Lease with the version of who holds it, so that others can tell (`kubectl rollback doctor`).
+fn signed(mut lease: Lease) -> Lease {
+    let annotations = lease.metadata.annotations.get_or_insert_default();
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    annotations.insert(CONTROLLER_VERSION.to_owned(), version);
+    lease
 }
 
 /// Controllers that look after different namespaces do not compete.

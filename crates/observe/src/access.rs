@@ -16,6 +16,9 @@ use rollback_core::observed::Access;
 use super::{Error, reading};
 
 /// Who we are, as the API server knows us.
+///
+/// # Errors
+/// It does not say.
 pub async fn who_am_i(client: &Client) -> Result<Identity, Error> {
     let api: Api<SelfSubjectReview> = Api::all(client.clone());
     let (parameters, review) = (PostParams::default(), SelfSubjectReview::default());

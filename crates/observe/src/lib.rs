@@ -10,6 +10,7 @@ mod checks;
 pub mod definitions;
 pub mod evidence;
 mod find;
+pub mod guard;
 mod jobs;
 mod knowledge;
 pub mod newer;
@@ -31,8 +32,8 @@ use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt};
 use rollback_api::status::{Plan, PlannedTarget};
 use rollback_api::{
-    LIFT, POLICY_NAME, RevisionLedger, RevisionLedgerSpec, RollbackPolicy, RollbackRequest,
-    RollbackRequestStatus, WorkloadKind,
+    LIFT, POLICY_NAME, RevisionLedger, RevisionLedgerSpec, RollbackPolicy, RollbackPolicySpec,
+    RollbackRequest, RollbackRequestStatus, WorkloadKind,
 };
 use rollback_core::approval::{self, consent};
 use rollback_core::decide::crowd::no_place;
@@ -52,10 +53,11 @@ use rollback_reads::budget::Budget;
 use rollback_reads::is_too_large;
 use rollback_reads::list::{self, Parts, What};
 
+pub use access::who_am_i;
 pub use jobs::not_granted;
 pub use knowledge::{Knowledge, Memory};
 use plan::Planner;
-pub use plan::plan;
+pub use plan::{Drafted, plan};
 pub use size::Size;
 
 /// How many Deployments are read at the same time.
@@ -190,6 +192,7 @@ pub async fn observe(
         namespace: &namespace,
         budget: &budget,
         size,
+        is_installed: true,
         now,
     };
     let pass = Pass {
@@ -229,6 +232,8 @@ struct RequestScope<'a> {
     /// What is left of the memory that the reads of this pass may take.
     budget: &'a Budget,
     size: Size,
+    /// Whether the API server serves our kinds. A controller does not run where it does not.
+    is_installed: bool,
     now: Timestamp,
 }
 
@@ -486,6 +491,9 @@ impl RequestScope<'_> {
         is_wanted: impl Fn(&str) -> bool,
     ) -> Result<BTreeMap<String, RevisionLedger>, Error> {
         let mut found = BTreeMap::new();
+        if !self.is_installed {
+            return Ok(found);
+        }
         let mut ledgers = Parts::new(|ledger: RevisionLedger| {
             let name = ledger.name_any();
             if is_wanted(&name) {
@@ -502,9 +510,7 @@ impl RequestScope<'_> {
 
     /// The rules for the request, as they are now.
     async fn rules(&self, planner: Planner) -> Result<RulesRead, Error> {
-        let api: Api<RollbackPolicy> = Api::namespaced(self.client(), self.namespace);
-        let policy = reading("the RollbackPolicy", api.get_opt(POLICY_NAME).await)?;
-        let policy = policy.map(|policy| policy.spec);
+        let policy = self.policy().await?;
         let client = self.reader.client;
         let expedited = rules::makes_a_difference(self.request, policy.as_ref())
             && match planner {
@@ -516,8 +522,21 @@ impl RequestScope<'_> {
         Ok(RulesRead { policy, expedited })
     }
 
+    /// The policy of the namespace.
+    async fn policy(&self) -> Result<Option<RollbackPolicySpec>, Error> {
+        if !self.is_installed {
+            return Ok(None);
+        }
+        let api: Api<RollbackPolicy> = Api::namespaced(self.client(), self.namespace);
+        let policy = reading("the RollbackPolicy", api.get_opt(POLICY_NAME).await)?;
+        Ok(policy.map(|policy| policy.spec))
+    }
+
     /// The ledger of the Deployment with this name.
     async fn ledger(&self, deployment: &str) -> Result<Option<RevisionLedger>, Error> {
+        if !self.is_installed {
+            return Ok(None);
+        }
         let api: Api<RevisionLedger> = Api::namespaced(self.client(), self.namespace);
         let name = ledger::name(WorkloadKind::Deployment, deployment);
         reading("the RevisionLedger", api.get_opt(&name).await)

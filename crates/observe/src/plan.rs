@@ -1,17 +1,17 @@
 //! What a plan is made of: what the request finds, what that is to go back to, and what is known of the write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 use rollback_api::RollbackRequest;
 use rollback_core::execution::outcome::Ending;
-use rollback_core::observed::Reading;
 use rollback_core::observed::view::RulesRead;
+use rollback_core::observed::{Fetched, Reading, Surroundings};
 use rollback_core::plan::{self, Draft, Proposal};
 use rollback_reads::budget::Budget;
 
-use super::{Error, Reader, RequestScope, Size, access, before, find, preflight};
+use super::{Error, Reader, RequestScope, Size, access, before, definitions, find, preflight};
 
 /// Who makes a plan. It is the same plan: the same versions, changes, images and risks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +34,23 @@ pub(super) struct Planning {
     pub(super) before: BTreeMap<String, Vec<Reading>>,
 }
 
+/// What somebody who may only read has found out about a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drafted {
+    /// The plan, or how the request would end instead.
+    pub plan: Result<Draft, Ending>,
+    /// Whether the API server serves our kinds. Where it does not there is no policy and no ledger.
+    pub is_installed: bool,
+    /// What could not be looked at, so that nothing is said of it: names of kinds.
+    pub unseen: Vec<&'static str>,
+}
+
 /// What the controller would plan for this request now, as far as anybody can tell who may read its namespace; or how it
 /// would end the request instead. The request need not be there, but has to have a namespace; one that says not who asks is
 /// asked for by whoever reads, as the API server would stamp it. It has no digest, so nobody
 /// can approve it; and what only the controller may ask is not in it: the guard, the crowd of open requests, whether the
-/// namespace has opted in, and what the API server would make of the write.
+/// namespace has opted in, and what the API server would make of the write. Our kinds need not be there either: the rules
+/// are those of a namespace without a policy then.
 ///
 /// # Errors
 /// Something could not be read, so nothing is known.
@@ -46,7 +58,8 @@ pub async fn plan(
     reader: Reader<'_>,
     request: &RollbackRequest,
     now: Timestamp,
-) -> Result<Result<Draft, Ending>, Error> {
+) -> Result<Drafted, Error> {
+    let is_installed = definitions::are_served(reader.client).await?;
     let mut request = request.clone();
     if request.spec.requested_by.is_none() {
         request.spec.requested_by = Some(access::who_am_i(reader.client).await?);
@@ -61,12 +74,46 @@ pub async fn plan(
         namespace: &namespace,
         budget: &budget,
         size,
+        is_installed,
         now,
     };
     let Planning {
         rules, proposal, ..
     } = Box::pin(scope.proposal(Planner::Client)).await?;
-    Ok(proposal.and_then(|proposal| plan::draft(request, &rules, &proposal, now)))
+    Ok(Drafted {
+        unseen: proposal.as_ref().map(unseen).unwrap_or_default(),
+        plan: proposal.and_then(|proposal| plan::draft(request, &rules, &proposal, now)),
+        is_installed,
+    })
+}
+
+/// The kinds around the Deployments that could not be looked at.
+fn unseen(proposal: &Proposal) -> Vec<&'static str> {
+    let chosen = proposal.targets.iter();
+    let checked: Vec<_> = chosen.filter_map(|it| it.choice.as_ref().ok()).collect();
+    let lists = |surroundings: &Surroundings| {
+        [
+            (
+                "HorizontalPodAutoscalers",
+                is_unknown(&surroundings.autoscalers),
+            ),
+            ("PodDisruptionBudgets", is_unknown(&surroundings.budgets)),
+            ("ResourceQuotas", is_unknown(&surroundings.quotas)),
+        ]
+    };
+    let all = checked.iter().flat_map(|it| lists(&it.surroundings));
+    let unknown: BTreeSet<&str> = all
+        .filter(|(_, unknown)| *unknown)
+        .map(|(kind, _)| kind)
+        .collect();
+    unknown.into_iter().collect()
+}
+
+fn is_unknown<T>(read: &Fetched<T>) -> bool {
+    match read {
+        Fetched::Unknown => true,
+        Fetched::Absent | Fetched::Found(_) => false,
+    }
 }
 
 impl RequestScope<'_> {
@@ -98,7 +145,11 @@ impl RequestScope<'_> {
         );
         let proposal = Proposal {
             targets: targets?,
-            unlisted: self.unlisted(&rules),
+            unlisted: match planner {
+                Planner::Controller => self.unlisted(&rules),
+                // Which addresses it may ask is an argument of the controller.
+                Planner::Client => None,
+            },
         };
         Ok(Planning {
             rules,

@@ -92,10 +92,10 @@ async fn doctor_says_what_is_wrong_and_what_to_type() -> Result<()> {
         "doctor finds nothing",
         testkit::scene::PATIENCE,
         async || {
-            run(&scene, Admin, &["doctor"])
-                .await?
-                .ended(0)?
-                .prints(&["ok  controller: doctor renewed its Lease"])?;
+            run(&scene, Admin, &["doctor"]).await?.ended(0)?.prints(&[
+                "ok  controller: doctor renewed its Lease",
+                "ok  versions: controller and plugin are 0.",
+            ])?;
             Ok(())
         },
     )
@@ -120,25 +120,7 @@ async fn doctor_says_what_is_wrong_and_what_to_type() -> Result<()> {
         .ended(8)?
         .prints(&["no  namespace: nowhere is not there"])?;
 
-    // Who only looks is told what they may, and what nobody can tell from there.
-    let findings = run(&scene, Outsider, &["doctor", "-o", "json"])
-        .await?
-        .ended(0)?
-        .json()?;
-    ensure!(
-        finding(&findings, "guard")?["verdict"] == "Unknown",
-        "{findings}"
-    );
-    let asking = &finding(&findings, "you may ask for rollbacks")?["seen"];
-    ensure!(asking == "no; the role is rollback-requester", "{findings}");
-    let findings = run(&scene, Approver, &["doctor", "-o", "json"])
-        .await?
-        .ended(0)?
-        .json()?;
-    ensure!(
-        finding(&findings, "you may approve and deny")?["seen"] == "yes",
-        "{findings}"
-    );
+    who_only_looks(&scene).await?;
     // Half a role: who may no more patch Deployments.
     scene
         .cluster
@@ -161,6 +143,35 @@ async fn doctor_says_what_is_wrong_and_what_to_type() -> Result<()> {
         },
     )
     .await
+}
+
+/// Who only looks is told what they may, and what nobody can tell from there.
+async fn who_only_looks(scene: &testkit::Scene) -> Result<()> {
+    let findings = run(scene, Outsider, &["doctor", "-o", "json"])
+        .await?
+        .ended(0)?
+        .json()?;
+    ensure!(
+        finding(&findings, "guard")?["verdict"] == "Unknown",
+        "{findings}"
+    );
+    let tried = finding(&findings, "guard in force")?;
+    ensure!(tried["verdict"] == "Unknown", "{tried}");
+    ensure!(
+        tried["seen"] == "it was not tried: you may not ask for rollbacks here",
+        "{tried}"
+    );
+    let asking = &finding(&findings, "you may ask for rollbacks")?["seen"];
+    ensure!(asking == "no; the role is rollback-requester", "{findings}");
+    let findings = run(scene, Approver, &["doctor", "-o", "json"])
+        .await?
+        .ended(0)?
+        .json()?;
+    ensure!(
+        finding(&findings, "you may approve and deny")?["seen"] == "yes",
+        "{findings}"
+    );
+    Ok(())
 }
 
 /// As `kubectl rollback approve TAB` asks.
@@ -189,8 +200,11 @@ async fn kubectl_completes_names_of_the_cluster() -> Result<()> {
         &completes,
         std::os::unix::fs::PermissionsExt::from_mode(0o755),
     )?;
-    let rows: [(&[&str], &str); 5] = [
+    let rows: [(&[&str], &str); 8] = [
         (&["history", "shop-w"], "shop-web\n"),
+        (&["plan", "shop-w"], "shop-web\n"),
+        (&["policy", "check", "shop-w"], "shop-web\n"),
+        (&["restore", ""], "api-5xx\n"),
         (&["report", ""], "api-5xx\n"),
         (&["quarantine", ""], "lift\n"),
         (&["dia", ""], ""),
@@ -244,4 +258,40 @@ async fn completion_and_man_pages_need_no_cluster() -> Result<()> {
     ensure!(output.status.success(), "{output:?}");
     ensure!(folder.path().join("kubectl-rollback-approve.1").exists());
     Ok(())
+}
+
+/// A history that is too large to be read whole is cut, which is said; what runs is always there.
+#[tokio::test]
+async fn a_history_that_is_too_large_is_cut_and_that_is_said() -> Result<()> {
+    let scene = scene("flooded").await?;
+    for version in ["v1", "v2"] {
+        let deployment = testkit::shop::deployment("api").version(version);
+        let limit = ("/spec/revisionHistoryLimit", json!(1000));
+        scene.deploy(deployment.set(limit.0, limit.1)).await?;
+    }
+    let client = scene.client(Admin).await?;
+    testkit::flood::replica_sets(&client, scene.ns(), "api", 24, Some(3)).await?;
+    // The Deployment takes them for its own, and gives what runs a new number.
+    testkit::eventually("it is cut", testkit::scene::PATIENCE, async || {
+        let said = run(&scene, Requester, &["history", "api", "-o", "json"]).await?;
+        let said = said.ended(0)?.complains(&[
+            "There is too much history to show all of it",
+            "older revisions are left out",
+        ])?;
+        let history = said.json()?;
+        let known = history["revisions"].as_array().context("no list")?;
+        let unread = history["unread"].as_u64().context("no number")?;
+        ensure!(
+            unread >= 1 && known.len() as u64 + unread == 26,
+            "{history}"
+        );
+        let live = known.iter().find(|it| it["runs"] == true);
+        let image = live.context("nothing runs")?["images"]["app"].as_str();
+        ensure!(
+            image.is_some_and(|image| image.ends_with("v2")),
+            "{history}"
+        );
+        Ok(())
+    })
+    .await
 }

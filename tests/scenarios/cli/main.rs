@@ -2,10 +2,14 @@
 //! the real controller beside it.
 
 mod asking;
+mod faults;
+mod formats;
 mod hostile;
 mod looking;
 mod people;
+mod planning;
 mod risks;
 mod stage;
 mod terminal;
 mod transcript;
+mod watching;

@@ -84,11 +84,16 @@ pub async fn scene(name: &str) -> Result<Scene> {
 
 /// The plugin as this person, in the namespace of the scene, ready for its arguments.
 pub fn plugin(scene: &Scene, user: User) -> Command {
+    plugin_in(scene.cluster.kubeconfig(), user.context(), scene.ns())
+}
+
+/// The same anywhere.
+pub fn plugin_in(kubeconfig: &Path, context: &str, namespace: &str) -> Command {
     let mut command = Command::new(PLUGIN);
     command
-        .env("KUBECONFIG", scene.cluster.kubeconfig())
+        .env("KUBECONFIG", kubeconfig)
         .env("KUBECTL_ROLLBACK_CONFIG", "/nonexistent/config.yaml")
-        .args(["--context", user.context(), "-n", scene.ns()])
+        .args(["--context", context, "-n", namespace])
         .kill_on_drop(true)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

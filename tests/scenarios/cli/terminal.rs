@@ -9,13 +9,13 @@ use serde_json::json;
 use testkit::User::{self, Approver, Requester};
 use testkit::scene::PATIENCE;
 use testkit::{Scene, eventually};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use super::stage::{PLUGIN, scene, types};
 
-/// The plugin at a terminal of its own.
-struct Terminal {
+/// A command at a terminal of its own.
+pub struct Terminal {
     child: Child,
     seen: String,
 }
@@ -26,15 +26,25 @@ impl Terminal {
     }
 
     fn open_with(scene: &Scene, user: User, words: &str, coloured: bool) -> Result<Option<Self>> {
+        let words = format!("{} {words}", Self::plugin(scene, user));
+        Self::run(scene.cluster.kubeconfig(), &words, coloured)
+    }
+
+    /// What is typed for the plugin, in a namespace as this person.
+    pub fn plugin(scene: &Scene, user: User) -> String {
+        format!("{PLUGIN} --context {} -n {}", user.context(), scene.ns())
+    }
+
+    /// Runs what somebody types into a shell. `None` where there is no terminal to be had.
+    pub fn run(kubeconfig: &Path, words: &str, coloured: bool) -> Result<Option<Self>> {
         if !Path::new("/usr/bin/script").exists() {
             eprintln!("SKIPPED: script is missing; install the package bsdutils");
             return Ok(None);
         }
         let mut command = Command::new("/usr/bin/script");
-        let place = format!("--context {} -n {}", user.context(), scene.ns());
-        command.args(["-qefc", &format!("{PLUGIN} {place} {words}"), "/dev/null"]);
+        command.args(["-qefc", words, "/dev/null"]);
         let child = command
-            .env("KUBECONFIG", scene.cluster.kubeconfig())
+            .env("KUBECONFIG", kubeconfig)
             .env("TERM", "xterm")
             .env("NO_COLOR", if coloured { "" } else { "1" })
             .kill_on_drop(true)
@@ -48,8 +58,8 @@ impl Terminal {
         }))
     }
 
-    /// Reads until the terminal shows this.
-    async fn shows(&mut self, text: &str) -> Result<()> {
+    /// Reads until the terminal shows this, and gives what stood before it.
+    pub async fn shows(&mut self, text: &str) -> Result<String> {
         while !self.seen.contains(text) {
             let Some(stdout) = self.child.stdout.as_mut() else {
                 bail!("no terminal")
@@ -61,16 +71,36 @@ impl Terminal {
             };
             self.seen.push_str(&String::from_utf8_lossy(&bytes[..read]));
         }
-        let end = self.seen.find(text).map_or(0, |at| at + text.len());
-        self.seen.drain(..end);
-        Ok(())
+        let begin = self.seen.find(text).unwrap_or_default();
+        let before = self.seen[..begin].to_owned();
+        self.seen.drain(..begin + text.len());
+        Ok(before)
+    }
+
+    /// What it shows until it ends.
+    pub async fn rest(&mut self) -> Result<String> {
+        let mut bytes = Vec::new();
+        if let Some(stdout) = self.child.stdout.as_mut() {
+            stdout.read_to_end(&mut bytes).await?;
+        }
+        Ok(format!("{}{}", self.seen, String::from_utf8_lossy(&bytes)))
+    }
+
+    /// Presses keys.
+    pub async fn presses(&mut self, keys: &str) -> Result<()> {
+        let Some(stdin) = self.child.stdin.as_mut() else {
+            bail!("no keyboard")
+        };
+        stdin.write_all(keys.as_bytes()).await?;
+        Ok(stdin.flush().await?)
     }
 
     async fn types(&mut self, line: &str) -> Result<()> {
         types(&mut self.child, line).await
     }
 
-    async fn ends(mut self) -> Result<i32> {
+    /// Its exit code.
+    pub async fn ends(mut self) -> Result<i32> {
         Ok(self.child.wait().await?.code().unwrap_or(-1))
     }
 }
@@ -88,7 +118,10 @@ async fn reads_and_ticks(terminal: &mut Terminal) -> Result<()> {
         terminal.shows(item).await?;
         terminal.types("y").await?;
     }
-    terminal.shows("Type ROLLBACK PRODUCTION to approve:").await
+    terminal
+        .shows("Type ROLLBACK PRODUCTION to approve:")
+        .await?;
+    Ok(())
 }
 
 #[tokio::test]

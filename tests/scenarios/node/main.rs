@@ -8,6 +8,7 @@ mod everywhere;
 mod fallback;
 mod healthy;
 mod liveness;
+mod plugin;
 mod secrets;
 mod service;
 mod shipped;

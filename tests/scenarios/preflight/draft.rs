@@ -24,7 +24,9 @@ async fn draft(scene: &Scene, targets: Value) -> Result<Result<Draft, Ending>> {
         client: &client,
         probe: &probe,
     };
-    Ok(rollback_observe::plan(reader, &request, Timestamp::now()).await?)
+    let drafted = rollback_observe::plan(reader, &request, Timestamp::now()).await?;
+    ensure!(drafted.is_installed);
+    Ok(drafted.plan)
 }
 
 fn drafted(draft: Result<Draft, Ending>) -> Result<Draft> {

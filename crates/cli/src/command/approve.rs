@@ -45,6 +45,7 @@ pub async fn run(cluster: &Cluster, place: &Place, approve: &Approve) -> Result<
         let follower = Follower {
             format: place.output,
             every: false,
+            logs: false,
         };
         return Box::pin(follower.follow(cluster, &approve.name, approve.timeout)).await;
     }
@@ -68,7 +69,9 @@ fn over(format: Option<Format>, request: &RollbackRequest) -> Result<Ending, Err
     );
     Ok(match status::ending(request) {
         Ending::Done => Ending::NotDone,
-        ending @ (Ending::NotDone | Ending::Failed | Ending::Findings) => ending,
+        ending @ (Ending::NotDone | Ending::Failed | Ending::Findings | Ending::Interrupted) => {
+            ending
+        }
     })
 }
 

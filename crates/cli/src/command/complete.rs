@@ -56,8 +56,12 @@ async fn candidates(place: &Place, typed: &[&str]) -> Vec<String> {
     match typed {
         [] => commands(&Cli::command()),
         ["approve" | "deny" | "cancel" | "withdraw" | "status"] => requests(place, true).await,
-        ["report"] => requests(place, false).await,
-        ["history" | "diff"] | ["quarantine", "lift"] | ["create", ..] => deployments(place).await,
+        ["report" | "restore"] => requests(place, false).await,
+        ["history" | "diff"]
+        | ["quarantine", "lift"]
+        | ["policy", "check"]
+        | ["create" | "plan", ..]
+        | ["restore", _, ..] => deployments(place).await,
         [one] => {
             let cli = Cli::command();
             cli.find_subcommand(one).map(commands).unwrap_or_default()

@@ -20,15 +20,8 @@ use crate::{Ending, prompt, versions};
 const LONGEST_STEM: usize = 40;
 
 /// Asks.
-pub async fn run(cluster: &Cluster, place: &Place, mut create: Create) -> Result<Ending, Error> {
-    if is_empty(&create) {
-        create.workloads = guided::workloads(cluster).await?;
-    }
-    let wanted = match &create.to {
-        Some(word) => to::wanted(word)?,
-        None => guided::to(cluster, &create.workloads).await?,
-    };
-    let targets = targets(cluster, &create, &wanted).await?;
+pub async fn run(cluster: &Cluster, place: &Place, create: Create) -> Result<Ending, Error> {
+    let (create, targets) = wanted(cluster, create).await?;
     let reason = guided::reason(&create.wish)?;
     let request = build(cluster, &create, targets, reason);
     if create.wish.dry_run == DryRun::Client {
@@ -40,8 +33,21 @@ pub async fn run(cluster: &Cluster, place: &Place, mut create: Create) -> Result
     send(cluster, place, &create.wish, &request).await
 }
 
+/// What is to be rolled back and to what, from the words, or from answers where they say too little.
+pub async fn wanted(cluster: &Cluster, mut create: Create) -> Result<(Create, Vec<Target>), Error> {
+    if is_empty(&create) {
+        create.workloads = guided::workloads(cluster).await?;
+    }
+    let wanted = match &create.to {
+        Some(word) => to::wanted(word)?,
+        None => guided::to(cluster, &create.workloads).await?,
+    };
+    let targets = targets(cluster, &create, &wanted).await?;
+    Ok((create, targets))
+}
+
 /// Whether nothing says what is to be rolled back. A backup says it.
-fn is_empty(create: &Create) -> bool {
+pub fn is_empty(create: &Create) -> bool {
     let is_backup = create
         .to
         .as_deref()
@@ -173,7 +179,8 @@ async fn from_backups(
     Ok(targets)
 }
 
-fn build(
+/// The request that these words make.
+pub fn build(
     cluster: &Cluster,
     create: &Create,
     targets: Vec<Target>,
@@ -243,6 +250,7 @@ async fn send(
         let follower = Follower {
             format: place.output,
             every: false,
+            logs: false,
         };
         return Box::pin(follower.follow(cluster, &name, wish.timeout)).await;
     }

@@ -1,18 +1,19 @@
 //! `doctor`: whether everything is there that a rollback needs. It changes nothing.
 
 mod guard;
-mod rights;
+mod operator;
+pub mod rights;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::ListParams;
 use kube::{Api, Client};
-use rollback_api::{GROUP, VERSION, served};
+use rollback_api::{GROUP, POLICY_NAME, RollbackPolicy, VERSION, served};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::policy;
 use crate::Ending;
 use crate::arguments::{Format, Place};
 use crate::cluster::Cluster;
@@ -111,9 +112,12 @@ pub async fn run(cluster: &Cluster, place: &Place) -> Result<Ending, Error> {
     findings.push(clock(&cluster.client).await?);
     findings.push(definitions(&cluster.client).await);
     findings.extend(guard::look(&cluster.client).await);
-    findings.push(operator(cluster).await);
+    findings.extend(guard::obeyed(cluster).await?);
+    findings.extend(operator::look(cluster).await);
+    findings.push(operator::rights(cluster).await);
     findings.push(namespace(cluster).await);
     findings.push(opted_in(cluster).await);
+    findings.push(by_itself(cluster).await);
     findings.extend(rights::look(cluster).await?);
     print(place.output, &findings)?;
     let is_well = findings.iter().all(|it| it.verdict != Verdict::Fault);
@@ -223,53 +227,6 @@ async fn definitions(client: &Client) -> Finding {
     }
 }
 
-/// Whether a controller leads: it renews its Lease.
-async fn operator(cluster: &Cluster) -> Finding {
-    const CHECK: &str = "controller";
-    const LOOK: &str = "kubectl get lease,deployment,pods -n rollback-system";
-    const WHY: &str =
-        "without a controller that leads nothing is planned and nothing is rolled back";
-    let api: Api<Lease> = Api::namespaced(cluster.client.clone(), SYSTEM);
-    let own = format!("{LEASE}-{}", cluster.namespace);
-    let mut found = Vec::new();
-    for name in [LEASE, own.as_str()] {
-        match api.get_opt(name).await {
-            Ok(lease) => found.extend(lease),
-            Err(error) => return Finding::unknown(CHECK, &error, LOOK),
-        }
-    }
-    let now = Timestamp::now();
-    let Some((holder, age, is_held)) = found
-        .iter()
-        .filter_map(|it| leader(it, now))
-        .min_by_key(|it| it.1)
-    else {
-        return Finding::fault(
-            CHECK,
-            "no Lease of one is there",
-            WHY,
-            "kubectl apply -f deploy/",
-        );
-    };
-    let seen = format!("{} renewed its Lease {} ago", clean(&holder), span(age));
-    if is_held {
-        Finding::ok(CHECK, seen)
-    } else {
-        Finding::fault(CHECK, seen, WHY, LOOK)
-    }
-}
-
-/// Who leads, how long ago that was said, and whether it still counts.
-fn leader(lease: &Lease, now: Timestamp) -> Option<(String, SignedDuration, bool)> {
-    let spec = lease.spec.as_ref()?;
-    let age = now.duration_since(spec.renew_time.as_ref()?.0);
-    let lasts = i64::from(spec.lease_duration_seconds.unwrap_or(15));
-    let holder = spec.holder_identity.clone().unwrap_or_default();
-    // The clocks may differ a little.
-    let is_held = !holder.is_empty() && age.as_secs() <= lasts + SKEW;
-    Some((holder, age, is_held))
-}
-
 async fn namespace(cluster: &Cluster) -> Finding {
     const CHECK: &str = "namespace";
     let api: Api<Namespace> = Api::all(cluster.client.clone());
@@ -295,9 +252,15 @@ async fn opted_in(cluster: &Cluster) -> Finding {
     );
     let bindings = cluster.api::<RoleBinding>();
     match bindings.list(&ListParams::default()).await {
-        Ok(found) if found.items.iter().any(|it| it.role_ref.name == EXECUTOR) => {
+        Ok(found) if found.items.iter().any(operator::is_for_it) => {
             Finding::ok(CHECK, format!("{namespace} has opted in ({EXECUTOR})"))
         }
+        Ok(found) if found.items.iter().any(|it| it.role_ref.name == EXECUTOR) => Finding::fault(
+            CHECK,
+            format!("{namespace} binds {EXECUTOR}, but not to ServiceAccount {SYSTEM}/{LEASE}"),
+            "the controller runs as that one, unless somebody installed it otherwise",
+            create,
+        ),
         Ok(_) => Finding::fault(
             CHECK,
             format!("no RoleBinding of {namespace} binds {EXECUTOR}"),
@@ -309,5 +272,19 @@ async fn opted_in(cluster: &Cluster) -> Finding {
             &error,
             format!("kubectl get rolebindings -n {namespace}, or ask your administrator"),
         ),
+    }
+}
+
+/// Whether what comes by itself is rolled back. That is for whoever owns the namespace to say, so neither is a fault.
+async fn by_itself(cluster: &Cluster) -> Finding {
+    const CHECK: &str = "by itself";
+    let show = "kubectl rollback policy show";
+    match cluster.api::<RollbackPolicy>().get_opt(POLICY_NAME).await {
+        Ok(Some(policy)) => Finding::ok(CHECK, policy::triggers(&policy.spec.triggers)),
+        Ok(None) => Finding::ok(
+            CHECK,
+            "there is no RollbackPolicy: the rules of production hold, and nothing asks but people",
+        ),
+        Err(error) => Finding::unknown(CHECK, &error, show),
     }
 }

@@ -7,9 +7,9 @@ use crate::Ending;
 use crate::arguments::Format;
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::output::{self, clean, elapsed, say, say_all, table};
+use crate::output::{self, clean, elapsed, remark, say, say_all, table};
 use crate::to;
-use crate::versions::{Version, Versions};
+use crate::versions::{CarriedOut, Version, Versions};
 
 /// How many digits of a digest tell versions apart in a table.
 const SHORT_DIGEST: usize = "sha256:".len() + 12;
@@ -17,6 +17,7 @@ const SHORT_DIGEST: usize = "sha256:".len() + 12;
 /// Prints it.
 pub async fn run(cluster: &Cluster, format: Option<Format>, word: &str) -> Result<Ending, Error> {
     let versions = Versions::read(cluster, &to::deployment(word)?).await?;
+    let versions = versions.with_people(cluster).await;
     let now = Timestamp::now();
     match format {
         Some(Format::Name) => {
@@ -28,12 +29,19 @@ pub async fn run(cluster: &Cluster, format: Option<Format>, word: &str) -> Resul
             let name = versions.deployment.name();
             let found = json!({
                 "kind": "Deployment", "name": name, "namespace": cluster.namespace,
-                "revisions": versions.list(now),
+                "revisions": versions.list(now), "unread": versions.unread(), "isCut": versions.is_cut,
             });
             output::data(format, &found)?;
         }
         Some(Format::Wide) => say_all(&text(&versions, now, true))?,
         None => say_all(&text(&versions, now, false))?,
+    }
+    if versions.is_cut || versions.unread() > 0 {
+        let many = versions.unread();
+        let more = if versions.is_cut { "at least " } else { "" };
+        remark(&format!(
+            "There is too much history to show all of it: {more}{many} older revisions are left out."
+        ));
     }
     Ok(Ending::Done)
 }
@@ -103,18 +111,26 @@ fn verdict(version: &Version, now: Timestamp) -> String {
 }
 
 fn rollbacks(version: &Version) -> String {
-    let away = version
-        .rolled_back_by
-        .iter()
-        .map(|name| format!("rolled back by {name}"));
-    let back = version
-        .restored_by
-        .iter()
-        .map(|name| format!("restored by {name}"));
+    let away = version.rolled_back_by.iter();
+    let away = away.map(|it| format!("rolled back by {}", who(it)));
+    let back = version.restored_by.iter();
+    let back = back.map(|it| format!("restored by {}", who(it)));
     let said: Vec<String> = away.chain(back).collect();
     if said.is_empty() {
         "-".to_owned()
     } else {
         said.join(", ")
     }
+}
+
+/// The request, and the people behind it where they are known.
+fn who(rollback: &CarriedOut) -> String {
+    let Some(asked_by) = &rollback.asked_by else {
+        return rollback.request.clone();
+    };
+    let approved = match rollback.approved_by.as_slice() {
+        [] => String::new(),
+        names => format!(", approved by {}", names.join(" and ")),
+    };
+    format!("{} ({asked_by}{approved})", rollback.request)
 }

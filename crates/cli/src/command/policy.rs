@@ -1,7 +1,7 @@
 //! `policy show`, `pause`, `resume`: the rules of the namespace.
 
 use kube::api::Patch;
-use rollback_api::policy::{Approvals, Triggers};
+use rollback_api::policy::{Approvals, FreezeWindow, Triggers};
 use rollback_api::{POLICY_NAME, RollbackPolicy, RollbackPolicySpec};
 use serde_json::json;
 
@@ -74,12 +74,7 @@ fn text(policy: &RollbackPolicySpec) -> Vec<String> {
     let mut lines = vec![format!("Environment      {:?}", policy.environment)];
     lines.extend(approvals(policy, &policy.approvals));
     for window in &policy.freeze_windows {
-        lines.push(format!(
-            "Frozen           {}: {} for {} minutes",
-            clean(&window.name),
-            clean(&window.schedule),
-            window.duration_minutes
-        ));
+        lines.push(self::window(window));
     }
     lines.push(format!("By itself        {}", triggers(&policy.triggers)));
     let checks = &policy.verification;
@@ -98,6 +93,17 @@ fn text(policy: &RollbackPolicySpec) -> Vec<String> {
         policy.rollout.timeout_seconds
     ));
     lines
+}
+
+/// A time in which nothing is rolled back.
+pub fn window(window: &FreezeWindow) -> String {
+    format!(
+        "Freeze window    {}: {} ({}) for {} minutes",
+        clean(&window.name),
+        clean(&window.schedule),
+        clean(&window.time_zone),
+        window.duration_minutes
+    )
 }
 
 fn approvals(policy: &RollbackPolicySpec, approvals: &Approvals) -> Vec<String> {
@@ -135,7 +141,8 @@ fn approvals(policy: &RollbackPolicySpec, approvals: &Approvals) -> Vec<String> 
     lines
 }
 
-fn triggers(triggers: &Triggers) -> String {
+/// What asks besides people.
+pub fn triggers(triggers: &Triggers) -> String {
     if triggers.paused {
         return "paused: requests still come, and wait for a person (kubectl rollback resume)"
             .to_owned();

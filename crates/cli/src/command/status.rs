@@ -11,10 +11,12 @@ use rollback_api::{RequestState, RollbackRequest};
 use rollback_core::report::conditions::is_settled;
 use tokio::time::Instant;
 
+use super::logs::Logs;
 use crate::Ending;
 use crate::arguments::{Format, Place, Status};
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::follow::Next;
 use crate::output::{self, Paint, clean, elapsed, say, say_all, table};
 use crate::{follow, show};
 
@@ -26,6 +28,7 @@ pub async fn run(cluster: &Cluster, place: &Place, status: &Status) -> Result<En
             let follower = Follower {
                 format: place.output,
                 every: true,
+                logs: status.logs,
             };
             Box::pin(follower.follow(cluster, name, status.timeout)).await
         }
@@ -95,13 +98,13 @@ async fn open(cluster: &Cluster, format: Option<Format>) -> Result<Ending, Error
                 clean(&cluster.namespace)
             ));
         }
-        Some(Format::Wide) => say_all(&rows(&requests, true))?,
-        None => say_all(&rows(&requests, false))?,
+        Some(Format::Wide) => say_all(&listed(&requests, true))?,
+        None => say_all(&listed(&requests, false))?,
     }
     Ok(Ending::Done)
 }
 
-fn rows(requests: &[RollbackRequest], wide: bool) -> Vec<String> {
+fn listed(requests: &[RollbackRequest], wide: bool) -> Vec<String> {
     let now = Timestamp::now();
     let mut head = vec!["NAME", "STATE", "TARGET", "TO", "AGE"];
     if wide {
@@ -135,6 +138,76 @@ pub struct Follower {
     pub format: Option<Format>,
     /// Whether each state is printed as data, one a line, or the last one only.
     pub every: bool,
+    /// With the logs of the new pods.
+    pub logs: bool,
+}
+
+/// What comes while somebody watches.
+enum Happened {
+    /// Of the request.
+    Next(Next),
+    /// Of a log.
+    Line(String),
+    /// A second is over, or the terminal has another size.
+    Time,
+    /// Ctrl-C.
+    Interrupted,
+}
+
+/// The next line of the logs; none comes where nobody wants them.
+async fn line_of(logs: &mut Option<Logs>) -> String {
+    match logs {
+        Some(logs) => logs.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a terminal tells its programs.
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    window: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> Result<Self, Error> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(Error::Runtime)?,
+            window: signal(SignalKind::window_change()).map_err(Error::Runtime)?,
+        })
+    }
+
+    async fn next(&mut self) -> Happened {
+        tokio::select! {
+            Some(()) = self.interrupt.recv() => Happened::Interrupted,
+            Some(()) = self.window.recv() => Happened::Time,
+            else => std::future::pending().await,
+        }
+    }
+}
+
+/// Elsewhere a terminal that is resized is seen with the next second.
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "where there are signals it may fail"
+    )]
+    fn new() -> Result<Self, Error> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) -> Happened {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => Happened::Interrupted,
+            Err(_) => std::future::pending().await,
+        }
+    }
 }
 
 impl Follower {
@@ -149,29 +222,53 @@ impl Follower {
         let mut states = pin!(follow::states(cluster.api(), name));
         let deadline = follow::deadline(patience);
         let mut screen = Screen::new(self.format);
-        let mut last: Option<RollbackRequest> = None;
+        let mut signals = Signals::new()?;
+        let mut logs = self.logs.then(|| Logs::new(cluster));
         loop {
-            let since = Instant::now();
-            let state = tokio::select! {
-                state = follow::next(&mut states, deadline) => Some(state?),
-                () = follow::tick(since), if screen.live && last.is_some() => None,
+            let happened = tokio::select! {
+                state = follow::next(&mut states, deadline) => Happened::Next(state?),
+                line = line_of(&mut logs) => Happened::Line(line),
+                signal = signals.next() => signal,
+                () = follow::tick(Instant::now()), if screen.is_live() => Happened::Time,
             };
-            match state {
-                Some(Some(request)) => {
+            match happened {
+                Happened::Next(Next::State(request)) => {
+                    screen.note = None;
                     self.show(&mut screen, &request)?;
-                    if is_over(&request) {
+                    if let Some(logs) = &mut logs {
+                        logs.look(&request);
+                    }
+                    let ended = is_over(&request).then(|| request.clone());
+                    screen.last = Some(request);
+                    if let Some(request) = ended {
+                        let rest = logs.iter_mut().flat_map(Logs::rest);
+                        rest.into_iter()
+                            .try_for_each(|line| self.log(&mut screen, &line))?;
                         return self.finish(&request);
                     }
-                    last = Some(request);
                 }
-                Some(None) => return deleted(name, last.as_ref()),
-                None => {
-                    if let Some(request) = &last {
-                        screen.draw(request)?;
-                    }
+                Happened::Next(Next::Gone) => return deleted(name, screen.last.as_deref()),
+                Happened::Next(Next::Lost(said)) => screen.lost(said)?,
+                Happened::Line(line) => self.log(&mut screen, &line)?,
+                Happened::Time => screen.again()?,
+                Happened::Interrupted => {
+                    output::remark(&format!(
+                        "It goes on without you: kubectl rollback status {} -w.",
+                        clean(name)
+                    ));
+                    return Ok(Ending::Interrupted);
                 }
             }
         }
+    }
+
+    /// A line of a log. Standard output is for whoever reads the data.
+    fn log(&self, screen: &mut Screen, line: &str) -> Result<(), Error> {
+        if !matches!(self.format, None | Some(Format::Wide)) {
+            output::remark(line);
+            return Ok(());
+        }
+        screen.above(line)
     }
 
     fn show(&self, screen: &mut Screen, request: &RollbackRequest) -> Result<(), Error> {
@@ -218,8 +315,12 @@ fn deleted(name: &str, last: Option<&RollbackRequest>) -> Result<Ending, Error> 
 struct Screen {
     live: bool,
     paint: Paint,
-    drawn: usize,
+    drawn: Vec<String>,
     told: String,
+    /// The request as it was last seen.
+    last: Option<Box<RollbackRequest>>,
+    /// What is wrong with what is shown.
+    note: Option<String>,
 }
 
 impl Screen {
@@ -228,9 +329,16 @@ impl Screen {
         Self {
             live: is_text && output::is_terminal(),
             paint: Paint::new(),
-            drawn: 0,
+            drawn: Vec::new(),
             told: String::new(),
+            last: None,
+            note: None,
         }
+    }
+
+    /// Whether there is something that changes with time.
+    fn is_live(&self) -> bool {
+        self.live && self.last.is_some()
     }
 
     fn draw(&mut self, request: &RollbackRequest) -> Result<(), Error> {
@@ -238,21 +346,53 @@ impl Screen {
         if !self.live {
             return self.tell(request, now);
         }
-        let lines = show::tree(request, now, self.paint);
+        let mut lines = show::tree(request, now, self.paint);
+        lines.extend(self.note.iter().map(|note| self.paint.bad(note)));
+        let (width, height) = output::size();
+        fit(&mut lines, width, height);
         let mut out = std::io::stdout().lock();
-        if self.drawn > 0 {
-            write!(out, "\u{1b}[{}A\u{1b}[J", self.drawn)?;
-        }
-        let width = output::width().max(1);
-        // A long line takes more than one of the terminal.
-        self.drawn = lines
-            .iter()
-            .map(|line| visible(line).div_ceil(width).max(1))
-            .sum();
+        write!(out, "{}", erasing(&self.drawn, width))?;
         for line in &lines {
             writeln!(out, "{line}")?;
         }
+        self.drawn = lines;
         Ok(out.flush()?)
+    }
+
+    /// The same again, at another time or in another size.
+    fn again(&mut self) -> Result<(), Error> {
+        match self.last.take() {
+            Some(request) if self.live => {
+                let drawn = self.draw(&request);
+                self.last = Some(request);
+                drawn
+            }
+            last => {
+                self.last = last;
+                Ok(())
+            }
+        }
+    }
+
+    /// A line that stays, above what is drawn again.
+    fn above(&mut self, line: &str) -> Result<(), Error> {
+        if !self.live {
+            return say(line);
+        }
+        let erasing = erasing(&self.drawn, output::size().0);
+        self.drawn.clear();
+        say(&format!("{erasing}{line}"))?;
+        self.again()
+    }
+
+    /// The connection is lost, so what is shown may be old.
+    fn lost(&mut self, said: String) -> Result<(), Error> {
+        if !self.is_live() {
+            output::remark(&said);
+            return Ok(());
+        }
+        self.note = Some(said);
+        self.again()
     }
 
     /// The tree without its times, when it is another one than before.
@@ -264,6 +404,35 @@ impl Screen {
         self.told = timeless;
         say_all(&show::tree(request, now, self.paint))
     }
+}
+
+/// How many lines of a terminal these take: a long one takes more than one.
+fn rows(lines: &[String], width: usize) -> usize {
+    let rows = lines
+        .iter()
+        .map(|line| visible(line).div_ceil(width).max(1));
+    rows.sum()
+}
+
+/// What takes these lines away again. In a terminal that became narrower they take more of it now.
+fn erasing(drawn: &[String], width: usize) -> String {
+    match rows(drawn, width) {
+        0 => String::new(),
+        rows => format!("\u{1b}[{rows}A\u{1b}[J"),
+    }
+}
+
+/// Leaves out what does not fit: the cursor cannot go back to what has left the terminal.
+fn fit(lines: &mut Vec<String>, width: usize, height: usize) {
+    if rows(lines, width) < height {
+        return;
+    }
+    let mut left_out = 0;
+    while lines.len() > 1 && rows(lines, width) + 1 >= height {
+        lines.pop();
+        left_out += 1;
+    }
+    lines.push(format!("  … {left_out} more lines do not fit here"));
 }
 
 /// How many characters of a line are seen: those between ESC and m are colours.
@@ -285,6 +454,18 @@ mod tests {
     fn colours_take_no_place() {
         assert_eq!(visible("\u{1b}[31mab\u{1b}[0mc"), 3);
         assert_eq!(visible("abm"), 3);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_and_counted() {
+        let mut lines: Vec<String> = (0..10).map(|it| it.to_string()).collect();
+        fit(&mut lines, 80, 20);
+        assert_eq!(lines.len(), 10);
+        fit(&mut lines, 80, 6);
+        assert_eq!(lines.last().unwrap(), "  … 6 more lines do not fit here");
+        assert_eq!(lines.len(), 5);
+        assert_eq!(erasing(&lines, 80), "\u{1b}[5A\u{1b}[J");
+        assert_eq!(erasing(&["x".repeat(50)], 20), "\u{1b}[3A\u{1b}[J");
     }
 
     #[test]

@@ -1,85 +1,126 @@
-//! Whether the admission policies are there that make approvals true. Whether they hold, the controller tries
-//! (`rollback_guard_hole`).
+//! Whether the admission policies are there that make approvals true, whether they are what this plugin was built with, and
+//! whether the API server obeys them.
 
-use kube::Client;
-use kube::ResourceExt;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
-use rollback_api::GUARD_LABEL;
-use serde_json::Value;
+use kube::api::{Api, DynamicObject, ListParams, PostParams};
+use kube::{Client, ResourceExt};
+use rollback_api::{GUARD_LABEL, RollbackRequest};
+use rollback_observe::guard::{Expected, GuardKind, Place};
+use serde_json::{Value, json};
 
-use super::Finding;
+use super::{Finding, Verdict};
+use crate::cluster::{Cluster, FIELD_MANAGER};
+use crate::error::Error;
 use crate::output::clean;
 
-/// What is installed.
-const SHIPPED: &str = include_str!("../../../../../deploy/20-guard.yaml");
 /// What to type when something is wrong with it.
 const APPLY: &str = "kubectl apply -f deploy/20-guard.yaml";
 /// What was looked at.
 const CHECK: &str = "guard";
+/// Why that matters.
+const WHY: &str = "without all of them, as they were made, no approval counts, because anybody could have written it";
+/// Whose name is forged.
+const SOMEBODY_ELSE: &str = "nobody@rollback-doctor.invalid";
 
-/// Looks whether each object of the file is there.
+/// Looks at each object that has to be there.
 pub async fn look(client: &Client) -> Vec<Finding> {
-    let shipped = shipped();
-    let mut kinds: Vec<&str> = shipped.iter().map(|(kind, _)| kind.as_str()).collect();
-    kinds.dedup();
-    kinds.sort_unstable();
-    kinds.dedup();
-    let mut missing = Vec::new();
-    for kind in kinds {
-        let found = match names(client, kind).await {
+    let Ok(expected) = Expected::shipped() else {
+        return Vec::new();
+    };
+    let mut faults = Vec::new();
+    let mut many = 0;
+    for kind in GuardKind::ALL {
+        let found = match objects(client, kind).await {
             Ok(found) => found,
             Err(error) => return vec![Finding::unknown(CHECK, &error, APPLY)],
         };
-        let wanted = shipped.iter().filter(|(of, _)| of == kind);
-        let lacks = wanted.filter(|(_, name)| !found.contains(name));
-        missing.extend(lacks.map(|(kind, name)| format!("{kind} {name}")));
+        let wanted: Vec<&Place> = expected.places().filter(|it| it.kind == kind).collect();
+        many += wanted.len();
+        faults.extend(
+            wanted
+                .iter()
+                .filter_map(|place| wrong(place, &found, &expected)),
+        );
     }
-    if missing.is_empty() {
-        return vec![Finding::ok(
-            CHECK,
-            format!("{} policies and bindings are there", shipped.len()),
-        )];
+    if faults.is_empty() {
+        let seen = format!("{many} policies and bindings are there, as they were made");
+        return vec![Finding::ok(CHECK, seen)];
     }
-    let why = "without all of them no approval counts, because anybody could have written it";
-    missing
-        .iter()
-        .map(|it| Finding::fault(CHECK, format!("{} is missing", clean(it)), why, APPLY))
+    let faults = faults.into_iter();
+    faults
+        .map(|seen| Finding::fault(CHECK, seen, WHY, APPLY))
         .collect()
 }
 
-/// Kind and name of each object of the file.
-fn shipped() -> Vec<(String, String)> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(SHIPPED).unwrap_or_default();
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let one = |it: &Value| Some((text(&it["kind"])?, text(&it["metadata"]["name"])?));
-    documents.iter().filter_map(one).collect()
-}
-
-async fn names(client: &Client, kind: &str) -> kube::Result<Vec<String>> {
-    let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
-    let resource = match kind.kind.strip_suffix("Policy") {
-        Some(stem) => {
-            ApiResource::from_gvk_with_plural(&kind, &format!("{}policies", stem.to_lowercase()))
-        }
-        None => ApiResource::from_gvk_with_plural(&kind, &format!("{}s", kind.kind.to_lowercase())),
+/// What is wrong with one object.
+fn wrong(place: &Place, found: &[DynamicObject], expected: &Expected) -> Option<String> {
+    let (kind, name) = (place.kind.as_str(), &place.name);
+    let is_it = |object: &&DynamicObject| object.name_any() == *name;
+    let Some(object) = found.iter().find(is_it) else {
+        return Some(format!("{kind} {name} is missing"));
     };
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    let labelled = ListParams::default().labels(GUARD_LABEL);
-    let found = api.list_metadata(&labelled).await?;
-    Ok(found.items.iter().map(ResourceExt::name_any).collect())
+    let spec = object.data.get("spec").unwrap_or(&Value::Null);
+    let path = expected.difference(place, spec)?;
+    Some(format!(
+        "{kind} {name} differs from what this plugin was built with ({})",
+        clean(&path)
+    ))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+async fn objects(client: &Client, kind: GuardKind) -> kube::Result<Vec<DynamicObject>> {
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource());
+    let labelled = ListParams::default().labels(GUARD_LABEL);
+    Ok(api.list(&labelled).await?.items)
+}
 
-    #[test]
-    fn the_file_has_a_binding_for_each_policy() {
-        let shipped = shipped();
-        let policies = shipped
-            .iter()
-            .filter(|(kind, _)| kind.ends_with("Policy"))
-            .count();
-        assert!(policies > 10 && shipped.len() == 2 * policies);
-    }
+/// Forges a request in the name of somebody else, by a dry run that stores nothing: the API server has to refuse it, or to
+/// put the true name into it.
+pub async fn obeyed(cluster: &Cluster) -> Result<Option<Finding>, Error> {
+    const CHECK: &str = "guard in force";
+    let forged = json!({
+        "metadata": {"generateName": "rollback-doctor-"},
+        "spec": {
+            "targets": [{"kind": "Deployment", "name": "rollback-doctor", "to": {"previous": {}}}],
+            "reason": {"category": "Feature", "summary": "kubectl rollback doctor tries the guard; nothing is stored"},
+            "requestedBy": {"username": SOMEBODY_ELSE},
+        },
+    });
+    let forged: RollbackRequest =
+        serde_json::from_value(forged).map_err(|error| Error::Format(error.to_string()))?;
+    let parameters = PostParams {
+        dry_run: true,
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+    };
+    let api = cluster.api::<RollbackRequest>();
+    Ok(match api.create(&parameters, &forged).await {
+        Ok(made) => {
+            let by = made.spec.requested_by.map(|by| by.username);
+            Some(if by.as_deref() == Some(SOMEBODY_ELSE) {
+                Finding::fault(
+                    CHECK,
+                    "a request in the name of somebody else would be stored",
+                    "the API server does not obey the policies, so anybody may ask and approve as anybody",
+                    APPLY,
+                )
+            } else {
+                Finding::ok(CHECK, "a forged request got your own name")
+            })
+        }
+        Err(kube::Error::Api(status)) if status.message.contains("denied request") => {
+            Some(Finding::ok(CHECK, "a forged request was refused"))
+        }
+        // Without the definitions, or without the right to ask, there is nothing to try.
+        Err(kube::Error::Api(status)) if status.code == 404 => None,
+        Err(kube::Error::Api(status)) => Some(Finding {
+            check: CHECK,
+            verdict: Verdict::Unknown,
+            seen: if status.code == 403 {
+                "it was not tried: you may not ask for rollbacks here".to_owned()
+            } else {
+                format!("it could not be tried: {}", clean(&status.message))
+            },
+            why: "nobody can tell from here whether the API server obeys it",
+            next: "kubectl rollback doctor, as somebody who may ask for rollbacks".to_owned(),
+        }),
+        Err(error) => return Err(error.into()),
+    })
 }

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::output::clean;
 
 /// A right: verb, group, resource, subresource.
-type Right = (&'static str, &'static str, &'static str, &'static str);
+pub type Right = (&'static str, &'static str, &'static str, &'static str);
 
 /// What somebody wants to do, what it takes, and which role has it.
 struct Task {
@@ -114,26 +114,30 @@ fn bind(cluster: &Cluster, me: &str, role: &str) -> String {
     )
 }
 
-async fn lacking(cluster: &Cluster, rights: &[Right]) -> Result<Vec<String>, Error> {
+/// Those of these rights that I do not have here, in words.
+pub async fn lacking(cluster: &Cluster, rights: &[Right]) -> Result<Vec<String>, Error> {
     let mut lacks = Vec::new();
     for right in rights {
-        if !may(cluster, *right).await? {
+        if !may(cluster, *right, None).await? {
             lacks.push(text(*right));
         }
     }
     Ok(lacks)
 }
 
-fn text((verb, _, resource, subresource): Right) -> String {
+/// A right in words.
+pub fn text((verb, _, resource, subresource): Right) -> String {
     match subresource {
         "" => format!("{verb} on {resource}"),
         _ => format!("{verb} on {resource}/{subresource}"),
     }
 }
 
-async fn may(
+/// Whether I have this right here, for all objects or for the one of this name.
+pub async fn may(
     cluster: &Cluster,
     (verb, group, resource, subresource): Right,
+    name: Option<&str>,
 ) -> Result<bool, Error> {
     let attributes = ResourceAttributes {
         namespace: Some(cluster.namespace.clone()),
@@ -141,6 +145,7 @@ async fn may(
         group: Some(group.to_owned()),
         resource: Some(resource.to_owned()),
         subresource: Some(subresource.to_owned()),
+        name: name.map(str::to_owned),
         ..ResourceAttributes::default()
     };
     let review = SelfSubjectAccessReview {

@@ -1,5 +1,5 @@
-//! The guard that this controller was built with: `deploy/20-guard.yaml` itself, so that there is no second list of
-//! its policies.
+//! The guard that this program was built with: `deploy/20-guard.yaml` itself, so that there is no second list of its
+//! policies.
 
 use std::collections::BTreeMap;
 
@@ -86,6 +86,9 @@ pub struct Expected(BTreeMap<Place, Value>);
 
 impl Expected {
     /// The guard that was built in.
+    ///
+    /// # Errors
+    /// It makes no sense, which a test would have found.
     pub fn shipped() -> Result<Self, Unreadable> {
         let documents: Vec<Value> = serde_saphyr::from_multiple(SHIPPED)?;
         let entries = documents.into_iter().enumerate();
