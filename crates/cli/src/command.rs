@@ -1,25 +1,25 @@
-//! The commands, one file for each. `plan` (what would be done, without a controller) and `ui` have their places here
-//! when they come.
+//! The commands, one file for each. `plan` (what would be done, without a controller) has its place here
+//! when it comes.
 
-mod approve;
+pub mod approve;
 mod complete;
 mod completion;
 mod create;
 mod diff;
 mod doctor;
 mod guided;
-mod history;
+pub mod history;
 mod policy;
 mod quarantine;
-mod report;
-mod say;
+pub mod report;
+pub mod say;
 mod status;
 
 use crate::Ending;
 use crate::arguments::{Cli, Command, Create, Environment, Place, Policy, Quarantine, Wish};
 use crate::cluster::Cluster;
-use crate::environments;
 use crate::error::Error;
+use crate::{environments, ui};
 
 /// Runs what was typed.
 pub async fn run(cli: Cli) -> Result<Ending, Error> {
@@ -34,6 +34,9 @@ pub async fn run(cli: Cli) -> Result<Ending, Error> {
             Ok(Ending::Done)
         }
         Some(Command::Doctor) => doctor::run(&Cluster::connect(&place).await?, &place).await,
+        Some(Command::Ui(wanted)) => {
+            ui::run(Cluster::connect(&place).await?, place.output, &wanted).await
+        }
         Some(command) => Box::pin(on_cluster(&place, command)).await,
         None => {
             let cluster = Cluster::connect(&place).await?;
@@ -77,6 +80,7 @@ async fn on_cluster(place: &Place, command: Command) -> Result<Ending, Error> {
             command: Policy::Show,
         } => policy::show(cluster, format).await,
         Command::Doctor
+        | Command::Ui(_)
         | Command::Completion { .. }
         | Command::Man { .. }
         | Command::Complete { .. }

@@ -182,9 +182,9 @@ pub fn data<T: Serialize>(format: Option<Format>, value: &T) -> Result<bool, Err
         Some(Format::Json) => json_text(value)?,
         Some(Format::Yaml) => yaml_text(value)?,
         Some(Format::Name | Format::Wide) | None => return Ok(false),
-        Some(Format::Md) => {
+        Some(Format::Md | Format::Html) => {
             return Err(Error::Arguments(
-                "-o md is for kubectl rollback report only; use json, yaml, name or wide here."
+                "-o md and -o html are for kubectl rollback report only; use json, yaml, name or wide here."
                     .to_owned(),
             ));
         }

@@ -1,0 +1,56 @@
+// Fetches the part of the page that changes when the server says that something has changed. Forms are not in that
+// part, so what was typed stays. Nothing is stored, and nobody else is asked.
+"use strict";
+(() => {
+  const path = document.body.dataset.events;
+  const live = document.getElementById("live");
+  if (!path || !live) return;
+  const announce = document.getElementById("announce");
+  const say = (text) => { if (announce.textContent !== text) announce.textContent = text; };
+  const heading = () => live.querySelector("[data-announce]")?.textContent ?? "";
+  let busy = false, again = false;
+
+  async function refresh() {
+    if (busy) { again = true; return; }
+    busy = true;
+    try {
+      const address = new URL(location.href);
+      address.searchParams.set("part", "live");
+      const answer = await fetch(address, { credentials: "same-origin", redirect: "error" });
+      if (!answer.ok) throw new Error(String(answer.status));
+      const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const fresh = parsed.getElementById("live");
+      if (fresh) swap(fresh);
+    } catch {
+      say("The page could not be brought up to date; it is tried again.");
+      again = true;
+    }
+    await new Promise((done) => setTimeout(done, 1000));
+    busy = false;
+    if (again) { again = false; refresh(); }
+  }
+
+  // Keeps the focus on what has it, and says what the new state is.
+  function swap(fresh) {
+    const before = heading();
+    const focused = live.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    const open = new Set([...live.querySelectorAll("details[open]")].map((it) => it.id));
+    live.replaceChildren(...fresh.childNodes);
+    for (const it of live.querySelectorAll("details")) if (open.has(it.id)) it.open = true;
+    if (focused) [...live.querySelectorAll("a")].find((it) => it.getAttribute("href") === focused)?.focus();
+    live.toggleAttribute("data-runs", fresh.hasAttribute("data-runs"));
+    live.dataset.plan = fresh.dataset.plan ?? "";
+    if (heading() !== before) say(heading());
+    const shown = document.querySelector("input[name=plan]");
+    const stale = document.getElementById("stale");
+    if (shown && stale) stale.hidden = live.dataset.plan === shown.value;
+  }
+
+  const events = new EventSource(path);
+  let lost = false;
+  events.addEventListener("changed", refresh);
+  events.addEventListener("open", () => { if (lost) refresh(); lost = false; });
+  events.addEventListener("error", () => { lost = true; say("The connection was lost; it is tried again."); });
+  // Times go on while nothing changes.
+  setInterval(() => { if (live.hasAttribute("data-runs") && !document.hidden) refresh(); }, 5000);
+})();

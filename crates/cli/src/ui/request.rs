@@ -1,0 +1,351 @@
+//! One request: where it stands, its plan, and what I may say to it.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use maud::{Markup, html};
+use rollback_api::RollbackRequest;
+use rollback_api::policy::ChecklistItem;
+use rollback_api::status::{Plan, PlannedTarget, RollbackRequestStatus, TargetStatus};
+use rollback_core::execution::phase::{TargetPhase, result};
+use rollback_core::report::{conditions, so_far};
+
+use super::form::Form;
+use super::layout::{self, Nav, Place, alert};
+use super::{App, Asked, Failure, Filled, Named, Page, Shared};
+use crate::command::approve::{self, Approval, plan_of};
+use crate::command::report as stored;
+use crate::command::say::{self, Word, is_counted};
+use crate::error::Error;
+use crate::output::{clean, elapsed, span};
+use crate::page::{Tone, numbers, only_style, report as report_page, timeline, word};
+use crate::show;
+
+/// The page of a request.
+pub async fn page(State(app): Shared, Path(name): Named, Query(wanted): Asked) -> Page {
+    let request = app.cluster.request(&name).await;
+    let request = request.map_err(|error| app.failed(error))?;
+    if wanted.is_part() {
+        return Ok(super::html(live(&app.nav(), &request)));
+    }
+    Ok(super::html(
+        whole(&app, &request, None, &Form::read(b"")).await,
+    ))
+}
+
+/// The page, with what went wrong, and with what was typed still there.
+async fn whole(app: &App, request: &RollbackRequest, wrong: Option<&str>, typed: &Form) -> Markup {
+    let nav = app.nav();
+    let name = request.name_any();
+    let (plan, has_ended) = plan_of(request);
+    let said = match plan.filter(|_| !has_ended && !request.spec.dry_run) {
+        Some(plan) => forms(app, request, plan, typed).await,
+        None => html! {},
+    };
+    let body = html! {
+        h1 { (clean(&name)) }
+        @if let Some(wrong) = wrong { (alert(wrong)) }
+        (live(&nav, request))
+        @if let Some(plan) = plan { (plan_card(request, plan)) }
+        (said)
+    };
+    let events = format!("{}/events", nav.request(&name));
+    layout::page(&nav, Place::Requests, &clean(&name), Some(&events), &body)
+}
+
+/// What changes by itself.
+fn live(nav: &Nav, request: &RollbackRequest) -> Markup {
+    let now = Timestamp::now();
+    let (state, message) = show::ready(request);
+    let (plan, has_ended) = plan_of(request);
+    let (target, to) = show::summary(request);
+    let until = request.outcome().map_or(now, |outcome| outcome.at);
+    let (moments, phases) = so_far(request);
+    html! {
+        div id="live" data-runs[!has_ended] data-plan=(plan.map(|plan| plan.digest.as_str()).unwrap_or_default()) {
+            p data-announce { (word(Tone::of(show::state(request)), &state)) " " (message) }
+            dl {
+                dt { "What" } dd { (target) " → " (to) }
+                dt { "Why" } dd { (show::asked(request)) }
+                @if let Some(by) = show::approvals(request) { dt { "Approvals" } dd { (by) } }
+                dt { "Since" } dd { (elapsed(show::created(request), until)) }
+                @if request.status.as_ref().is_some_and(|it| it.incident.is_some()) {
+                    dt { "Report" } dd { a href={(nav.request(&request.name_any())) "/report"} { "The incident report" } }
+                }
+            }
+            @if let Some(status) = &request.status { (targets(nav, status, now)) }
+            section aria-labelledby="timeline" {
+                h2 id="timeline" { "Timeline" }
+                (timeline::draw(&moments, &phases))
+                (timeline::list(&moments))
+            }
+        }
+    }
+}
+
+fn targets(nav: &Nav, status: &RollbackRequestStatus, now: Timestamp) -> Markup {
+    if status.targets.is_empty() {
+        return html! {};
+    }
+    html! {
+        section aria-labelledby="targets" {
+            h2 id="targets" { "Deployments" }
+            ul.tree {
+                @for (index, progress) in status.targets.iter().enumerate() {
+                    li { (one_target(nav, status, index, progress, now)) }
+                }
+            }
+        }
+    }
+}
+
+fn one_target(
+    nav: &Nav,
+    status: &RollbackRequestStatus,
+    index: usize,
+    progress: &TargetStatus,
+    now: Timestamp,
+) -> Markup {
+    let planned = status
+        .plan
+        .as_ref()
+        .and_then(|plan| plan.targets.get(index));
+    let ended = result(progress);
+    let phase = TargetPhase::of(status, progress);
+    let stands = ended.map_or(phase.as_str(), |outcome| outcome.reason.as_str());
+    let tone = ended.map_or(Tone::Busy, |outcome| Tone::of(Some(outcome.result)));
+    let fallback = progress
+        .fallback
+        .as_ref()
+        .and_then(|it| it.rollout.as_ref());
+    let rollout = fallback.or(progress.rollout.as_ref());
+    html! {
+        h3 {
+            a href=(nav.workload(&progress.name)) { (progress.kind) "/" (clean(&progress.name)) }
+            @if let Some(planned) = planned { " → " (clean(&conditions::destination(planned))) }
+            " " (word(tone, stands))
+        }
+        @if let Some(rollout) = rollout {
+            @let desired = rollout.desired.max(0);
+            p {
+                progress max=(desired.max(1)) value=(rollout.available.clamp(0, desired))
+                    aria-label={"Available replicas of " (clean(&progress.name))} {}
+                " " (rollout.available) "/" (desired)
+            }
+        }
+        ul { @for line in show::details(progress, now) { li { (line) } } }
+        (numbers::draw(progress))
+    }
+}
+
+fn plan_card(request: &RollbackRequest, plan: &Plan) -> Markup {
+    html! {
+        section.card aria-labelledby="plan" {
+            h2 id="plan" { "Plan" }
+            p { (show::rules(plan)) }
+            @for target in &plan.targets { (planned(target)) }
+            @for skipped in &plan.skipped {
+                p { (skipped.kind) "/" (clean(&skipped.name)) " is left as it is: " (clean(&skipped.message)) }
+            }
+            @if let Some(risk) = &plan.data_risk {
+                (alert(&format!("Risk for the data: {}", clean(&risk.message))))
+            }
+            p.soft {
+                "Digest " code { (clean(&plan.digest)) }
+                @if request.outcome().is_none() {
+                    ", expires in " (span(plan.not_after.duration_since(Timestamp::now())))
+                }
+            }
+        }
+    }
+}
+
+fn planned(target: &PlannedTarget) -> Markup {
+    let from = target.from_revision;
+    html! {
+        h3 {
+            (clean(&target.workload.to_string())) ": "
+            @match from { Some(from) => { "revision " (from) } None => { "what runs" } }
+            " → " (clean(&conditions::destination(target)))
+        }
+        ul.diff {
+            @for change in &target.changes { li { code { (clean(change)) } } }
+            @for note in &target.notes { li { "Note: " (clean(note)) } }
+            @for risk in &target.risks { li.risk { "Risk (" (risk.kind.as_str()) "): " (clean(&risk.message)) } }
+            @for fallback in &target.fallbacks {
+                li { "If it does not do (" (fallback.when.as_str()) "): once, " (show::fallback_to(fallback)) }
+            }
+        }
+    }
+}
+
+/// What I may say. Whether I may approve, the server is asked beforehand, as the command does.
+async fn forms(app: &App, request: &RollbackRequest, plan: &Plan, typed: &Form) -> Markup {
+    let nav = app.nav();
+    let may = approve::rehearse(&app.cluster, &app.me, request, plan, false).await;
+    let action = nav.request(&request.name_any());
+    html! {
+        section.card aria-labelledby="approve" {
+            h2 id="approve" { "Approve" }
+            @if is_counted(request, &app.me) {
+                p { "Your approval of this plan is counted." }
+            } @else if let Err(why) = may {
+                p { (why.to_string()) }
+            } @else {
+                (approve_form(&nav, &action, plan, typed))
+            }
+        }
+        section.card aria-labelledby="deny" {
+            h2 id="deny" { "Deny" }
+            form method="post" action={(action) "/deny"} {
+                (nav.proof())
+                label for="reason" { "Why, for whoever asked and for the report" }
+                input type="text" id="reason" name="reason" required maxlength="1000" autocomplete="off";
+                button.second type="submit" { "Deny" }
+            }
+        }
+    }
+}
+
+fn approve_form(nav: &Nav, action: &str, plan: &Plan, typed: &Form) -> Markup {
+    html! {
+        form method="post" action={(action) "/approve"} {
+            (nav.proof())
+            input type="hidden" name="plan" value=(plan.digest);
+            p.alert id="stale" role="alert" hidden { "The plan has changed while you were reading. Load the page again." }
+            fieldset {
+                legend { "Done before" }
+                @for (index, item) in plan.rules.checklist().iter().enumerate() { (tick(index, item, typed)) }
+            }
+            @if plan.data_risk.is_some() {
+                label for="accepts" { "Why the risk for the data is acceptable" }
+                input type="text" id="accepts" name="accepts" value=(typed.field("accepts")) maxlength="1000" autocomplete="off";
+            }
+            label for="confirm" { "Type " code { (clean(plan.rules.confirm_phrase())) } " to approve" }
+            input type="text" id="confirm" name="confirm" autocomplete="off" autocapitalize="off" spellcheck="false" maxlength="1000";
+            button type="submit" { "Approve this plan" }
+        }
+    }
+}
+
+fn tick(index: usize, item: &ChecklistItem, typed: &Form) -> Markup {
+    let is_ticked = typed.all("item").any(|it| it == item.name);
+    html! {
+        div.item {
+            input type="checkbox" id={"item-" (index)} name="item" value=(item.name) checked[is_ticked];
+            label for={"item-" (index)} { (clean(&item.text)) }
+        }
+    }
+}
+
+/// Takes an approval of the plan that was shown.
+pub async fn approve(
+    State(app): Shared,
+    Path(name): Named,
+    Extension(form): Filled,
+) -> Result<Response, Failure> {
+    let request = app.cluster.request(&name).await;
+    let request = request.map_err(|error| app.failed(error))?;
+    let written = match approval(&request, &form) {
+        Ok((plan, approval)) => {
+            approve::write(&app.cluster, &app.me, &request, plan, &approval).await
+        }
+        Err(error) => Err(error),
+    };
+    answer(&app, &name, written, &form).await
+}
+
+/// What was typed, when it is all there.
+fn approval<'a>(request: &'a RollbackRequest, form: &Form) -> Result<(&'a Plan, Approval), Error> {
+    let (Some(plan), false) = plan_of(request) else {
+        return Err(Error::Refused(approve::OVER.to_owned()));
+    };
+    if form.field("plan") != plan.digest {
+        return Err(approve::changed(
+            &request.name_any(),
+            form.field("plan"),
+            plan,
+        ));
+    }
+    let checklist: Vec<String> = form.all("item").map(str::to_owned).collect();
+    let mut items = plan.rules.checklist().iter();
+    if let Some(item) = items.find(|item| !checklist.contains(&item.name)) {
+        return Err(approve::undone(item));
+    }
+    let accepts = accepted(plan, form)?;
+    let confirm = form.field("confirm").trim();
+    let wanted = plan.rules.confirm_phrase();
+    if confirm != wanted {
+        return Err(Error::Arguments(format!(
+            "{}.",
+            approve::wrong_phrase(wanted)
+        )));
+    }
+    let approval = Approval {
+        confirm: confirm.to_owned(),
+        checklist,
+        accepts,
+        break_glass: None,
+    };
+    Ok((plan, approval))
+}
+
+fn accepted(plan: &Plan, form: &Form) -> Result<Option<String>, Error> {
+    let Some(risk) = &plan.data_risk else {
+        return Ok(None);
+    };
+    let why = form.field("accepts").trim();
+    if why.is_empty() {
+        return Err(Error::Unanswered(format!("{}.", approve::unaccepted(risk))));
+    }
+    Ok(Some(why.to_owned()))
+}
+
+/// Says no.
+pub async fn deny(
+    State(app): Shared,
+    Path(name): Named,
+    Extension(form): Filled,
+) -> Result<Response, Failure> {
+    let word = Word::Deny(form.field("reason").trim());
+    let written = say::spoken(&app.cluster, &app.me, &name, word).await;
+    answer(&app, &name, written, &form).await
+}
+
+/// Back to the page; or the page with what went wrong, of the request as it is now.
+async fn answer(
+    app: &Arc<App>,
+    name: &str,
+    written: Result<RollbackRequest, Error>,
+    form: &Form,
+) -> Result<Response, Failure> {
+    let Err(error) = written else {
+        let back = app.nav().request(name);
+        return Ok((StatusCode::SEE_OTHER, [(header::LOCATION, back)]).into_response());
+    };
+    let Ok(request) = app.cluster.request(name).await else {
+        return Err(app.failed(error));
+    };
+    let page = whole(app, &request, Some(&error.to_string()), form).await;
+    Ok((super::status(&error), super::html(page)).into_response())
+}
+
+/// The incident report, as `report -o html` prints it.
+pub async fn report(State(app): Shared, Path(name): Named) -> Result<Response, Failure> {
+    let read = stored::read(&app.cluster, &name).await;
+    let (markdown, data) = read.map_err(|error| app.failed(error))?;
+    let page = report_page::page(&markdown, &data).into_string();
+    let policy = format!("{}; frame-ancestors 'none'", only_style());
+    let mut answer = Html(page).into_response();
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        answer
+            .headers_mut()
+            .insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    Ok(answer)
+}

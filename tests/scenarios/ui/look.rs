@@ -1,0 +1,188 @@
+//! What a person does, in a real browser.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+use testkit::User::Approver;
+use testkit::{Scene, shop};
+
+use super::browser::Browser;
+use super::hostile::{EVIL, evil};
+use super::many::{MANY, many};
+use super::stage::{Ui, plugin, scene};
+
+async fn url(ui: &Ui, path: &str) -> String {
+    format!("http://{}{}{path}", ui.host(), ui.base)
+}
+
+/// A bad version that is asked to be rolled back to one that comes up slowly, so that there is something to watch.
+async fn slow(name: &str) -> Result<Scene> {
+    let scene = scene(name).await?;
+    let ready_after = std::time::Duration::from_secs(4);
+    for version in ["v1", "v2"] {
+        let release = shop::deployment("api").version(version).replicas(3);
+        scene.deploy(release.ready_after(ready_after)).await?;
+    }
+    scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
+    scene.plan("api-5xx").await?;
+    Ok(scene)
+}
+
+#[tokio::test]
+async fn a_rollback_is_found_read_approved_and_watched() -> Result<()> {
+    let Some(mut browser) = Browser::start().await? else {
+        return Ok(());
+    };
+    let scene = slow("ui-look").await?;
+    let ui = Ui::start(&scene, Approver).await?;
+    let there = browser.open(&ui.link).await?;
+    ensure!(
+        there == url(&ui, "/").await,
+        "the token is still in {there}"
+    );
+    browser.shows("Waits for me (1)").await?;
+    browser.look("board").await?;
+    browser.click("link", "api-5xx").await?;
+    browser.shows("Approve this plan").await?;
+    browser.look("request-waits").await?;
+
+    browser.does("mark", json!({})).await?;
+    browser.does("tick", json!({})).await?;
+    let label = "Type ROLLBACK PRODUCTION to approve";
+    browser
+        .does(
+            "fill",
+            json!({"label": label, "value": "rollback production"}),
+        )
+        .await?;
+    browser.does("expect", json!({"errors": 1})).await?;
+    browser.click("button", "Approve this plan").await?;
+    browser
+        .shows("That is not the phrase, so nothing was approved. It is ROLLBACK PRODUCTION")
+        .await?;
+    browser.look("request-refused").await?;
+    ensure!(scene.status("api-5xx").await?.approvals.is_empty());
+
+    // Now without a mouse: what was ticked is ticked still.
+    browser
+        .does(
+            "fill",
+            json!({"label": label, "value": "ROLLBACK PRODUCTION"}),
+        )
+        .await?;
+    browser.does("press", json!({"key": "Tab"})).await?;
+    let focused = browser.does("focused", json!({})).await?;
+    ensure!(
+        focused[1] == "Approve this plan" && focused[2] == "solid",
+        "{focused}"
+    );
+    browser.does("press", json!({"key": "Enter"})).await?;
+    browser.shows("approved by approver").await?;
+    browser.does("mark", json!({})).await?;
+    browser.shows("RollingOut").await?;
+    browser.shot("request-runs.png").await?;
+    browser.shows("Rolled back").await?;
+    browser.shows("The incident report").await?;
+    let is_same = browser.does("marked", json!({})).await?;
+    ensure!(is_same == true, "the page was loaded anew");
+    browser.look("request-ended").await?;
+
+    browser.click("link", "Deployment/api").await?;
+    browser.shows("Revision").await?;
+    browser.look("history").await?;
+    browser.click("link", "Reviews").await?;
+    browser.shows("I have held it").await?;
+    browser.look("reviews").await?;
+    browser.click("link", "api-5xx").await?;
+    browser.shows("Rolled back").await?;
+    browser.look("report").await?;
+    browser.has_no_problems().await
+}
+
+#[tokio::test]
+async fn a_report_stands_alone_and_is_printed() -> Result<()> {
+    let Some(mut browser) = Browser::start().await? else {
+        return Ok(());
+    };
+    let scene = scene("ui-report").await?;
+    evil(&scene).await?;
+    scene.approve("evil", Approver).await?;
+    scene.wait_for_end("evil").await?;
+    let printed = plugin(&scene, Approver)
+        .args(["report", "evil", "-o", "html"])
+        .output()
+        .await?;
+    ensure!(printed.status.success(), "{printed:?}");
+    let file = browser.picture("evil.html");
+    std::fs::write(&file, printed.stdout)?;
+    browser.open(&format!("file://{}", file.display())).await?;
+    browser.shows("Timeline").await?;
+    browser.look("report-alone").await?;
+    let print = json!({"scheme": "dark", "media": "print", "width": 800});
+    browser.does("look", print).await?;
+    browser.shot("report-printed.png").await?;
+    let paper = browser.picture("report.pdf");
+    browser.does("print", json!({"file": paper})).await?;
+    browser.has_no_problems().await
+}
+
+#[tokio::test]
+async fn nothing_hostile_happens_in_a_browser() -> Result<()> {
+    let Some(mut browser) = Browser::start().await? else {
+        return Ok(());
+    };
+    let scene = scene("ui-evil").await?;
+    evil(&scene).await?;
+    let ui = Ui::start(&scene, Approver).await?;
+    browser.open(&ui.link).await?;
+    browser.shows("<script>alert(1)</script>").await?;
+    browser.look("evil-board").await?;
+    for (path, name) in [
+        ("/requests/evil", "evil-request"),
+        ("/workloads/api", "evil-history"),
+    ] {
+        browser.open(&url(&ui, path).await).await?;
+        browser.shows("<script>alert(1)</script>").await?;
+        browser.look(name).await?;
+    }
+    browser.open(&url(&ui, "/requests/evil").await).await?;
+    let reason = "Why, for whoever asked and for the report";
+    browser
+        .does("fill", json!({"label": reason, "value": EVIL}))
+        .await?;
+    browser.click("button", "Deny").await?;
+    browser.shows("Denied").await?;
+    browser.shows("The incident report").await?;
+    browser
+        .open(&url(&ui, "/requests/evil/report").await)
+        .await?;
+    browser.shows("<script>alert(1)</script>").await?;
+    browser.has_no_problems().await
+}
+
+#[tokio::test]
+async fn five_hundred_requests_stay_usable() -> Result<()> {
+    let Some(mut browser) = Browser::start().await? else {
+        return Ok(());
+    };
+    let scene = many("ui-board").await?;
+    let ui = Ui::start(&scene, Approver).await?;
+    browser.open(&ui.link).await?;
+    browser.shows(&format!("Runs ({MANY})")).await?;
+    browser.shot("many.png").await?;
+    browser
+        .does(
+            "fill",
+            json!({"label": "Only those with this text", "value": "many-123"}),
+        )
+        .await?;
+    browser.does("press", json!({"key": "Enter"})).await?;
+    browser.shows("Runs (1)").await?;
+    browser.look("many-found").await?;
+    let text = browser.does("text", json!({})).await?;
+    let text = text.as_str().context("no text")?;
+    ensure!(
+        text.contains("many-123") && !text.contains("many-124"),
+        "{text}"
+    );
+    browser.has_no_problems().await
+}
