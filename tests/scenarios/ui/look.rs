@@ -3,12 +3,14 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use testkit::User::Approver;
+use testkit::prometheus::Prometheus;
+use testkit::scene::revision;
 use testkit::{Scene, shop};
 
 use super::browser::Browser;
 use super::hostile::{EVIL, evil};
 use super::many::{MANY, many};
-use super::stage::{Ui, plugin, scene};
+use super::stage::{Ui, plugin, scene, without_controller};
 
 async fn url(ui: &Ui, path: &str) -> String {
     format!("http://{}{}{path}", ui.host(), ui.base)
@@ -76,7 +78,7 @@ async fn a_rollback_is_found_read_approved_and_watched() -> Result<()> {
         "{focused}"
     );
     browser.does("press", json!({"key": "Enter"})).await?;
-    browser.shows("approved by approver").await?;
+    browser.shows("approved by anna@broxiva.example").await?;
     browser.does("mark", json!({})).await?;
     browser.shows("RollingOut").await?;
     browser.shot("request-runs.png").await?;
@@ -95,6 +97,54 @@ async fn a_rollback_is_found_read_approved_and_watched() -> Result<()> {
     browser.click("link", "api-5xx").await?;
     browser.shows("Rolled back").await?;
     browser.look("report").await?;
+    browser.has_no_problems().await
+}
+
+/// The number of a check: 0.204 for the `ReplicaSet` of the bad version, 0.004 for any other.
+fn number(bad: &str) -> String {
+    let of = |name: &str| format!(r#"label_replace(vector(1), "rs", "{name}", "", "")"#);
+    let is_bad = format!("count({} and on(rs) {})", of("$replica_set"), of(bad));
+    format!("0.004 + 0.2 * ({is_bad} or vector(0))")
+}
+
+#[tokio::test]
+async fn numbers_before_and_after_are_drawn() -> Result<()> {
+    let (Some(mut browser), Some(prometheus)) =
+        (Browser::start().await?, Prometheus::start().await?)
+    else {
+        return Ok(());
+    };
+    let mut scene = without_controller("ui-numbers").await?;
+    let controller = scene.spawn(&["--prometheus-allow", &prometheus.url()])?;
+    controller.ready().await?;
+    scene.controller = Some(controller);
+    scene.two_versions("api").await?;
+    let sets = scene.replica_sets("api").await?;
+    let bad = sets
+        .iter()
+        .find(|set| revision(set) == Some(2))
+        .context("no v2")?;
+    let bad = bad["metadata"]["name"].as_str().unwrap_or_default();
+    let check = json!({"name": "error-rate", "periodSeconds": 1, "windowSeconds": 5, "atMost": 0.01, "query": number(bad)});
+    let checks = json!({"url": prometheus.url(), "checks": [check]});
+    scene
+        .policy(json!({"verification": {"timeoutSeconds": 30, "prometheus": checks}}))
+        .await?;
+    scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
+    scene.approve("api-5xx", Approver).await?;
+    scene.wait_for_end("api-5xx").await?;
+    let ui = Ui::start(&scene, Approver).await?;
+    browser.open(&ui.link).await?;
+    for (path, name) in [
+        ("/requests/api-5xx", "numbers"),
+        ("/requests/api-5xx/report", "numbers-report"),
+    ] {
+        browser.open(&url(&ui, path).await).await?;
+        browser
+            .shows("error-rate, before 0.204 (at most 0.01), after 0.004 (at most 0.01)")
+            .await?;
+        browser.look(name).await?;
+    }
     browser.has_no_problems().await
 }
 

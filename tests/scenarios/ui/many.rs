@@ -9,14 +9,14 @@ use testkit::Scene;
 use testkit::User::Approver;
 use testkit::scene::request;
 
-use super::stage::Ui;
+use super::stage::{Ui, without_controller};
 
 /// How many there are.
 pub const MANY: usize = 500;
 
 /// That many requests, which no controller looks at.
 pub async fn many(name: &str) -> Result<Scene> {
-    let scene = Scene::without_controller("nothing", name).await?;
+    let scene = without_controller(name).await?;
     let names = (0..MANY).map(|number| format!("many-{number:03}"));
     let ask = |name: String| {
         let scene = &scene;
@@ -47,7 +47,7 @@ async fn five_hundred_requests_are_one_quick_page() -> Result<()> {
         "{}",
         page.body.len()
     );
-    ensure!(page.body.contains("500 run"), "{}", page.body);
+    ensure!(page.body.contains("Running: 500."), "{}", page.body);
     ensure!(took < Duration::from_secs(5), "it took {took:?}");
     let found = ui.page(&cookie, "/?q=MANY-49").await?;
     ensure!(

@@ -160,7 +160,7 @@ async fn reads(ui: &Ui, cookie: &str) -> Result<()> {
     let answer = ui.page(cookie, "/").await?;
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
-        ("referrer-policy", "no-referrer"),
+        ("referrer-policy", "same-origin"),
         ("cache-control", "no-store"),
         ("x-frame-options", "DENY"),
     ] {

@@ -13,11 +13,15 @@ const PLUGIN: &str = env!("CARGO_BIN_EXE_kubectl-rollback");
 
 /// A namespace with a controller.
 pub async fn scene(name: &str) -> Result<Scene> {
-    Scene::new(
-        testkit::target_folder().join("debug/rollback-controller"),
-        name,
-    )
-    .await
+    let mut scene = without_controller(name).await?;
+    scene.start_controller().await?;
+    Ok(scene)
+}
+
+/// A namespace without one.
+pub async fn without_controller(name: &str) -> Result<Scene> {
+    let controller = testkit::target_folder().join("debug/rollback-controller");
+    Scene::without_controller(controller, name).await
 }
 
 /// The plugin as this person, in the namespace of the scene, ready for its arguments.

@@ -62,7 +62,9 @@ pub fn body(markdown: &str, report: &Value) -> Markup {
             | Event::End(TagEnd::Link | TagEnd::Image) => {}
             Event::Html(text) | Event::InlineHtml(text) => events.push(Event::Text(text)),
             Event::TaskListMarker(done) => {
-                events.push(Event::Text(if done { "☑ " } else { "☐ " }.into()))
+                let mark = if done { "☑" } else { "☐" };
+                let mark = html! { span.box { (mark) } " " };
+                events.push(Event::InlineHtml(mark.into_string().into()));
             }
             Event::Start(Tag::Heading { .. }) => {
                 heading = Some(String::new());
@@ -127,7 +129,7 @@ mod tests {
             "<title>Rollback of api: Succeeded</title>",
             "<h2>Timeline</h2>\n<figure class=\"timeline\">",
             "ann@broxiva.com asked for the rollback",
-            "☐ Log in with a test user",
+            "<span class=\"box\">☐</span> Log in with a test user",
             "default-src 'none'; style-src 'sha256-",
         ] {
             assert!(page.contains(text), "{text} is not in {page}");

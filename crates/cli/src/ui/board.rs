@@ -113,8 +113,10 @@ fn filter(nav: &Nav, wanted: &Wanted) -> Markup {
     html! {
         form method="get" action=(nav.to("/")) role="search" {
             label for="q" { "Only those with this text" }
-            input type="search" id="q" name="q" value=(wanted.q.as_deref().unwrap_or_default()) maxlength="200";
-            button.second type="submit" { "Find" }
+            div.find {
+                input type="search" id="q" name="q" value=(wanted.q.as_deref().unwrap_or_default()) maxlength="200";
+                button.second type="submit" { "Find" }
+            }
         }
     }
 }
@@ -141,8 +143,8 @@ fn board(app: &App, nav: &Nav, found: &Found, wanted: &Wanted) -> Markup {
     };
     let now = Timestamp::now();
     html! {
-        div id="live" data-runs[!runs.is_empty()] {
-            p.soft data-announce { (mine.len()) " wait for you, " (others.len()) " for others, " (runs.len()) " run, " (ended.len()) " have ended" }
+        div id="live" data-live data-runs[!runs.is_empty()] {
+            p.soft data-announce { "Waiting for you: " (mine.len()) ". For others: " (others.len()) ". Running: " (runs.len()) ". Ended: " (ended.len()) "." }
             (rows(nav, "me", "Waits for me", &mine, now))
             (rows(nav, "runs", "Runs", &runs, now))
             (rows(nav, "others", "Waits for others", &others, now))

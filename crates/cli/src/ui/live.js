@@ -19,8 +19,10 @@
       const answer = await fetch(address, { credentials: "same-origin", redirect: "error" });
       if (!answer.ok) throw new Error(String(answer.status));
       const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
-      const fresh = parsed.getElementById("live");
-      if (fresh) swap(fresh);
+      for (const fresh of parsed.querySelectorAll("[data-live]")) {
+        const old = document.getElementById(fresh.id);
+        if (old) swap(old, fresh);
+      }
     } catch {
       say("The page could not be brought up to date; it is tried again.");
       again = true;
@@ -31,19 +33,19 @@
   }
 
   // Keeps the focus on what has it, and says what the new state is.
-  function swap(fresh) {
+  function swap(old, fresh) {
     const before = heading();
-    const focused = live.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-    const open = new Set([...live.querySelectorAll("details[open]")].map((it) => it.id));
-    live.replaceChildren(...fresh.childNodes);
-    for (const it of live.querySelectorAll("details")) if (open.has(it.id)) it.open = true;
-    if (focused) [...live.querySelectorAll("a")].find((it) => it.getAttribute("href") === focused)?.focus();
-    live.toggleAttribute("data-runs", fresh.hasAttribute("data-runs"));
-    live.dataset.plan = fresh.dataset.plan ?? "";
+    const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    const open = new Set([...old.querySelectorAll("details[open]")].map((it) => it.id));
+    old.replaceChildren(...fresh.childNodes);
+    for (const it of old.querySelectorAll("details")) if (open.has(it.id)) it.open = true;
+    if (focused) [...old.querySelectorAll("a")].find((it) => it.getAttribute("href") === focused)?.focus();
+    for (const name of ["data-runs", "data-ended"]) old.toggleAttribute(name, fresh.hasAttribute(name));
+    if (old !== live) return;
     if (heading() !== before) say(heading());
     const shown = document.querySelector("input[name=plan]");
     const stale = document.getElementById("stale");
-    if (shown && stale) stale.hidden = live.dataset.plan === shown.value;
+    if (shown && stale) stale.hidden = fresh.dataset.plan === shown.value;
   }
 
   const events = new EventSource(path);

@@ -1,6 +1,7 @@
 //! One request: where it stands, its plan, and what I may say to it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{Path, Query, State};
@@ -12,8 +13,10 @@ use maud::{Markup, html};
 use rollback_api::RollbackRequest;
 use rollback_api::policy::ChecklistItem;
 use rollback_api::status::{Plan, PlannedTarget, RollbackRequestStatus, TargetStatus};
+use rollback_core::approval::TO_APPROVE;
 use rollback_core::execution::phase::{TargetPhase, result};
-use rollback_core::report::{conditions, so_far};
+use rollback_core::report::{Phase, conditions, so_far};
+use tokio::time::timeout;
 
 use super::form::Form;
 use super::layout::{self, Nav, Place, alert};
@@ -26,12 +29,18 @@ use crate::output::{clean, elapsed, span};
 use crate::page::{Tone, numbers, only_style, report as report_page, timeline, word};
 use crate::show;
 
+/// How long a page waits for what the server says to a rehearsal.
+const REHEARSAL: Duration = Duration::from_secs(3);
+
 /// The page of a request.
 pub async fn page(State(app): Shared, Path(name): Named, Query(wanted): Asked) -> Page {
     let request = app.cluster.request(&name).await;
     let request = request.map_err(|error| app.failed(error))?;
     if wanted.is_part() {
-        return Ok(super::html(live(&app.nav(), &request)));
+        let nav = app.nav();
+        return Ok(super::html(
+            html! { (stands(&nav, &request)) (story(&request)) },
+        ));
     }
     Ok(super::html(
         whole(&app, &request, None, &Form::read(b"")).await,
@@ -50,25 +59,29 @@ async fn whole(app: &App, request: &RollbackRequest, wrong: Option<&str>, typed:
     let body = html! {
         h1 { (clean(&name)) }
         @if let Some(wrong) = wrong { (alert(wrong)) }
-        (live(&nav, request))
+        (stands(&nav, request))
         @if let Some(plan) = plan { (plan_card(request, plan)) }
         (said)
+        (story(request))
     };
     let events = format!("{}/events", nav.request(&name));
     layout::page(&nav, Place::Requests, &clean(&name), Some(&events), &body)
 }
 
-/// What changes by itself.
-fn live(nav: &Nav, request: &RollbackRequest) -> Markup {
+/// Where it stands; this part changes by itself.
+fn stands(nav: &Nav, request: &RollbackRequest) -> Markup {
     let now = Timestamp::now();
     let (state, message) = show::ready(request);
+    let (message, by_kubectl) = split(&message);
     let (plan, has_ended) = plan_of(request);
     let (target, to) = show::summary(request);
     let until = request.outcome().map_or(now, |outcome| outcome.at);
-    let (moments, phases) = so_far(request);
     html! {
-        div id="live" data-runs[!has_ended] data-plan=(plan.map(|plan| plan.digest.as_str()).unwrap_or_default()) {
-            p data-announce { (word(Tone::of(show::state(request)), &state)) " " (message) }
+        div id="live" data-live data-runs[!has_ended] data-ended[has_ended] data-plan=(plan.map(|plan| plan.digest.as_str()).unwrap_or_default()) {
+            p.state data-announce { (word(Tone::of(show::state(request)), &state)) " " (message) }
+            @if let Some(command) = by_kubectl {
+                details id="kubectl" { summary { "Without this page" } p { (command) } }
+            }
             dl {
                 dt { "What" } dd { (target) " → " (to) }
                 dt { "Why" } dd { (show::asked(request)) }
@@ -79,11 +92,36 @@ fn live(nav: &Nav, request: &RollbackRequest) -> Markup {
                 }
             }
             @if let Some(status) = &request.status { (targets(nav, status, now)) }
-            section aria-labelledby="timeline" {
-                h2 id="timeline" { "Timeline" }
-                (timeline::draw(&moments, &phases))
-                (timeline::list(&moments))
-            }
+        }
+    }
+}
+
+/// What to type is for those who are not here.
+fn split(message: &str) -> (&str, Option<&str>) {
+    let Some(at) = message.find(TO_APPROVE) else {
+        return (message, None);
+    };
+    let (message, command) = message.split_at(at);
+    (message.trim_end(), Some(command))
+}
+
+/// What has happened so far; this part changes by itself.
+fn story(request: &RollbackRequest) -> Markup {
+    let (moments, mut phases) = so_far(request);
+    if let (None, Some(first)) = (request.outcome(), moments.first()) {
+        let begun: i64 = phases.iter().map(|phase| phase.milliseconds).sum();
+        let all = Timestamp::now().duration_since(first.at).as_millis();
+        let all = i64::try_from(all).unwrap_or(i64::MAX);
+        phases.push(Phase {
+            name: format!("{} (now)", show::ready(request).0),
+            milliseconds: all.saturating_sub(begun),
+        });
+    }
+    html! {
+        section id="story" data-live aria-labelledby="timeline" {
+            h2 id="timeline" { "Timeline" }
+            (timeline::draw(&moments, &phases))
+            (timeline::list(&moments))
         }
     }
 }
@@ -118,7 +156,12 @@ fn one_target(
     let ended = result(progress);
     let phase = TargetPhase::of(status, progress);
     let stands = ended.map_or(phase.as_str(), |outcome| outcome.reason.as_str());
-    let tone = ended.map_or(Tone::Busy, |outcome| Tone::of(Some(outcome.result)));
+    let goes_on = if phase == TargetPhase::Waiting {
+        Tone::Waiting
+    } else {
+        Tone::Busy
+    };
+    let tone = ended.map_or(goes_on, |outcome| Tone::of(Some(outcome.result)));
     let fallback = progress
         .fallback
         .as_ref()
@@ -187,9 +230,12 @@ fn planned(target: &PlannedTarget) -> Markup {
 /// What I may say. Whether I may approve, the server is asked beforehand, as the command does.
 async fn forms(app: &App, request: &RollbackRequest, plan: &Plan, typed: &Form) -> Markup {
     let nav = app.nav();
-    let may = approve::rehearse(&app.cluster, &app.me, request, plan, false).await;
+    let may = approve::rehearse(&app.cluster, &app.me, request, plan, false);
+    // When the approval of somebody else is not counted yet, it waits; the form can be shown meanwhile.
+    let may = timeout(REHEARSAL, may).await.unwrap_or(Ok(()));
     let action = nav.request(&request.name_any());
     html! {
+        div.say {
         section.card aria-labelledby="approve" {
             h2 id="approve" { "Approve" }
             @if is_counted(request, &app.me) {
@@ -208,6 +254,7 @@ async fn forms(app: &App, request: &RollbackRequest, plan: &Plan, typed: &Form) 
                 input type="text" id="reason" name="reason" required maxlength="1000" autocomplete="off";
                 button.second type="submit" { "Deny" }
             }
+        }
         }
     }
 }

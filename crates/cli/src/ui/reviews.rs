@@ -55,7 +55,7 @@ fn row(nav: &Nav, open: &Open, now: Timestamp) -> Markup {
             td {
                 form method="post" action={(nav.request(&name)) "/reviewed"} {
                     (nav.proof())
-                    button.second type="submit" aria-label={"I have held the review of " (clean(&name))} { "I have held it" }
+                    button.second type="submit" { "I have held it" span.hidden { ": the review of " (clean(&name)) } }
                 }
             }
         }
