@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use kube::ResourceExt;
 use serde_json::json;
 use testkit::Scene;
-use testkit::User::{Approver, Requester};
+use testkit::User::{Approver, Outsider, Requester};
 use tokio::net::TcpStream;
 
 use super::stage::{Ui, scene};
@@ -323,6 +323,30 @@ async fn pages_write_nothing_and_forms_what_the_commands_do() -> Result<()> {
         )
         .await?;
     ensure!(answer.status == 303, "{answer:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_may_only_look_looks_and_is_told_so() -> Result<()> {
+    let scene = asked("ui-outsider").await?;
+    let ui = Ui::start(&scene, Outsider).await?;
+    let cookie = ui.log_in().await?;
+    let board = ui.page(&cookie, "/").await?;
+    ensure!(
+        board.status == 200 && board.body.contains("Waiting for you: 0. For others: 1."),
+        "{board:?}"
+    );
+    let page = ui.page(&cookie, "/requests/api-5xx").await?;
+    let is_told =
+        page.body.contains("You may not do that") && !page.body.contains("name=\"confirm\"");
+    ensure!(page.status == 200 && is_told, "{page:?}");
+    let body = format!("csrf={}&reason=x", page.csrf()?);
+    let answer = ui.send(&cookie, "/requests/api-5xx/deny", &body).await?;
+    ensure!(
+        answer.status == 403 && answer.body.contains("You may not do that"),
+        "{answer:?}"
+    );
+    ensure!(scene.request("api-5xx").await?.outcome().is_none());
     Ok(())
 }
 

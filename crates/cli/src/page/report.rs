@@ -33,7 +33,7 @@ pub fn page(markdown: &str, report: &Value) -> Markup {
 }
 
 /// The first heading.
-fn title(markdown: &str) -> String {
+pub fn title(markdown: &str) -> String {
     let mut inside = false;
     let mut title = String::new();
     for event in Parser::new_ext(markdown, options()) {

@@ -51,7 +51,8 @@ where
     let watched = watcher(api, config).default_backoff();
     let told = watched.filter_map(async |seen| match seen {
         Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone) => {
-            Some(Ok(Event::default().event("changed").data("")))
+            // Without any data a browser does not pass it on.
+            Some(Ok(Event::default().event("changed").data("-")))
         }
         Ok(watcher::Event::Init | watcher::Event::InitApply(_)) | Err(_) => None,
     });

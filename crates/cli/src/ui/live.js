@@ -5,6 +5,8 @@
   const path = document.body.dataset.events;
   const live = document.getElementById("live");
   if (!path || !live) return;
+  // Not the address of the page: the answer to a form stands at that of the form.
+  const page = path.slice(0, -"/events".length);
   const announce = document.getElementById("announce");
   const say = (text) => { if (announce.textContent !== text) announce.textContent = text; };
   const heading = () => live.querySelector("[data-announce]")?.textContent ?? "";
@@ -14,7 +16,7 @@
     if (busy) { again = true; return; }
     busy = true;
     try {
-      const address = new URL(location.href);
+      const address = new URL(page + location.search, location.href);
       address.searchParams.set("part", "live");
       const answer = await fetch(address, { credentials: "same-origin", redirect: "error" });
       if (!answer.ok) throw new Error(String(answer.status));

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use maud::{Markup, html};
@@ -26,7 +26,7 @@ use crate::command::report as stored;
 use crate::command::say::{self, Word, is_counted};
 use crate::error::Error;
 use crate::output::{clean, elapsed, span};
-use crate::page::{Tone, numbers, only_style, report as report_page, timeline, word};
+use crate::page::{Tone, numbers, report as report_page, timeline, word};
 use crate::show;
 
 /// How long a page waits for what the server says to a rehearsal.
@@ -383,16 +383,20 @@ async fn answer(
 }
 
 /// The incident report, as `report -o html` prints it.
-pub async fn report(State(app): Shared, Path(name): Named) -> Result<Response, Failure> {
+pub async fn report(State(app): Shared, Path(name): Named) -> Page {
     let read = stored::read(&app.cluster, &name).await;
     let (markdown, data) = read.map_err(|error| app.failed(error))?;
-    let page = report_page::page(&markdown, &data).into_string();
-    let policy = format!("{}; frame-ancestors 'none'", only_style());
-    let mut answer = Html(page).into_response();
-    if let Ok(policy) = HeaderValue::from_str(&policy) {
-        answer
-            .headers_mut()
-            .insert(header::CONTENT_SECURITY_POLICY, policy);
-    }
-    Ok(answer)
+    let nav = app.nav();
+    let body = html! {
+        div.report { (report_page::body(&markdown, &data)) }
+        p.screen { a href=(nav.request(&name)) { "To the request" } }
+    };
+    let title = report_page::title(&markdown);
+    Ok(super::html(layout::page(
+        &nav,
+        Place::Requests,
+        &title,
+        None,
+        &body,
+    )))
 }
