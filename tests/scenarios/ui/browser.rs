@@ -132,6 +132,9 @@ impl Browser {
             self.shot(&format!("{name}-{look}.png")).await?;
             let overflow = self.does("overflow", json!({})).await?;
             ensure!(overflow == 0, "{name}, {look}: {overflow} pixels too wide");
+            if look == "narrow" {
+                continue;
+            }
             let barriers = self.does("axe", json!({})).await?;
             ensure!(barriers == json!([]), "{name}, {look}: {barriers:#}");
         }

@@ -7,7 +7,7 @@ use testkit::Scene;
 use testkit::User::{Approver, Outsider, Requester};
 use tokio::net::TcpStream;
 
-use super::stage::{Ui, scene};
+use super::stage::{Headers, Ui, scene};
 
 /// A request with a plan that is waited for.
 pub async fn asked(name: &str) -> Result<Scene> {
@@ -43,6 +43,8 @@ async fn only_our_own_pages_in_the_browser_that_opened_the_link_are_let_in() -> 
     let mine = [("Host", host.as_str()), ("Cookie", cookie.as_str())];
     ensure!(ui.ask("GET", &right, &mine, "").await?.status == 303);
     reads(&ui, &cookie).await?;
+    streams(&ui, &cookie).await?;
+    headers(&ui, &cookie).await?;
     writes(&ui, &cookie).await?;
     ensure!(TcpStream::connect(("127.0.0.2", ui.port)).await.is_err());
     let (token, secret) = (
@@ -57,106 +59,65 @@ async fn only_our_own_pages_in_the_browser_that_opened_the_link_are_let_in() -> 
     Ok(())
 }
 
+/// A path, headers, and the status that comes of them.
+type Row<'a> = (&'a str, Headers<'a>, u16);
+
+/// What names this server and has the cookie is let in, unless it says that it comes from elsewhere.
 async fn reads(ui: &Ui, cookie: &str) -> Result<()> {
-    let (host, base) = (ui.host(), ui.base.clone());
-    let other_port = format!("http://127.0.0.1:{}", ui.port.wrapping_add(1));
-    let named = format!("localhost:{}", ui.port);
-    let own = format!("http://{host}");
-    let rows: [(&str, &[(&str, &str)], u16); 16] = [
-        ("/", &[("Host", &host), ("Cookie", cookie)], 200),
-        ("/", &[("Host", &named), ("Cookie", cookie)], 200),
-        (
-            "/",
-            &[
-                ("Host", &host),
-                ("Cookie", cookie),
-                ("Sec-Fetch-Site", "none"),
-            ],
-            200,
-        ),
-        ("/", &[("Host", &host), ("Cookie", "rollback-ui=0")], 403),
-        ("/", &[("Host", "evil.example"), ("Cookie", cookie)], 421),
-        ("/", &[("Host", "127.0.0.1"), ("Cookie", cookie)], 421),
-        (
-            "/",
-            &[
-                ("Host", &host),
-                ("Host", "evil.example"),
-                ("Cookie", cookie),
-            ],
-            421,
-        ),
-        (
-            "/",
-            &[
-                ("Host", &host),
-                ("Cookie", cookie),
-                ("Origin", "https://evil.example"),
-            ],
-            403,
-        ),
-        (
-            "/",
-            &[("Host", &host), ("Cookie", cookie), ("Origin", "null")],
-            403,
-        ),
-        (
-            "/",
-            &[
-                ("Host", &host),
-                ("Cookie", cookie),
-                ("Sec-Fetch-Site", "same-site"),
-            ],
-            403,
-        ),
-        ("/live.js", &[("Host", &host)], 403),
-        ("/events", &[("Host", &host), ("Cookie", cookie)], 403),
-        (
-            "/events",
-            &[
-                ("Host", &host),
-                ("Cookie", cookie),
-                ("Sec-Fetch-Site", "none"),
-            ],
-            403,
-        ),
-        (
-            "/events",
-            &[("Host", &host), ("Cookie", cookie), ("Origin", &other_port)],
-            403,
-        ),
-        (
-            "/events",
-            &[
-                ("Host", &host),
-                ("Cookie", cookie),
-                ("Sec-Fetch-Site", "same-origin"),
-            ],
-            200,
-        ),
-        (
-            "/events",
-            &[("Host", &host), ("Cookie", cookie), ("Origin", &own)],
-            200,
-        ),
+    let (host, named) = (ui.host(), format!("localhost:{}", ui.port));
+    let (host, named) = (("Host", host.as_str()), ("Host", named.as_str()));
+    let mine = ("Cookie", cookie);
+    let evil = ("Host", "evil.example");
+    let rows: [Row; 11] = [
+        ("/", &[host, mine], 200),
+        ("/", &[named, mine], 200),
+        ("/", &[host, mine, ("Sec-Fetch-Site", "none")], 200),
+        ("/", &[host, ("Cookie", "rollback-ui=0")], 403),
+        ("/", &[evil, mine], 421),
+        ("/", &[("Host", "127.0.0.1"), mine], 421),
+        ("/", &[host, evil, mine], 421),
+        ("/", &[host, mine, ("Origin", "https://evil.example")], 403),
+        ("/", &[host, mine, ("Origin", "null")], 403),
+        ("/", &[host, mine, ("Sec-Fetch-Site", "same-site")], 403),
+        ("/live.js", &[host], 403),
     ];
+    answers(ui, &rows).await
+}
+
+/// The stream of events has to show that one of our pages asks.
+async fn streams(ui: &Ui, cookie: &str) -> Result<()> {
+    let (host, other) = (ui.host(), format!("http://127.0.0.1:{}", ui.port ^ 1));
+    let own = format!("http://{host}");
+    let (host, mine) = (("Host", host.as_str()), ("Cookie", cookie));
+    let rows: [Row; 5] = [
+        ("/events", &[host, mine], 403),
+        ("/events", &[host, mine, ("Sec-Fetch-Site", "none")], 403),
+        ("/events", &[host, mine, ("Origin", &other)], 403),
+        (
+            "/events",
+            &[host, mine, ("Sec-Fetch-Site", "same-origin")],
+            200,
+        ),
+        ("/events", &[host, mine, ("Origin", &own)], 200),
+    ];
+    answers(ui, &rows).await
+}
+
+async fn answers(ui: &Ui, rows: &[Row<'_>]) -> Result<()> {
     for (path, headers, status) in rows {
-        let answer = ui.ask("GET", &format!("{base}{path}"), headers, "").await?;
-        ensure!(
-            answer.status == status || (status == 421 && answer.status == 400),
-            "{path} {headers:?}: {answer:?}"
-        );
-        let policy = answer.header("content-security-policy").unwrap_or_default();
-        // What is no HTTP the library answers by itself.
-        ensure!(
-            answer.status == 400 || policy.contains("default-src 'none'"),
-            "{answer:?}"
-        );
-        ensure!(
-            !answer.head.to_lowercase().contains("access-control"),
-            "{answer:?}"
-        );
+        let path = format!("{}{path}", ui.base);
+        let answer = ui.ask("GET", &path, headers, "").await?;
+        ensure!(answer.status == *status, "{path} {headers:?}: {answer:?}");
+        let policy = answer.header("content-security-policy");
+        let is_kept = policy.is_some_and(|it| it.contains("default-src 'none'"));
+        let is_open = answer.head.to_lowercase().contains("access-control");
+        ensure!(is_kept && !is_open, "{answer:?}");
     }
+    Ok(())
+}
+
+/// What every answer says of itself.
+async fn headers(ui: &Ui, cookie: &str) -> Result<()> {
     let answer = ui.page(cookie, "/").await?;
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
@@ -179,6 +140,7 @@ async fn reads(ui: &Ui, cookie: &str) -> Result<()> {
         );
     }
     // Outside of the folder of this session there is nothing.
+    let host = ui.host();
     let answer = ui
         .ask("GET", "/", &[("Host", &host), ("Cookie", cookie)], "")
         .await?;
@@ -193,7 +155,7 @@ async fn writes(ui: &Ui, cookie: &str) -> Result<()> {
     let csrf = page.csrf()?.to_owned();
     let body = format!("csrf={csrf}&reason=x");
     let path = format!("{}/requests/api-5xx/deny", ui.base);
-    let rows: [(&[(&str, &str)], &str, u16); 8] = [
+    let rows: [(Headers, &str, u16); 8] = [
         (&[("Host", &host), ("Cookie", cookie)], &body, 403),
         (
             &[

@@ -38,6 +38,9 @@ pub fn plugin(scene: &Scene, user: User) -> Command {
     command
 }
 
+/// Headers.
+pub type Headers<'a> = &'a [(&'a str, &'a str)];
+
 /// The pages of one person.
 pub struct Ui {
     child: Child,
@@ -87,17 +90,25 @@ impl Ui {
         &self,
         method: &str,
         path: &str,
-        headers: &[(&str, &str)],
+        headers: Headers<'_>,
         body: &str,
     ) -> Result<Answer> {
-        let head: String = headers
+        let lines = headers
             .iter()
-            .map(|(name, value)| format!("{name}: {value}\r\n"))
-            .collect();
-        let text = format!(
-            "{method} {path} HTTP/1.1\r\n{head}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
+            .map(|(name, value)| format!("{name}: {value}"));
+        let length = format!("Content-Length: {}", body.len());
+        let begin = [format!("{method} {path} HTTP/1.1")].into_iter();
+        let rest = [
+            "Connection: close".to_owned(),
+            length,
+            String::new(),
+            body.to_owned(),
+        ];
+        let text = begin
+            .chain(lines)
+            .chain(rest)
+            .collect::<Vec<_>>()
+            .join("\r\n");
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         stream.write_all(text.as_bytes()).await?;
         let mut answer = Vec::new();

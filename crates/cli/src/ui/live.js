@@ -42,7 +42,7 @@
     old.replaceChildren(...fresh.childNodes);
     for (const it of old.querySelectorAll("details")) if (open.has(it.id)) it.open = true;
     if (focused) [...old.querySelectorAll("a")].find((it) => it.getAttribute("href") === focused)?.focus();
-    for (const name of ["data-runs", "data-ended"]) old.toggleAttribute(name, fresh.hasAttribute(name));
+    for (const name of ["data-runs", "data-waits", "data-said"]) old.toggleAttribute(name, fresh.hasAttribute(name));
     if (old !== live) return;
     if (heading() !== before) say(heading());
     const shown = document.querySelector("input[name=plan]");

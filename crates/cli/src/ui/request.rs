@@ -10,9 +10,9 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use maud::{Markup, html};
-use rollback_api::RollbackRequest;
 use rollback_api::policy::ChecklistItem;
 use rollback_api::status::{Plan, PlannedTarget, RollbackRequestStatus, TargetStatus};
+use rollback_api::{PLAN, RequestState, RollbackRequest};
 use rollback_core::approval::TO_APPROVE;
 use rollback_core::execution::phase::{TargetPhase, result};
 use rollback_core::report::{Phase, conditions, so_far};
@@ -39,7 +39,7 @@ pub async fn page(State(app): Shared, Path(name): Named, Query(wanted): Asked) -
     if wanted.is_part() {
         let nav = app.nav();
         return Ok(super::html(
-            html! { (stands(&nav, &request)) (story(&request)) },
+            html! { (stands(&nav, &app.me, &request)) (story(&request)) },
         ));
     }
     Ok(super::html(
@@ -51,15 +51,16 @@ pub async fn page(State(app): Shared, Path(name): Named, Query(wanted): Asked) -
 async fn whole(app: &App, request: &RollbackRequest, wrong: Option<&str>, typed: &Form) -> Markup {
     let nav = app.nav();
     let name = request.name_any();
-    let (plan, has_ended) = plan_of(request);
-    let said = match plan.filter(|_| !has_ended && !request.spec.dry_run) {
-        Some(plan) => forms(app, request, plan, typed).await,
-        None => html! {},
+    let plan = plan_of(request).0;
+    let said = if let Some(plan) = plan.filter(|_| waits(request)) {
+        Box::pin(forms(app, request, plan, typed)).await
+    } else {
+        html! {}
     };
     let body = html! {
         h1 { (clean(&name)) }
         @if let Some(wrong) = wrong { (alert(wrong)) }
-        (stands(&nav, request))
+        (stands(&nav, &app.me, request))
         @if let Some(plan) = plan { (plan_card(request, plan)) }
         (said)
         (story(request))
@@ -69,7 +70,7 @@ async fn whole(app: &App, request: &RollbackRequest, wrong: Option<&str>, typed:
 }
 
 /// Where it stands; this part changes by itself.
-fn stands(nav: &Nav, request: &RollbackRequest) -> Markup {
+fn stands(nav: &Nav, me: &str, request: &RollbackRequest) -> Markup {
     let now = Timestamp::now();
     let (state, message) = show::ready(request);
     let (message, by_kubectl) = split(&message);
@@ -77,7 +78,7 @@ fn stands(nav: &Nav, request: &RollbackRequest) -> Markup {
     let (target, to) = show::summary(request);
     let until = request.outcome().map_or(now, |outcome| outcome.at);
     html! {
-        div id="live" data-live data-runs[!has_ended] data-ended[has_ended] data-plan=(plan.map(|plan| plan.digest.as_str()).unwrap_or_default()) {
+        div id="live" data-live data-runs[!has_ended] data-waits[waits(request)] data-said[is_said(request, me)] data-plan=(plan.map(|plan| plan.digest.as_str()).unwrap_or_default()) {
             p.state data-announce { (word(Tone::of(show::state(request)), &state)) " " (message) }
             @if let Some(command) = by_kubectl {
                 details id="kubectl" { summary { "Without this page" } p { (command) } }
@@ -94,6 +95,24 @@ fn stands(nav: &Nav, request: &RollbackRequest) -> Markup {
             @if let Some(status) = &request.status { (targets(nav, status, now)) }
         }
     }
+}
+
+/// Whether people are asked something.
+fn waits(request: &RollbackRequest) -> bool {
+    let state = show::state(request);
+    let waits = [
+        RequestState::AwaitingApproval,
+        RequestState::Blocked,
+        RequestState::Frozen,
+    ];
+    !request.spec.dry_run && state.is_some_and(|state| waits.contains(&state))
+}
+
+/// Whether my approval of this plan is counted, or waits for that.
+fn is_said(request: &RollbackRequest, me: &str) -> bool {
+    let digest = plan_of(request).0.map(|plan| &plan.digest);
+    let of = request.annotations().get(PLAN);
+    is_counted(request, me) || (say::approver(request) == Some(me) && of == digest)
 }
 
 /// What to type is for those who are not here.
@@ -176,9 +195,9 @@ fn one_target(
         @if let Some(rollout) = rollout {
             @let desired = rollout.desired.max(0);
             p {
-                progress max=(desired.max(1)) value=(rollout.available.clamp(0, desired))
-                    aria-label={"Available replicas of " (clean(&progress.name))} {}
-                " " (rollout.available) "/" (desired)
+                progress max=(desired.max(1)) value=(rollout.updated.clamp(0, desired))
+                    aria-label={"Replicas of " (clean(&progress.name)) " with the old template"} {}
+                " " (rollout.updated) " of " (desired) " with the old template"
             }
         }
         ul { @for line in show::details(progress, now) { li { (line) } } }
@@ -236,10 +255,10 @@ async fn forms(app: &App, request: &RollbackRequest, plan: &Plan, typed: &Form) 
     let action = nav.request(&request.name_any());
     html! {
         div.say {
-        section.card aria-labelledby="approve" {
+        section.card.ask aria-labelledby="approve" {
             h2 id="approve" { "Approve" }
-            @if is_counted(request, &app.me) {
-                p { "Your approval of this plan is counted." }
+            @if is_said(request, &app.me) {
+                p { "You have approved this plan." }
             } @else if let Err(why) = may {
                 p { (why.to_string()) }
             } @else {
@@ -264,7 +283,7 @@ fn approve_form(nav: &Nav, action: &str, plan: &Plan, typed: &Form) -> Markup {
         form method="post" action={(action) "/approve"} {
             (nav.proof())
             input type="hidden" name="plan" value=(plan.digest);
-            p.alert id="stale" role="alert" hidden { "The plan has changed while you were reading. Load the page again." }
+            p.alert id="stale" role="alert" hidden { "The plan has changed while you were reading. " a href=(action) { "Read the new one" } "." }
             fieldset {
                 legend { "Done before" }
                 @for (index, item) in plan.rules.checklist().iter().enumerate() { (tick(index, item, typed)) }
@@ -304,7 +323,7 @@ pub async fn approve(
         }
         Err(error) => Err(error),
     };
-    answer(&app, &name, written, &form).await
+    Box::pin(answer(&app, &name, written, &form)).await
 }
 
 /// What was typed, when it is all there.
@@ -361,7 +380,7 @@ pub async fn deny(
 ) -> Result<Response, Failure> {
     let word = Word::Deny(form.field("reason").trim());
     let written = say::spoken(&app.cluster, &app.me, &name, word).await;
-    answer(&app, &name, written, &form).await
+    Box::pin(answer(&app, &name, written, &form)).await
 }
 
 /// Back to the page; or the page with what went wrong, of the request as it is now.

@@ -23,7 +23,7 @@ pub async fn page(State(app): Shared) -> Page {
     let overdue = open.iter().filter(|it| it.due <= now).count();
     let body = html! {
         h1 { "Reviews" }
-        p { (open.len()) " are to be held, " (overdue) " of them are overdue." }
+        p { "To be held: " (open.len()) ". Overdue: " (overdue) "." }
         @if !open.is_empty() {
             table.board {
                 thead { tr {
