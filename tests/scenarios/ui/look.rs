@@ -130,7 +130,9 @@ async fn a_plan_that_changes_while_somebody_reads_is_not_approved() -> Result<()
         .await?;
     let status = scene.status("api-5xx").await?;
     ensure!(status.approvals.is_empty() && status.plan.is_some_and(|plan| plan.digest != was));
-    browser.has_no_problems().await
+    browser.has_no_problems().await?;
+    ui.end().await?;
+    browser.shows("The connection was lost").await
 }
 
 /// The number of a check: 0.204 for the `ReplicaSet` of the bad version, 0.004 for any other.

@@ -1,10 +1,11 @@
 //! Who is let in, and that looking at pages changes nothing.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt;
 use serde_json::json;
 use testkit::Scene;
 use testkit::User::{Approver, Outsider, Requester};
+use testkit::shop::deployment;
 use tokio::net::TcpStream;
 
 use super::stage::{Headers, Ui, scene};
@@ -68,7 +69,7 @@ async fn reads(ui: &Ui, cookie: &str) -> Result<()> {
     let (host, named) = (("Host", host.as_str()), ("Host", named.as_str()));
     let mine = ("Cookie", cookie);
     let evil = ("Host", "evil.example");
-    let rows: [Row; 11] = [
+    let rows: [Row; 13] = [
         ("/", &[host, mine], 200),
         ("/", &[named, mine], 200),
         ("/", &[host, mine, ("Sec-Fetch-Site", "none")], 200),
@@ -80,6 +81,8 @@ async fn reads(ui: &Ui, cookie: &str) -> Result<()> {
         ("/", &[host, mine, ("Origin", "null")], 403),
         ("/", &[host, mine, ("Sec-Fetch-Site", "same-site")], 403),
         ("/live.js", &[host], 403),
+        ("/requests/..%2F..%2Fsecrets%2Fx", &[host, mine], 404),
+        ("/requests/../workloads", &[host, mine], 404),
     ];
     answers(ui, &rows).await
 }
@@ -309,6 +312,57 @@ async fn who_may_only_look_looks_and_is_told_so() -> Result<()> {
         "{answer:?}"
     );
     ensure!(scene.request("api-5xx").await?.outcome().is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_risk_for_the_data_is_accepted_with_a_reason() -> Result<()> {
+    let scene = scene("ui-risk").await?;
+    for (version, schema) in [("v1", "1"), ("v2", "2")] {
+        let release = deployment("api").version(version);
+        let schema = ("rollback.broxiva.com/schema-version", schema);
+        scene
+            .deploy(release.template_annotation(schema.0, schema.1))
+            .await?;
+    }
+    scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
+    scene.wait_for("api-5xx", "Blocked").await?;
+    let ui = Ui::start(&scene, Approver).await?;
+    let cookie = ui.log_in().await?;
+    let page = ui.page(&cookie, "/requests/api-5xx").await?;
+    ensure!(page.body.contains("Risk for the data: "), "{page:?}");
+    let plan = scene.status("api-5xx").await?.plan.context("no plan")?;
+    let items: String = plan
+        .rules
+        .checklist()
+        .iter()
+        .fold(String::new(), |all, item| {
+            format!("{all}&item={}", item.name)
+        });
+    let body = format!(
+        "csrf={}&plan={}&confirm=ROLLBACK+PRODUCTION{items}",
+        page.csrf()?,
+        plan.digest
+    );
+    let answer = ui.send(&cookie, "/requests/api-5xx/approve", &body).await?;
+    ensure!(
+        answer.status == 422 && answer.body.contains("says why that is acceptable"),
+        "{answer:?}"
+    );
+    let answer = ui
+        .send(
+            &cookie,
+            "/requests/api-5xx/approve",
+            &format!("{body}&accepts=the+column+is+still+there"),
+        )
+        .await?;
+    ensure!(answer.status == 303, "{answer:?}");
+    let (ended, _) = scene.wait_for_end("api-5xx").await?;
+    let approvals = ended.status.unwrap_or_default().approvals;
+    ensure!(
+        approvals[0].accepts_data_risk.as_deref() == Some("the column is still there"),
+        "{approvals:?}"
+    );
     Ok(())
 }
 

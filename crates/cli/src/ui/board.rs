@@ -209,3 +209,59 @@ fn row(nav: &Nav, request: &RollbackRequest, now: Timestamp) -> Markup {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn request(state: &str, ended: bool, plan: &Value) -> RollbackRequest {
+        let mut status = json!({"conditions": [{"type": "Ready", "status": "False", "reason": state, "message": "",
+            "lastTransitionTime": "2026-11-30T14:00:00Z"}]});
+        if !plan.is_null() {
+            status["plan"] = plan.clone();
+        }
+        if ended {
+            status["outcome"] = json!({"result": "Denied", "reason": "DeniedByApprover", "message": "", "at": "2026-11-30T14:00:00Z"});
+        }
+        serde_json::from_value(json!({
+            "apiVersion": "rollback.broxiva.com/v1alpha1", "kind": "RollbackRequest", "metadata": {"name": "api-5xx"},
+            "spec": {"targets": [{"name": "api", "to": {"previous": {}}}], "requestedBy": {"username": "rita"},
+                "reason": {"category": "ErrorRate", "summary": "5xx"}},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn plan() -> Value {
+        let report: Value =
+            serde_json::from_str(include_str!("../../../../docs/example-report.json")).unwrap();
+        report["plan"].clone()
+    }
+
+    #[test]
+    fn each_request_waits_for_whom_it_waits() {
+        let waits = request("AwaitingApproval", false, &plan());
+        assert_eq!(lane(&waits, "bob", true), Lane::Me);
+        assert_eq!(lane(&waits, "bob", false), Lane::Others);
+        assert_eq!(lane(&waits, "rita", true), Lane::Others);
+        let mut counted = waits;
+        let approval = json!({"by": {"username": "bob"}, "planDigest": plan()["digest"], "at": "2026-11-30T14:00:00Z"});
+        counted.status.as_mut().unwrap().approvals =
+            vec![serde_json::from_value(approval).unwrap()];
+        assert_eq!(lane(&counted, "bob", true), Lane::Others);
+        assert_eq!(
+            lane(&request("Planning", false, &Value::Null), "bob", true),
+            Lane::Runs
+        );
+        assert_eq!(
+            lane(&request("RollingOut", false, &plan()), "bob", true),
+            Lane::Runs
+        );
+        assert_eq!(
+            lane(&request("Denied", true, &plan()), "bob", true),
+            Lane::Ended
+        );
+    }
+}

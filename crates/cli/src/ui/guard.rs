@@ -77,6 +77,9 @@ async fn enter(app: &App, request: Request<Body>) -> Result<Entered, Refusal> {
             "You are not let in. Open the address that kubectl rollback ui has printed; it works once, in one browser. For another one start it again.",
         ));
     }
+    if !is_plain(request.uri().path()) {
+        return Err((StatusCode::NOT_FOUND, "There is no such page."));
+    }
     if request.method() == Method::POST {
         return with_form(app, request).await.map(Entered::In);
     }
@@ -126,6 +129,13 @@ fn from_our_pages(headers: &HeaderMap, host: &str, strict: bool) -> Result<(), R
     }
 }
 
+/// Whether a path has nothing in it but what names of Kubernetes have: a name becomes a part of the path that the API
+/// server is asked for.
+fn is_plain(path: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '.');
+    path.chars().all(is_plain) && !path.split('/').any(|part| part == "." || part == "..")
+}
+
 /// The token, of the one page that takes it.
 fn token(app: &App, uri: &Uri) -> Option<String> {
     if uri.path() != app.session.to("/") {
@@ -167,4 +177,24 @@ async fn with_form(app: &App, request: Request<Body>) -> Result<Request<Body>, R
     let mut request = Request::from_parts(parts, Body::empty());
     request.extensions_mut().insert(Arc::new(form));
     Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_names_in_it_and_nothing_else() {
+        assert!(is_plain("/0a/requests/api-5xx.v2/report"));
+        for path in [
+            "/0a/requests/..",
+            "/0a/requests/a%2Fb",
+            "/0a/./x",
+            "/a?b",
+            "/a b",
+            "/a_b",
+        ] {
+            assert!(!is_plain(path), "{path}");
+        }
+    }
 }

@@ -81,6 +81,11 @@ pub fn page(nav: &Nav, place: Place, title: &str, live: Option<&str>, body: &Mar
                 a.skip href="#main" { "Skip to the content" }
                 header.bar { (menu(nav, place)) }
                 main id="main" tabindex="-1" {
+                    @if live.is_some() {
+                        p.alert id="lost" role="alert" hidden {
+                            "The connection was lost, so this page is not up to date. It is tried again; if this stays so, look whether kubectl rollback ui still runs."
+                        }
+                    }
                     (body)
                     p.hidden id="announce" role="status" aria-live="polite" {}
                 }

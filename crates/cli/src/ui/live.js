@@ -8,6 +8,7 @@
   // Not the address of the page: the answer to a form stands at that of the form.
   const page = path.slice(0, -"/events".length);
   const announce = document.getElementById("announce");
+  const lost = document.getElementById("lost");
   const say = (text) => { if (announce.textContent !== text) announce.textContent = text; };
   const heading = () => live.querySelector("[data-announce]")?.textContent ?? "";
   let busy = false, again = false;
@@ -25,8 +26,9 @@
         const old = document.getElementById(fresh.id);
         if (old) swap(old, fresh);
       }
+      lost.hidden = true;
     } catch {
-      say("The page could not be brought up to date; it is tried again.");
+      lost.hidden = false;
       again = true;
     }
     await new Promise((done) => setTimeout(done, 1000));
@@ -51,10 +53,9 @@
   }
 
   const events = new EventSource(path);
-  let lost = false;
   events.addEventListener("changed", refresh);
-  events.addEventListener("open", () => { if (lost) refresh(); lost = false; });
-  events.addEventListener("error", () => { lost = true; say("The connection was lost; it is tried again."); });
+  // The first event of a connection comes at once, and brings the page up to date.
+  events.addEventListener("error", () => { lost.hidden = false; });
   // Times go on while nothing changes.
   setInterval(() => { if (live.hasAttribute("data-runs") && !document.hidden) refresh(); }, 5000);
 })();

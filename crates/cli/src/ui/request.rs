@@ -61,7 +61,7 @@ async fn whole(app: &App, request: &RollbackRequest, wrong: Option<&str>, typed:
         h1 { (clean(&name)) }
         @if let Some(wrong) = wrong { (alert(wrong)) }
         (stands(&nav, &app.me, request))
-        @if let Some(plan) = plan { (plan_card(request, plan)) }
+        @if let Some(plan) = plan { (plan_card(plan)) }
         (said)
         (story(request))
     };
@@ -87,6 +87,9 @@ fn stands(nav: &Nav, me: &str, request: &RollbackRequest) -> Markup {
                 dt { "What" } dd { (target) " → " (to) }
                 dt { "Why" } dd { (show::asked(request)) }
                 @if let Some(by) = show::approvals(request) { dt { "Approvals" } dd { (by) } }
+                @if let Some(plan) = plan.filter(|_| waits(request)) {
+                    dt { "Plan" } dd { "expires in " (span(plan.not_after.duration_since(now))) }
+                }
                 dt { "Since" } dd { (elapsed(show::created(request), until)) }
                 @if request.status.as_ref().is_some_and(|it| it.incident.is_some()) {
                     dt { "Report" } dd { a href={(nav.request(&request.name_any())) "/report"} { "The incident report" } }
@@ -174,7 +177,10 @@ fn one_target(
         .and_then(|plan| plan.targets.get(index));
     let ended = result(progress);
     let phase = TargetPhase::of(status, progress);
-    let stands = ended.map_or(phase.as_str(), |outcome| outcome.reason.as_str());
+    let stands = ended.map_or_else(
+        || phase.as_str().to_owned(),
+        |outcome| format!("{} ({})", outcome.result.as_str(), outcome.reason.as_str()),
+    );
     let goes_on = if phase == TargetPhase::Waiting {
         Tone::Waiting
     } else {
@@ -190,7 +196,7 @@ fn one_target(
         h3 {
             a href=(nav.workload(&progress.name)) { (progress.kind) "/" (clean(&progress.name)) }
             @if let Some(planned) = planned { " → " (clean(&conditions::destination(planned))) }
-            " " (word(tone, stands))
+            " " (word(tone, &stands))
         }
         @if let Some(rollout) = rollout {
             @let desired = rollout.desired.max(0);
@@ -205,7 +211,7 @@ fn one_target(
     }
 }
 
-fn plan_card(request: &RollbackRequest, plan: &Plan) -> Markup {
+fn plan_card(plan: &Plan) -> Markup {
     html! {
         section.card aria-labelledby="plan" {
             h2 id="plan" { "Plan" }
@@ -219,9 +225,6 @@ fn plan_card(request: &RollbackRequest, plan: &Plan) -> Markup {
             }
             p.soft {
                 "Digest " code { (clean(&plan.digest)) }
-                @if request.outcome().is_none() {
-                    ", expires in " (span(plan.not_after.duration_since(Timestamp::now())))
-                }
             }
         }
     }
