@@ -48,7 +48,14 @@ pub struct Place {
     )]
     pub groups: Vec<String>,
     /// How to print what came of it
-    #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
+    #[arg(
+        short,
+        long,
+        alias = "format",
+        global = true,
+        value_enum,
+        value_name = "FORMAT"
+    )]
     pub output: Option<Format>,
 }
 
@@ -65,6 +72,8 @@ pub enum Format {
     Wide,
     /// Markdown; for report.
     Md,
+    /// One page that stands alone; for report.
+    Html,
 }
 
 /// The commands.
@@ -138,6 +147,8 @@ pub enum Command {
     },
     /// Look whether everything is there that a rollback needs
     Doctor,
+    /// Serve a page to this machine only, with what you may see and do
+    Ui(Ui),
     /// Print the completion script of a shell
     Completion {
         /// The shell
@@ -194,6 +205,17 @@ pub enum Policy {
         #[arg(long, value_enum, value_name = "LEVEL")]
         urgency: Option<Urgency>,
     },
+}
+
+/// What `ui` takes.
+#[derive(Args, Debug)]
+pub struct Ui {
+    /// Port of 127.0.0.1; 0 is any that is free
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub port: u16,
+    /// Print the address only, and open no browser
+    #[arg(long)]
+    pub no_open: bool,
 }
 
 /// What `status` takes.

@@ -84,7 +84,11 @@ impl Cluster {
     where
         K: Clone + DeserializeOwned + std::fmt::Debug,
     {
-        pages(wanted, async |page| api.list(page).await).await
+        let mut pages = Pages::new(wanted);
+        while let Some(page) = &pages.next {
+            pages.add(api.list(page).await?);
+        }
+        Ok(pages.found)
     }
 
     /// The names of all objects of a kind in the namespace.
@@ -94,9 +98,11 @@ impl Cluster {
         K::DynamicType: Default,
     {
         let api = self.api::<K>();
-        let list = async |page: &ListParams| api.list_metadata(page).await;
-        let found = pages(ListParams::default(), list).await?;
-        Ok(found.iter().map(ResourceExt::name_any).collect())
+        let mut pages = Pages::new(ListParams::default());
+        while let Some(page) = &pages.next {
+            pages.add(api.list_metadata(page).await?);
+        }
+        Ok(pages.found.iter().map(ResourceExt::name_any).collect())
     }
 
     /// A request.
@@ -143,19 +149,27 @@ impl Cluster {
     }
 }
 
-/// All objects of a list, page by page.
-async fn pages<K: Clone>(
-    wanted: ListParams,
-    list: impl AsyncFn(&ListParams) -> kube::Result<ObjectList<K>>,
-) -> Result<Vec<K>, Error> {
-    let mut parameters = wanted.limit(PAGE);
-    let mut found = Vec::new();
-    loop {
-        let page = list(&parameters).await?;
-        found.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => parameters.continue_token = Some(token),
-            None => return Ok(found),
+/// A list that comes page by page.
+struct Pages<K: Clone> {
+    found: Vec<K>,
+    /// What to ask for next; none when it is all there.
+    next: Option<ListParams>,
+}
+
+impl<K: Clone> Pages<K> {
+    fn new(wanted: ListParams) -> Self {
+        Self {
+            found: Vec::new(),
+            next: Some(wanted.limit(PAGE)),
+        }
+    }
+
+    fn add(&mut self, page: ObjectList<K>) {
+        self.found.extend(page.items);
+        let token = page.metadata.continue_.filter(|token| !token.is_empty());
+        self.next = self.next.take().filter(|_| token.is_some());
+        if let Some(next) = &mut self.next {
+            next.continue_token = token;
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The commands, one file for each. `ui` has its place here when it comes.
+//! The commands, one file for each.
 
-mod approve;
+pub mod approve;
 mod asked;
 mod complete;
 mod completion;
@@ -8,21 +8,21 @@ mod create;
 mod diff;
 mod doctor;
 mod guided;
-mod history;
+pub mod history;
 mod logs;
 mod plan;
 mod policy;
 mod quarantine;
-mod report;
+pub mod report;
 mod restore;
-mod say;
+pub mod say;
 mod status;
 
 use crate::Ending;
 use crate::arguments::{Cli, Command, Create, Environment, Place, Policy, Quarantine, Wish};
 use crate::cluster::Cluster;
-use crate::environments;
 use crate::error::Error;
+use crate::{environments, ui};
 
 /// Runs what was typed.
 pub async fn run(cli: Cli) -> Result<Ending, Error> {
@@ -37,6 +37,9 @@ pub async fn run(cli: Cli) -> Result<Ending, Error> {
             Ok(Ending::Done)
         }
         Some(Command::Doctor) => doctor::run(&Cluster::connect(&place).await?, &place).await,
+        Some(Command::Ui(wanted)) => {
+            ui::run(Cluster::connect(&place).await?, place.output, &wanted).await
+        }
         Some(command) => Box::pin(on_cluster(&place, command)).await,
         None => {
             let cluster = Cluster::connect(&place).await?;
@@ -90,6 +93,7 @@ async fn on_cluster(place: &Place, command: Command) -> Result<Ending, Error> {
                 },
         } => asked::check(cluster, format, workload.as_deref(), category, urgency).await,
         Command::Doctor
+        | Command::Ui(_)
         | Command::Completion { .. }
         | Command::Man { .. }
         | Command::Complete { .. }

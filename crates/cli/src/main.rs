@@ -8,9 +8,11 @@ mod environments;
 mod error;
 mod follow;
 mod output;
+mod page;
 mod prompt;
 mod show;
 mod to;
+mod ui;
 mod versions;
 
 use std::process::ExitCode;

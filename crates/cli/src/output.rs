@@ -184,15 +184,17 @@ pub fn data<T: Serialize>(format: Option<Format>, value: &T) -> Result<bool, Err
         Some(Format::Json) => json_text(value)?,
         Some(Format::Yaml) => yaml_text(value)?,
         Some(Format::Name | Format::Wide) | None => return Ok(false),
-        Some(Format::Md) => {
-            return Err(Error::Arguments(
-                "-o md is for kubectl rollback report only; use json, yaml, name or wide here."
-                    .to_owned(),
-            ));
-        }
+        Some(Format::Md) => return Err(only_report("md")),
+        Some(Format::Html) => return Err(only_report("html")),
     };
     say(&text)?;
     Ok(true)
+}
+
+fn only_report(format: &str) -> Error {
+    Error::Arguments(format!(
+        "-o {format} is for kubectl rollback report only; use json, yaml, name or wide here."
+    ))
 }
 
 fn json_text<T: Serialize>(value: &T) -> Result<String, Error> {

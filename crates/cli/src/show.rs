@@ -83,7 +83,8 @@ pub fn tree(request: &RollbackRequest, now: Timestamp, paint: Paint) -> Vec<Stri
     lines
 }
 
-fn asked(request: &RollbackRequest) -> String {
+/// Why it was asked for, and by whom.
+pub fn asked(request: &RollbackRequest) -> String {
     let reason = &request.spec.reason;
     let by = request.spec.requested_by.as_ref();
     format!(
@@ -95,7 +96,7 @@ fn asked(request: &RollbackRequest) -> String {
 }
 
 /// Who has approved, and how many are asked for; none before there is a plan.
-fn approvals(request: &RollbackRequest) -> Option<String> {
+pub fn approvals(request: &RollbackRequest) -> Option<String> {
     let status = request.status.as_ref()?;
     let plan = status.plan.as_ref()?;
     let names: Vec<String> = status
@@ -173,7 +174,8 @@ fn target(
     )
 }
 
-fn details(progress: &TargetStatus, now: Timestamp) -> Vec<String> {
+/// All that is known of how a target goes.
+pub fn details(progress: &TargetStatus, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(rollout) = &progress.rollout {
         lines.extend(rollout_lines(rollout, now));
@@ -212,7 +214,8 @@ fn details(progress: &TargetStatus, now: Timestamp) -> Vec<String> {
     lines
 }
 
-fn rollout_lines(rollout: &RolloutStatus, now: Timestamp) -> Vec<String> {
+/// How a rollout goes.
+pub fn rollout_lines(rollout: &RolloutStatus, now: Timestamp) -> Vec<String> {
     let pods = format!(
         "{} of {} replicas available",
         rollout.available, rollout.desired
@@ -242,7 +245,8 @@ fn checks(verification: &VerificationStatus) -> Vec<String> {
     verification.checks.iter().map(check).collect()
 }
 
-fn check(check: &CheckStatus) -> String {
+/// How a check goes.
+pub fn check(check: &CheckStatus) -> String {
     let said = if check.passed_at.is_some() {
         "passed".to_owned()
     } else if check.rounds == 0 {
@@ -317,7 +321,8 @@ pub fn changes(plan: &Plan, paint: Paint) -> Vec<String> {
     lines
 }
 
-fn rules(plan: &Plan) -> String {
+/// What is asked of whom.
+pub fn rules(plan: &Plan) -> String {
     let rules = &plan.rules;
     let required = rules.approvals.required.max(1);
     let who = match (required, rules.four_eyes()) {
@@ -370,7 +375,8 @@ fn planned(target: &PlannedTarget, paint: Paint) -> Vec<String> {
     lines
 }
 
-fn fallback_to(fallback: &rollback_api::status::Fallback) -> String {
+/// What a fallback goes to.
+pub fn fallback_to(fallback: &rollback_api::status::Fallback) -> String {
     let images: Vec<String> = fallback
         .images
         .iter()

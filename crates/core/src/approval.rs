@@ -32,6 +32,8 @@ pub enum Mailbox {
     Invalid(String),
 }
 
+/// What stands in a message before what to type.
+pub const TO_APPROVE: &str = "To approve: ";
 /// Longest name of a user that is repeated in a message.
 const NAME_LIMIT: usize = 200;
 /// Shortest and longest reason for breaking the glass, and for accepting a risk.

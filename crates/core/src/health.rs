@@ -10,6 +10,8 @@ pub mod rollout;
 
 mod judge;
 
+pub use judge::numbers;
+
 use jiff::Timestamp;
 use rollback_api::policy::{
     HttpCheck, Metric, OnJobFailure, PodCheck, Prometheus, PrometheusCheck,

@@ -12,7 +12,7 @@ use rollback_api::Identity;
 use rollback_api::request::{Category, Trigger, Urgency};
 use rollback_api::status::{Approval, AutoApproval, Outcome, Plan, Taken, TargetStatus};
 use rollback_api::{RollbackRequest, RollbackRequestStatus};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::approval::consent;
 use crate::execution::artifact::{self, Artifact, ArtifactKind};
@@ -30,6 +30,12 @@ mod well;
 const REVIEW_WITHIN_HOURS: i64 = 48;
 /// Longest free text that is repeated.
 const TEXT_LIMIT: usize = 4000;
+/// The heading above the timeline of the page.
+pub const TIMELINE: &str = "Timeline";
+/// The heading above the checks, with what they found before and after.
+pub const WELL: &str = "Is it well again";
+/// What the phase is called that is all of them.
+pub const ALL: &str = "all";
 /// Longest page, in bytes.
 const PAGE_LIMIT: usize = 400 * 1024;
 /// Longest text of a table, and of a JSON that was too long.
@@ -99,17 +105,35 @@ struct Named<'a> {
 }
 
 /// One moment of the timeline.
-#[derive(Serialize)]
-struct Moment {
-    at: Timestamp,
-    what: String,
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// When.
+    pub at: Timestamp,
+    /// What, in words.
+    pub what: String,
 }
 
 /// How long one phase took, for all Deployments together.
-#[derive(Serialize)]
-struct Phase {
-    name: &'static str,
-    milliseconds: i64,
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Phase {
+    /// Its name.
+    pub name: String,
+    /// How long.
+    pub milliseconds: i64,
+}
+
+/// What has happened so far, and how long each phase took that is over: of a request that goes on too.
+pub fn so_far(request: &RollbackRequest) -> (Vec<Moment>, Vec<Phase>) {
+    let Some(status) = &request.status else {
+        return (Vec::new(), Vec::new());
+    };
+    let (plan, outcome) = (status.plan.as_ref(), status.outcome.as_ref());
+    let moments = story::timeline(request, status, plan, outcome);
+    let phases = match (plan, moments.first()) {
+        (Some(plan), Some(first)) => time_of::phases(first.at, status, plan, outcome),
+        (_, _) => Vec::new(),
+    };
+    (moments, phases)
 }
 
 /// One Event that was sent.
@@ -161,7 +185,7 @@ fn gather<'a>(
     outcome: &'a Outcome,
 ) -> Report<'a> {
     let reason = &request.spec.reason;
-    let timeline = story::timeline(request, status, plan, outcome);
+    let timeline = story::timeline(request, status, Some(plan), Some(outcome));
     let started = timeline.first().map_or(outcome.at, |moment| moment.at);
     let recovered = time_of::recovery(status, outcome);
     let since = |start: Option<Timestamp>| Some(recovered?.duration_since(start?).as_secs().max(0));
@@ -200,7 +224,7 @@ fn gather<'a>(
         follow_up_actions: story::follow_ups(outcome, plan, &consent::approvals(status)),
         seconds_from_request_to_recovery: since(Some(started)),
         seconds_from_bad_version_to_recovery: since(begun),
-        phases: time_of::phases(started, status, plan, outcome),
+        phases: time_of::phases(started, status, plan, Some(outcome)),
         scaled_down: &status.scaled_down,
         events: told(status),
         manual_checks: manual_checks(status, plan),

@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use rollback_api::policy::ChecklistItem;
-use rollback_api::status::Plan;
+use rollback_api::status::{DataRisk, Plan};
 use rollback_api::{
     ACCEPT_DATA_RISK, APPROVED_BY, BREAK_GLASS, CHECKLIST, CONFIRM, PLAN, RollbackRequest,
     WITHDRAWN_BY,
@@ -21,6 +21,8 @@ use crate::{Ending, follow, prompt, show};
 
 /// How long a plan may be on its way, and the approval of somebody else in the mailbox.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
+/// What is said of a request that has ended.
+pub const OVER: &str = "The request has ended, so there is nothing to approve. Ask again with another name: kubectl rollback create.";
 /// What a rehearsal says where a person gives a reason. It is never stored.
 const REHEARSED: &str = "whether this may be approved at all";
 
@@ -37,7 +39,7 @@ pub async fn run(cluster: &Cluster, place: &Place, approve: &Approve) -> Result<
     };
     is_meant(approve, plan)?;
     let me = cluster.who().await?;
-    rehearse(cluster, approve, &me, &found, plan).await?;
+    rehearse(cluster, &me, &found, plan, approve.break_glass.is_some()).await?;
     show_plan(place.output, &found, plan)?;
     let approval = ask(approve, &me, plan)?;
     let written = write(cluster, &me, &found, plan, &approval).await?;
@@ -54,7 +56,7 @@ pub async fn run(cluster: &Cluster, place: &Place, approve: &Approve) -> Result<
 }
 
 /// The plan, and whether there is nothing to approve any more.
-fn plan_of(request: &RollbackRequest) -> (Option<&Plan>, bool) {
+pub fn plan_of(request: &RollbackRequest) -> (Option<&Plan>, bool) {
     let plan = request.status.as_ref().and_then(|it| it.plan.as_ref());
     (plan, request.outcome().is_some())
 }
@@ -64,9 +66,7 @@ fn over(format: Option<Format>, request: &RollbackRequest) -> Result<Ending, Err
     if !output::request(format, request)? {
         output::say_all(&show::tree(request, Timestamp::now(), Paint::new()))?;
     }
-    output::complain(
-        "The request has ended, so there is nothing to approve. Ask again with another name: kubectl rollback create.",
-    );
+    output::complain(OVER);
     Ok(match status::ending(request) {
         Ending::Done => Ending::NotDone,
         ending @ (Ending::NotDone | Ending::Failed | Ending::Findings | Ending::Interrupted) => {
@@ -82,7 +82,8 @@ fn is_meant(approve: &Approve, plan: &Plan) -> Result<(), Error> {
     }
 }
 
-fn changed(name: &str, was: &str, plan: &Plan) -> Error {
+/// The plan is not the one that was shown.
+pub fn changed(name: &str, was: &str, plan: &Plan) -> Error {
     Error::PlanChanged(format!(
         "The plan is not the one that was read: it was {}, and is {} now. Nothing was approved. Read it again: kubectl rollback approve {}.",
         clean(was),
@@ -92,12 +93,12 @@ fn changed(name: &str, was: &str, plan: &Plan) -> Error {
 }
 
 /// Asks the server whether I may approve this plan at all, before I am asked anything: it stores nothing.
-async fn rehearse(
+pub async fn rehearse(
     cluster: &Cluster,
-    approve: &Approve,
     me: &str,
     request: &RollbackRequest,
     plan: &Plan,
+    alone: bool,
 ) -> Result<(), Error> {
     let approval = Approval {
         confirm: plan.rules.confirm_phrase().to_owned(),
@@ -108,7 +109,7 @@ async fn rehearse(
             .map(|item| item.name.clone())
             .collect(),
         accepts: plan.data_risk.as_ref().map(|_| REHEARSED.to_owned()),
-        break_glass: approve.break_glass.as_ref().map(|_| REHEARSED.to_owned()),
+        break_glass: alone.then(|| REHEARSED.to_owned()),
     };
     let request = mailbox(cluster, me, request).await?;
     match cluster
@@ -159,11 +160,15 @@ fn show_plan(format: Option<Format>, request: &RollbackRequest, plan: &Plan) -> 
 }
 
 /// What the approver says.
-struct Approval {
-    confirm: String,
-    checklist: Vec<String>,
-    accepts: Option<String>,
-    break_glass: Option<String>,
+pub struct Approval {
+    /// The phrase.
+    pub confirm: String,
+    /// The items that are done.
+    pub checklist: Vec<String>,
+    /// Why the risk for the data is acceptable.
+    pub accepts: Option<String>,
+    /// Why alone.
+    pub break_glass: Option<String>,
 }
 
 fn ask(approve: &Approve, me: &str, plan: &Plan) -> Result<Approval, Error> {
@@ -195,14 +200,19 @@ fn ticked(approve: &Approve, plan: &Plan) -> Result<Vec<String>, Error> {
             return Err(unticked(approve, plan));
         }
         if !prompt::agrees(&format!("{}: {}?", clean(&item.name), clean(&item.text)))? {
-            return Err(Error::Unanswered(format!(
-                "{} is not done, so nothing was approved. Do it, then approve again.",
-                clean(&item.name)
-            )));
+            return Err(undone(item));
         }
         done.push(item.name.clone());
     }
     Ok(done)
+}
+
+/// An item of the checklist is not done.
+pub fn undone(item: &ChecklistItem) -> Error {
+    Error::Unanswered(format!(
+        "{} is not done, so nothing was approved. Do it, then approve again.",
+        clean(&item.name)
+    ))
 }
 
 fn unticked(approve: &Approve, plan: &Plan) -> Error {
@@ -233,9 +243,15 @@ fn accepted(approve: &Approve, plan: &Plan) -> Result<Option<String>, Error> {
         return prompt::line("Why is the risk for the data acceptable?").map(Some);
     }
     Err(Error::Unanswered(format!(
-        "{} Whoever approves says why that is acceptable: add --accept-data-risk 'WHY'.",
-        clean(&risk.message)
+        "{}: add --accept-data-risk 'WHY'.",
+        unaccepted(risk)
     )))
+}
+
+/// What is said when nobody says why a risk for the data is acceptable.
+pub fn unaccepted(risk: &DataRisk) -> String {
+    let message = clean(&risk.message);
+    format!("{message} Whoever approves says why that is acceptable")
 }
 
 /// The phrase, typed. Nothing stands for it, and a wrong one is not tried on the server.
@@ -255,9 +271,16 @@ fn phrase(approve: &Approve, plan: &Plan) -> Result<String, Error> {
         return Ok(typed);
     }
     Err(Error::Arguments(format!(
-        "That is not the phrase, so nothing was approved. It is {wanted}, letter by letter: --confirm {}.",
+        "{}: --confirm {}.",
+        wrong_phrase(wanted),
         shell::quoted(wanted)
     )))
+}
+
+/// What is said of a wrong phrase.
+pub fn wrong_phrase(wanted: &str) -> String {
+    let wanted = clean(wanted);
+    format!("That is not the phrase, so nothing was approved. It is {wanted}, letter by letter")
 }
 
 fn annotations(me: &str, plan: &Plan, approval: &Approval) -> Value {
@@ -279,7 +302,7 @@ fn annotations(me: &str, plan: &Plan, approval: &Approval) -> Value {
 }
 
 /// Writes the approval of the plan that was shown, while that is the plan.
-async fn write(
+pub async fn write(
     cluster: &Cluster,
     me: &str,
     shown: &RollbackRequest,

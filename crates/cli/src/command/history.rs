@@ -25,7 +25,7 @@ pub async fn run(cluster: &Cluster, format: Option<Format>, word: &str) -> Resul
                 say(&number(&version))?;
             }
         }
-        Some(Format::Json | Format::Yaml | Format::Md) => {
+        Some(Format::Json | Format::Yaml | Format::Md | Format::Html) => {
             let name = versions.deployment.name();
             let found = json!({
                 "kind": "Deployment", "name": name, "namespace": cluster.namespace,
@@ -87,7 +87,8 @@ fn row(version: &Version, now: Timestamp, wide: bool) -> Vec<String> {
     row
 }
 
-fn number(version: &Version) -> String {
+/// Its number, and whether it runs.
+pub fn number(version: &Version) -> String {
     let number = version
         .revision
         .map_or_else(|| "-".to_owned(), |number| number.to_string());
@@ -98,7 +99,8 @@ fn number(version: &Version) -> String {
     }
 }
 
-fn verdict(version: &Version, now: Timestamp) -> String {
+/// What it is held for.
+pub fn verdict(version: &Version, now: Timestamp) -> String {
     match (version.in_quarantine, version.quarantined_until) {
         (true, Some(until)) => format!(
             "{}, in quarantine for {}",
@@ -110,7 +112,8 @@ fn verdict(version: &Version, now: Timestamp) -> String {
     }
 }
 
-fn rollbacks(version: &Version) -> String {
+/// Which requests rolled it back, or went back to it, and the people behind them.
+pub fn rollbacks(version: &Version) -> String {
     let away = version.rolled_back_by.iter();
     let away = away.map(|it| format!("rolled back by {}", who(it)));
     let back = version.restored_by.iter();

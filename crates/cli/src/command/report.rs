@@ -16,6 +16,7 @@ use crate::arguments::Format;
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::output::{self, clean, remark, say, say_all, table};
+use crate::page::report as page;
 
 /// Prints the report of a request.
 pub async fn print(cluster: &Cluster, format: Option<Format>, name: &str) -> Result<Ending, Error> {
@@ -23,10 +24,11 @@ pub async fn print(cluster: &Cluster, format: Option<Format>, name: &str) -> Res
     match format {
         Some(Format::Name) => say(&format!("configmap/{}", clean(&map.name_any())))?,
         Some(Format::Json | Format::Yaml) => {
-            let text = part(&map, ".json", name)?;
-            let report: Value =
-                serde_json::from_str(text).map_err(|error| Error::Format(error.to_string()))?;
-            output::data(format, &report)?;
+            output::data(format, &json_part(&map, name)?)?;
+        }
+        Some(Format::Html) => {
+            let html = page::page(part(&map, ".md", name)?, &json_part(&map, name)?);
+            say(&html.into_string())?;
         }
         Some(Format::Md | Format::Wide) | None => {
             let page = part(&map, ".md", name)?;
@@ -34,6 +36,17 @@ pub async fn print(cluster: &Cluster, format: Option<Format>, name: &str) -> Res
         }
     }
     Ok(Ending::Done)
+}
+
+/// The report of a request: as Markdown, and as data.
+pub async fn read(cluster: &Cluster, name: &str) -> Result<(String, Value), Error> {
+    let map = find(cluster, name).await?;
+    Ok((part(&map, ".md", name)?.to_owned(), json_part(&map, name)?))
+}
+
+fn json_part(map: &ConfigMap, name: &str) -> Result<Value, Error> {
+    serde_json::from_str(part(map, ".json", name)?)
+        .map_err(|error| Error::Format(error.to_string()))
 }
 
 fn part<'a>(map: &'a ConfigMap, ending: &str, name: &str) -> Result<&'a str, Error> {
@@ -77,13 +90,15 @@ fn missing(name: &str) -> Error {
 }
 
 /// One review that is still to be held.
-struct Open {
-    request: RollbackRequest,
-    due: Timestamp,
+pub struct Open {
+    /// Of what.
+    pub request: RollbackRequest,
+    /// By when.
+    pub due: Timestamp,
 }
 
-/// Lists the reviews that are still to be held, the most urgent first.
-pub async fn open(cluster: &Cluster, format: Option<Format>) -> Result<Ending, Error> {
+/// The reviews that are still to be held, the most urgent first.
+pub async fn reviews(cluster: &Cluster) -> Result<Vec<Open>, Error> {
     let api = cluster.api::<RollbackRequest>();
     let requests = cluster.list(&api, ListParams::default()).await?;
     let mut open: Vec<Open> = requests
@@ -91,6 +106,12 @@ pub async fn open(cluster: &Cluster, format: Option<Format>) -> Result<Ending, E
         .filter_map(|request| review::due(&request).map(|due| Open { request, due }))
         .collect();
     open.sort_by_key(|it| it.due);
+    Ok(open)
+}
+
+/// Lists the reviews that are still to be held, the most urgent first.
+pub async fn open(cluster: &Cluster, format: Option<Format>) -> Result<Ending, Error> {
+    let open = reviews(cluster).await?;
     if format == Some(Format::Name) {
         open.iter()
             .try_for_each(|it| say(&output::name_of(&it.request)))?;
@@ -125,11 +146,15 @@ fn data(open: &Open, now: Timestamp) -> Value {
     })
 }
 
-fn row(open: &Open, now: Timestamp) -> Vec<String> {
-    let outcome = open.request.outcome();
-    let outcome = outcome.map_or_else(String::new, |it| {
+/// How a request ended, in two words.
+pub fn ended(request: &RollbackRequest) -> String {
+    request.outcome().map_or_else(String::new, |it| {
         format!("{}/{}", it.result.as_str(), it.reason.as_str())
-    });
+    })
+}
+
+fn row(open: &Open, now: Timestamp) -> Vec<String> {
+    let outcome = ended(&open.request);
     let overdue = if open.due <= now { "yes" } else { "no" };
     vec![
         clean(&open.request.name_any()),
@@ -145,18 +170,23 @@ pub async fn reviewed(
     format: Option<Format>,
     name: &str,
 ) -> Result<Ending, Error> {
-    let me = cluster.who().await?;
-    let written = cluster
-        .annotate(name, |request| {
-            let is_reported = request
-                .status
-                .as_ref()
-                .is_some_and(|status| status.incident.is_some());
-            is_reported
-                .then(|| json!({REVIEWED_BY: me}))
-                .ok_or_else(|| missing(name))
-        })
-        .await?;
+    let written = review_held(cluster, &cluster.who().await?, name).await?;
     output::written(format, &written, "reviewed")?;
     Ok(Ending::Done)
+}
+
+/// Writes that I have held the review.
+pub async fn review_held(
+    cluster: &Cluster,
+    me: &str,
+    name: &str,
+) -> Result<RollbackRequest, Error> {
+    let word = |request: &RollbackRequest| {
+        let status = request.status.as_ref();
+        let is_reported = status.is_some_and(|status| status.incident.is_some());
+        is_reported
+            .then(|| json!({REVIEWED_BY: me}))
+            .ok_or_else(|| missing(name))
+    };
+    cluster.annotate(name, word).await
 }

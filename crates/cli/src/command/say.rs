@@ -21,7 +21,7 @@ pub async fn deny(
     name: &str,
     reason: &str,
 ) -> Result<Ending, Error> {
-    let word = |_: &RollbackRequest, me: &str| json!({DENIED_BY: me, DENIED_REASON: reason});
+    let word = Word::Deny(reason);
     speak(cluster, format, name, "denied", word).await
 }
 
@@ -31,8 +31,7 @@ pub async fn cancel(
     format: Option<Format>,
     name: &str,
 ) -> Result<Ending, Error> {
-    let word = |_: &RollbackRequest, me: &str| json!({CANCELLED_BY: me});
-    speak(cluster, format, name, "cancelled", word).await
+    speak(cluster, format, name, "cancelled", Word::Cancel).await
 }
 
 /// Takes the own approval back: out of the mailbox, and when it is counted already by name.
@@ -41,23 +40,47 @@ pub async fn withdraw(
     format: Option<Format>,
     name: &str,
 ) -> Result<Ending, Error> {
-    speak(cluster, format, name, "withdrawn", withdrawal).await
+    speak(cluster, format, name, "withdrawn", Word::Withdraw).await
 }
 
-/// Writes a word in the own name, while there is anything left to say.
+/// A person's word.
+#[derive(Clone, Copy, Debug)]
+pub enum Word<'a> {
+    /// No, for this reason.
+    Deny(&'a str),
+    /// The request is not wanted any more.
+    Cancel,
+    /// The own approval is taken back.
+    Withdraw,
+}
+
 async fn speak(
     cluster: &Cluster,
     format: Option<Format>,
     name: &str,
     what: &str,
-    word: impl Fn(&RollbackRequest, &str) -> Value,
+    word: Word<'_>,
 ) -> Result<Ending, Error> {
-    let me = cluster.who().await?;
-    let written = cluster
-        .annotate(name, |request| open(request).map(|()| word(request, &me)))
-        .await?;
+    let written = spoken(cluster, &cluster.who().await?, name, word).await?;
     told(format, &written, what)?;
     Ok(Ending::Done)
+}
+
+/// Writes a word in the own name, while there is anything left to say.
+pub async fn spoken(
+    cluster: &Cluster,
+    me: &str,
+    name: &str,
+    word: Word<'_>,
+) -> Result<RollbackRequest, Error> {
+    let annotations = |request: &RollbackRequest| {
+        open(request).map(|()| match word {
+            Word::Deny(reason) => json!({DENIED_BY: me, DENIED_REASON: reason}),
+            Word::Cancel => json!({CANCELLED_BY: me}),
+            Word::Withdraw => withdrawal(request, me),
+        })
+    };
+    cluster.annotate(name, annotations).await
 }
 
 /// Whether there is anything left to say. The server would take the same word again without a word.

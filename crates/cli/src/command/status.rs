@@ -88,7 +88,7 @@ async fn open(cluster: &Cluster, format: Option<Format>) -> Result<Ending, Error
                 .iter()
                 .try_for_each(|it| say(&output::name_of(it)))?;
         }
-        Some(Format::Json | Format::Yaml | Format::Md) => {
+        Some(Format::Json | Format::Yaml | Format::Md | Format::Html) => {
             let items: Vec<_> = requests.iter().map(output::typed).collect();
             output::data(format, &output::listed(&items))?;
         }
@@ -280,7 +280,7 @@ impl Follower {
                 say("---")?;
                 output::request(self.format, request).map(|_| ())
             }
-            Some(Format::Json | Format::Yaml | Format::Name | Format::Md) => Ok(()),
+            Some(Format::Json | Format::Yaml | Format::Name | Format::Md | Format::Html) => Ok(()),
             Some(Format::Wide) | None => screen.draw(request),
         }
     }

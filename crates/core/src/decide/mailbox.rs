@@ -5,7 +5,7 @@ use rollback_api::status::Plan;
 use rollback_api::{RequestState, RollbackRequest, RollbackRequestStatus};
 
 use super::automatic;
-use crate::approval::{self, Mailbox};
+use crate::approval::{self, Mailbox, TO_APPROVE};
 use crate::execution::job;
 use crate::execution::step::Step;
 use crate::observed::view::{Terms, WorkingView};
@@ -94,7 +94,7 @@ fn open(
                 now,
                 AWAITING_APPROVAL,
                 format!(
-                    "{said}{frozen}{}{}{counted} of {} approvals until {}. To approve: {}",
+                    "{said}{frozen}{}{}{counted} of {} approvals until {}. {TO_APPROVE}{}",
                     job::told(plan),
                     approval::because_of_a_machine(plan),
                     plan.rules.approvals.required,

@@ -131,6 +131,17 @@ fn of_number(check: &PrometheusCheck, number: &Result<f64, String>) -> (Finding,
     (promql::judge(number, bound), text)
 }
 
+/// The number of a check of Prometheus, and the number that it is held against, read from what it found in words.
+pub fn numbers(found: &str) -> Option<(f64, Option<f64>)> {
+    let (number, asked) = found.split_once(' ')?;
+    let number: f64 = number.parse().ok().filter(|it: &f64| it.is_finite())?;
+    let asked = asked.strip_prefix('(')?.strip_suffix(')')?;
+    let bound = asked
+        .rsplit_once(' ')
+        .and_then(|(_, bound)| bound.parse().ok());
+    Some((number, bound.filter(|it: &f64| it.is_finite())))
+}
+
 /// At most six decimals, and no zeros at the end.
 fn rounded(number: f64) -> String {
     let text = format!("{number:.6}");
@@ -172,5 +183,30 @@ pub fn job(rule: &JobRule, end: &JobEnd) -> (Finding, String) {
             Finding::Fail,
             format!("{text}; the policy goes on all the same"),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_is_read_back() {
+        let check = PrometheusCheck {
+            at_most: Some(0.01),
+            ..PrometheusCheck::default()
+        };
+        let (_, text) = of_number(&check, &Ok(0.042));
+        assert_eq!(numbers(&text), Some((0.042, Some(0.01))));
+        for text in [
+            "",
+            "answered 200",
+            "4 of 4 pods answered 200",
+            "inf (at most 1)",
+            "1 (pods are ready)x",
+        ] {
+            assert_eq!(numbers(text), None, "{text}");
+        }
+        assert_eq!(numbers("2.5 (without a bound)"), Some((2.5, None)));
     }
 }

@@ -8,7 +8,8 @@ use rollback_api::status::{Fallback, FallbackWhen, ImageChange, PlannedTarget};
 use rollback_api::{Reason, RequestState};
 
 use super::{
-    FULL_TARGETS, LINE_LIMIT, PAGE_LIMIT, Report, SHORT_LIMIT, TEXT_LIMIT, alone, names, well,
+    FULL_TARGETS, LINE_LIMIT, PAGE_LIMIT, Report, SHORT_LIMIT, TEXT_LIMIT, TIMELINE, alone, names,
+    well,
 };
 use crate::approval;
 use crate::execution::job;
@@ -300,7 +301,7 @@ fn results(page: &mut String, report: &Report) {
 }
 
 fn timeline_table(page: &mut String, report: &Report) {
-    let _ = writeln!(page, "## Timeline\n\n| Time | What |\n|---|---|");
+    let _ = writeln!(page, "## {TIMELINE}\n\n| Time | What |\n|---|---|");
     for moment in &report.timeline {
         let _ = writeln!(
             page,

@@ -11,8 +11,8 @@ use crate::message::text::plain;
 pub(super) fn timeline(
     request: &RollbackRequest,
     status: &RollbackRequestStatus,
-    plan: &Plan,
-    outcome: &Outcome,
+    plan: Option<&Plan>,
+    outcome: Option<&Outcome>,
 ) -> Vec<Moment> {
     let mut moments = Vec::new();
     let mut add = |at: Timestamp, what: String| moments.push(Moment { at, what });
@@ -27,7 +27,9 @@ pub(super) fn timeline(
             format!("{} asked for the rollback", plain(who, 200)),
         );
     }
-    add(plan.planned_at, "plan published".to_owned());
+    if let Some(plan) = plan {
+        add(plan.planned_at, "plan published".to_owned());
+    }
     for approval in consent::approvals(status) {
         add(
             approval.at,
@@ -84,14 +86,10 @@ pub(super) fn timeline(
             );
         }
     }
-    add(
-        outcome.at,
-        format!(
-            "ended: {} ({})",
-            outcome.result.as_str(),
-            outcome.reason.as_str()
-        ),
-    );
+    if let Some(outcome) = outcome {
+        let (result, reason) = (outcome.result.as_str(), outcome.reason.as_str());
+        add(outcome.at, format!("ended: {result} ({reason})"));
+    }
     moments.sort_by_key(|moment| moment.at);
     moments
 }

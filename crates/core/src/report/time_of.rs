@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rollback_api::status::{Outcome, Plan, TargetStatus};
 use rollback_api::{RequestState, RollbackRequestStatus};
 
-use super::Phase;
+use super::{ALL, Phase};
 use crate::approval::consent;
 
 /// When every check of every Deployment had passed, if this request brought production back.
@@ -40,12 +40,12 @@ fn written(target: &TargetStatus) -> Option<Timestamp> {
     fallback.or(target.reverted_at)
 }
 
-/// The phases that were gone through, each to the end of its last Deployment, and all of it.
+/// The phases that were gone through, each to the end of its last Deployment, and all of it once it has ended.
 pub(super) fn phases(
     started: Timestamp,
     status: &RollbackRequestStatus,
     plan: &Plan,
-    outcome: &Outcome,
+    outcome: Option<&Outcome>,
 ) -> Vec<Phase> {
     let targets = &status.targets;
     let last =
@@ -69,20 +69,22 @@ pub(super) fn phases(
         ("write", last(written)),
         ("rollout", last(rolled_out)),
         ("verification", verified),
-        ("soak", soaked.map(|_| outcome.at)),
+        ("soak", soaked.and(outcome).map(|outcome| outcome.at)),
     ] {
         if let Some(end) = end {
             phases.push(Phase {
-                name,
+                name: name.to_owned(),
                 milliseconds: between(begun, end),
             });
             begun = end;
         }
     }
-    phases.push(Phase {
-        name: "all",
-        milliseconds: between(started, outcome.at),
-    });
+    if let Some(outcome) = outcome {
+        phases.push(Phase {
+            name: ALL.to_owned(),
+            milliseconds: between(started, outcome.at),
+        });
+    }
     phases
 }
 

@@ -7,7 +7,7 @@ use rollback_api::status::{
     VerificationStatus,
 };
 
-use super::{FULL_TARGETS, LINE_LIMIT, PAGE_LIMIT, Report};
+use super::{FULL_TARGETS, LINE_LIMIT, PAGE_LIMIT, Report, WELL};
 use crate::message::text::{code, markdown};
 use crate::time::stamp;
 
@@ -15,7 +15,7 @@ use crate::time::stamp;
 const LOG_LINES: usize = 20;
 
 pub(super) fn checks(page: &mut String, report: &Report) {
-    let _ = writeln!(page, "## Is it well again\n");
+    let _ = writeln!(page, "## {WELL}\n");
     for target in report.targets {
         let name = code(&target.name, 253);
         match &target.rollout {
