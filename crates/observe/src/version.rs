@@ -29,6 +29,8 @@ pub struct Live {
     pub ledger: Option<RevisionLedgerSpec>,
     /// The rules of the namespace.
     pub triggers: Triggers,
+    /// What the policy calls marks of restarts.
+    pub marks: Vec<String>,
     /// How much memory this takes.
     pub memory: usize,
 }
@@ -58,6 +60,7 @@ pub async fn live(client: &Client, namespace: &str, name: &str) -> Result<Option
         memory: budget.taken(),
         ledger: ledger.map(|ledger| ledger.spec),
         triggers: policy.spec.triggers,
+        marks: policy.spec.ledger.restart_marks,
     }))
 }
 

@@ -287,6 +287,7 @@ fn judge(live: &Live, pods: &[Value], known: &mut Remembered) -> Finding {
         pods,
         ledger: live.ledger.as_ref(),
         rules: &live.triggers,
+        marks: &live.marks,
         known,
         now: Timestamp::now(),
     };
@@ -432,6 +433,7 @@ fn wanted(namespace: &str, live: &Live, fault: &Fault) -> RollbackRequest {
         alert: fault.trouble.as_str().to_owned(),
         id: format!("{} {digest}", fault.trouble.as_str()),
         started_at: began.map_or(fault.since, |began| began.max(fault.since)),
+        pending_seconds: Some(0),
         evidence: fault
             .evidence
             .iter()

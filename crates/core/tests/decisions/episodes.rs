@@ -95,6 +95,7 @@ impl Watcher {
             pods: &pods,
             ledger: None,
             rules: &self.rules,
+            marks: &[],
             known: &self.known,
             now,
         };

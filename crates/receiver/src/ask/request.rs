@@ -27,6 +27,7 @@ pub fn request(
     live: &Live,
     alert: &Alert,
     started_at: Timestamp,
+    pending_seconds: Option<u32>,
 ) -> RollbackRequest {
     let to = match source.to {
         Where::LastKnownGood => To::last_known_good(),
@@ -45,6 +46,7 @@ pub fn request(
         alert: name,
         id: id(&alert.id),
         started_at,
+        pending_seconds,
         evidence: evidence(alert),
     };
     let mut request = trigger::request(&live.namespace, &live.deployment, to, reason, trigger);
