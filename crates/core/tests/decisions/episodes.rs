@@ -93,6 +93,7 @@ impl Watcher {
             deployment: &deployment,
             replica_sets: &sets,
             pods: &pods,
+            events: &world.all("Event"),
             ledger: None,
             rules: &self.rules,
             marks: &[],

@@ -33,6 +33,8 @@ pub struct Look<'a> {
     pub replica_sets: &'a [ReplicaSet],
     /// Its pods, of all versions.
     pub pods: &'a [Value],
+    /// Events about its pods that are not ready, if they were read.
+    pub events: &'a [Value],
     /// Its ledger.
     pub ledger: Option<&'a RevisionLedgerSpec>,
     /// The rules of the namespace.
