@@ -278,6 +278,11 @@ pub struct Trigger {
     #[schemars(range(max = 604_800))]
     pub pending_seconds: Option<u32>,
 
+    /// The one pod that it is about, where it is about one: how many of the others are ill the controller sees itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub pod: Option<String>,
+
     /// What was seen, in the words of the sender.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), inner(length(max = 500)))]

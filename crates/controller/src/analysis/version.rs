@@ -402,7 +402,9 @@ fn slim(pod: Bounded<Pod>) -> Value {
     // One that is too large shows no symptom: nobody is blamed for what was not read.
     let mut fields = pod.fields.unwrap_or_default();
     let status = fields.remove("status");
-    let gates = fields.remove("spec").and_then(|mut spec| Some(spec.get_mut("readinessGates")?.take()));
+    let gates = fields
+        .remove("spec")
+        .and_then(|mut spec| Some(spec.get_mut("readinessGates")?.take()));
     json!({
         "metadata": {
             "name": pod.metadata.name,
@@ -440,6 +442,7 @@ fn wanted(namespace: &str, live: &Live, fault: &Fault) -> RollbackRequest {
         id: format!("{} {digest}", fault.trouble.as_str()),
         started_at: began.map_or(fault.since, |began| began.max(fault.since)),
         pending_seconds: Some(0),
+        pod: None,
         evidence: fault
             .evidence
             .iter()

@@ -120,7 +120,9 @@ fn blocked_by(
             let why = "it is not about one Deployment that is there. A person has to decide.";
             return Some((BlockedBy::MultipleTargets, why.to_owned()));
         };
-        by_past(rules, deployment, target, seen, now).or_else(|| by_beginning(request, target))
+        by_past(rules, deployment, target, seen, now)
+            .or_else(|| by_beginning(request, target))
+            .or_else(|| by_share(request, deployment))
     })
 }
 
@@ -262,6 +264,21 @@ fn by_past(
             time::stamp(since)
         );
         (BlockedBy::TooLate, why)
+    })
+}
+
+/// One pod of many is not the version: as many must be ill as the controller's own watch asks for, half of them. What is
+/// not available is counted as of this version, as far as that has so many pods.
+fn by_share(request: &RollbackRequest, deployment: &Deployment) -> Option<(BlockedBy, String)> {
+    let pod = request.spec.trigger.as_ref()?.pod.as_ref()?;
+    let ill = (deployment.replicas() - deployment.available()).max(0);
+    let updated = deployment.updated();
+    (ill * 2 < updated).then(|| {
+        let why = format!(
+            "it is about the pod {}, and at most {ill} of {updated} pods of this version are not available. A person has to decide.",
+            plain(pod, 253)
+        );
+        (BlockedBy::FewPods, why)
     })
 }
 

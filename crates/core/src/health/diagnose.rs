@@ -11,8 +11,8 @@ use rollback_api::status::{Cause, CauseKind};
 use serde_json::Value;
 
 use crate::health::reasons::{
-    self, CONFIG, Gate, NO_NODE_COMES, NODE_COMES, NODE_COMES_SECONDS, NOT_STARTED, PULLING, SANDBOX, SANDBOX_EVENTS,
-    WRONG_NAME,
+    self, CONFIG, Gate, NO_NODE_COMES, NODE_COMES, NODE_COMES_SECONDS, NOT_STARTED, PULLING,
+    SANDBOX, SANDBOX_EVENTS, WRONG_NAME,
 };
 use crate::message::redact::redact;
 use crate::message::text::plain;
@@ -302,7 +302,9 @@ fn of_containers(
         .filter_map(|(label, status)| {
             let (kind, mut message, crash) = of_container(label, status, known)?;
             if !is_of_template(replica_set, text(status, "/name")) {
-                message = format!("{message} (it is not in the template: something puts it into the pods)");
+                message = format!(
+                    "{message} (it is not in the template: something puts it into the pods)"
+                );
             }
             let probe = probe_events(pod, status, events).find(|event| is_deadly(event));
             if let (CauseKind::CrashLoop, Some(probe)) = (kind, probe) {
@@ -570,7 +572,10 @@ fn unscheduled(pod: &Value, events: &[Value], now: Timestamp) -> Option<(CauseKi
     if let Some(event) = node_comes(pod, events, now) {
         let word = text(event, "/reason");
         let said = colon(&redact(note(event)));
-        return Some((CauseKind::AwaitingNode, format!("{word}{said} ({reason}{detail})")));
+        return Some((
+            CauseKind::AwaitingNode,
+            format!("{word}{said} ({reason}{detail})"),
+        ));
     }
     Some((CauseKind::Unschedulable, format!("{reason}{detail}")))
 }
@@ -595,13 +600,22 @@ fn without_sandbox(pod: &Value, events: &[Value]) -> Option<(CauseKind, String)>
     let of_container = containers(pod).find_map(|(label, status)| {
         let waiting = text(status, "/state/waiting/reason");
         let detail = text(status, "/state/waiting/message");
-        let message = format!("{}: {waiting}{}", called(label, status), colon(&redact(detail)));
-        SANDBOX.contains(&waiting).then_some((CauseKind::Sandbox, message))
+        let message = format!(
+            "{}: {waiting}{}",
+            called(label, status),
+            colon(&redact(detail))
+        );
+        SANDBOX
+            .contains(&waiting)
+            .then_some((CauseKind::Sandbox, message))
     });
     of_container.or_else(|| {
         let event = sandbox_event(pod, events)?;
         let reason = text(event, "/reason");
-        Some((CauseKind::Sandbox, format!("{reason}{}", colon(&redact(note(event))))))
+        Some((
+            CauseKind::Sandbox,
+            format!("{reason}{}", colon(&redact(note(event)))),
+        ))
     })
 }
 

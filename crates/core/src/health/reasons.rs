@@ -66,7 +66,13 @@ pub const NO_NODE_COMES: [&str; 2] = ["NotTriggerScaleUp", "FailedScaleUp"];
 pub const NODE_COMES_SECONDS: i64 = 900;
 
 /// Reasons of a readiness gate that is about to open.
-const GATE_OPENS: [&str; 5] = ["inprogress", "initial", "pending", "provisioning", "progressing"];
+const GATE_OPENS: [&str; 5] = [
+    "inprogress",
+    "initial",
+    "pending",
+    "provisioning",
+    "progressing",
+];
 
 /// A readiness gate of a pod that is not open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,16 +85,27 @@ pub enum Gate {
 
 /// The first gate of a pod that keeps it from being ready, in words; a shut one before one that is awaited.
 pub fn gate(pod: &Value) -> Option<Gate> {
-    let list = |pointer: &str| pod.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+    let list = |pointer: &str| {
+        pod.pointer(pointer)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+    };
     let text = |value: &Value, field: &str| {
-        value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+        value
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
     };
     let mut awaited = None;
     for gate in list("/spec/readinessGates") {
         let name = text(gate, "conditionType");
         let condition = list("/status/conditions").find(|it| text(it, "type") == name);
         let Some(condition) = condition else {
-            awaited.get_or_insert(Gate::Awaited(format!("readiness gate {name}: nothing is said of it")));
+            awaited.get_or_insert(Gate::Awaited(format!(
+                "readiness gate {name}: nothing is said of it"
+            )));
             continue;
         };
         if text(condition, "status") == "True" {

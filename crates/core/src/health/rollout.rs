@@ -134,7 +134,9 @@ pub fn judge(
 fn limit(rollout: &RolloutStatus, rules: &Rules) -> Timestamp {
     let seconds = i64::from(rules.rollout.timeout_seconds);
     let after = |at| time::after(at, seconds);
-    rollout.progressed_at.map_or(rollout.deadline, |at| after(at).max(rollout.deadline))
+    rollout
+        .progressed_at
+        .map_or(rollout.deadline, |at| after(at).max(rollout.deadline))
 }
 
 fn last_progress(rollout: &RolloutStatus) -> String {
@@ -146,7 +148,9 @@ fn last_progress(rollout: &RolloutStatus) -> String {
 /// Replicas with the old template that are available.
 fn available(brought: &Brought) -> Option<i64> {
     let set = brought.running.as_ref()?;
-    set.0.pointer("/status/availableReplicas").and_then(Value::as_i64)
+    set.0
+        .pointer("/status/availableReplicas")
+        .and_then(Value::as_i64)
 }
 
 /// Notes that more replicas with the old template are available than ever before. One that goes up and down is no progress.

@@ -382,3 +382,30 @@ fn g1_what_a_person_undid_by_hand_is_for_people() {
         digest("v3")
     );
 }
+
+/// One pod of fifty is ill: that is not the version. The same share counts as in the watch.
+#[test]
+fn a8_one_pod_of_many_waits_for_a_person() {
+    let one = |desired: i64, replicas: i64, updated: i64, available: i64, pod: Option<&str>| {
+        let mut scene = alert(&json!({}));
+        scene.request.spec.trigger.as_mut().unwrap().pod = pod.map(str::to_owned);
+        let mut live = crate::world::deployment("v2");
+        live["metadata"]["annotations"][AUTOMATIC] = json!("enabled");
+        live["spec"]["replicas"] = json!(desired);
+        crate::world::set_counts(&mut live, replicas, updated, available);
+        scene.seen().deployment = seen(live);
+        said(scene)
+    };
+    let pod = Some("api-7d9c8b6f5-x2k4q");
+    assert_eq!(one(50, 50, 50, 49, pod), Some(BlockedBy::FewPods));
+    assert_eq!(one(50, 50, 50, 26, pod), Some(BlockedBy::FewPods));
+    assert_eq!(one(50, 50, 50, 25, pod), None);
+    // The rollout has only begun: the one new pod is ill.
+    assert_eq!(one(4, 5, 1, 4, pod), None);
+    assert_eq!(one(4, 5, 2, 4, pod), None);
+    assert_eq!(one(4, 5, 3, 4, pod), Some(BlockedBy::FewPods));
+    // One of one.
+    assert_eq!(one(1, 1, 1, 0, pod), None);
+    // What is about no pod in particular, for example of the error rate.
+    assert_eq!(one(50, 50, 50, 49, None), None);
+}

@@ -22,6 +22,7 @@ fn open(name: &str, second: i64, by_itself: bool) -> RollbackRequest {
         id: name.to_owned(),
         started_at: at(second),
         pending_seconds: Some(0),
+        pod: None,
         evidence: Vec::new(),
     });
     request

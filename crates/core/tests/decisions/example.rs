@@ -150,9 +150,9 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
     .to_vec();
     target.rollout = Some(RolloutStatus {
         deadline: at(406),
-            desired_at_revert: None,
-            most_available: None,
-            progressed_at: None,
+        desired_at_revert: None,
+        most_available: None,
+        progressed_at: None,
         desired: 4,
         updated: 2,
         available: 0,

@@ -23,11 +23,15 @@ fn pod(name: &str, set: &str, status: Value) -> Value {
 }
 
 fn well(name: &str, set: &str) -> Value {
-    pod(name, set, json!({
-        "phase": "Running",
-        "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": at(-5000).to_string()}],
-        "containerStatuses": [{"name": "api", "ready": true, "restartCount": 0, "state": {"running": {"startedAt": at(-5000).to_string()}}}],
-    }))
+    pod(
+        name,
+        set,
+        json!({
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": at(-5000).to_string()}],
+            "containerStatuses": [{"name": "api", "ready": true, "restartCount": 0, "state": {"running": {"startedAt": at(-5000).to_string()}}}],
+        }),
+    )
 }
 
 /// The conditions of a pod whose containers are ready, and that is not.
@@ -49,11 +53,18 @@ fn waiting(name: &str, reason: &str, message: &str) -> Value {
 
 /// A pod whose readiness gate has this condition.
 fn gated(name: &str, set: &str, condition: Value) -> Value {
-    let mut pod = pod(name, set, json!({"phase": "Running", "containerStatuses": [running("api", true)]}));
+    let mut pod = pod(
+        name,
+        set,
+        json!({"phase": "Running", "containerStatuses": [running("api", true)]}),
+    );
     pod["spec"]["readinessGates"] = json!([{"conditionType": GATE}]);
     pod["status"]["conditions"] = conditions(at(-870));
     if !condition.is_null() {
-        pod["status"]["conditions"].as_array_mut().unwrap().push(condition);
+        pod["status"]["conditions"]
+            .as_array_mut()
+            .unwrap()
+            .push(condition);
     }
     pod
 }
@@ -76,7 +87,11 @@ fn watch(new: &[Value], events: &[Value]) -> Option<Trouble> {
     live["status"]["conditions"] = json!([{"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated",
         "lastUpdateTime": at(-890).to_string()}]);
     let (live, sets) = (Deployment(live), history());
-    let mut pods = vec![well("old-1", "v1"), well("old-2", "v1"), well("old-3", "v1")];
+    let mut pods = vec![
+        well("old-1", "v1"),
+        well("old-2", "v1"),
+        well("old-3", "v1"),
+    ];
     pods.extend(new.iter().cloned());
     let mut known = Remembered::default();
     for second in (-840..=0).step_by(60) {
@@ -112,9 +127,17 @@ fn c1_a_shut_readiness_gate_fires_and_is_named() {
     assert_eq!(watch(&pods, &[]), Some(Trouble::Unready));
     let told = why(&pods, &[]).unwrap();
     assert_eq!(told.kind, CauseKind::Gate);
-    assert!(told.message.contains(GATE) && told.message.contains("Health checks failed"), "{}", told.message);
+    assert!(
+        told.message.contains(GATE) && told.message.contains("Health checks failed"),
+        "{}",
+        told.message
+    );
     // As in the row: nothing but False.
-    let pods = [gated("new-1", "v2", json!({"type": GATE, "status": "False"}))];
+    let pods = [gated(
+        "new-1",
+        "v2",
+        json!({"type": GATE, "status": "False"}),
+    )];
     assert_eq!(watch(&pods, &[]), Some(Trouble::Unready));
     assert!(why(&pods, &[]).unwrap().message.contains(GATE));
     // The load balancer looks for minutes: that ends no rollout.
@@ -134,23 +157,37 @@ fn c1_a_gate_that_nobody_opens_yet_is_not_the_version_s_fault() {
         assert_eq!(why(&pods, &[]).unwrap().kind, CauseKind::Gate);
     }
     // A gate that is open is none: then the node is lost.
-    let pods = [gated("new-1", "v2", json!({"type": GATE, "status": "True"}))];
+    let pods = [gated(
+        "new-1",
+        "v2",
+        json!({"type": GATE, "status": "True"}),
+    )];
     assert_eq!(watch(&pods, &[]), None);
 }
 
 /// amazon-vpc-cni-k8s issues 59 and 281, kubesphere issue 5036, kubernetes issue 79368.
 #[test]
 fn c2_a_pod_without_a_sandbox_is_a_disturbance() {
-    let mut status = json!({"phase": "Pending", "containerStatuses": [waiting("api", "ContainerCreating", "")]});
+    let mut status =
+        json!({"phase": "Pending", "containerStatuses": [waiting("api", "ContainerCreating", "")]});
     status["conditions"] = json!([
         {"type": "PodReadyToStartContainers", "status": "False"},
         {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "lastTransitionTime": at(-880).to_string()},
     ]);
     let pods = [pod("new-1", "v2", status.clone())];
     for (reason, message) in [
-        ("FailedCreatePodSandBox", "plugin type=\"aws-cni\" failed (add): add cmd: failed to assign an IP address to container"),
-        ("FailedCreatePodSandBox", "plugin type=\"calico\" failed (add): cannot find a qualified ippool"),
-        ("NetworkNotReady", "network is not ready: container runtime network not ready: cni plugin not initialized"),
+        (
+            "FailedCreatePodSandBox",
+            "plugin type=\"aws-cni\" failed (add): add cmd: failed to assign an IP address to container",
+        ),
+        (
+            "FailedCreatePodSandBox",
+            "plugin type=\"calico\" failed (add): cannot find a qualified ippool",
+        ),
+        (
+            "NetworkNotReady",
+            "network is not ready: container runtime network not ready: cni plugin not initialized",
+        ),
         ("FailedPodSandBoxStatus", "rpc error: code = Unknown"),
     ] {
         let events = [event("new-1", reason, message, at(-60))];
@@ -163,7 +200,12 @@ fn c2_a_pod_without_a_sandbox_is_a_disturbance() {
     // Nothing is said of it: then it is held up by the version, as before.
     assert_eq!(watch(&pods, &[]), Some(Trouble::Stuck));
     // And so it is with a volume that the version brings.
-    let volume = [event("new-1", "FailedMount", "configmap \"api\" not found", at(-60))];
+    let volume = [event(
+        "new-1",
+        "FailedMount",
+        "configmap \"api\" not found",
+        at(-60),
+    )];
     assert_eq!(watch(&pods, &volume), Some(Trouble::Stuck));
 }
 
@@ -172,7 +214,8 @@ fn c2_a_pod_without_a_sandbox_is_a_disturbance() {
 fn c3_what_is_not_in_the_template_is_not_the_version_s_fault() {
     let not_ready = json!([{"type": "Ready", "status": "False", "reason": "ContainersNotReady", "lastTransitionTime": at(-880).to_string()}]);
     let with = |field: &str, injected: Value, own: Value| {
-        let mut status = json!({"phase": "Running", "conditions": not_ready, "containerStatuses": [own]});
+        let mut status =
+            json!({"phase": "Running", "conditions": not_ready, "containerStatuses": [own]});
         match status[field].as_array_mut() {
             Some(list) => list.push(injected),
             None => status[field] = json!([injected]),
@@ -184,12 +227,54 @@ fn c3_what_is_not_in_the_template_is_not_the_version_s_fault() {
     let init = json!({"name": "istio-init", "ready": false, "restartCount": 7,
         "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 1, "finishedAt": at(-30).to_string()}}});
     for (what, pod) in [
-        ("istio-proxy crashes", with("containerStatuses", crash.clone(), running("api", true))),
-        ("istio-proxy is not ready", with("containerStatuses", running("istio-proxy", false), running("api", true))),
-        ("linkerd-proxy has no image", with("containerStatuses", waiting("linkerd-proxy", "ImagePullBackOff", "not found"), running("api", true))),
-        ("istio-init crashes", with("initContainerStatuses", init, waiting("api", "PodInitializing", ""))),
-        ("vault-agent-init waits", with("initContainerStatuses", running("vault-agent-init", false), waiting("api", "PodInitializing", ""))),
-        ("dapr cannot be made", with("containerStatuses", waiting("daprd", "CreateContainerConfigError", "secret \"x\" not found"), running("api", true))),
+        (
+            "istio-proxy crashes",
+            with("containerStatuses", crash.clone(), running("api", true)),
+        ),
+        (
+            "istio-proxy is not ready",
+            with(
+                "containerStatuses",
+                running("istio-proxy", false),
+                running("api", true),
+            ),
+        ),
+        (
+            "linkerd-proxy has no image",
+            with(
+                "containerStatuses",
+                waiting("linkerd-proxy", "ImagePullBackOff", "not found"),
+                running("api", true),
+            ),
+        ),
+        (
+            "istio-init crashes",
+            with(
+                "initContainerStatuses",
+                init,
+                waiting("api", "PodInitializing", ""),
+            ),
+        ),
+        (
+            "vault-agent-init waits",
+            with(
+                "initContainerStatuses",
+                running("vault-agent-init", false),
+                waiting("api", "PodInitializing", ""),
+            ),
+        ),
+        (
+            "dapr cannot be made",
+            with(
+                "containerStatuses",
+                waiting(
+                    "daprd",
+                    "CreateContainerConfigError",
+                    "secret \"x\" not found",
+                ),
+                running("api", true),
+            ),
+        ),
     ] {
         assert_eq!(watch(&[pod], &[]), None, "{what}");
     }
@@ -198,8 +283,16 @@ fn c3_what_is_not_in_the_template_is_not_the_version_s_fault() {
     own["name"] = json!("api");
     let pod = with("containerStatuses", running("istio-proxy", true), own);
     assert_eq!(watch(&[pod], &[]), Some(Trouble::Crash));
-    let told = why(&[with("containerStatuses", crash, running("api", true))], &[]).unwrap();
-    assert!(told.message.contains("not in the template"), "{}", told.message);
+    let told = why(
+        &[with("containerStatuses", crash, running("api", true))],
+        &[],
+    )
+    .unwrap();
+    assert!(
+        told.message.contains("not in the template"),
+        "{}",
+        told.message
+    );
 }
 
 /// Each word by which a kubelet says what a container waits for: kubernetes/pkg/kubelet (container, images,
@@ -220,7 +313,11 @@ fn c4_every_word_of_a_kubelet_has_a_cause() {
         ("ErrImageVolumeMountFailed", Config, Some(Trouble::Config)),
         ("InvalidImageName", ImagePull, Some(Trouble::ImagePull)),
         ("ErrImageNeverPull", ImagePull, Some(Trouble::ImagePull)),
-        ("SignatureValidationFailed", ImagePull, Some(Trouble::ImagePull)),
+        (
+            "SignatureValidationFailed",
+            ImagePull,
+            Some(Trouble::ImagePull),
+        ),
         ("ErrImagePull", ImagePull, Some(Trouble::ImagePull)),
         ("ImagePullBackOff", ImagePull, Some(Trouble::ImagePull)),
         ("CreatePodSandboxError", Sandbox, None),
@@ -235,7 +332,11 @@ fn c4_every_word_of_a_kubelet_has_a_cause() {
         assert_eq!(watch(&pods, &[]), fires, "{reason}");
         let told = why(&pods, &[]).unwrap_or_else(|| panic!("{reason} has no cause"));
         assert_eq!(told.kind, kind, "{reason}");
-        assert!(kind == CrashLoop || kind == ImagePull || told.message.contains(reason), "{}", told.message);
+        assert!(
+            kind == CrashLoop || kind == ImagePull || told.message.contains(reason),
+            "{}",
+            told.message
+        );
     }
 }
 
@@ -259,7 +360,11 @@ fn c4_a_cause_does_not_flap() {
         let first = cause(Some(&set), &state(one, 3), &[], None, at(0)).unwrap();
         let second = cause(Some(&set), &state(other, 3), &[], Some(&first), at(30)).unwrap();
         let third = cause(Some(&set), &state(one, 4), &[], Some(&second), at(60)).unwrap();
-        assert_eq!([second.kind, third.kind], [first.kind; 2], "{one} and {other}");
+        assert_eq!(
+            [second.kind, third.kind],
+            [first.kind; 2],
+            "{one} and {other}"
+        );
         assert_eq!(third.since, at(0), "{one} and {other}");
     }
 }
@@ -274,23 +379,53 @@ fn e2_a_node_that_comes_is_waited_for() {
     assert_eq!(kind(&[]), CauseKind::Unschedulable);
     assert!(is_conclusive(CauseKind::Unschedulable) && !is_conclusive(CauseKind::AwaitingNode));
     for (reason, message) in [
-        ("TriggeredScaleUp", "pod triggered scale-up: [{pool-1 3->4 (max: 10)}]"),
-        ("Nominated", "Pod should schedule on: nodeclaim/default-x7k2p"),
+        (
+            "TriggeredScaleUp",
+            "pod triggered scale-up: [{pool-1 3->4 (max: 10)}]",
+        ),
+        (
+            "Nominated",
+            "Pod should schedule on: nodeclaim/default-x7k2p",
+        ),
     ] {
         let events = [event("new-1", reason, message, at(-150))];
         assert_eq!(kind(&events), CauseKind::AwaitingNode);
         assert!(why(&pods, &events).unwrap().message.contains(message));
         // It said so long ago.
-        assert_eq!(kind(&[event("new-1", reason, message, at(-1000))]), CauseKind::Unschedulable);
+        assert_eq!(
+            kind(&[event("new-1", reason, message, at(-1000))]),
+            CauseKind::Unschedulable
+        );
         // It is about another pod.
-        assert_eq!(kind(&[event("other", reason, message, at(-150))]), CauseKind::Unschedulable);
+        assert_eq!(
+            kind(&[event("other", reason, message, at(-150))]),
+            CauseKind::Unschedulable
+        );
         // It said otherwise since.
-        let not = event("new-1", "NotTriggerScaleUp", "pod didn't trigger scale-up: 1 max node group size reached", at(-100));
-        assert_eq!(kind(&[events[0].clone(), not.clone()]), CauseKind::Unschedulable);
+        let not = event(
+            "new-1",
+            "NotTriggerScaleUp",
+            "pod didn't trigger scale-up: 1 max node group size reached",
+            at(-100),
+        );
+        assert_eq!(
+            kind(&[events[0].clone(), not.clone()]),
+            CauseKind::Unschedulable
+        );
         assert_eq!(kind(&[not]), CauseKind::Unschedulable);
     }
-    let mut twice = event("new-1", "NotTriggerScaleUp", "in backoff after failed scale-up", at(-300));
+    let mut twice = event(
+        "new-1",
+        "NotTriggerScaleUp",
+        "in backoff after failed scale-up",
+        at(-300),
+    );
     twice["metadata"]["name"] = json!("before");
-    let again = event("new-1", "TriggeredScaleUp", "pod triggered scale-up", at(-150));
+    let again = event(
+        "new-1",
+        "TriggeredScaleUp",
+        "pod triggered scale-up",
+        at(-150),
+    );
     assert_eq!(kind(&[twice, again]), CauseKind::AwaitingNode);
 }

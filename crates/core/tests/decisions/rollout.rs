@@ -569,7 +569,12 @@ fn e3_an_autoscaler_that_asks_for_more_makes_no_failure() {
         });
         let mut progress = progress(None);
         progress.rollout.as_mut().unwrap().desired_at_revert = Some(4);
-        state(&judged_with(object, &sets([set, replica_set("v2", "2")]), &progress, 400))
+        state(&judged_with(
+            object,
+            &sets([set, replica_set("v2", "2")]),
+            &progress,
+            400,
+        ))
     };
     assert_eq!(scaled(7, 7, 7, 4), "complete");
     assert_eq!(scaled(7, 7, 7, 5), "complete");

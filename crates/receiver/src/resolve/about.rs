@@ -173,6 +173,22 @@ fn ours(labels: &Labels) -> Option<About> {
     Some(deployment(namespace, name))
 }
 
+/// The one pod that an alert is about, if it is about one.
+pub fn pod_of(labels: &Labels) -> Option<&str> {
+    let exported = format!("{EXPORTED}pod");
+    let key = |key: &str| value(labels, key, is_subdomain);
+    let own = || {
+        let pod = key("pod")
+            .or_else(|| key("pod_name"))
+            .or_else(|| key("kubernetes_pod_name"))?;
+        (!labels.contains_key(&exported) && !tells_of_others(labels, pod)).then_some(pod)
+    };
+    key(&exported)
+        .or_else(|| key("k8s_pod_name"))
+        .or_else(|| key("k8s.pod.name"))
+        .or_else(own)
+}
+
 fn mapped(source: &Source, labels: &Labels) -> Option<About> {
     let fits = source.mapping.iter().find(|mapping| {
         let has = |(key, value): (&String, &String)| labels.get(key) == Some(value);

@@ -305,6 +305,40 @@ fn a1_a_pod_without_a_telling_name_may_still_be_the_messenger() {
     assert!(live.tells_of_others());
 }
 
+/// How many of the others are ill the controller sees: that it is about one pod, the request has to say.
+#[test]
+fn a8_an_alert_about_one_pod_says_so() {
+    for (labels, expected) in [
+        (
+            "alertname=KubePodCrashLooping, namespace=shop, pod=api-7d9c-x2k4q, container=api, uid=1",
+            Some("api-7d9c-x2k4q"),
+        ),
+        (
+            "namespace=shop, deployment=api, pod=api-7d9c-x2k4q",
+            Some("api-7d9c-x2k4q"),
+        ),
+        (
+            "exported_namespace=shop, exported_pod=api-7d9c-x2k4q, pod=ksm-6d8f9-abcde",
+            Some("api-7d9c-x2k4q"),
+        ),
+        (
+            "k8s_namespace_name=shop, k8s_pod_name=api-7d9c-x2k4q",
+            Some("api-7d9c-x2k4q"),
+        ),
+        (
+            "ingress=api, namespace=ingress-nginx, pod=ingress-nginx-controller-7d9c8b6f5-x2k4q",
+            None,
+        ),
+        ("namespace=shop, deployment=api", None),
+        (
+            "job=kube-state-metrics, container=kube-state-metrics, namespace=shop, deployment=api, pod=ksm-6d8f9-abcde",
+            None,
+        ),
+    ] {
+        assert_eq!(about::pod_of(&labelled(labels)), expected, "{labels}");
+    }
+}
+
 /// A release that is live is not the one that the event is of, where the two can be compared.
 #[test]
 fn a9_an_event_of_another_release_is_stale() {

@@ -89,7 +89,9 @@ impl Census {
     /// Whether something around the version is in the way: a node that is lost or emptied, a registry that does not answer, or
     /// what old pods lack as well.
     pub(super) fn is_disturbed(&self) -> bool {
-        let around = |symptom: Symptom| matches!(symptom, Symptom::Lost | Symptom::Registry | Symptom::Around);
+        let around = |symptom: Symptom| {
+            matches!(symptom, Symptom::Lost | Symptom::Registry | Symptom::Around)
+        };
         let lacking = |symptom: Symptom| {
             matches!(
                 symptom,
@@ -173,11 +175,18 @@ pub(super) fn count(look: &Look, live: &ReplicaSet, known: &mut Remembered) -> C
             continue;
         }
         let others_own = || {
-            let set = look.replica_sets.iter().find(|set| symptom::is_of(pod, set.uid()));
+            let set = look
+                .replica_sets
+                .iter()
+                .find(|set| symptom::is_of(pod, set.uid()));
             set.map(own).unwrap_or_default()
         };
         let is_new = symptom::is_of(pod, live.uid());
-        let names = if is_new { live_own.clone() } else { others_own() };
+        let names = if is_new {
+            live_own.clone()
+        } else {
+            others_own()
+        };
         let beside = Beside {
             own: &names,
             events: look.events,
@@ -266,7 +275,10 @@ fn is(symptom: Symptom, trouble: Trouble) -> bool {
 fn is_like(symptom: Symptom, trouble: Trouble) -> bool {
     match trouble {
         Trouble::Crash | Trouble::Unready | Trouble::Stuck => {
-            matches!(symptom, Symptom::Crash | Symptom::Unready(_) | Symptom::Gated(_))
+            matches!(
+                symptom,
+                Symptom::Crash | Symptom::Unready(_) | Symptom::Gated(_)
+            )
         }
         Trouble::ImagePull => matches!(
             symptom,

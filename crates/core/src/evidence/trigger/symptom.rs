@@ -91,7 +91,8 @@ pub struct Beside<'a> {
 
 /// What a pod shows.
 pub fn of(pod: &Value, beside: Beside<'_>) -> Symptom {
-    let is_own = |status: &&Value| beside.own.is_empty() || beside.own.contains(string(status, "/name"));
+    let is_own =
+        |status: &&Value| beside.own.is_empty() || beside.own.contains(string(status, "/name"));
     let (own, others): (Vec<&Value>, Vec<&Value>) = statuses(pod).partition(is_own);
     let mut waiting = own.iter().filter_map(|status| waits(status));
     if let Some(symptom) = waiting.next() {
@@ -165,7 +166,9 @@ pub fn words(pod: &Value) -> String {
         let scheduled =
             condition(pod, "PodScheduled").filter(|it| string(it, "/status") == "False");
         let unready = condition(pod, "Ready");
-        if let (None, Some(Gate::Shut(words) | Gate::Awaited(words))) = (scheduled, reasons::gate(pod)) {
+        if let (None, Some(Gate::Shut(words) | Gate::Awaited(words))) =
+            (scheduled, reasons::gate(pod))
+        {
             return words;
         }
         let told = scheduled
@@ -220,7 +223,11 @@ fn waits(status: &Value) -> Option<Symptom> {
     if NOT_STARTED.contains(&reason) {
         // It takes turns with the back-off from then on.
         let is_again = restarts(status) > 0;
-        return Some(if is_again { Symptom::Crash } else { Symptom::Config });
+        return Some(if is_again {
+            Symptom::Crash
+        } else {
+            Symptom::Config
+        });
     }
     if reason == "CrashLoopBackOff" {
         return Some(Symptom::Crash);
