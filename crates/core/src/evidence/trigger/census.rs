@@ -15,7 +15,7 @@ use crate::time;
 /// Most pods whose words are quoted.
 const QUOTED: usize = 3;
 /// How long a gate may be shut after the containers are ready: load balancers look several times.
-const GATE_SECONDS: i64 = 240;
+const GATE_SECONDS: i64 = 180;
 /// Longest sentence of the evidence, in characters.
 const LONGEST: usize = 400;
 
