@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 /// Annotations that are marks: kubectl (and `oc`, Argo CD, Lens, k9s, which write the same), Rancher, the console of
-/// OpenShift, `KubeSphere`, Reloader, Wave, Keel, the operators of Vault, 1Password and Infisical, and the one that the
+/// `OpenShift`, `KubeSphere`, Reloader, Wave, Keel, the operators of Vault, 1Password and Infisical, and the one that the
 /// documentation of Helm tells one to fill with chance.
 const ANNOTATIONS: [&str; 14] = [
     "alpha.vault.security.banzaicloud.io/secret-reload-count",

@@ -24,7 +24,7 @@ struct Memory {
 
 impl Beginnings {
     /// When this alert of this source began, which says that it is so since `said`. `None` when it says that it fired
-    /// before, and nothing is known of that.
+    /// before, and nothing is known of that. Who does not say so is believed: some use one id for what fires anew.
     pub fn of(
         &self,
         source: &str,
@@ -36,7 +36,7 @@ impl Beginnings {
         let mut memory = self.lock();
         if let Some(known) = memory.at.get_mut(&key) {
             *known = (*known).min(said);
-            return Some(*known);
+            return Some(if is_repeat { *known } else { said });
         }
         if is_repeat {
             return None;

@@ -117,7 +117,7 @@ fn is_hindered(pod: &Value, others: &[&Value], beside: Beside<'_>) -> bool {
         let is_unready = is_running && status.get("ready").and_then(Value::as_bool) == Some(false);
         waits(status).is_some() || crashes(status, beside.now) || is_unready
     };
-    others.iter().any(|status| fails(status))
+    others.iter().any(fails)
         || statuses(pod).any(|status| SANDBOX.contains(&string(status, "/state/waiting/reason")))
         || sandbox_event(pod, beside.events).is_some()
         || node_comes(pod, beside.events, beside.now).is_some()
