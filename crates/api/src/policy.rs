@@ -137,6 +137,12 @@ pub struct Ledger {
     #[serde(default = "thirty_days")]
     #[schemars(range(min = 60, max = 31_536_000))]
     pub quarantine_seconds: i32,
+
+    /// Annotations of pod templates, and variables of their containers, that tools of yours write only to have the pods
+    /// started anew, besides those that are known (docs/policies.md): templates that differ in them alone are one version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("items" = {"type": "string", "minLength": 1, "maxLength": 317}))]
+    pub restart_marks: Vec<String>,
 }
 
 impl Default for Ledger {
@@ -146,6 +152,7 @@ impl Default for Ledger {
             soak_seconds: five_minutes(),
             keep_templates: three(),
             quarantine_seconds: thirty_days(),
+            restart_marks: Vec::new(),
         }
     }
 }

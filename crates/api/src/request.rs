@@ -272,6 +272,17 @@ pub struct Trigger {
         .message("give a time before the year 9999"))]
     pub started_at: Timestamp,
 
+    /// How many seconds the trouble had lasted by then, where that is known: the `for` of a rule. Where it is not, and it
+    /// was reported soon after a version went live, a person decides: it may have begun before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 604_800))]
+    pub pending_seconds: Option<u32>,
+
+    /// The one pod that it is about, where it is about one: how many of the others are ill the controller sees itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub pod: Option<String>,
+
     /// What was seen, in the words of the sender.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), inner(length(max = 500)))]

@@ -219,6 +219,8 @@ open_enum! {
         DataRisk,
         /// More than one Deployment, or one that is not named.
         MultipleTargets,
+        /// The alert is about one pod, and most pods of the version are well.
+        FewPods,
         /// Something that has to be known could not be read.
         Unknown,
     }

@@ -305,6 +305,7 @@ fn at_the_end<'a>(
 /// only is no other version and takes no place; but until the restarted one is known to be good itself, it is what
 /// stands for that version.
 fn keep_whole(ledger: &mut RevisionLedgerSpec, live: &Template, rules: &Ledger) {
+    let live = live.clone().with_marks(&rules.restart_marks);
     let mut places = usize::try_from(rules.keep_templates).unwrap_or_default();
     if places == 0 {
         for entry in &mut ledger.templates {
@@ -322,11 +323,12 @@ fn keep_whole(ledger: &mut RevisionLedgerSpec, live: &Template, rules: &Ledger) 
     let mut kept: Vec<Template> = Vec::new();
     for entry in entries {
         let whole = kept_template(entry)
+            .map(|template| template.with_marks(&rules.restart_marks))
             .filter(|_| entry.verdict == Verdict::Good && size(entry) <= room)
             .filter(|template| !kept.iter().any(|newer| newer.is_equivalent(template)));
         let is_live = whole
             .as_ref()
-            .is_some_and(|template| template.is_equivalent(live));
+            .is_some_and(|template| template.is_equivalent(&live));
         match whole {
             Some(template) if (is_live && !proven) || (!is_live && places > 0) => {
                 places -= usize::from(!is_live);

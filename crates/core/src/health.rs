@@ -6,6 +6,7 @@
 
 pub mod diagnose;
 pub mod promql;
+pub mod reasons;
 pub mod rollout;
 
 mod judge;

@@ -5,6 +5,7 @@ pub mod diff;
 pub mod image;
 pub mod ledger;
 mod named;
+pub mod restart;
 pub mod template;
 
 use rollback_api::ledger::{Evidence, Verdict};
@@ -242,6 +243,25 @@ impl History {
                 names.join(", ")
             ),
         )
+    }
+
+    /// Digests of the versions that were undone: each ran between two times of a version that was gone back to, whoever did
+    /// that, and has not run since.
+    pub fn undone(&self) -> Vec<String> {
+        let times = self.revisions.iter().filter_map(|back| {
+            let before = back.former.iter().max()?;
+            Some((*before, back.number?))
+        });
+        let times: Vec<(i64, i64)> = times.collect();
+        let is_undone = |revision: &&Revision| {
+            revision.number.is_some_and(|number| {
+                times
+                    .iter()
+                    .any(|(before, back)| (*before..*back).contains(&number))
+            })
+        };
+        let undone = self.revisions.iter().filter(is_undone);
+        undone.map(|revision| revision.template.digest()).collect()
     }
 
     /// The newest version that is known to have been good, is not in quarantine, and is not what runs.

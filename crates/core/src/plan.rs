@@ -220,6 +220,11 @@ fn planned(
     let mut planned = assess(target, checked, rules.policy.as_ref(), lines, now)?;
     let unlisted = risks::unlisted(proposal.unlisted.as_deref());
     planned.risks.splice(0..0, unlisted);
+    let timeout = rules_now(request, rules).rollout.timeout_seconds;
+    let Choice { deployment, chosen } = &checked.choice;
+    planned
+        .risks
+        .extend(risks::deadline(deployment, &chosen.template, timeout));
     planned.risks.truncate(MAX_NOTES);
     Ok(planned)
 }
@@ -467,6 +472,13 @@ pub fn blocked(deployment: &Deployment, now: Timestamp) -> Option<Ending> {
                 "Deployment {name} is paused, so a rollback would not roll out. Resume it with kubectl rollout resume deployment/{}, then create a new request.",
                 shell::name(name, "DEPLOYMENT")
             ),
+            now,
+        ));
+    }
+    if let Some(serves) = owner::serves_instead(deployment) {
+        return Some(refused(
+            Reason::Unsupported,
+            format!("Deployment {name} asks for no replicas, and {serves}. Roll back what serves."),
             now,
         ));
     }

@@ -16,6 +16,8 @@ use serde_json::Value;
 
 use super::{Error, raw, reading};
 
+/// How much memory events about its pods may take.
+const EVENTS: usize = 1 << 20;
 /// How much memory one version under analysis may take, and its pods as much again.
 pub const MEMORY: usize = 8 << 20;
 
@@ -29,6 +31,8 @@ pub struct Live {
     pub ledger: Option<RevisionLedgerSpec>,
     /// The rules of the namespace.
     pub triggers: Triggers,
+    /// What the policy calls marks of restarts.
+    pub marks: Vec<String>,
     /// How much memory this takes.
     pub memory: usize,
 }
@@ -58,6 +62,7 @@ pub async fn live(client: &Client, namespace: &str, name: &str) -> Result<Option
         memory: budget.taken(),
         ledger: ledger.map(|ledger| ledger.spec),
         triggers: policy.spec.triggers,
+        marks: policy.spec.ledger.restart_marks,
     }))
 }
 
@@ -93,6 +98,13 @@ pub async fn pods(
     let labelled = ListParams::default().labels_from(&selector);
     let budget = Budget::of(MEMORY);
     reading("the pods", raw::all(client, url, &labelled, &budget).await)
+}
+
+/// Events about those of its pods that are not ready. They hold a rollback back and never bring one about, so that they
+/// cannot be read is no reason to stop.
+pub async fn events(client: &Client, namespace: &str, pods: &[Value]) -> Vec<Value> {
+    let budget = Budget::of(EVENTS);
+    crate::pods::events(client, namespace, pods, &budget).await
 }
 
 /// Which pods are those of a Deployment.

@@ -134,7 +134,7 @@ fn value(status: u16, body: &[u8], now: f64) -> Result<f64, Unknown> {
     }
     match field("warnings") {
         None | Some(Value::Null) => {}
-        Some(Value::Array(warnings)) if warnings.is_empty() => {}
+        Some(Value::Array(warnings)) if warnings.iter().all(is_info) => {}
         Some(_) => return Err(Unknown::Partial),
     }
     let data = field("data").ok_or(Unknown::Garbled)?;
@@ -145,6 +145,13 @@ fn value(status: u16, body: &[u8], now: f64) -> Result<f64, Unknown> {
         Some("matrix" | "string") => Err(Unknown::NotAScalarOrVector),
         Some(_) | None => Err(Unknown::Garbled),
     }
+}
+
+/// Whether what is called a warning is information about the query: Thanos, and Prometheus before 2.54, put both into one
+/// list. It spoils no number.
+fn is_info(warning: &Value) -> bool {
+    let text = warning.as_str();
+    text.is_some_and(|text| text.trim_start().starts_with("PromQL info:"))
 }
 
 /// The sample of the only series.
@@ -214,6 +221,31 @@ mod tests {
         assert_eq!(read("scalar", r#"[1764340000.781,"2"]"#), Ok(2.0));
         let infos = br#"{"status":"success","infos":["i"],"warnings":[],"data":{"resultType":"scalar","result":[1764340000,"2"]}}"#;
         assert_eq!(value(200, infos, NOW), Ok(2.0));
+    }
+
+    /// Thanos today, Prometheus before 2.54: information about the query among the warnings.
+    #[test]
+    fn d1_information_among_the_warnings_spoils_no_number() {
+        let with = |warnings: &str| {
+            let body = format!(
+                r#"{{"status":"success","warnings":{warnings},"data":{{"resultType":"scalar","result":[1764340000,"0.002"]}}}}"#
+            );
+            value(200, body.as_bytes(), NOW)
+        };
+        let info = r#""PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"x\" (1:6)""#;
+        assert_eq!(with(&format!("[{info}]")), Ok(0.002));
+        assert_eq!(with(&format!("[{info},{info}]")), Ok(0.002));
+        for spoils in [
+            r#"["PromQL warning: quantile value should be between 0 and 1, got NaN"]"#,
+            r#"["No StoreAPIs matched for this query"]"#,
+            r#"["a PromQL info: in the middle"]"#,
+            r"[7]",
+            r#""PromQL info: no list""#,
+        ] {
+            assert_eq!(with(spoils), Err(Unknown::Partial), "{spoils}");
+        }
+        let both = format!(r#"[{info},"PromQL warning: x"]"#);
+        assert_eq!(with(&both), Err(Unknown::Partial));
     }
 
     #[test]

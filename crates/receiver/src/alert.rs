@@ -9,6 +9,8 @@ use jiff::Timestamp;
 pub enum Delivery {
     /// These alerts.
     Alerts(Vec<Alert>),
+    /// These alerts, and so many more that the sender has left out.
+    Truncated(Vec<Alert>, u64),
     /// The source asks for its subscription to be confirmed, by a request to this address, which has been checked
     /// against the hosts of the source.
     Confirm {
@@ -34,8 +36,12 @@ pub struct Alert {
     pub summary: String,
     /// How bad its sender says it is, in the sender's word.
     pub severity: Option<String>,
-    /// When it began, as far as its sender says.
+    /// When it began to fire, as far as its sender says.
     pub started_at: Option<Timestamp>,
+    /// How many seconds the trouble had lasted by then, where that is known: the `for` of a rule.
+    pub pending_seconds: Option<u32>,
+    /// Whether its sender says that it fired before, and the time is that of this delivery.
+    pub is_repeat: bool,
     /// Its labels, tags, dimensions or custom fields, by which it is mapped to a Deployment.
     pub labels: BTreeMap<String, String>,
     /// Pages about it, `https` or `http`.

@@ -19,7 +19,7 @@ use rollback_receiver::alert::{Alert, State};
 use serde::Serialize;
 
 use crate::config::Source;
-use crate::limits::{Key, Recent, RecentRequest};
+use crate::limits::{Beginnings, Key, Recent, RecentRequest};
 use crate::metrics::Metrics;
 use crate::resolve::about::{About, about};
 use crate::resolve::{Live, Unresolved, live};
@@ -98,6 +98,7 @@ pub struct Asker {
     client: Client,
     creator: Creator,
     recent: Recent,
+    beginnings: Beginnings,
     metrics: Arc<Metrics>,
 }
 
@@ -106,6 +107,8 @@ struct Firing<'a> {
     index: usize,
     alert: &'a Alert,
     started_at: Timestamp,
+    /// How long it had lasted by then, where that is known.
+    pending_seconds: Option<u32>,
     key: Key,
 }
 
@@ -116,6 +119,7 @@ impl Asker {
             creator: Creator::new(client.clone()),
             client,
             recent: Recent::default(),
+            beginnings: Beginnings::default(),
             metrics,
         }
     }
@@ -123,7 +127,7 @@ impl Asker {
     /// Answers the alerts of one delivery of a source, which came at `now`; in their order.
     pub async fn answer(&self, source: &Source, alerts: &[Alert], now: Timestamp) -> Vec<Answer> {
         let mut answers: Vec<Option<Answer>> = vec![None; alerts.len()];
-        let mut firing: BTreeMap<About, Vec<Firing<'_>>> = BTreeMap::new();
+        let mut firing: BTreeMap<Vec<About>, Vec<Firing<'_>>> = BTreeMap::new();
         for (index, alert) in alerts.iter().enumerate() {
             match self.sort(source, index, alert, now) {
                 Ok((about, it)) => firing.entry(about).or_default().push(it),
@@ -150,12 +154,13 @@ impl Asker {
         index: usize,
         alert: &'a Alert,
         now: Timestamp,
-    ) -> Result<(About, Firing<'a>), Answer> {
+    ) -> Result<(Vec<About>, Firing<'a>), Answer> {
         let say = |outcome, message: String| Err(answer(alert, outcome, message));
         match &alert.state {
             State::Firing => {}
             State::Resolved => {
                 self.recent.forget(&source.name, &alert.id);
+                self.beginnings.forget(&source.name, &alert.id);
                 return say(Outcome::Resolved, String::new());
             }
             State::Ignored(why) => return say(Outcome::Ignored, why.clone()),
@@ -167,27 +172,27 @@ impl Asker {
                     .to_owned(),
             );
         };
-        let about = match about(source, &alert.labels) {
-            Ok(about) => about,
+        // One that fires again began when it began first.
+        let known = self
+            .beginnings
+            .of(&source.name, &alert.id, started_at, alert.is_repeat);
+        let Some(started_at) = known else {
+            return say(
+                Outcome::Stale,
+                "it fired before, and since when is not known here".to_owned(),
+            );
+        };
+        let abouts = match about(source, &alert.labels) {
+            Ok(abouts) => abouts,
             Err(why) => return say(Outcome::NotMapped, why),
         };
-        let namespace = about.namespace();
-        if !source
-            .namespaces
-            .iter()
-            .any(|it| it == "*" || it == namespace)
-        {
-            return say(
-                Outcome::NotAllowed,
-                format!(
-                    "source {} may not ask in namespace {namespace}: add it under namespaces of the source",
-                    source.name
-                ),
-            );
-        }
+        let abouts = match allowed(source, abouts) {
+            Ok(abouts) => abouts,
+            Err(why) => return say(Outcome::NotAllowed, why),
+        };
         let key = Key {
             source: source.name.clone(),
-            about: named(&about),
+            about: abouts.first().map(named).unwrap_or_default(),
             id: alert.id.clone(),
             started_at: alert.started_at,
         };
@@ -196,16 +201,17 @@ impl Asker {
             alert,
             // A clock that is ahead makes no alert newer than what it is about.
             started_at: started_at.min(now),
+            pending_seconds: alert.pending_seconds.or(source.for_seconds),
             key,
         };
-        Ok((about, firing))
+        Ok((abouts, firing))
     }
 
     /// Answers the alerts about one Deployment.
     async fn about(
         &self,
         source: &Source,
-        about: About,
+        abouts: Vec<About>,
         firing: Vec<Firing<'_>>,
     ) -> Vec<(usize, Answer)> {
         let mut answers = Vec::new();
@@ -220,7 +226,7 @@ impl Asker {
         if new.is_empty() {
             return answers;
         }
-        let live = live(&self.client, &about).await;
+        let live = live(&self.client, &abouts).await;
         let mut made: HashMap<String, Made> = HashMap::new();
         for it in new {
             let answer = match &live {
@@ -270,10 +276,16 @@ impl Asker {
             let reason = "the Deployment is being deleted".to_owned();
             return answer(alert, Outcome::NotMapped, reason);
         }
-        if let Some(why) = live.stale(firing.started_at, &alert.labels) {
+        if let Some(why) = live.stale(firing.began_at(), &alert.labels) {
             return answer(alert, Outcome::Stale, why);
         }
-        let request = request::request(source, live, alert, firing.started_at);
+        let request = request::request(
+            source,
+            live,
+            alert,
+            firing.started_at,
+            firing.pending_seconds,
+        );
         let category = request.spec.reason.category;
         let names = request_names(&live.deployment, category, &source.name);
         let first = names.first().cloned().unwrap_or_default();
@@ -312,6 +324,31 @@ impl Asker {
                 "the name of a request is taken by another one"
             );
         }
+    }
+}
+
+impl Firing<'_> {
+    /// When the trouble began, as far as that is known: the rule that fires has waited for a while.
+    fn began_at(&self) -> Timestamp {
+        let pending = i64::from(self.pending_seconds.unwrap_or_default());
+        rollback_core::time::after(self.started_at, -pending)
+    }
+}
+
+/// Those in which the source may ask; otherwise what to do about it.
+fn allowed(source: &Source, abouts: Vec<About>) -> Result<Vec<About>, String> {
+    let is_allowed = |about: &About| {
+        let mut namespaces = source.namespaces.iter();
+        namespaces.any(|it| it == "*" || it == about.namespace())
+    };
+    let (may, others): (Vec<About>, Vec<About>) = abouts.into_iter().partition(is_allowed);
+    match (may.is_empty(), others.first()) {
+        (true, Some(other)) => Err(format!(
+            "source {} may not ask in namespace {}: add it under namespaces of the source",
+            source.name,
+            other.namespace()
+        )),
+        (false, _) | (true, None) => Ok(may),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Every parser is total: whatever the bytes are, the answer is a [`Delivery`] or an [`Unreadable`] that says which
 //! field, why, and what to do. What is kept is bounded, whatever the body holds: see `intake/text.rs` and
-//! [`MOST_ALERTS`]. Authentication comes before, in [`crate::signature`] and the server: a delivery that has been read is
+//! [`LARGEST`]. Authentication comes before, in [`crate::signature`] and the server: a delivery that has been read is
 //! still the word of its sender only.
 //!
 //! A format is a file of `intake/`, with its parser and its [`Description`], and a row of the table below.
@@ -32,9 +32,8 @@ use crate::alert::{Alert, Delivery, State};
 /// Largest body that is read, in bytes.
 pub const LARGEST: usize = 1 << 20;
 
-/// Most alerts of a delivery. One that holds more is not read at all, so that which of them are answered is never a
-/// matter of their order.
-pub const MOST_ALERTS: usize = 200;
+/// Most alerts of a delivery: more than a body of [`LARGEST`] bytes can hold, so that each alert of one is read.
+pub const MOST_ALERTS: usize = LARGEST / 32;
 
 /// Most links of an alert; further ones are left out.
 const MOST_LINKS: usize = 10;
@@ -130,14 +129,15 @@ pub enum Unreadable {
         /// What to do.
         remedy: &'static str,
     },
-    /// More than [`MOST_ALERTS`].
-    #[error("the delivery holds {count} alerts, and at most {MOST_ALERTS} are read: {remedy}")]
-    TooManyAlerts {
-        /// How many it holds.
-        count: usize,
-        /// The setting of the sender.
-        remedy: &'static str,
-    },
+}
+
+/// These alerts, and how many more the sender says it has left out.
+fn truncated(list: Vec<Alert>, left_out: u64) -> Delivery {
+    if left_out == 0 {
+        alerts(list)
+    } else {
+        Delivery::Truncated(list, left_out)
+    }
 }
 
 /// Reads the body of a delivery.

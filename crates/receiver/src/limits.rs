@@ -1,9 +1,11 @@
 //! What keeps one sender, or many, from taking all there is.
 
+mod beginnings;
 mod connections;
 mod rate;
 mod recent;
 
+pub use beginnings::Beginnings;
 pub use connections::{Connections, Slot};
 pub use rate::Rates;
 pub use recent::{Key, Recent, RecentRequest};

@@ -18,6 +18,8 @@ pub struct Metrics {
     refused: Family<Refused, Counter>,
     dropped: Family<Reason, Counter>,
     taken: Family<Sender, Counter>,
+    empty: Family<Sender, Counter>,
+    left_out: Family<Sender, Counter>,
     connections: Gauge,
     certificate: Counter,
 }
@@ -53,6 +55,8 @@ impl Metrics {
             refused: Family::default(),
             dropped: Family::default(),
             taken: Family::default(),
+            empty: Family::default(),
+            left_out: Family::default(),
             connections: Gauge::default(),
             certificate: Counter::default(),
         };
@@ -64,8 +68,12 @@ impl Metrics {
                 };
                 metrics.alerts.get_or_create(&answered).inc_by(0);
             }
-            let source = source.name.clone();
-            metrics.taken.get_or_create(&Sender { source }).inc_by(0);
+            let sender = Sender {
+                source: source.name.clone(),
+            };
+            for family in [&metrics.taken, &metrics.empty, &metrics.left_out] {
+                family.get_or_create(&sender).inc_by(0);
+            }
         }
         let registry = &mut metrics.registry;
         registry.register(
@@ -87,6 +95,16 @@ impl Metrics {
             "names_taken",
             "Times that another request had the name of the one that was to be made, by source: somebody has to look at it",
             metrics.taken.clone(),
+        );
+        registry.register(
+            "empty_deliveries",
+            "Deliveries that held nothing that could be answered, by source; the log says why",
+            metrics.empty.clone(),
+        );
+        registry.register(
+            "left_out_alerts",
+            "Alerts that senders say they have left out of their deliveries, by source",
+            metrics.left_out.clone(),
         );
         registry.register(
             "connections",
@@ -123,6 +141,20 @@ impl Metrics {
     pub fn name_taken(&self, source: &str) {
         let source = source.to_owned();
         self.taken.get_or_create(&Sender { source }).inc();
+    }
+
+    /// A delivery of this source held nothing to answer.
+    pub fn empty(&self, source: &str) {
+        let source = source.to_owned();
+        self.empty.get_or_create(&Sender { source }).inc();
+    }
+
+    /// A sender of this source has left out so many alerts.
+    pub fn left_out(&self, source: &str, count: u64) {
+        let source = source.to_owned();
+        self.left_out
+            .get_or_create(&Sender { source })
+            .inc_by(count);
     }
 
     /// A connection ended before there was a delivery.

@@ -4,8 +4,10 @@
 //! live, and to have been live already when the trouble began.
 
 pub mod about;
+mod messenger;
 pub mod names;
 mod read;
+mod release;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +29,9 @@ pub const BAD_IMAGE: &str = "rollback_bad_image";
 /// Label by which an alert may say what is bad: a revision number, a digest of a template, a hash of a `ReplicaSet`, an
 /// image or its tag.
 pub const BAD_REVISION: &str = "bad_revision";
+
+/// Label with the release that Sentry saw the event of.
+const RELEASE: &str = "sentry_release";
 
 /// How many Deployments are in memory at the same time, whoever delivers. Each takes at most [`read::ROOM`].
 const AT_ONCE: usize = 6;
@@ -61,8 +66,19 @@ pub enum Unresolved {
     Unavailable(String),
 }
 
-/// Reads the Deployment that an alert is about.
-pub async fn live(client: &Client, about: &About) -> Result<Live, Unresolved> {
+/// Reads the Deployment that an alert is about: the first of these that there is. What leads nowhere lets the next speak.
+pub async fn live(client: &Client, abouts: &[About]) -> Result<Live, Unresolved> {
+    let mut why: Vec<String> = Vec::new();
+    for about in abouts {
+        match one(client, about).await {
+            Err(Unresolved::NotMapped(reason)) => why.push(reason),
+            found => return found,
+        }
+    }
+    Err(Unresolved::NotMapped(why.join("; ")))
+}
+
+async fn one(client: &Client, about: &About) -> Result<Live, Unresolved> {
     // Who has to wait too long is told to send it again. It is never closed.
     let place = PLACES.acquire().await.ok().map(Arc::new);
     let room = Budget::of(read::ROOM);
@@ -139,7 +155,13 @@ async fn of_pod(
         )));
     };
     let blamed = Some(set.uid().to_owned());
-    of_deployment(client, namespace, deployment, blamed, room).await
+    let live = of_deployment(client, namespace, deployment, blamed, room).await?;
+    if live.tells_of_others() {
+        return Err(Unresolved::NotMapped(format!(
+            "the pod {namespace}/{name} is of the Deployment {deployment}, which tells of others and is not what it is about"
+        )));
+    }
+    Ok(live)
 }
 
 /// Name of the controller of an object, if it is of this kind.
@@ -178,12 +200,30 @@ pub fn short(error: &kube::Error) -> String {
 }
 
 impl Live {
+    /// Whether it is an exporter, by its name, by the name that it has among others, or by a container of it.
+    fn tells_of_others(&self) -> bool {
+        let template = self.deployment.template();
+        let labels = template.as_json().pointer("/metadata/labels");
+        let called = labels.and_then(|labels| labels.get("app.kubernetes.io/name")?.as_str());
+        let images = template.main_images();
+        let containers = images.keys().map(String::as_str);
+        containers
+            .chain(called)
+            .chain([self.deployment.name()])
+            .any(messenger::is_exporter)
+    }
+
     /// Why an alert that began at this time, with these labels, is not about what is live now; `None` when it is.
     pub fn stale(
         &self,
         started_at: Timestamp,
         labels: &BTreeMap<String, String>,
     ) -> Option<String> {
+        if let Some(release) = labels.get(RELEASE)
+            && release::is_another(release, &self.deployment.template())
+        {
+            return Some("the release that it is about is not live".to_owned());
+        }
         let set = self.deployment.live_set(&self.replica_sets);
         if let Some(blamed) = &self.blamed
             && set.map(ReplicaSet::uid) != Some(blamed)

@@ -144,15 +144,34 @@ impl Receiver {
         sender: &str,
         delivery: Delivery,
     ) -> Result<Response, Refusal> {
-        let alerts = match delivery {
-            Delivery::Alerts(alerts) => alerts,
+        let (alerts, left_out) = match delivery {
+            Delivery::Alerts(alerts) => (alerts, 0),
+            Delivery::Truncated(alerts, left_out) => {
+                self.metrics.left_out(&source.name, left_out);
+                tracing::warn!(
+                    source = source.name,
+                    sender,
+                    left_out,
+                    "the sender has left alerts out: set max_alerts of its webhook to 0, or group by more labels"
+                );
+                (alerts, left_out)
+            }
             Delivery::Confirm { topic, url } => {
                 let confirmed = self.authenticator.confirm(source, &topic, &url).await;
                 confirmed.map_err(|fault| Refusal::Unconfirmed(fault.to_string()))?;
                 tracing::info!(source = source.name, topic, "a subscription was confirmed");
                 return Ok(said("the subscription is confirmed"));
             }
-            Delivery::Nothing(why) => return Ok(said(&why)),
+            Delivery::Nothing(why) => {
+                self.metrics.empty(&source.name);
+                tracing::info!(
+                    source = source.name,
+                    sender,
+                    why,
+                    "a delivery held nothing to answer"
+                );
+                return Ok(said(&why));
+            }
         };
         let answers = self.asker.answer(source, &alerts, Timestamp::now()).await;
         for answer in &answers {
@@ -167,7 +186,7 @@ impl Receiver {
                 "an alert was answered"
             );
         }
-        Ok(response(&answers))
+        Ok(response(&answers, left_out))
     }
 
     fn tell(&self, source: Option<&Source>, refusal: &Refusal) {
@@ -259,9 +278,14 @@ fn said(message: &str) -> Response {
 }
 
 /// Accepted, unless one of them has to be sent again: then all of them are, and the others are known by then.
-fn response(answers: &[Answer]) -> Response {
+fn response(answers: &[Answer], left_out: u64) -> Response {
     let is_missing = |answer: &Answer| answer.outcome == Outcome::Unavailable;
-    let body = json!({"alerts": answers});
+    let mut body = json!({"alerts": answers});
+    if left_out > 0 {
+        body["message"] = json!(format!(
+            "the sender has left out {left_out} more alerts, and nobody has seen them"
+        ));
+    }
     if answers.iter().any(is_missing) {
         let after = Duration::from_secs(RETRY_AFTER_SECONDS);
         refusal::json(StatusCode::SERVICE_UNAVAILABLE, Some(after), &body)

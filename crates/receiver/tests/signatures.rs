@@ -360,6 +360,22 @@ fn altered(name: &str, field: &str, value: &str) -> Result<Vec<u8>> {
     Ok(message.to_string().into_bytes())
 }
 
+/// Root, intermediate, leaf, and the address serves the leaf alone: the root is not enough, and the answer says what is.
+#[test]
+fn a2_the_leaf_alone_needs_the_authority_that_issued_it() -> Result<()> {
+    let message = sns::read(&file("notification.json")?)?;
+    let leaf = file("leaf.pem")?;
+    let root = [certificate("root.pem")?];
+    let Err(refused) = message.verify(&leaf, &root, now()?) else {
+        anyhow::bail!("the leaf leads to the root by itself");
+    };
+    let refused = refused.to_string();
+    assert!(refused.contains("issued it in rootsFile"), "{refused}");
+    let both = [certificate("root.pem")?, certificate("issuer.pem")?];
+    message.verify(&leaf, &both, now()?)?;
+    Ok(())
+}
+
 #[test]
 fn what_sns_signs_is_believed() -> Result<()> {
     for name in [

@@ -6,6 +6,7 @@
 mod allowed;
 mod amazon;
 mod delivered;
+mod field;
 mod hostile;
 mod large;
 mod mapped;

@@ -144,6 +144,8 @@ impl Stage {
     pub fn source(&self, name: &str, format: &str, auth: Value) -> Value {
         let mut source = json!({
             "name": name, "format": format, "namespaces": [self.scene.ns()], "to": "previous",
+            // Alerts of the tests fire at once.
+            "forSeconds": 0,
         });
         source["auth"] = auth;
         source

@@ -155,7 +155,7 @@ pub async fn alert(
         "spec": {
             "targets": [{"name": deployment, "from": {"image": image}, "to": {"previous": {}}}],
             "reason": {"category": category, "summary": "it does not answer"},
-            "trigger": {"source": SOURCE, "alert": "Down", "id": name, "startedAt": started_at,
+            "trigger": {"source": SOURCE, "alert": "Down", "id": name, "startedAt": started_at, "pendingSeconds": 0,
                 "evidence": ["up == 0 for 2 minutes; password=hunter2hunter2"]},
         },
     }))?)

@@ -51,7 +51,7 @@ fn about(live: &Deployment, name: &str, source: &str) -> Result<RollbackRequest>
         "spec": {
             "targets": [{"name": "api", "from": {"templateDigest": live.template().digest()}, "to": {"previous": {}}}],
             "reason": {"category": "HealthCheck", "summary": "it does not answer"},
-            "trigger": {"source": source, "alert": "Down", "id": "1", "startedAt": jiff::Timestamp::now()},
+            "trigger": {"source": source, "alert": "Down", "id": "1", "startedAt": jiff::Timestamp::now(), "pendingSeconds": 0},
         },
     }))?)
 }

@@ -93,8 +93,17 @@ pub struct JobEnd {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutStatus {
-    /// When every replica must be available; set at the revert, never moved.
+    /// When every replica must be available, unless it still gets on then (`progressedAt`); set at the revert, never moved.
     pub deadline: Timestamp,
+    /// Replicas that were asked for at the revert: an autoscaler may ask for more meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired_at_revert: Option<i64>,
+    /// Most replicas with the old template that were available at the same time so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_available: Option<i64>,
+    /// When there were more of them than ever before: as long as one more comes up within `rollout.timeoutSeconds`, it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progressed_at: Option<Timestamp>,
     /// Replicas asked for.
     pub desired: i64,
     /// Replicas with the old template.
@@ -139,10 +148,16 @@ open_enum! {
         Config,
         /// A volume cannot be mounted.
         Volume,
+        /// The pod gets no sandbox: its network, the runtime or the node is in the way.
+        Sandbox,
         /// No node takes the pod.
         Unschedulable,
+        /// No node takes the pod yet, and an autoscaler makes one.
+        AwaitingNode,
         /// The API server does not let the pod be made: quota, admission, a missing ServiceAccount.
         Refused,
+        /// Its containers are ready, and a readiness gate is not open.
+        Gate,
         /// A container runs, but a probe of it fails.
         Unready,
     }

@@ -390,6 +390,8 @@ open_enum! {
         Webhook,
         /// Both versions name the same image by a tag that can move.
         MutableTag,
+        /// One replica takes longer to come up than the rollout may stand still.
+        Deadline,
     }
 }
 

@@ -18,7 +18,7 @@ use rollback_core::evidence::trigger::watch::{self, Fault, Finding, Look, Rememb
 use rollback_core::evidence::trigger::{self, live_since};
 use rollback_core::message::text::plain;
 use rollback_observe as observe;
-use rollback_observe::version::{Live, MEMORY, live, pods, selector};
+use rollback_observe::version::{Live, MEMORY, events as events_of, live, pods, selector};
 use rollback_reads::bounded::Bounded;
 use rollback_reads::budget::Budget;
 use rollback_reads::value::weight;
@@ -145,7 +145,7 @@ impl Version {
             place.hold(live.memory + pods.memory)?;
             let seen: Vec<Value> = pods.by_name.values().cloned().collect();
             *failures = 0;
-            match judge(&live, &seen, known) {
+            match judge(&live, &seen, &[], known) {
                 Finding::Quiet => return Ok(None),
                 Finding::Fire(_) => {
                     if let Confirmed::Ended(asked) = self.confirm(known).await? {
@@ -188,7 +188,9 @@ impl Version {
         };
         let namespace = &self.name.namespace;
         let pods = pods(&self.context.client, namespace, &live.deployment).await?;
-        match judge(&live, &pods, known) {
+        // What is around the version is said in events alone: they hold a rollback back, and never bring one about.
+        let events = events_of(&self.context.client, namespace, &pods).await;
+        match judge(&live, &pods, &events, known) {
             Finding::Fire(fault) => {
                 let asked = self.ask(&live, &fault).await?;
                 Ok(Confirmed::Ended(Some(asked)))
@@ -280,13 +282,15 @@ impl Version {
     }
 }
 
-fn judge(live: &Live, pods: &[Value], known: &mut Remembered) -> Finding {
+fn judge(live: &Live, pods: &[Value], events: &[Value], known: &mut Remembered) -> Finding {
     let look = Look {
         deployment: &live.deployment,
         replica_sets: &live.replica_sets,
         pods,
+        events,
         ledger: live.ledger.as_ref(),
         rules: &live.triggers,
+        marks: &live.marks,
         known,
         now: Timestamp::now(),
     };
@@ -396,13 +400,18 @@ impl Pods {
 /// What of a pod is judged.
 fn slim(pod: Bounded<Pod>) -> Value {
     // One that is too large shows no symptom: nobody is blamed for what was not read.
-    let status = pod.fields.and_then(|mut fields| fields.remove("status"));
+    let mut fields = pod.fields.unwrap_or_default();
+    let status = fields.remove("status");
+    let gates = fields
+        .remove("spec")
+        .and_then(|mut spec| Some(spec.get_mut("readinessGates")?.take()));
     json!({
         "metadata": {
             "name": pod.metadata.name,
             "deletionTimestamp": pod.metadata.deletion_timestamp,
             "ownerReferences": pod.metadata.owner_references,
         },
+        "spec": {"readinessGates": gates},
         "status": status,
     })
 }
@@ -432,6 +441,8 @@ fn wanted(namespace: &str, live: &Live, fault: &Fault) -> RollbackRequest {
         alert: fault.trouble.as_str().to_owned(),
         id: format!("{} {digest}", fault.trouble.as_str()),
         started_at: began.map_or(fault.since, |began| began.max(fault.since)),
+        pending_seconds: Some(0),
+        pod: None,
         evidence: fault
             .evidence
             .iter()

@@ -19,6 +19,9 @@ use crate::observed::{Deployment, Pace, TargetView};
 use crate::report::conditions::RequestDecision;
 use crate::{approval, plan, time};
 
+/// For how long after a version went live what is reported may have begun before it, where nobody says how long the rule
+/// waited that reports it: as long as most rules do.
+const BEFORE_SECONDS: i64 = 900;
 /// How many objects that cannot be read are named.
 const NAMED: usize = 5;
 
@@ -118,6 +121,8 @@ fn blocked_by(
             return Some((BlockedBy::MultipleTargets, why.to_owned()));
         };
         by_past(rules, deployment, target, seen, now)
+            .or_else(|| by_beginning(request, target))
+            .or_else(|| by_share(request, deployment))
     })
 }
 
@@ -221,6 +226,13 @@ fn by_past(
         );
         return Some((BlockedBy::TargetIsRollback, why));
     }
+    if let Some(since) = gone_back_by_hand(seen, target) {
+        let why = format!(
+            "what runs was live before and was gone back to on {}, and a rollback is not rolled back without a person, whoever made it.",
+            time::stamp(since)
+        );
+        return Some((BlockedBy::TargetIsRollback, why));
+    }
     let same = rollbacks
         .iter()
         .rev()
@@ -252,6 +264,49 @@ fn by_past(
             time::stamp(since)
         );
         (BlockedBy::TooLate, why)
+    })
+}
+
+/// One pod of many is not the version: as many must be ill as the controller's own watch asks for, half of them. What is
+/// not available is counted as of this version, as far as that has so many pods.
+fn by_share(request: &RollbackRequest, deployment: &Deployment) -> Option<(BlockedBy, String)> {
+    let pod = request.spec.trigger.as_ref()?.pod.as_ref()?;
+    let ill = (deployment.replicas() - deployment.available()).max(0);
+    let updated = deployment.updated();
+    (ill * 2 < updated).then(|| {
+        let why = format!(
+            "it is about the pod {}, and at most {ill} of {updated} pods of this version are not available. A person has to decide.",
+            plain(pod, 253)
+        );
+        (BlockedBy::FewPods, why)
+    })
+}
+
+/// Since when what runs is live again, where the ledger has seen it before.
+fn gone_back_by_hand(seen: &TargetView, target: &PlannedTarget) -> Option<Timestamp> {
+    let known = ledger::evidence(seen.ledger(), &target.workload.uid);
+    let live = known
+        .last()
+        .filter(|entry| entry.digest == target.from_digest)?;
+    let since = live.live_since?;
+    live.first_available
+        .filter(|first| *first < since)
+        .map(|_| since)
+}
+
+/// An alert that fires soon after a version went live may be about the one before: nobody rolls back a fix without a person.
+fn by_beginning(request: &RollbackRequest, target: &PlannedTarget) -> Option<(BlockedBy, String)> {
+    let trigger = request.spec.trigger.as_ref()?;
+    let since = target.from_since?;
+    let is_soon = trigger.started_at < time::after(since, BEFORE_SECONDS);
+    (trigger.pending_seconds.is_none() && is_soon).then(|| {
+        let why = format!(
+            "{} fired at {}, soon after this version went live on {}, and how long its rule waits is not known (forSeconds of the source, or a label for): the trouble may have begun before. A person has to decide.",
+            plain(&trigger.alert, 200),
+            time::stamp(trigger.started_at),
+            time::stamp(since)
+        );
+        (BlockedBy::Unknown, why)
     })
 }
 

@@ -73,6 +73,9 @@ fn lacks_capacity(cause: &Cause) -> bool {
         | CauseKind::ImagePull
         | CauseKind::Config
         | CauseKind::Volume
+        | CauseKind::Sandbox
+        | CauseKind::AwaitingNode
+        | CauseKind::Gate
         | CauseKind::Unready
         | CauseKind::Newer(_) => false,
     }

@@ -29,6 +29,9 @@ pub(super) fn reverted(
     progress.reverted_at = Some(now);
     progress.rollout = Some(RolloutStatus {
         deadline: time::after(now, i64::from(scope.plan.rules.rollout.timeout_seconds)),
+        desired_at_revert: Some(deployment.desired()),
+        most_available: None,
+        progressed_at: None,
         desired: deployment.desired(),
         updated: 0,
         available: 0,
@@ -52,6 +55,7 @@ pub(super) fn rolling_out(
 ) -> TargetDecision {
     let now = scope.now;
     let deployment = view.brought.live.deployment.as_ref();
+    rollout::note_progress(&view.brought, progress, now);
     match judge(scope, &view.brought, &view.signs, progress) {
         Rollout::Gone(message) => TargetDecision::end(
             scope,

@@ -144,6 +144,16 @@ pub fn known_since(
     known.and_then(|entry| entry.live_since)
 }
 
+/// Since when what is live is so because it was gone back to, whoever did that. `None` where it was not, or nobody can tell.
+pub fn gone_back_since(
+    deployment: &Deployment,
+    replica_sets: &[ReplicaSet],
+    ledger: Option<&RevisionLedgerSpec>,
+) -> Option<Timestamp> {
+    let set = deployment.live_set(replica_sets)?;
+    had_another_number(set).then(|| live_since(deployment, replica_sets, ledger))?
+}
+
 /// Whether a `ReplicaSet` was live before, under another number.
 fn had_another_number(set: &ReplicaSet) -> bool {
     set.annotation(REVISION_HISTORY)

@@ -10,27 +10,19 @@ use jiff::Timestamp;
 use rollback_api::status::{Cause, CauseKind};
 use serde_json::Value;
 
+use crate::health::reasons::{
+    self, CONFIG, Gate, NO_NODE_COMES, NODE_COMES, NODE_COMES_SECONDS, NOT_STARTED, PULLING,
+    SANDBOX, SANDBOX_EVENTS, WRONG_NAME,
+};
 use crate::message::redact::redact;
 use crate::message::text::plain;
 use crate::observed::workload::controller_uid;
 use crate::observed::{LastLog, ReplicaSet};
+use crate::time;
 
 /// Longest message, in characters.
 const LONGEST: usize = 500;
 
-/// Reasons of a waiting container whose image cannot be had. They take turns while the kubelet tries.
-const IMAGE: [&str; 6] = [
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "ErrImageNeverPull",
-    "ImageInspectError",
-    "RegistryUnavailable",
-];
-/// Reasons of a waiting container that cannot be made.
-const CONFIG: [&str; 2] = ["CreateContainerConfigError", "CreateContainerError"];
-/// A container that was made and could not be started.
-const NOT_STARTED: &str = "RunContainerError";
 /// Reasons of a terminated container that never ran; their message is the runtime's, not the container's.
 const NEVER_RAN: [&str; 2] = ["StartError", "ContainerCannotRun"];
 /// Exit codes of a container that was ended by a signal: the one that asks, and the one that it cannot refuse.
@@ -75,17 +67,21 @@ impl Witness {
             | CauseKind::ImagePull
             | CauseKind::Config
             | CauseKind::Unschedulable
-            | CauseKind::Refused => Self::Status,
+            | CauseKind::AwaitingNode
+            | CauseKind::Refused
+            | CauseKind::Gate => Self::Status,
             // Of what is not known nothing follows: it ends nothing either.
-            CauseKind::Volume | CauseKind::Newer(_) => Self::Event,
+            CauseKind::Volume | CauseKind::Sandbox | CauseKind::Newer(_) => Self::Event,
             CauseKind::Unready => Self::Probe,
         }
     }
 }
 
-/// Whether this kind of trouble ends a rollout when it goes on: nothing does that only Events tell of.
+/// Whether this kind of trouble ends a rollout when it goes on: nothing does that only Events tell of, and nothing that
+/// others have to bring about, who take their time.
 pub fn is_conclusive(kind: CauseKind) -> bool {
-    Witness::of(kind) == Witness::Status
+    let is_others = matches!(kind, CauseKind::AwaitingNode | CauseKind::Gate);
+    Witness::of(kind) == Witness::Status && !is_others
 }
 
 /// A container that crashed, and what it left behind.
@@ -115,7 +111,7 @@ pub fn cause(
     before: Option<&Cause>,
     now: Timestamp,
 ) -> Option<Cause> {
-    let told = most_telling(replica_set, pods, events, before)?;
+    let told = most_telling(replica_set, pods, events, before, now)?;
     Some(continued(told, before, now))
 }
 
@@ -126,7 +122,8 @@ pub fn end_to_explain(
     events: &[Value],
     before: Option<&Cause>,
 ) -> Option<End> {
-    let told = most_telling(replica_set, pods, events, before)?;
+    // Whether a node comes says nothing about logs.
+    let told = most_telling(replica_set, pods, events, before, Timestamp::MAX)?;
     let crash = told.crash?;
     Some(End {
         pod: told.pod?,
@@ -166,12 +163,13 @@ fn most_telling(
     pods: &[Value],
     events: &[Value],
     before: Option<&Cause>,
+    now: Timestamp,
 ) -> Option<Trouble> {
     let replica_set = replica_set?;
     let mut troubles: Vec<Trouble> = pods
         .iter()
         .filter(|pod| belongs(pod, replica_set))
-        .filter_map(|pod| of_pod(pod, events, before))
+        .filter_map(|pod| of_pod(pod, replica_set, events, before, now))
         .collect();
     troubles.extend(refused(replica_set));
     let best = troubles.iter().map(|it| Witness::of(it.kind)).min()?;
@@ -204,8 +202,11 @@ fn continued(told: Trouble, before: Option<&Cause>, now: Timestamp) -> Cause {
             | CauseKind::ImagePull
             | CauseKind::Config
             | CauseKind::Volume
+            | CauseKind::Sandbox
             | CauseKind::Unschedulable
+            | CauseKind::AwaitingNode
             | CauseKind::Refused
+            | CauseKind::Gate
             | CauseKind::Unready
             | CauseKind::Newer(_),
             _,
@@ -254,11 +255,19 @@ fn belongs(pod: &Value, replica_set: &ReplicaSet) -> bool {
         && !["Failed", "Succeeded"].contains(&text(pod, "/status/phase"))
 }
 
-fn of_pod(pod: &Value, events: &[Value], before: Option<&Cause>) -> Option<Trouble> {
+fn of_pod(
+    pod: &Value,
+    replica_set: &ReplicaSet,
+    events: &[Value],
+    before: Option<&Cause>,
+    now: Timestamp,
+) -> Option<Trouble> {
     let simple = |(kind, message)| (kind, message, None);
-    let (kind, message, crash) = of_containers(pod, events, before)
-        .or_else(|| unscheduled(pod).map(simple))
+    let (kind, message, crash) = of_containers(pod, replica_set, events, before)
+        .or_else(|| unscheduled(pod, events, now).map(simple))
+        .or_else(|| without_sandbox(pod, events).map(simple))
         .or_else(|| unmounted(pod, events).map(simple))
+        .or_else(|| shut(pod).map(simple))
         .or_else(|| unready(pod, events).map(simple))?;
     Some(Trouble {
         kind,
@@ -281,12 +290,22 @@ fn containers(pod: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
 type OfContainer = (CauseKind, String, Option<Crash>);
 
 /// The worst trouble of a container.
-fn of_containers(pod: &Value, events: &[Value], before: Option<&Cause>) -> Option<OfContainer> {
+fn of_containers(
+    pod: &Value,
+    replica_set: &ReplicaSet,
+    events: &[Value],
+    before: Option<&Cause>,
+) -> Option<OfContainer> {
     // Once it was a crash loop it stays one, also while the container runs between two crashes.
     let known = before.is_some_and(|before| before.kind == CauseKind::CrashLoop);
     containers(pod)
         .filter_map(|(label, status)| {
             let (kind, mut message, crash) = of_container(label, status, known)?;
+            if !is_of_template(replica_set, text(status, "/name")) {
+                message = format!(
+                    "{message} (it is not in the template: something puts it into the pods)"
+                );
+            }
             let probe = probe_events(pod, status, events).find(|event| is_deadly(event));
             if let (CauseKind::CrashLoop, Some(probe)) = (kind, probe) {
                 message = format!("{message}. {}", redact(note(probe)));
@@ -297,6 +316,14 @@ fn of_containers(pod: &Value, events: &[Value], before: Option<&Cause>) -> Optio
         .min_by_key(|(kind, _, _)| *kind)
 }
 
+/// Whether a container is one of the version. What is not in the template is put into the pods by something else.
+fn is_of_template(replica_set: &ReplicaSet, container: &str) -> bool {
+    if replica_set.0.pointer("/spec/template/spec").is_none() {
+        return true;
+    }
+    replica_set.template().images().contains_key(container)
+}
+
 /// `known` says that it was a crash loop before. Until then a container that was ended by a signal from outside, as the
 /// kubelet does it because of a probe, has not crashed by itself, unless the kubelet holds it back.
 fn of_container(label: &str, status: &Value, known: bool) -> Option<OfContainer> {
@@ -304,13 +331,13 @@ fn of_container(label: &str, status: &Value, known: bool) -> Option<OfContainer>
     let waiting = text(status, "/state/waiting/reason");
     let detail = text(status, "/state/waiting/message");
     let restarts = integer(status, "/restartCount");
-    if IMAGE.contains(&waiting) {
+    if PULLING.contains(&waiting) || WRONG_NAME.contains(&waiting) {
         return Some((CauseKind::ImagePull, pull(&name, status, detail), None));
     }
     let last = last_end(status);
     let crashed = restarts > 0 && last.is_some_and(|end| integer(end, "/exitCode") != 0);
     // One that never starts is started again and again: from then on it is a crash loop, and stays one.
-    if CONFIG.contains(&waiting) || (waiting == NOT_STARTED && !crashed) {
+    if CONFIG.contains(&waiting) || (NOT_STARTED.contains(&waiting) && !crashed) {
         let message = format!("{name}: {waiting}{}", colon(detail));
         return Some((CauseKind::Config, message, None));
     }
@@ -464,9 +491,12 @@ fn waits_for_containers(pod: &Value) -> bool {
     }
 }
 
-/// Whether a kubelet may have something to say of a pod that it says nowhere but in events.
+/// Whether a kubelet or an autoscaler may have something to say of a pod that it says nowhere but in events.
 pub fn speaks_in_events(pod: &Value) -> bool {
     let silent = || containers(pod).any(|(_, status)| is_coming_up(status));
+    if is_unschedulable(pod).is_some() {
+        return true;
+    }
     !text(pod, "/spec/nodeName").is_empty() && (waits_for_containers(pod) || silent())
 }
 
@@ -527,15 +557,88 @@ fn note(event: &Value) -> &str {
     }
 }
 
-fn unscheduled(pod: &Value) -> Option<(CauseKind, String)> {
-    let condition = items(pod, "/status/conditions").find(|condition| {
+fn is_unschedulable(pod: &Value) -> Option<&Value> {
+    items(pod, "/status/conditions").find(|condition| {
         text(condition, "/type") == "PodScheduled"
             && text(condition, "/status") == "False"
             && ["Unschedulable", "SchedulingGated"].contains(&text(condition, "/reason"))
-    })?;
+    })
+}
+
+fn unscheduled(pod: &Value, events: &[Value], now: Timestamp) -> Option<(CauseKind, String)> {
+    let condition = is_unschedulable(pod)?;
     let reason = text(condition, "/reason");
     let detail = colon(text(condition, "/message"));
+    if let Some(event) = node_comes(pod, events, now) {
+        let word = text(event, "/reason");
+        let said = colon(&redact(note(event)));
+        return Some((
+            CauseKind::AwaitingNode,
+            format!("{word}{said} ({reason}{detail})"),
+        ));
+    }
     Some((CauseKind::Unschedulable, format!("{reason}{detail}")))
+}
+
+/// The event by which an autoscaler says that a node comes for this pod, as long as that is fresh and it has not said
+/// otherwise since.
+pub fn node_comes<'a>(pod: &Value, events: &'a [Value], now: Timestamp) -> Option<&'a Value> {
+    let latest = |reasons: &[&str]| {
+        let about = events
+            .iter()
+            .filter(|event| reasons.contains(&text(event, "/reason")) && is_about(event, pod));
+        about.max_by_key(|event| seen_at(event))
+    };
+    let comes = latest(&NODE_COMES)?;
+    let is_over = latest(&NO_NODE_COMES).is_some_and(|other| seen_at(other) > seen_at(comes));
+    let at: Timestamp = seen_at(comes).parse().ok()?;
+    (!is_over && now < time::after(at, NODE_COMES_SECONDS)).then_some(comes)
+}
+
+/// A pod that has no sandbox: its containers wait, or say that themselves.
+fn without_sandbox(pod: &Value, events: &[Value]) -> Option<(CauseKind, String)> {
+    let of_container = containers(pod).find_map(|(label, status)| {
+        let waiting = text(status, "/state/waiting/reason");
+        let detail = text(status, "/state/waiting/message");
+        let message = format!(
+            "{}: {waiting}{}",
+            called(label, status),
+            colon(&redact(detail))
+        );
+        SANDBOX
+            .contains(&waiting)
+            .then_some((CauseKind::Sandbox, message))
+    });
+    of_container.or_else(|| {
+        let event = sandbox_event(pod, events)?;
+        let reason = text(event, "/reason");
+        Some((
+            CauseKind::Sandbox,
+            format!("{reason}{}", colon(&redact(note(event)))),
+        ))
+    })
+}
+
+/// The last event about the sandbox of a pod whose containers wait to be made.
+pub fn sandbox_event<'a>(pod: &Value, events: &'a [Value]) -> Option<&'a Value> {
+    if !waits_for_containers(pod) {
+        return None;
+    }
+    let about = events
+        .iter()
+        .filter(|event| SANDBOX_EVENTS.contains(&text(event, "/reason")) && is_about(event, pod));
+    about.max_by_key(|event| (seen_at(event), note(event)))
+}
+
+/// A readiness gate that is not open, of a pod whose containers are all ready.
+fn shut(pod: &Value) -> Option<(CauseKind, String)> {
+    let mut main = items(pod, "/status/containerStatuses").peekable();
+    if main.peek().is_none() || !main.all(is_ready) {
+        return None;
+    }
+    match reasons::gate(pod)? {
+        Gate::Awaited(words) | Gate::Shut(words) => Some((CauseKind::Gate, redact(&words))),
+    }
 }
 
 /// Pods that the API server did not let the `ReplicaSet` make; as many as are missing.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rollback_api::ledger::RunningImage;
-use rollback_api::status::{Cause, PlannedTarget, Rules, TargetStatus};
+use rollback_api::status::{Cause, PlannedTarget, RolloutStatus, Rules, TargetStatus};
 use rollback_api::{Reason, RevisionLedgerSpec};
 
 use serde_json::Value;
@@ -87,6 +87,10 @@ pub fn judge(
     if settled && deployment.is_complete() && !is_waiting_for_old_pods(deployment, rules) {
         return Rollout::Complete(counts);
     }
+    let is_moved = settled && has_what_was_there(brought, deployment, progress);
+    if is_moved && !is_waiting_for_old_pods(deployment, rules) {
+        return Rollout::Complete(counts);
+    }
     let cause = progress
         .rollout
         .as_ref()
@@ -113,16 +117,65 @@ pub fn judge(
         );
     }
     match &progress.rollout {
-        Some(rollout) if now >= rollout.deadline => Rollout::Failed(
+        Some(rollout) if now >= limit(rollout, rules) => Rollout::Failed(
             counts,
             Reason::RolloutTimedOut,
             format!(
-                "{missing} The time allowed ended at {}.",
-                time::stamp(rollout.deadline)
+                "{missing} The time allowed ended at {}.{}",
+                time::stamp(limit(rollout, rules)),
+                last_progress(rollout)
             ),
         ),
         Some(_) | None => Rollout::InProgress(counts, missing),
     }
+}
+
+/// When it is given up: at the deadline, or when nothing more has come up for as long as that since the last time.
+fn limit(rollout: &RolloutStatus, rules: &Rules) -> Timestamp {
+    let seconds = i64::from(rules.rollout.timeout_seconds);
+    let after = |at| time::after(at, seconds);
+    rollout
+        .progressed_at
+        .map_or(rollout.deadline, |at| after(at).max(rollout.deadline))
+}
+
+fn last_progress(rollout: &RolloutStatus) -> String {
+    rollout.progressed_at.map_or_else(String::new, |at| {
+        format!(" The last replica came up at {}.", time::stamp(at))
+    })
+}
+
+/// Replicas with the old template that are available.
+fn available(brought: &Brought) -> Option<i64> {
+    let set = brought.running.as_ref()?;
+    set.0
+        .pointer("/status/availableReplicas")
+        .and_then(Value::as_i64)
+}
+
+/// Notes that more replicas with the old template are available than ever before. One that goes up and down is no progress.
+pub fn note_progress(brought: &Brought, progress: &mut TargetStatus, now: Timestamp) {
+    let (Some(rollout), Some(available)) = (&mut progress.rollout, available(brought)) else {
+        return;
+    };
+    if available > rollout.most_available.unwrap_or_default() {
+        rollout.most_available = Some(available);
+        rollout.progressed_at = Some(now);
+    }
+}
+
+/// Whether as many replicas are back as there were to be at the revert, and none of the bad version are left, while an
+/// autoscaler asks for more by now: what was there is back.
+fn has_what_was_there(brought: &Brought, deployment: &Deployment, progress: &TargetStatus) -> bool {
+    let rollout = progress.rollout.as_ref();
+    let Some(asked) = rollout.and_then(|rollout| rollout.desired_at_revert) else {
+        return false;
+    };
+    let none_left = deployment.replicas() == deployment.updated();
+    asked > 0
+        && deployment.desired() > asked
+        && none_left
+        && available(brought).is_some_and(|available| available >= asked)
 }
 
 /// Whether the Deployment has the old template: only then the `ReplicaSet` of the old version is of any interest.
@@ -244,7 +297,7 @@ pub fn wake(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let rollout = progress.rollout.as_ref();
-    let deadline = rollout.map(|rollout| rollout.deadline);
+    let deadline = rollout.map(|rollout| limit(rollout, rules));
     let cause = rollout.and_then(|rollout| rollout.cause.as_ref());
     let grace = end_of_grace(cause, rules);
     let counts = seen

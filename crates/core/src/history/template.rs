@@ -3,22 +3,41 @@
 //! Templates are never read into typed structs: those drop the fields that are newer than the types.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use rollback_api::POD_TEMPLATE_HASH;
 use rollback_api::status::ImageChange;
-use rollback_api::{POD_TEMPLATE_HASH, RESTARTED_AT};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::restart::{is_mark, is_mark_variable};
+
 /// A pod template without what the Deployment controller adds to it for a `ReplicaSet`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Template(Value);
+#[derive(Clone, Debug)]
+pub struct Template(Value, Marks);
+
+/// What a policy calls marks of restarts, besides those that are known. They are no part of what a template is.
+type Marks = Arc<[String]>;
+
+impl PartialEq for Template {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
 
 impl Template {
     /// The template as served with a Deployment or a `ReplicaSet`.
     pub fn of(served: &Value) -> Self {
         let mut template = without_nulls(served);
         remove(&mut template, "/metadata/labels", POD_TEMPLATE_HASH);
-        Self(template)
+        Self(template, Marks::default())
+    }
+
+    /// The same template, which is compared with others by these marks of restarts too.
+    #[must_use]
+    pub fn with_marks(mut self, marks: &[String]) -> Self {
+        self.1 = marks.into();
+        self
     }
 
     /// The JSON that a Deployment takes.
@@ -31,17 +50,41 @@ impl Template {
         digest(&self.0)
     }
 
-    /// The template as if `kubectl rollout restart` had never been used on it.
+    /// The template as if its pods had never been started anew: without the marks of `kubectl rollout restart` and of other
+    /// tools that do the like.
     #[must_use]
     pub fn without_restart(&self) -> Self {
-        let mut template = self.0.clone();
-        remove(&mut template, "/metadata/annotations", RESTARTED_AT);
-        Self(template)
+        self.without_marks(&self.1)
     }
 
-    /// Whether the two run the same thing, restarts aside.
+    /// The same, without these marks either.
+    fn without_marks(&self, marks: &[String]) -> Self {
+        let is_own = |name: &str| marks.iter().any(|mark| mark == name);
+        let mut template = self.0.clone();
+        let annotations = template
+            .pointer("/metadata/annotations")
+            .and_then(Value::as_object);
+        let names = annotations.into_iter().flat_map(|all| all.keys());
+        let found: Vec<String> = names
+            .filter(|name| is_mark(name) || is_own(name))
+            .cloned()
+            .collect();
+        for mark in found {
+            remove(&mut template, "/metadata/annotations", &mark);
+        }
+        for list in ["/spec/initContainers", "/spec/containers"] {
+            let containers = template.pointer_mut(list).and_then(Value::as_array_mut);
+            for container in containers.into_iter().flatten() {
+                remove_mark_variables(container, is_own);
+            }
+        }
+        Self(template, self.1.clone())
+    }
+
+    /// Whether the two run the same thing, restarts aside, by the marks that either of them knows.
     pub fn is_equivalent(&self, other: &Self) -> bool {
-        self.without_restart().0 == other.without_restart().0
+        let marks = if self.1.is_empty() { &other.1 } else { &self.1 };
+        self.without_marks(marks).0 == other.without_marks(marks).0
     }
 
     /// Images by container name, init containers included.
@@ -65,7 +108,7 @@ impl Template {
             *containers.iter_mut().find(named)?.get_mut("image")? = image.into();
             Some(())
         })?;
-        Some(Self(template))
+        Some(Self(template, self.1.clone()))
     }
 
     fn images_in(&self, lists: &[&str]) -> BTreeMap<String, String> {
@@ -155,6 +198,27 @@ fn without_nulls(value: &Value) -> Value {
     }
 }
 
+/// Removes variables that are marks, and the list with them when nothing else was in it.
+fn remove_mark_variables(container: &mut Value, is_own: impl Fn(&str) -> bool) {
+    let Some(container) = container.as_object_mut() else {
+        return;
+    };
+    let Some(variables) = container.get_mut("env").and_then(Value::as_array_mut) else {
+        return;
+    };
+    let before = variables.len();
+    let is_named = |variable: &Value| {
+        variable
+            .get("name")
+            .and_then(Value::as_str)
+            .is_some_and(&is_own)
+    };
+    variables.retain(|variable| !is_mark_variable(variable) && !is_named(variable));
+    if variables.is_empty() && before > 0 {
+        container.remove("env");
+    }
+}
+
 /// Removes a key from a map inside `value`, and the map with it when nothing else was in it.
 fn remove(value: &mut Value, map: &str, key: &str) {
     let Some(entries) = value.pointer_mut(map).and_then(Value::as_object_mut) else {
@@ -172,6 +236,7 @@ fn remove(value: &mut Value, map: &str, key: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rollback_api::RESTARTED_AT;
     use serde_json::json;
 
     fn template(image: &str) -> Value {
@@ -235,6 +300,80 @@ mod tests {
         assert!(!plain.is_equivalent(&Template::of(&template("a:2"))));
         served["metadata"]["annotations"]["other"] = json!("x");
         assert!(!plain.is_equivalent(&Template::of(&served)));
+    }
+
+    /// Each mark, where it stands, and the tool that writes it: docs/field-cases.md.
+    #[test]
+    fn b1_marks_of_other_tools_are_no_other_version() {
+        let plain = Template::of(&template("a:1"));
+        for (annotation, is_mark) in [
+            ("reloader.stakater.com/last-reloaded-from", true),
+            ("cattle.io/timestamp", true),
+            ("openshift.openshift.io/restartedAt", true),
+            ("kubesphere.io/restartedAt", true),
+            ("wave.pusher.com/config-hash", true),
+            ("keel.sh/update-time", true),
+            ("vso.secrets.hashicorp.com/restartedAt", true),
+            ("operator.1password.io/lastRestarted", true),
+            ("secrets.doppler.com/secretsupdate.api", true),
+            ("rollme", true),
+            // What a chart brings is of the release.
+            ("checksum/config", false),
+            ("app.example.com/config-hash", false),
+            ("linkerd.io/inject", false),
+            ("sidecar.istio.io/inject", false),
+            ("vault.hashicorp.com/role", false),
+            ("example.com/restartedAt", false),
+        ] {
+            let mut served = template("a:1");
+            served["metadata"]["annotations"] = json!({annotation: "x"});
+            let marked = Template::of(&served);
+            assert_ne!(plain.digest(), marked.digest());
+            assert_eq!(plain.is_equivalent(&marked), is_mark, "{annotation}");
+        }
+        for (name, is_mark) in [
+            ("STAKATER_API_CONFIG_CONFIGMAP", true),
+            ("STAKATER_API_SECRET", true),
+            ("STAKATER_URL", false),
+            ("API_CONFIGMAP", false),
+        ] {
+            let mut served = template("a:1");
+            served["spec"]["containers"][0]["env"] = json!([{"name": name, "value": "3f2a"}]);
+            assert_eq!(
+                plain.is_equivalent(&Template::of(&served)),
+                is_mark,
+                "{name}"
+            );
+        }
+        // What is taken from somewhere is no mark, and other variables stay.
+        let mut served = template("a:1");
+        served["spec"]["containers"][0]["env"] = json!([{"name": "STAKATER_A_SECRET", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]);
+        assert!(!plain.is_equivalent(&Template::of(&served)));
+        let mut with = template("a:1");
+        with["spec"]["containers"][0]["env"] = json!([{"name": "A", "value": "1"}]);
+        let mut both = template("a:1");
+        both["spec"]["containers"][0]["env"] =
+            json!([{"name": "A", "value": "1"}, {"name": "STAKATER_A_SECRET", "value": "3f2a"}]);
+        assert!(Template::of(&with).is_equivalent(&Template::of(&both)));
+        assert!(!plain.is_equivalent(&Template::of(&both)));
+    }
+
+    #[test]
+    fn b1_the_policy_may_know_more_marks() {
+        let marks = ["deploy.example.com/poked".to_owned(), "POKED".to_owned()];
+        let plain = Template::of(&template("a:1"));
+        let mut served = template("a:1");
+        served["metadata"]["annotations"] = json!({"deploy.example.com/poked": "7"});
+        served["spec"]["containers"][0]["env"] = json!([{"name": "POKED", "value": "7"}]);
+        let poked = Template::of(&served);
+        assert!(!plain.is_equivalent(&poked));
+        assert!(plain.clone().with_marks(&marks).is_equivalent(&poked));
+        assert!(poked.is_equivalent(&plain.clone().with_marks(&marks)));
+        // They are no part of what it is.
+        assert_eq!(plain.clone().with_marks(&marks), plain);
+        assert_eq!(plain.clone().with_marks(&marks).digest(), plain.digest());
+        let other = Template::of(&template("a:2"));
+        assert!(!plain.with_marks(&marks).is_equivalent(&other));
     }
 
     #[test]

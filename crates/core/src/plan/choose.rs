@@ -38,15 +38,18 @@ pub struct Chosen {
     pub fallbacks: Vec<Fallback>,
 }
 
-/// Chooses, or says why there is nothing to do or nothing to choose.
+/// Chooses, or says why there is nothing to do or nothing to choose. `by_itself`: no person asks, so what a person undid by
+/// hand is not chosen either.
 pub fn choose(
     target: &Target,
     deployment: &Deployment,
     seen: &Candidate,
     policy: Option<&RollbackPolicySpec>,
+    by_itself: bool,
     now: Timestamp,
 ) -> Result<Chosen, Ending> {
-    let current = deployment.template();
+    let marks = policy.map_or(&[][..], |policy| policy.ledger.restart_marks.as_slice());
+    let current = deployment.template().with_marks(marks);
     let known = ledger::evidence(seen.ledger.as_ref(), deployment.uid());
     let history = History::of(deployment.uid(), &seen.replica_sets, known);
     let running = history.holding(&current);
@@ -70,12 +73,15 @@ pub fn choose(
              Delete those that nobody goes back to, lower spec.revisionHistoryLimit of the Deployment, and create a new request.",
         );
     }
-    let bad = ledger::bad_templates(
+    let mut bad = ledger::bad_templates(
         seen.ledger.as_ref(),
         deployment.uid(),
         seen.lifted.as_deref(),
         now,
     );
+    if by_itself {
+        bad.extend(history.undone());
+    }
     let good = good_templates(seen, deployment, policy);
     let choice = history.choose(Wish {
         to: &target.to,

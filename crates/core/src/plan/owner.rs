@@ -150,6 +150,39 @@ fn annotation<'a>(object: &'a Value, key: &str) -> &'a str {
         .unwrap_or_default()
 }
 
+/// Field managers that scale a Deployment to nothing, because something else serves in its place.
+const FLAGGER: &str = "flagger";
+const ARGO_ROLLOUTS: &str = "rollouts-controller";
+
+/// What serves in the place of a Deployment that asks for no replicas, by who took them away; `None` when nothing shows that.
+pub fn serves_instead(deployment: &Deployment) -> Option<String> {
+    if deployment.desired() != 0 {
+        return None;
+    }
+    let name = plain(deployment.name(), 253);
+    let command = shell::name(deployment.name(), "DEPLOYMENT");
+    let scaled = |manager: &str| {
+        let all = deployment
+            .0
+            .pointer("/metadata/managedFields")
+            .and_then(Value::as_array);
+        all.into_iter().flatten().any(|entry| {
+            let has_replicas = entry.pointer("/fieldsV1/f:spec/f:replicas").is_some();
+            has_replicas && text(entry, "/manager") == manager
+        })
+    };
+    if scaled(FLAGGER) {
+        return Some(format!(
+            "Flagger has scaled it down: Deployment {name}-primary of its Canary serves (kubectl get canary; kubectl get deployment {command}-primary)"
+        ));
+    }
+    scaled(ARGO_ROLLOUTS).then(|| {
+        format!(
+            "Argo Rollouts has scaled it down: the Rollout whose spec.workloadRef names {name} serves (kubectl get rollouts.argoproj.io; kubectl argo rollouts undo ROLLOUT)"
+        )
+    })
+}
+
 /// Whether one of the managers wrote fields of the object, by this operation if one is given.
 fn is_managed_by(object: &Value, managers: &[&str], operation: Option<&str>) -> bool {
     object

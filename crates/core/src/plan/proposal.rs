@@ -148,8 +148,9 @@ fn choice(
     not_done_before(request, candidate, deployment, now)?;
     bad_is_live(target, candidate.asked, &deployment.template(), now)?;
     triggered::is_about(request, policy, deployment, candidate, now)?;
+    let by_itself = request.spec.trigger.is_some();
     Ok(Choice {
-        chosen: choose(target, deployment, candidate, policy, now)?,
+        chosen: choose(target, deployment, candidate, policy, by_itself, now)?,
         deployment: deployment.clone(),
     })
 }

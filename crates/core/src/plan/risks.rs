@@ -173,6 +173,42 @@ fn selects(selector: &Value, labels: Option<&Value>) -> Option<bool> {
     Some(selected)
 }
 
+/// Whether one replica takes longer to be available than the rollout may stand still: then it would be given up although
+/// nothing is wrong.
+pub fn deadline(deployment: &Deployment, to: &Template, timeout_seconds: i32) -> Option<Risk> {
+    let number = |value: &Value, pointer: &str| {
+        value
+            .pointer(pointer)
+            .and_then(Value::as_i64)
+            .unwrap_or_default()
+    };
+    let containers = to
+        .as_json()
+        .pointer("/spec/containers")
+        .and_then(Value::as_array);
+    // No probe says yes before its first time; what a startup probe allows is not what it takes.
+    let first = |container: &Value| {
+        let startup = number(container, "/startupProbe/initialDelaySeconds");
+        startup + number(container, "/readinessProbe/initialDelaySeconds")
+    };
+    let delay = containers
+        .into_iter()
+        .flatten()
+        .map(first)
+        .max()
+        .unwrap_or_default();
+    let ready = number(&deployment.0, "/spec/minReadySeconds");
+    let one = delay.saturating_add(ready);
+    (one >= i64::from(timeout_seconds)).then(|| {
+        risk(
+            RiskKind::Deadline,
+            &format!(
+                "One replica takes at least {one} seconds to be available ({delay} until its probes are asked, minReadySeconds {ready}), and the rollout is given up when none has come up for {timeout_seconds}. Raise rollout.timeoutSeconds."
+            ),
+        )
+    })
+}
+
 /// Whether the rollback may bring back the very image that is bad, because its tag was moved.
 ///
 /// A sidecar that stays what it was while another image changes is no news. So a tag counts when no

@@ -8,7 +8,7 @@ use rollback_api::{
 };
 
 use super::Candidate;
-use crate::evidence::trigger::live_since;
+use crate::evidence::trigger::{gone_back_since, live_since};
 use crate::execution::outcome::{Ending, refused};
 use crate::history::ledger;
 use crate::message::text::plain;
@@ -163,7 +163,7 @@ pub(super) fn is_about(
     let Some(rollback) =
         ledger::brought_by(ledger, deployment.uid(), &deployment.template().digest())
     else {
-        return Ok(());
+        return not_undone_by_hand(trigger, policy, deployment, seen, now);
     };
     let window = policy.map_or_else(Triggers::default, |policy| policy.triggers.clone());
     let end = time::after(rollback.at, i64::from(window.escalate_seconds));
@@ -186,6 +186,41 @@ pub(super) fn is_about(
     ))
 }
 
+/// What a person did by hand counts like what a request did.
+fn not_undone_by_hand(
+    trigger: &Trigger,
+    policy: Option<&RollbackPolicySpec>,
+    deployment: &Deployment,
+    seen: &Candidate,
+    now: Timestamp,
+) -> Result<(), Ending> {
+    let back = gone_back_since(deployment, &seen.replica_sets, seen.ledger.as_ref());
+    let window = policy.map_or_else(Triggers::default, |policy| policy.triggers.clone());
+    let window = i64::from(window.escalate_seconds);
+    let Some(since) = back.filter(|since| now < time::after(*since, window)) else {
+        return Ok(());
+    };
+    Err(refused(
+        Reason::DidNotHelp,
+        format!(
+            "Deployment {} was rolled back by hand, and runs what ran before since {}; {} reports {} since {}: going further back may make it worse, and going forward brings back what was undone. \
+             A person has to look now. ",
+            plain(deployment.name(), 253),
+            time::stamp(since),
+            plain(&trigger.source, 63),
+            plain(&trigger.alert, 200),
+            time::stamp(began_at(trigger)),
+        ),
+        now,
+    ))
+}
+
+/// When the trouble began at the latest, as the sender says.
+fn began_at(trigger: &Trigger) -> Timestamp {
+    let pending = i64::from(trigger.pending_seconds.unwrap_or_default());
+    time::after(trigger.started_at, -pending)
+}
+
 /// The sender's clock and ours are read to the second.
 fn not_older(
     trigger: &Trigger,
@@ -193,11 +228,13 @@ fn not_older(
     since: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<(), Ending> {
+    // A rule that waits before it fires tells when it fired.
+    let began_at = began_at(trigger);
     let Some(since) = since else {
         // It has only just been written: whatever was reported was reported before.
         return Err(older(trigger, deployment, "a moment ago", now));
     };
-    if trigger.started_at.as_second() >= since.as_second() {
+    if began_at.as_second() >= since.as_second() {
         return Ok(());
     }
     Err(older(trigger, deployment, &time::stamp(since), now))
@@ -209,7 +246,7 @@ fn older(trigger: &Trigger, deployment: &Deployment, since: &str, now: Timestamp
         format!(
             "spec.trigger.startedAt: {} began at {}, and what Deployment {} runs is live only since {since}, so it is not about this version.",
             plain(&trigger.alert, 200),
-            time::stamp(trigger.started_at),
+            time::stamp(began_at(trigger)),
             plain(deployment.name(), 253),
         ),
         now,

@@ -19,7 +19,7 @@ fn alert(more: &Value) -> Scene {
     let mut scene = Scene::new(&json!({
         "targets": [{"kind": "Deployment", "name": "api", "from": {"templateDigest": digest("v2")}, "to": {"previous": {}}}],
         "reason": {"category": "HealthCheck", "summary": "it is down"},
-        "trigger": {"source": "alerts", "alert": "Down", "id": "1", "startedAt": at(-60), "evidence": ["up == 0; token=abcdefabcdef123456"]},
+        "trigger": {"source": "alerts", "alert": "Down", "id": "1", "startedAt": at(-60), "pendingSeconds": 0, "evidence": ["up == 0; token=abcdefabcdef123456"]},
     }))
     .with_policy(json!({"triggers": triggers}));
     let mut live = crate::world::deployment("v2");
@@ -309,4 +309,103 @@ fn a_version_is_as_old_as_its_rollout() {
         ..Default::default()
     });
     assert_eq!(live_since(&live, &gone_back, Some(&ledger)), Some(at(-700)));
+}
+
+/// Where nobody says how long a rule waits, an alert soon after a release may be about the one before: the fix is not rolled
+/// back without a person.
+#[test]
+fn a5_what_may_have_begun_before_waits_for_a_person() {
+    let fired = |pending: Value, live_since: i64| {
+        let mut scene = alert(&json!({}));
+        let trigger = scene.request.spec.trigger.as_mut().unwrap();
+        trigger.pending_seconds = serde_json::from_value(pending).unwrap();
+        scene.seen().replica_sets = history(at(live_since));
+        scene
+    };
+    // It fires four minutes after the fix.
+    assert_eq!(said(fired(json!(null), -300)), Some(BlockedBy::Unknown));
+    assert_eq!(said(fired(json!(0), -300)), None);
+    assert_eq!(said(fired(json!(120), -300)), None);
+    // Long after it, it is about it.
+    assert_eq!(said(fired(json!(null), -1000)), None);
+    // What the rule waited for lies before the fix.
+    let mut before = fired(json!(600), -300);
+    before.settle_all();
+    let outcome = before.status().outcome.expect("it has ended");
+    assert_eq!(
+        outcome.reason,
+        Reason::AlertOlderThanVersion,
+        "{}",
+        outcome.message
+    );
+}
+
+/// `v1` and `v2` good, `v3` bad; a person goes back to `v2`, and the alert fires anew while it warms up.
+#[test]
+fn g1_what_a_person_undid_by_hand_is_for_people() {
+    let undone = |to: Value, back: Timestamp| {
+        let mut scene = alert(&json!({}));
+        scene.request.spec.targets[0].to = serde_json::from_value(to).unwrap();
+        let mut live = crate::world::deployment("v2");
+        live["metadata"]["annotations"][AUTOMATIC] = json!("enabled");
+        live["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = json!("4");
+        live["status"]["conditions"] = json!([
+            {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated", "lastUpdateTime": back.to_string()},
+            {"type": "Available", "status": "True", "lastTransitionTime": at(-9000).to_string()},
+        ]);
+        scene.seen().deployment = seen(live);
+        let mut second = replica_set("v2", "4");
+        second["metadata"]["annotations"]["deployment.kubernetes.io/revision-history"] = json!("2");
+        scene.seen().replica_sets = sets([replica_set("v1", "1"), second, replica_set("v3", "3")]);
+        scene
+    };
+    for to in [json!({"previous": {}}), json!({"lastKnownGood": {}})] {
+        let mut scene = undone(to, at(-120));
+        scene.settle_all();
+        let outcome = scene.status().outcome.expect("it has ended");
+        assert_eq!(outcome.reason, Reason::DidNotHelp, "{}", outcome.message);
+        assert!(outcome.message.contains("by hand"), "{}", outcome.message);
+    }
+    // Long after: what was undone is not chosen, and a person decides.
+    let mut late = undone(json!({"previous": {}}), at(-4000));
+    late.settle_all();
+    let status = late.status();
+    let plan = status.plan.expect("there is a plan");
+    assert_eq!(plan.targets[0].to_digest, digest("v1"));
+    assert!(status.auto_approval.unwrap().blocked_by.is_some());
+    // A person who asks may go there.
+    let mut person = undone(json!({"previous": {}}), at(-4000));
+    person.request.spec.trigger = None;
+    person.settle_all();
+    assert_eq!(
+        person.status().plan.unwrap().targets[0].to_digest,
+        digest("v3")
+    );
+}
+
+/// One pod of fifty is ill: that is not the version. The same share counts as in the watch.
+#[test]
+fn a8_one_pod_of_many_waits_for_a_person() {
+    let one = |desired: i64, replicas: i64, updated: i64, available: i64, pod: Option<&str>| {
+        let mut scene = alert(&json!({}));
+        scene.request.spec.trigger.as_mut().unwrap().pod = pod.map(str::to_owned);
+        let mut live = crate::world::deployment("v2");
+        live["metadata"]["annotations"][AUTOMATIC] = json!("enabled");
+        live["spec"]["replicas"] = json!(desired);
+        crate::world::set_counts(&mut live, replicas, updated, available);
+        scene.seen().deployment = seen(live);
+        said(scene)
+    };
+    let pod = Some("api-7d9c8b6f5-x2k4q");
+    assert_eq!(one(50, 50, 50, 49, pod), Some(BlockedBy::FewPods));
+    assert_eq!(one(50, 50, 50, 26, pod), Some(BlockedBy::FewPods));
+    assert_eq!(one(50, 50, 50, 25, pod), None);
+    // The rollout has only begun: the one new pod is ill.
+    assert_eq!(one(4, 5, 1, 4, pod), None);
+    assert_eq!(one(4, 5, 2, 4, pod), None);
+    assert_eq!(one(4, 5, 3, 4, pod), Some(BlockedBy::FewPods));
+    // One of one.
+    assert_eq!(one(1, 1, 1, 0, pod), None);
+    // What is about no pod in particular, for example of the error rate.
+    assert_eq!(one(50, 50, 50, 49, None), None);
 }

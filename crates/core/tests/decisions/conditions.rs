@@ -339,7 +339,7 @@ fn every_end_is_reached_and_reads_right() {
 fn alert(began: i64) -> Value {
     json!({
         "targets": [{"kind": "Deployment", "name": "api", "from": {"templateDigest": digest("v2")}, "to": {"previous": {}}}],
-        "trigger": {"source": "alerts", "alert": "Down", "id": "1", "startedAt": at(began)},
+        "trigger": {"source": "alerts", "alert": "Down", "id": "1", "startedAt": at(began), "pendingSeconds": 0},
     })
 }
 

@@ -21,6 +21,8 @@ fn open(name: &str, second: i64, by_itself: bool) -> RollbackRequest {
         alert: "HighErrorRate".to_owned(),
         id: name.to_owned(),
         started_at: at(second),
+        pending_seconds: Some(0),
+        pod: None,
         evidence: Vec::new(),
     });
     request

@@ -93,8 +93,10 @@ impl Watcher {
             deployment: &deployment,
             replica_sets: &sets,
             pods: &pods,
+            events: &world.all("Event"),
             ledger: None,
             rules: &self.rules,
+            marks: &[],
             known: &self.known,
             now,
         };

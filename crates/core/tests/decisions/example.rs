@@ -150,6 +150,9 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
     .to_vec();
     target.rollout = Some(RolloutStatus {
         deadline: at(406),
+        desired_at_revert: None,
+        most_available: None,
+        progressed_at: None,
         desired: 4,
         updated: 2,
         available: 0,
@@ -179,6 +182,9 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
         reverted_at: Some(at(151)),
         rollout: Some(RolloutStatus {
             deadline: at(451),
+            desired_at_revert: None,
+            most_available: None,
+            progressed_at: None,
             desired: 4,
             updated: 4,
             available: 4,

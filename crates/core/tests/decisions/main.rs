@@ -33,6 +33,7 @@ mod episodes;
 mod evidence;
 mod example;
 mod fallback;
+mod field_pods;
 mod foreign;
 mod freeze;
 mod health;

@@ -742,3 +742,44 @@ fn a_draft_is_the_same_plan_for_whoever_may_only_read() {
     let refused = gone.draft(&request(&json!({})), at(5)).unwrap_err();
     assert_eq!(refused.reason, Reason::DeploymentNotFound);
 }
+
+/// A Deployment at 0 behind a Canary of Flagger or the workloadRef of an Argo Rollout: rolling it back changes nothing that
+/// serves.
+#[test]
+fn f6_a_deployment_that_something_else_serves_for_is_refused() {
+    let scaled = |manager: &str, replicas: i64, fields: Value| {
+        let observed = with_deployment(|d| {
+            d["spec"]["replicas"] = json!(replicas);
+            d["metadata"]["managedFields"] =
+                json!([{"manager": manager, "operation": "Update", "fieldsV1": fields}]);
+        });
+        let fields = json!({});
+        match make(&fields, &observed) {
+            Ok(_) => "a plan".to_owned(),
+            Err(outcome) => format!(
+                "{}/{}: {}",
+                outcome.result.as_str(),
+                outcome.reason.as_str(),
+                outcome.message
+            ),
+        }
+    };
+    let replicas = json!({"f:spec": {"f:replicas": {}}});
+    let flagger = scaled("flagger", 0, replicas.clone());
+    assert!(
+        flagger.starts_with("Refused/Unsupported") && flagger.contains("Deployment api-primary"),
+        "{flagger}"
+    );
+    let rollouts = scaled("rollouts-controller", 0, replicas.clone());
+    assert!(
+        rollouts.starts_with("Refused/Unsupported") && rollouts.contains("workloadRef"),
+        "{rollouts}"
+    );
+    // While it serves itself, or when somebody else has scaled it down, or they wrote something else.
+    assert_eq!(scaled("flagger", 3, replicas.clone()), "a plan");
+    assert_eq!(scaled("kubectl", 0, replicas), "a plan");
+    assert_eq!(
+        scaled("flagger", 0, json!({"f:metadata": {"f:annotations": {}}})),
+        "a plan"
+    );
+}

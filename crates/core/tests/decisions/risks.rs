@@ -538,3 +538,24 @@ proptest! {
         let _ = quantity::parse(&text);
     }
 }
+
+/// What cannot fit into the time is told before anybody approves.
+#[test]
+fn e1_what_cannot_fit_into_the_time_is_a_risk() {
+    use rollback_core::plan::risks::deadline;
+    let told = |min_ready: i64, delay: i64, timeout: i32| {
+        let mut live = crate::world::deployment("v2");
+        live["spec"]["minReadySeconds"] = json!(min_ready);
+        let mut template = crate::world::template("v1");
+        template["spec"]["containers"][0]["readinessProbe"] = json!({"initialDelaySeconds": delay});
+        deadline(&Deployment(live), &Template::of(&template), timeout).map(|risk| risk.message)
+    };
+    assert_eq!(told(0, 0, 20), None);
+    assert_eq!(told(10, 9, 20), None);
+    let message = told(30, 5, 20).unwrap();
+    assert!(
+        message.contains("at least 35 seconds") && message.contains("none has come up for 20"),
+        "{message}"
+    );
+    assert!(told(0, 20, 20).is_some());
+}

@@ -33,6 +33,9 @@ fn progress(before: Option<(&str, &str)>) -> TargetStatus {
         reverted_at: Some(at(0)),
         rollout: Some(RolloutStatus {
             deadline: at(300),
+            desired_at_revert: Some(3),
+            most_available: None,
+            progressed_at: None,
             desired: 3,
             updated: 0,
             available: 0,
@@ -503,4 +506,80 @@ fn a_failure_counts_from_the_end_of_the_time_that_the_old_version_had() {
         set_progressing(d, "True", "ReplicaSetUpdated", AFTER);
     });
     assert_eq!(state(&judged(going_on, 299)), "in progress");
+}
+
+/// Five replicas one after the other, each within its time: the whole takes longer than the time of one, and goes on.
+#[test]
+fn e1_it_goes_on_while_it_moves() {
+    let up = |available: i64| {
+        let mut set = replica_set("v1", "3");
+        set["status"]["availableReplicas"] = json!(available);
+        let object = restored(|d| {
+            d["spec"]["replicas"] = json!(5);
+            set_counts(d, 5, available, 5);
+        });
+        (object, sets([set, replica_set("v2", "2")]))
+    };
+    let mut progress = progress(None);
+    let mut look = |available: i64, seconds: i64| {
+        let (object, owned) = up(available);
+        let (target, now) = (planned_target(), at(seconds));
+        let live = Live {
+            name: target.workload.name.clone(),
+            deployment: Some(Deployment(object)),
+        };
+        let brought = Brought {
+            running: running(&target, &live, &owned).cloned(),
+            live,
+        };
+        rollback_core::health::rollout::note_progress(&brought, &mut progress, now);
+        let rules = rules(json!({"rollout": {"timeoutSeconds": 300}}));
+        let verdict = judge(&brought, &target, &progress, &rules, now);
+        let again = wake(Some(&Deployment(up(available).0)), &progress, &rules, now);
+        (state(&verdict), again)
+    };
+    assert_eq!(look(0, 10).0, "in progress");
+    assert_eq!(look(1, 100).0, "in progress");
+    assert_eq!(look(2, 250), ("in progress", Some(at(550))));
+    assert_eq!(look(2, 301).0, "in progress");
+    assert_eq!(look(3, 540).0, "in progress");
+    // One that goes and comes again is no progress.
+    assert_eq!(look(2, 600).0, "in progress");
+    assert_eq!(look(3, 830).0, "in progress");
+    assert_eq!(look(3, 840).0, "RolloutTimedOut");
+}
+
+/// Nothing of it comes up: then the deadline is what it was.
+#[test]
+fn e1_what_does_not_move_ends_at_the_deadline() {
+    let object = restored(|d| set_counts(d, 5, 0, 5));
+    assert_eq!(state(&judged(object.clone(), 299)), "in progress");
+    assert_eq!(state(&judged(object, 300)), "RolloutTimedOut");
+}
+
+/// All that was there is back, none of the bad version is left, and an autoscaler asks for more by now.
+#[test]
+fn e3_an_autoscaler_that_asks_for_more_makes_no_failure() {
+    let scaled = |desired: i64, replicas: i64, updated: i64, available: i64| {
+        let mut set = replica_set("v1", "3");
+        set["status"]["availableReplicas"] = json!(available);
+        let object = restored(|d| {
+            d["spec"]["replicas"] = json!(desired);
+            set_counts(d, replicas, updated, available);
+        });
+        let mut progress = progress(None);
+        progress.rollout.as_mut().unwrap().desired_at_revert = Some(4);
+        state(&judged_with(
+            object,
+            &sets([set, replica_set("v2", "2")]),
+            &progress,
+            400,
+        ))
+    };
+    assert_eq!(scaled(7, 7, 7, 4), "complete");
+    assert_eq!(scaled(7, 7, 7, 5), "complete");
+    // Not all of it is back, some of the bad version is left, or nobody asked for more.
+    assert_eq!(scaled(7, 7, 7, 3), "RolloutTimedOut");
+    assert_eq!(scaled(7, 7, 6, 4), "RolloutTimedOut");
+    assert_eq!(scaled(4, 4, 4, 3), "RolloutTimedOut");
 }

@@ -25,7 +25,7 @@ fn by_itself() -> Value {
     json!({
         "targets": [{"kind": "Deployment", "name": "api", "from": {"templateDigest": digest("v2")}, "to": {"previous": {}}}],
         "reason": {"category": "HealthCheck", "summary": "it is down"},
-        "trigger": {"source": "alerts", "alert": "Down", "id": "1", "startedAt": at(-60)},
+        "trigger": {"source": "alerts", "alert": "Down", "id": "1", "startedAt": at(-60), "pendingSeconds": 0},
     })
 }
 
@@ -281,6 +281,19 @@ fn what_only_has_the_name_is_no_answer() {
     older["trigger"]["startedAt"] = json!(at(-600));
     let stale = ended(stored(&older, RECEIVER), Reason::AlertOlderThanVersion);
     cases.push(("of an older alert", stale, "older alert"));
+    for (reason, what) in [
+        (
+            Reason::SourceNotAllowed,
+            "r1: refused while the policy did not name the source",
+        ),
+        (Reason::NotApprovedInTime, "r1: let lie until it expired"),
+    ] {
+        // The same firing is answered; what fires anew is asked about again.
+        let same = ended(stored(&by_itself(), RECEIVER), reason);
+        assert_eq!(difference(&same, &wanted, &ours), None, "{what}");
+        let there = ended(stored(&older, RECEIVER), reason);
+        cases.push((what, there, "fires anew"));
+    }
     for reason in [
         Reason::TooManyOpenRequests,
         Reason::Paused,

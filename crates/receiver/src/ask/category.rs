@@ -74,6 +74,8 @@ mod tests {
             summary: String::new(),
             severity: None,
             started_at: None,
+            pending_seconds: None,
+            is_repeat: false,
             labels: BTreeMap::from([("team".to_owned(), "shop".to_owned())]),
             links: Vec::new(),
         }

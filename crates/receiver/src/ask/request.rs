@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::category;
 use crate::config::{Source, Where};
 use crate::resolve::Live;
+use crate::resolve::about::pod_of;
 
 /// Most pieces of evidence.
 const EVIDENCE: usize = 10;
@@ -27,6 +28,7 @@ pub fn request(
     live: &Live,
     alert: &Alert,
     started_at: Timestamp,
+    pending_seconds: Option<u32>,
 ) -> RollbackRequest {
     let to = match source.to {
         Where::LastKnownGood => To::last_known_good(),
@@ -45,6 +47,8 @@ pub fn request(
         alert: name,
         id: id(&alert.id),
         started_at,
+        pending_seconds,
+        pod: pod_of(&alert.labels).map(str::to_owned),
         evidence: evidence(alert),
     };
     let mut request = trigger::request(&live.namespace, &live.deployment, to, reason, trigger);

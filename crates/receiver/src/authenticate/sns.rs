@@ -84,6 +84,7 @@ enum Remembered {
     Bad(Instant),
 }
 
+/// File of the roots of signatures, and address.
 type Place = (Option<PathBuf>, String);
 
 #[derive(Clone)]
@@ -178,7 +179,7 @@ impl Certificates {
             }
             Refused::Unknowable(reason(&fault))
         };
-        let roots = roots(config).await.map_err(fault)?;
+        let roots = roots(config.roots_file.as_ref()).await.map_err(fault)?;
         let chain = fetch(config, &place.1).await.map_err(fault)?;
         Ok(Kept {
             chain: chain.into(),
@@ -204,7 +205,13 @@ pub fn reason(fault: &Fault) -> String {
 
 /// What stands at an address, which has been found to be one of SNS.
 pub async fn fetch(config: &Sns, url: &str) -> Result<Vec<u8>, Fault> {
-    let roots = roots(config).await?;
+    let roots = roots(
+        config
+            .tls_roots_file
+            .as_ref()
+            .or(config.roots_file.as_ref()),
+    )
+    .await?;
     let certificates = roots
         .iter()
         .filter_map(|root| reqwest::Certificate::from_der(root).ok());
@@ -236,8 +243,8 @@ fn through(config: &Sns, url: &str) -> Option<(String, SocketAddr)> {
     Some((host, config.via?))
 }
 
-async fn roots(config: &Sns) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let Some(path) = &config.roots_file else {
+async fn roots(path: Option<&PathBuf>) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let Some(path) = path else {
         let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs)
             .await
             .map_err(|error| Fault::Roots(error.to_string()))?;

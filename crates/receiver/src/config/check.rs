@@ -140,8 +140,15 @@ fn check_auth(at: &str, source: &Source, has_tls: bool) -> Result<(), Error> {
         }
         (Auth::Sns(sns), Proof::Amazon) => {
             some(&format!("{at}.sns.topics"), &sns.topics)?;
-            let at = format!("{at}.sns.rootsFile");
-            sns.roots_file.as_ref().map_or(Ok(()), |it| file(&at, it))
+            let files = [
+                ("rootsFile", &sns.roots_file),
+                ("tlsRootsFile", &sns.tls_roots_file),
+            ];
+            for (field, path) in files {
+                let at = format!("{at}.sns.{field}");
+                path.as_ref().map_or(Ok(()), |it| file(&at, it))?;
+            }
+            Ok(())
         }
     }
 }

@@ -32,6 +32,10 @@ pub struct Source {
     /// Alerts whose labels do not name a Deployment, and the Deployments that they are about. The first that fits counts.
     #[serde(default)]
     pub mapping: Vec<Mapping>,
+    /// How long its rules wait before they fire, in seconds, where an alert does not say so by the label or the annotation
+    /// `for`. Without it a person decides about what fires soon after a version went live.
+    #[serde(default)]
+    pub for_seconds: Option<u32>,
     /// Deliveries a minute that one sender gets.
     #[serde(default = "sixty")]
     pub per_minute: u32,
@@ -167,9 +171,13 @@ pub struct Hmac {
 pub struct Sns {
     /// Topics that are listened to, by their ARNs. Only their subscriptions are confirmed.
     pub topics: Vec<String>,
-    /// File with the certificates that Amazon's lead to, PEM. Without it those of the system.
+    /// File with the certificates that those lead to by which Amazon signs, PEM. Without it those of the system. SNS may
+    /// publish the certificate alone: then the authority that issued it has to be among them.
     #[serde(default)]
     pub roots_file: Option<PathBuf>,
+    /// File with the certificates that the hosts of SNS lead to, PEM. Without it `rootsFile`.
+    #[serde(default)]
+    pub tls_roots_file: Option<PathBuf>,
     /// Address of a gateway through which the hosts of SNS are reached, instead of by their names. Their certificates are
     /// checked nevertheless.
     #[serde(default)]

@@ -5,11 +5,12 @@
 //! members of the cluster.
 
 use serde::Deserialize;
+use serde::de::Deserializer;
 
 use super::labels::Labels;
 use super::text::{self, Few, Key, NumberOrText, Raw, Text, When};
 use super::{
-    After, Description, Format, MOST_ALERTS, Proof, Unreadable, alerts, first, ignored, json,
+    After, Description, Format, MOST_ALERTS, Proof, Unreadable, first, ignored, json, truncated,
 };
 use crate::alert::{Alert, Delivery, State};
 
@@ -22,18 +23,17 @@ pub(super) const FORMAT: Description = Description {
 };
 
 fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
-    let remedy = "set max_alerts of the webhook_config, or group by more labels";
-    let members = members(Format::Alertmanager, "4", remedy, body)?;
-    Ok(alerts(members.into_iter().map(Member::read).collect()))
+    let group = members(Format::Alertmanager, "4", body)?;
+    let alerts = group.alerts.items.into_iter().map(Member::read);
+    Ok(truncated(alerts.collect(), group.left_out))
 }
 
 /// The alerts of a group, after the version has been checked.
 pub(super) fn members(
     format: Format,
     expected: &'static str,
-    fewer: &'static str,
     body: &[u8],
-) -> Result<Vec<Member>, Unreadable> {
+) -> Result<Group, Unreadable> {
     let Head { version } = json(format, body)?;
     match version {
         Some(NumberOrText(version)) if version == expected => {}
@@ -47,14 +47,7 @@ pub(super) fn members(
             });
         }
     }
-    let Group { alerts } = json(format, body)?;
-    if alerts.count > MOST_ALERTS {
-        return Err(Unreadable::TooManyAlerts {
-            count: alerts.count,
-            remedy: fewer,
-        });
-    }
-    Ok(alerts.items)
+    json(format, body)
 }
 
 #[derive(Deserialize)]
@@ -65,8 +58,17 @@ struct Head {
 
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
-struct Group {
-    alerts: Few<Member, MOST_ALERTS>,
+pub(super) struct Group {
+    pub alerts: Few<Member, MOST_ALERTS>,
+    /// How many the sender has left out.
+    #[serde(default, rename = "truncatedAlerts", deserialize_with = "count")]
+    pub left_out: u64,
+}
+
+/// A number that is there for people: whatever else stands there is none.
+fn count<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(value.as_u64().unwrap_or_default())
 }
 
 /// One alert of a group.
@@ -95,6 +97,20 @@ struct Annotations {
     description: Option<Text>,
     message: Option<Text>,
     runbook_url: Option<Raw>,
+    /// How long the rule waits before it fires, where its author says so.
+    #[serde(rename = "for")]
+    pending: Option<Text>,
+    /// Of Grafana: why an alert fires that no value has set off.
+    grafana_state_reason: Option<Text>,
+}
+
+/// States of Grafana that say nothing about what is watched, but that nothing is known of it.
+const NOT_KNOWN: [&str; 3] = ["NoData", "Error", "MissingSeries"];
+
+/// Whether it fires because its query found nothing or failed.
+fn is_without_data(reason: &Text) -> bool {
+    let mut words = reason.0.split(',').map(str::trim);
+    words.any(|word| NOT_KNOWN.contains(&word))
 }
 
 impl Member {
@@ -106,8 +122,21 @@ impl Member {
             .get("alertname")
             .unwrap_or("unnamed alert")
             .to_owned();
+        let is_without_data = notes
+            .grafana_state_reason
+            .as_ref()
+            .is_some_and(is_without_data);
+        let pending = labels
+            .get("for")
+            .map(str::to_owned)
+            .or(notes.pending.map(|text| text.0));
         Alert {
+            pending_seconds: pending.as_deref().and_then(text::seconds),
+            is_repeat: false,
             state: match self.status.0.as_str() {
+                "firing" if is_without_data => {
+                    ignored("the query of the rule found no data or failed")
+                }
                 "firing" => State::Firing,
                 "resolved" => State::Resolved,
                 _other => ignored("its status is neither firing nor resolved"),

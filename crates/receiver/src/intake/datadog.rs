@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Datadog fills it in as text, so every value is a text, and a quotation mark in one breaks the document. `Triggered` and
-//! `Re-Triggered` fire, `Recovered` is resolved; no data, warnings and reminders are not answered. An alert is known by its
+//! `Re-Triggered` fire, of which the latter tells no beginning; `Recovered` is resolved; no data, warnings and reminders are not answered. An alert is known by its
 //! cycle and scope. Tags `name:value` are labels; those of the scope, which is what set the alert off, go before those of
 //! the monitor; a name with two values has none. `kube_namespace` and `kube_deployment` are the labels `namespace` and
 //! `deployment` too.
@@ -81,6 +81,9 @@ impl Body {
             name: title,
             severity: first([self.priority]),
             started_at: Some(self.date.0),
+            pending_seconds: None,
+            // Its date is that of the renewal: the cycle began before.
+            is_repeat: self.transition.0 == "Re-Triggered",
             labels: labels.done(),
             links: text::links(self.link),
         }

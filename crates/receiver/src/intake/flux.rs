@@ -1,6 +1,7 @@
 //! Events of Flux's notification controller, by a Provider of type `generic-hmac`.
 //!
-//! Severity `error` fires; `info` is not answered. The event is about a Flux object, not a Deployment: its namespace, name
+//! Severity `error` fires where the reason is about what runs; `info` is not answered, and neither is what went wrong before
+//! anything was deployed. Where the message names the Deployments that are not well, it is about those. The event is about a Flux object, not a Deployment: its namespace, name
 //! and kind are the labels `namespace`, `name` and `kind`, and what the `eventMetadata` of the Flux Alert says is added as
 //! it is, so that `rollback_namespace` and `rollback_deployment` can be set there. It is known by the object, the revision
 //! and the reason.
@@ -29,7 +30,57 @@ pub(super) const FORMAT: Description = Description {
 
 fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
     let event: Event = json(Format::Flux, body)?;
-    Ok(alerts(vec![event.read()]))
+    Ok(alerts(event.read()))
+}
+
+/// Reasons that are about what runs: it was deployed, and is not well.
+const ABOUT_PODS: [&str; 4] = [
+    "HealthCheckFailed",
+    "InstallFailed",
+    "TestFailed",
+    "UpgradeFailed",
+];
+/// What else has pods, and is not rolled back here.
+const OTHER_PODS: [&str; 6] = [
+    "StatefulSet",
+    "DaemonSet",
+    "ReplicaSet",
+    "CronJob",
+    "Job",
+    "Pod",
+];
+/// Most Deployments of one message.
+const MOST_NAMED: usize = 20;
+
+/// What a message says of objects that are not well, as namespace and name of each Deployment, and the first of anything
+/// else that has pods. Flux writes `Deployment/shop/api`, and wrote `deployments.apps 'shop/api'`.
+fn named(message: &str) -> (Vec<(String, String)>, Option<String>) {
+    let mut deployments = Vec::new();
+    let mut other = None;
+    let mut is_old_form = false;
+    let is_part = |char: char| char.is_ascii_alphanumeric() || "-./".contains(char);
+    for word in message
+        .split(|char| !is_part(char))
+        .filter(|word| !word.is_empty())
+    {
+        let parts: Vec<&str> = word.split('/').collect();
+        let found = match parts.as_slice() {
+            ["Deployment", namespace, name] => Some((*namespace, *name)),
+            [namespace, name] if is_old_form => Some((*namespace, *name)),
+            [kind, _, _] if OTHER_PODS.contains(kind) => {
+                other = other.or_else(|| Some(text::short(word)));
+                None
+            }
+            _ => None,
+        };
+        is_old_form = word == "deployments.apps";
+        let found = found.map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
+        deployments.extend(found.filter(|found| !deployments.contains(found)));
+        if deployments.len() == MOST_NAMED {
+            break;
+        }
+    }
+    (deployments, other)
 }
 
 #[derive(Deserialize)]
@@ -53,7 +104,44 @@ struct Object {
 }
 
 impl Event {
-    fn read(self) -> Alert {
+    /// One alert, or one for each Deployment that the message names.
+    fn read(self) -> Vec<Alert> {
+        let (named, other) = named(&self.message.as_ref().unwrap_or(&Text::default()).0);
+        let mut alert = self.alert();
+        if named.is_empty() {
+            if let (State::Firing, Some(other)) = (&alert.state, other) {
+                let why =
+                    format!("what is not well is {other}, and only Deployments are rolled back");
+                alert.state = State::Ignored(why);
+            }
+            return vec![alert];
+        }
+        let said = |key: &str| alert.labels.get(key);
+        // Of several, the one that the Alert of Flux is about.
+        let is_meant = |(namespace, name): &&(String, String)| {
+            said("rollback_deployment") == Some(name)
+                && said("rollback_namespace").is_none_or(|said| said == namespace)
+        };
+        let meant = named.iter().find(is_meant).cloned();
+        let meant = meant.map_or(named, |meant| vec![meant]);
+        let several = meant.len() > 1;
+        let of = |(namespace, name): (String, String)| {
+            let mut one = alert.clone();
+            if several {
+                one.id = text::identity(&[&alert.id, &namespace, &name]);
+            }
+            one.labels
+                .insert("rollback_namespace".to_owned(), namespace);
+            one.labels.insert("rollback_deployment".to_owned(), name);
+            while one.labels.len() > Alert::LABELS {
+                one.labels.pop_first();
+            }
+            one
+        };
+        meant.into_iter().map(of).collect()
+    }
+
+    fn alert(self) -> Alert {
         let object = self.involved_object;
         let mut labels = self.metadata.unwrap_or_default();
         let revision = labels.revision().unwrap_or_default();
@@ -64,7 +152,8 @@ impl Event {
         let reason = self.reason.0;
         Alert {
             state: match self.severity.0.as_str() {
-                "error" => State::Firing,
+                "error" if ABOUT_PODS.contains(&reason.as_str()) => State::Firing,
+                "error" => ignored("nothing was deployed: its reason is not about what runs"),
                 "info" => ignored("the event is for information only"),
                 _other => ignored("its severity is not error"),
             },
@@ -80,6 +169,8 @@ impl Event {
             name: reason,
             severity: Some(self.severity.0),
             started_at: Some(self.timestamp.0),
+            pending_seconds: None,
+            is_repeat: false,
             labels: labels.done(),
             links: Vec::new(),
         }

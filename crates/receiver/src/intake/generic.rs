@@ -88,6 +88,8 @@ impl Body {
             summary: reason,
             severity: first([self.severity]),
             started_at: Some(self.starts_at.0),
+            pending_seconds: Some(0),
+            is_repeat: false,
             labels: labels.done(),
             links: text::links(self.links.unwrap_or_default().items),
         }

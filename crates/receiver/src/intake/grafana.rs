@@ -4,7 +4,7 @@
 //! application, so it is never answered.
 
 use super::alertmanager::{self, Member};
-use super::{After, Description, Format, Hmac, Proof, Signed, Unreadable, alerts, ignored};
+use super::{After, Description, Format, Hmac, Proof, Signed, Unreadable, ignored, truncated};
 use crate::alert::{Alert, Delivery};
 use crate::signature;
 
@@ -31,10 +31,10 @@ pub(super) const FORMAT: Description = Description {
 };
 
 fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
-    let remedy = "set \"Max alerts\" of the contact point, or group by more labels";
-    let members = alertmanager::members(Format::Grafana, "1", remedy, body)?;
+    let group = alertmanager::members(Format::Grafana, "1", body)?;
     let read = |member: Member| without_data(member.read());
-    Ok(alerts(members.into_iter().map(read).collect()))
+    let alerts = group.alerts.items.into_iter().map(read).collect();
+    Ok(truncated(alerts, group.left_out))
 }
 
 fn without_data(mut alert: Alert) -> Alert {

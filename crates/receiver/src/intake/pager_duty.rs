@@ -122,6 +122,8 @@ impl Event {
                 incident.urgency,
             ]),
             started_at: Some(incident.created_at.unwrap_or(self.occurred_at).0),
+            pending_seconds: None,
+            is_repeat: false,
             labels: labels.done(),
             links: text::links(incident.html_url),
         }

@@ -2,11 +2,13 @@
 //!
 //! Which kind a delivery is, a header says that is not signed. So it is decided by the body, which is: one that holds
 //! `data.metric_alert` is a metric alert, one that holds `data.event` and `data.triggered_rule` an issue alert, and one
-//! that holds both is refused. Everything else (issues, comments, installations) is nothing about an alert.
+//! that holds both is refused. One that holds `data.issue` and `data.triggered_rule` is an activity alert, about an issue
+//! and no event: it began when the issue was first seen. Everything else (issues, comments, installations) is nothing about an alert.
 //!
 //! A metric alert fires as `critical`; `warning` is not answered. It is known by its own id. An issue alert is known by its
 //! issue and the rule; it began with the event that set it off, and its tags are the labels. The slug of the project is the
-//! label `sentry_project` where Sentry sends it: in metric alerts on one project.
+//! label `sentry_project` where Sentry sends it: in metric alerts on one project, in activity alerts, and in the address of
+//! an event; its number is the label `sentry_project_id`. The release of an event is the label `sentry_release` too.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -38,6 +40,14 @@ fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
     let Head { data } = json(Format::Sentry, body)?;
     let data = data.unwrap_or_default();
     let issue = data.event.is_some() && data.triggered_rule.is_some();
+    if !issue
+        && data.metric_alert.is_none()
+        && data.issue.is_some()
+        && data.triggered_rule.is_some()
+    {
+        let alert: ActivityBody = json(Format::Sentry, body)?;
+        return Ok(alerts(vec![alert.read()]));
+    }
     match (data.metric_alert.is_some(), issue) {
         (true, true) => Err(Unreadable::Field {
             field: "data".to_owned(),
@@ -69,6 +79,7 @@ struct Head {
 struct Kind {
     metric_alert: Option<IgnoredAny>,
     event: Option<IgnoredAny>,
+    issue: Option<IgnoredAny>,
     triggered_rule: Option<IgnoredAny>,
 }
 
@@ -132,6 +143,8 @@ impl MetricBody {
             name,
             severity: Some(self.action.0),
             started_at: metric.date_started.or(metric.date_detected).map(|at| at.0),
+            pending_seconds: None,
+            is_repeat: false,
             labels: labels.done(),
             links: text::links(self.data.web_url),
         }
@@ -162,6 +175,8 @@ struct Event {
     datetime: When,
     release: Option<Text>,
     environment: Option<Text>,
+    project: Option<NumberOrText>,
+    url: Option<Raw>,
     web_url: Option<Raw>,
     tags: Option<Few<(Text, Option<Text>), TAGS>>,
 }
@@ -176,7 +191,15 @@ impl IssueBody {
         for (name, value) in event.tags.unwrap_or_default().items {
             labels.add(&name.0, &value.unwrap_or_default().0);
         }
-        labels.add("release", &event.release.unwrap_or_default().0);
+        let release = event.release.unwrap_or_default().0;
+        labels.add("release", &release);
+        // Of the event alone: a tag of that name proves nothing.
+        labels.set("sentry_release", &release);
+        labels.set("sentry_project_id", &event.project.unwrap_or_default().0);
+        labels.set(
+            "sentry_project",
+            event.url.as_ref().and_then(project).unwrap_or_default(),
+        );
         labels.add("environment", &event.environment.unwrap_or_default().0);
         Alert {
             state: match self.action.0.as_str() {
@@ -188,8 +211,82 @@ impl IssueBody {
             name: rule,
             severity: first([event.level]),
             started_at: Some(event.datetime.0),
+            pending_seconds: Some(0),
+            is_repeat: false,
             labels: labels.done(),
             links: text::links(event.web_url),
+        }
+    }
+}
+
+/// The slug of the project, in the address of an event: `…/api/0/projects/ORGANIZATION/PROJECT/events/…`.
+fn project(url: &Raw) -> Option<&str> {
+    let (_, rest) = url.0.split_once("/api/0/projects/")?;
+    let mut parts = rest.split('/');
+    let (_organization, project) = (parts.next()?, parts.next()?);
+    (parts.next() == Some("events")).then_some(project)
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct ActivityBody {
+    action: Text,
+    data: ActivityData,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct ActivityData {
+    issue: Issue,
+    triggered_rule: Key,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+struct Issue {
+    id: Key,
+    title: Option<Text>,
+    culprit: Option<Text>,
+    level: Option<Text>,
+    first_seen: Option<When>,
+    project: Option<Project>,
+    #[serde(rename = "web_url")]
+    web_url: Option<Raw>,
+    permalink: Option<Raw>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(expecting = "an object")]
+struct Project {
+    id: Option<NumberOrText>,
+    slug: Option<Text>,
+}
+
+impl ActivityBody {
+    fn read(self) -> Alert {
+        let ActivityData {
+            issue,
+            triggered_rule: Key(rule),
+        } = self.data;
+        let mut labels = Labels::default();
+        let project = issue.project.unwrap_or_default();
+        labels.add("sentry_project", &project.slug.unwrap_or_default().0);
+        labels.add("sentry_project_id", &project.id.unwrap_or_default().0);
+        Alert {
+            state: match self.action.0.as_str() {
+                "triggered" => State::Firing,
+                _other => ignored("its action is not triggered"),
+            },
+            id: text::identity(&["issue", &issue.id.0, &rule]),
+            summary: first([issue.title, issue.culprit]).unwrap_or_else(|| rule.clone()),
+            name: rule,
+            severity: first([issue.level]),
+            // An issue that comes back is older than what is live.
+            started_at: issue.first_seen.map(|at| at.0),
+            pending_seconds: Some(0),
+            is_repeat: false,
+            labels: labels.done(),
+            links: text::links(issue.web_url.into_iter().chain(issue.permalink)),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Amazon SNS, which carries the alarms of `CloudWatch`.
 //!
-//! The envelope holds the alarm as a JSON text. `ALARM` fires, `OK` is resolved, `INSUFFICIENT_DATA` is not answered. The
+//! The envelope holds the alarm as a JSON text: as `CloudWatch` publishes it, as it hands it to functions (`alarmData`), or
+//! as `EventBridge` does (`detail`). It may also hold what Alertmanager has written for a topic as JSON, as Amazon's managed
+//! Prometheus does. An alarm that counts data that is missing as bad says nothing about what is watched. `ALARM` fires, `OK` is resolved, `INSUFFICIENT_DATA` is not answered. The
 //! dimensions of the metric are the labels, of a metric expression those of all its metrics on which they agree; the name
 //! of the alarm is the label `cloudwatch_alarm`. An alarm is known by its ARN and when it changed.
 
@@ -8,9 +10,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use url::{Host, Url};
 
+use super::alertmanager::{Group, Member};
 use super::labels::Labels;
 use super::text::{self, Few, Key, Raw, Text, When};
-use super::{After, Description, Format, Proof, Unreadable, alerts, first, ignored, json};
+use super::{
+    After, Description, Format, Proof, Unreadable, alerts, first, ignored, json, truncated,
+};
 use crate::alert::{Alert, Delivery, State};
 
 /// Most dimensions of a metric that are read; `CloudWatch` has 30.
@@ -111,14 +116,24 @@ fn confirmation(envelope: Envelope) -> Result<Delivery, Unreadable> {
 
 fn notification(envelope: &Envelope) -> Result<Delivery, Unreadable> {
     let message = envelope.message.0.as_bytes();
-    // Other things are published to topics as well: what is no alarm at all is no error.
-    let is_alarm = json::<Head>(Format::Sns, message)
-        .is_ok_and(|head| head.name.is_some() && head.state.is_some());
-    if !is_alarm {
-        return Ok(nothing("the message is not an alarm of CloudWatch"));
+    // Other things are published to topics as well: what is no alarm at all is no error, and leaves a trace.
+    let head = json::<Head>(Format::Sns, message).unwrap_or_default();
+    if head.name.is_some() && head.state.is_some() {
+        let alarm: Alarm = json(Format::Sns, message).map_err(within_message)?;
+        return Ok(alerts(vec![alarm.read(&envelope.id)]));
     }
-    let alarm: Alarm = json(Format::Sns, message).map_err(within_message)?;
-    Ok(alerts(vec![alarm.read(&envelope.id)]))
+    if head.alarm.is_some() || (head.detail.is_some() && head.is_change()) {
+        let event: Event = json(Format::Sns, message).map_err(within_message)?;
+        return Ok(event.read());
+    }
+    if head.alerts.is_some() {
+        let group: Group = json(Format::Sns, message).map_err(within_message)?;
+        let alerts = group.alerts.items.into_iter().map(Member::read);
+        return Ok(truncated(alerts.collect(), group.left_out));
+    }
+    Ok(nothing(
+        "the message is neither an alarm of CloudWatch nor alerts of Alertmanager as JSON",
+    ))
 }
 
 /// Says that the field is one of the alarm, not of the envelope.
@@ -133,20 +148,135 @@ fn within_message(error: Unreadable) -> Unreadable {
             reason,
             remedy,
         },
-        Unreadable::TooLarge { .. }
-        | Unreadable::NotJson { .. }
-        | Unreadable::Version { .. }
-        | Unreadable::TooManyAlerts { .. } => error,
+        Unreadable::TooLarge { .. } | Unreadable::NotJson { .. } | Unreadable::Version { .. } => {
+            error
+        }
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(expecting = "an object")]
 struct Head {
     #[serde(rename = "AlarmName")]
     name: Option<IgnoredAny>,
     #[serde(rename = "NewStateValue")]
     state: Option<IgnoredAny>,
+    #[serde(rename = "alarmData")]
+    alarm: Option<IgnoredAny>,
+    detail: Option<IgnoredAny>,
+    #[serde(rename = "detail-type")]
+    kind: Option<Text>,
+    alerts: Option<IgnoredAny>,
+}
+
+impl Head {
+    fn is_change(&self) -> bool {
+        let kind = self.kind.as_ref();
+        kind.is_some_and(|kind| kind.0 == "CloudWatch Alarm State Change")
+    }
+}
+
+/// An alarm as an event.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+struct Event {
+    alarm_data: Option<Detail>,
+    detail: Option<Detail>,
+    alarm_arn: Option<Key>,
+    resources: Option<Few<Key, 1>>,
+    time: Option<When>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+struct Detail {
+    alarm_name: Key,
+    state: Change,
+    configuration: Option<Configuration>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+struct Change {
+    value: Text,
+    reason: Option<Text>,
+    timestamp: Option<When>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+struct Configuration {
+    description: Option<Text>,
+    metrics: Option<Few<EventPart, DIMENSIONS>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+struct EventPart {
+    metric_stat: Option<EventStat>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct EventStat {
+    metric: Option<EventMetric>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct EventMetric {
+    dimensions: Option<Labels>,
+}
+
+impl Event {
+    fn read(self) -> Delivery {
+        let Some(alarm) = self.alarm_data.or(self.detail) else {
+            return nothing("the event holds no alarm");
+        };
+        let name = alarm.alarm_name.0;
+        let configuration = alarm.configuration.unwrap_or_default();
+        let mut labels = Labels::default();
+        let parts = configuration.metrics.unwrap_or_default().items.into_iter();
+        for metric in parts.filter_map(|part| part.metric_stat?.metric?.dimensions) {
+            for (key, value) in metric.done() {
+                labels.add(&key, &value);
+            }
+        }
+        labels.set("cloudwatch_alarm", &name);
+        let started_at = alarm.state.timestamp.or(self.time);
+        let of_resources = || self.resources.and_then(|few| few.items.into_iter().next());
+        let arn = self.alarm_arn.or_else(of_resources);
+        let arn = arn.map_or_else(|| name.clone(), |arn| arn.0);
+        let at = started_at.map_or_else(String::new, |at| at.0.to_string());
+        alerts(vec![Alert {
+            state: state(&alarm.state.value.0, alarm.state.reason.as_ref()),
+            id: text::identity(&[&arn, &at]),
+            summary: first([configuration.description, alarm.state.reason])
+                .unwrap_or_else(|| name.clone()),
+            name,
+            severity: None,
+            started_at: started_at.map(|at| at.0),
+            pending_seconds: None,
+            is_repeat: false,
+            labels: labels.done(),
+            links: Vec::new(),
+        }])
+    }
+}
+
+/// What `CloudWatch` says of alarms that count what is missing as bad.
+const MISSING: &str = "treated as [Breaching]";
+
+fn state(value: &str, reason: Option<&Text>) -> State {
+    match value {
+        "ALARM" if reason.is_some_and(|reason| reason.0.contains(MISSING)) => {
+            ignored("the alarm counts data that is missing as bad")
+        }
+        "ALARM" => State::Firing,
+        "OK" => State::Resolved,
+        "INSUFFICIENT_DATA" => ignored("the alarm has too little data"),
+        _other => ignored("its state is neither ALARM nor OK"),
+    }
 }
 
 #[derive(Deserialize)]
@@ -169,6 +299,9 @@ struct Alarm {
 struct Trigger {
     dimensions: Option<Few<Dimension, DIMENSIONS>>,
     metrics: Option<Few<Part, DIMENSIONS>>,
+    period: Option<u32>,
+    evaluation_periods: Option<u32>,
+    datapoints_to_alarm: Option<u32>,
 }
 
 /// A metric, or an expression about others.
@@ -201,21 +334,20 @@ impl Alarm {
     fn read(self, message: &Key) -> Alert {
         let arn = self.arn.as_ref().unwrap_or(message);
         let name = self.name.0;
-        let mut labels = self.trigger.unwrap_or_default().labels();
+        let trigger = self.trigger.unwrap_or_default();
+        let pending_seconds = trigger.lasted();
+        let mut labels = trigger.labels();
         labels.set("cloudwatch_alarm", &name);
         Alert {
-            state: match self.new_state_value.0.as_str() {
-                "ALARM" => State::Firing,
-                "OK" => State::Resolved,
-                "INSUFFICIENT_DATA" => ignored("the alarm has too little data"),
-                _other => ignored("its state is neither ALARM nor OK"),
-            },
+            state: state(&self.new_state_value.0, self.new_state_reason.as_ref()),
             id: text::identity(&[&arn.0, &self.state_change_time.0.to_string()]),
             summary: first([self.description, self.new_state_reason])
                 .unwrap_or_else(|| name.clone()),
             name,
             severity: None,
             started_at: Some(self.state_change_time.0),
+            pending_seconds,
+            is_repeat: false,
             labels: labels.done(),
             links: Vec::new(),
         }
@@ -223,6 +355,12 @@ impl Alarm {
 }
 
 impl Trigger {
+    /// How long it was bad at least before the alarm went off: so many periods.
+    fn lasted(&self) -> Option<u32> {
+        let periods = self.datapoints_to_alarm.or(self.evaluation_periods)?;
+        self.period?.checked_mul(periods)
+    }
+
     fn labels(self) -> Labels {
         let of_parts = self.metrics.unwrap_or_default().items.into_iter();
         let of_parts = of_parts.filter_map(|part| part.metric_stat?.metric?.dimensions);

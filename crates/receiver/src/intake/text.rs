@@ -112,6 +112,33 @@ pub(super) fn identity(parts: &[&str]) -> String {
     }
 }
 
+/// Seconds of a duration as rules have it: `90s`, `10m`, `1h30m`, `5m0s`, `0`.
+pub(super) fn seconds(text: &str) -> Option<u32> {
+    let text = text.trim();
+    if text == "0" {
+        return Some(0);
+    }
+    let mut rest = text;
+    let mut sum: u32 = 0;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, tail) = rest.split_at_checked(digits)?;
+        let units = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, tail) = tail.split_at_checked(units)?;
+        let one = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _other => return None,
+        };
+        let number: u32 = number.parse().ok()?;
+        sum = sum.checked_add(number.checked_mul(one)?)?;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(sum)
+}
+
 /// The pages among these: absolute `https` and `http` addresses without credentials, in the spelling of the URL
 /// standard, at most [`super::MOST_LINKS`].
 pub(super) fn links(addresses: impl IntoIterator<Item = Raw>) -> Vec<String> {
@@ -148,10 +175,14 @@ fn plausible<E: de::Error>(moment: Timestamp) -> Result<When, E> {
 }
 
 impl When {
-    /// The moment that RFC 3339 names.
+    /// The moment that RFC 3339 names, or that Go prints: `2026-01-02 03:04:05.678 +0000 UTC`, as templates do.
     pub fn parse<E: de::Error>(text: &str) -> Result<Self, E> {
         let text = Some(text).filter(|text| text.len() <= 64);
-        let moment = text.and_then(|text| text.parse().ok());
+        let printed = |text: &str| {
+            let text = text.strip_suffix(" UTC")?;
+            Timestamp::strptime("%Y-%m-%d %H:%M:%S%.f %z", text).ok()
+        };
+        let moment = text.and_then(|text| text.parse().ok().or_else(|| printed(text)));
         plausible(moment.ok_or_else(|| E::custom("not a time such as 2026-01-02T03:04:05Z"))?)
     }
 

@@ -1,17 +1,17 @@
-//! What an alert is about, as far as its labels say.
+//! What an alert is about, as far as its labels say: first what somebody has written down for it, then what its labels
+//! tell. Who scraped is the messenger, and never meant.
 
 use std::collections::BTreeMap;
 
 use crate::config::Source;
 
+use super::messenger::{is_exporter, tells_of_others};
 use super::names::{is_label, is_subdomain};
 
 type Labels = BTreeMap<String, String>;
 
 /// Labels of the scraped target are those of the exporter where it tells of others: then what it tells has this prefix.
 const EXPORTED: &str = "exported_";
-/// An exporter that tells of everybody and is never meant itself.
-const EXPORTER: &str = "kube-state-metrics";
 
 /// What an alert is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,89 +41,264 @@ impl About {
     }
 }
 
-/// What an alert with these labels is about: what it says itself with labels that are ours, then its usual labels, then
-/// what the configuration says. Otherwise why it is about nothing.
-pub fn about(source: &Source, labels: &Labels) -> Result<About, String> {
-    if labels.contains_key(NAMESPACE) || labels.contains_key(DEPLOYMENT) {
-        return ours(labels);
+/// Labels by which one kind of sender says what something is about: those of one row belong together.
+struct Row {
+    namespace: &'static str,
+    deployment: Option<&'static str>,
+    pod: Option<&'static str>,
+    /// Label with the kind of what `deployment` names, where it may be something else.
+    kind: Option<&'static str>,
+}
+
+const fn row(namespace: &'static str, deployment: &'static str, pod: &'static str) -> Row {
+    Row {
+        namespace,
+        deployment: Some(deployment),
+        pod: Some(pod),
+        kind: None,
     }
-    if let Some(about) = usual(labels)? {
-        return Ok(about);
+}
+
+const fn workload(namespace: &'static str, deployment: &'static str, kind: &'static str) -> Row {
+    Row {
+        namespace,
+        deployment: Some(deployment),
+        pod: None,
+        kind: Some(kind),
     }
-    let mapped = source.mapping.iter().find(|mapping| {
-        let has = |(key, value): (&String, &String)| labels.get(key) == Some(value);
-        mapping.labels.iter().all(has)
-    });
-    match mapped {
-        Some(mapping) => Ok(About::Deployment {
-            namespace: mapping.namespace.clone(),
-            name: mapping.deployment.clone(),
-        }),
-        None => Err(format!(
-            "no label says which Deployment it is about: add the labels namespace and deployment (or pod), or {NAMESPACE} \
-             and {DEPLOYMENT}, or an entry under mapping of the source"
-        )),
+}
+
+const fn deployment_only(namespace: &'static str, deployment: &'static str) -> Row {
+    Row {
+        namespace,
+        deployment: Some(deployment),
+        pod: None,
+        kind: None,
     }
+}
+
+/// Rows that name what is meant even where the usual labels are those of whoever scraped.
+const SPOKEN: [Row; 12] = [
+    // OpenTelemetry, as Prometheus writes it, and as it is.
+    row("k8s_namespace_name", "k8s_deployment_name", "k8s_pod_name"),
+    row("k8s.namespace.name", "k8s.deployment.name", "k8s.pod.name"),
+    // Istio: the client may have reported it, and then the usual labels are the client's.
+    deployment_only("destination_workload_namespace", "destination_workload"),
+    // Linkerd, of requests that go out.
+    row("dst_namespace", "dst_deployment", "dst_pod"),
+    // Agents of Datadog, New Relic, Dynatrace, and of Google's and Amazon's clouds.
+    row("kube_namespace", "kube_deployment", "pod_name"),
+    row("namespaceName", "deploymentName", "podName"),
+    workload(
+        "k8s.namespace.name",
+        "k8s.workload.name",
+        "k8s.workload.kind",
+    ),
+    workload(
+        "k8s_namespace_name",
+        "k8s_workload_name",
+        "k8s_workload_kind",
+    ),
+    workload(
+        "namespace_name",
+        "top_level_controller_name",
+        "top_level_controller_type",
+    ),
+    row("namespace_name", "deployment_name", "pod_name"),
+    deployment_only("K8s.Namespace", "K8s.Workload"),
+    // Container Insights of Amazon: what it calls the pod is the workload.
+    Row {
+        namespace: "Namespace",
+        deployment: Some("PodName"),
+        pod: Some("FullPodName"),
+        kind: None,
+    },
+];
+
+/// Rows after the usual labels.
+const AFTER: [Row; 4] = [
+    workload("namespace", "workload", "workload_type"),
+    // What annotations of pods were made into, before the labels had their present names.
+    Row {
+        namespace: "namespace",
+        deployment: None,
+        pod: Some("pod_name"),
+        kind: None,
+    },
+    Row {
+        namespace: "kubernetes_namespace",
+        deployment: None,
+        pod: Some("kubernetes_pod_name"),
+        kind: None,
+    },
+    // The labels that Kubernetes recommends: many a Deployment has that name.
+    deployment_only("namespace", "app_kubernetes_io_name"),
+];
+
+/// What an alert with these labels may be about, the best first: what does not lead to a Deployment lets the next one
+/// speak. What an administrator or the author of the rule has written down stands alone. Otherwise why it is about
+/// nothing.
+pub fn about(source: &Source, labels: &Labels) -> Result<Vec<About>, String> {
+    if let Some(about) = ours(labels).or_else(|| mapped(source, labels)) {
+        return Ok(vec![about]);
+    }
+    let mut found: Vec<About> = Vec::new();
+    let is_told = |_: &str| true;
+    let is_own = |pod: &str| !tells_of_others(labels, pod);
+    let rows = SPOKEN.iter().flat_map(|row| row.read(labels, is_told));
+    let after = AFTER.iter().flat_map(|row| row.read(labels, is_own));
+    for about in rows.chain(usual(labels)).chain(after) {
+        if !found.contains(&about) {
+            found.push(about);
+        }
+    }
+    if found.is_empty() {
+        return Err(nothing(labels));
+    }
+    Ok(found)
 }
 
 const NAMESPACE: &str = "rollback_namespace";
 const DEPLOYMENT: &str = "rollback_deployment";
 
-fn ours(labels: &Labels) -> Result<About, String> {
-    let namespace = value(labels, NAMESPACE).or_else(|| told(labels, "namespace"));
-    let Some(namespace) = namespace else {
-        return Err(format!("it has the label {DEPLOYMENT} and no namespace"));
+/// What labels that are ours say. Either may be left out when the usual one says the same.
+fn ours(labels: &Labels) -> Option<About> {
+    if !labels.contains_key(NAMESPACE) && !labels.contains_key(DEPLOYMENT) {
+        return None;
+    }
+    let namespace =
+        value(labels, NAMESPACE, is_label).or_else(|| told(labels, "namespace", is_label))?;
+    let name = value(labels, DEPLOYMENT, is_subdomain)
+        .or_else(|| told(labels, "deployment", is_subdomain))?;
+    Some(deployment(namespace, name))
+}
+
+/// The one pod that an alert is about, if it is about one.
+pub fn pod_of(labels: &Labels) -> Option<&str> {
+    let exported = format!("{EXPORTED}pod");
+    let key = |key: &str| value(labels, key, is_subdomain);
+    let own = || {
+        let pod = key("pod")
+            .or_else(|| key("pod_name"))
+            .or_else(|| key("kubernetes_pod_name"))?;
+        (!labels.contains_key(&exported) && !tells_of_others(labels, pod)).then_some(pod)
     };
-    let name = value(labels, DEPLOYMENT).or_else(|| told(labels, "deployment"));
-    match name {
-        Some(name) => deployment(namespace, name),
-        None => Err(format!("it has the label {NAMESPACE} and no {DEPLOYMENT}")),
+    key(&exported)
+        .or_else(|| key("k8s_pod_name"))
+        .or_else(|| key("k8s.pod.name"))
+        .or_else(own)
+}
+
+fn mapped(source: &Source, labels: &Labels) -> Option<About> {
+    let fits = source.mapping.iter().find(|mapping| {
+        let has = |(key, value): (&String, &String)| labels.get(key) == Some(value);
+        mapping.labels.iter().all(has)
+    })?;
+    Some(deployment(&fits.namespace, &fits.deployment))
+}
+
+/// The usual labels. As soon as the namespace is told as that of somebody else, so must the pod be: otherwise it is that of
+/// whoever tells.
+fn usual(labels: &Labels) -> Vec<About> {
+    let Some(namespace) = told(labels, "namespace", is_label) else {
+        return Vec::new();
+    };
+    let exported = |key: &str| format!("{EXPORTED}{key}");
+    let has_exported = labels.contains_key(&exported("namespace"));
+    let name = told(labels, "deployment", is_subdomain).map(|name| deployment(namespace, name));
+    let exported_pod = value(labels, &exported("pod"), is_subdomain);
+    let own_pod = || {
+        let pod = value(labels, "pod", is_subdomain)?;
+        (!has_exported && !tells_of_others(labels, pod)).then_some(pod)
+    };
+    let pod = exported_pod
+        .or_else(own_pod)
+        .map(|name| pod(namespace, name));
+    name.into_iter().chain(pod).collect()
+}
+
+impl Row {
+    /// `is_meant`: whether a pod of this name can be what the alert is about.
+    fn read(&self, labels: &Labels, is_meant: impl Fn(&str) -> bool) -> Vec<About> {
+        let Some(namespace) = value(labels, self.namespace, is_label) else {
+            return Vec::new();
+        };
+        let is_deployment = |kind: &str| {
+            let said = labels.get(kind);
+            said.is_none_or(|said| said.eq_ignore_ascii_case("deployment"))
+        };
+        // Who has no name in a mesh is called that.
+        let known = |name: &&str| *name != "unknown";
+        let name = self
+            .deployment
+            .filter(|_| self.kind.is_none_or(is_deployment));
+        let name = name.and_then(|key| value(labels, key, is_subdomain));
+        let name = name.filter(known).map(|name| deployment(namespace, name));
+        let pod_name = self.pod.and_then(|key| value(labels, key, is_subdomain));
+        let pod = pod_name
+            .filter(|name| is_meant(name))
+            .map(|name| pod(namespace, name));
+        name.into_iter().chain(pod).collect()
     }
 }
 
-fn usual(labels: &Labels) -> Result<Option<About>, String> {
-    let Some(namespace) = told(labels, "namespace") else {
-        return Ok(None);
-    };
-    if let Some(name) = told(labels, "deployment") {
-        return deployment(namespace, name).map(Some);
-    }
-    let Some(name) = told(labels, "pod") else {
-        return Ok(None);
-    };
-    check("namespace", namespace, is_label)?;
-    check("pod", name, is_subdomain)?;
-    Ok(Some(About::Pod {
+fn deployment(namespace: &str, name: &str) -> About {
+    About::Deployment {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
-    }))
+    }
 }
 
-fn deployment(namespace: &str, name: &str) -> Result<About, String> {
-    check("namespace", namespace, is_label)?;
-    check("Deployment", name, is_subdomain)?;
-    Ok(About::Deployment {
+fn pod(namespace: &str, name: &str) -> About {
+    About::Pod {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
-    })
+    }
 }
 
-fn check(what: &str, name: &str, is_name: impl Fn(&str) -> bool) -> Result<(), String> {
-    if is_name(name) {
-        return Ok(());
+/// Why an alert is about nothing, and what to do.
+fn nothing(labels: &Labels) -> String {
+    let remedy = format!(
+        "add the labels namespace and deployment (or pod), or {NAMESPACE} and {DEPLOYMENT}, or an entry under mapping of \
+         the source"
+    );
+    let shown = |text: &str| rollback_core::message::text::plain(text, 60);
+    let no_name = [
+        "rollback_namespace",
+        "rollback_deployment",
+        "namespace",
+        "deployment",
+        "pod",
+    ];
+    let wrong = no_name.iter().find_map(|key| {
+        let value = labels.get(*key)?.trim();
+        (!value.is_empty() && !is_subdomain(value)).then(|| (key, shown(value)))
+    });
+    if let Some((key, value)) = wrong {
+        return format!("its label {key} says \"{value}\", and nothing has such a name: {remedy}");
     }
-    let name = rollback_core::message::text::plain(name, 60);
-    Err(format!(
-        "its label says \"{name}\", and no {what} has such a name"
-    ))
+    match labels.get("pod") {
+        Some(pod) if is_exporter(pod) || tells_of_others(labels, pod) => {
+            let pod = shown(pod);
+            format!("the pod {pod} tells of others and is not what it is about: {remedy}")
+        }
+        Some(_) | None => format!("no label says which Deployment it is about: {remedy}"),
+    }
 }
 
 /// A label that an exporter may tell of somebody else.
-fn told<'a>(labels: &'a Labels, key: &str) -> Option<&'a str> {
-    value(labels, &format!("{EXPORTED}{key}")).or_else(|| value(labels, key))
+fn told<'a>(labels: &'a Labels, key: &str, is_name: fn(&str) -> bool) -> Option<&'a str> {
+    let exported = format!("{EXPORTED}{key}");
+    let key = if labels.contains_key(&exported) {
+        &exported
+    } else {
+        key
+    };
+    value(labels, key, is_name)
 }
 
-fn value<'a>(labels: &'a Labels, key: &str) -> Option<&'a str> {
+/// The value of a label that can be a name, and is not that of an exporter.
+fn value<'a>(labels: &'a Labels, key: &str, is_name: fn(&str) -> bool) -> Option<&'a str> {
     let value = labels.get(key)?.trim();
-    (!value.is_empty() && !value.contains(EXPORTER)).then_some(value)
+    (is_name(value) && !is_exporter(value)).then_some(value)
 }

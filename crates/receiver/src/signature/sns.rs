@@ -236,7 +236,7 @@ impl Message {
         )
         .map_err(|_| {
             certificate(
-                "does not lead to a root that is trusted, or is not valid now: give the authority that issued it",
+                "does not lead to a root that is trusted, or is not valid now: give the authority that issued it in rootsFile (the intermediate one, where SNS publishes the first certificate alone)",
             )
         })?;
         let named = |name: String| {

@@ -55,8 +55,18 @@ pub fn is_no_answer(
     if outcome.reason == Reason::SourceNotAllowed && asked.source != source {
         return Some("its source may not ask here");
     }
-    if outcome.reason == Reason::AlertOlderThanVersion && asked.started_at < started_at {
+    let is_newer = asked.started_at < started_at;
+    if outcome.reason == Reason::AlertOlderThanVersion && is_newer {
         return Some("it was about an older alert");
+    }
+    // What fires anew is another matter than what was let lie: the policy may have been put right since, and there may be
+    // somebody now. How often is bounded by the names that there are.
+    let was_let_lie = matches!(
+        outcome.reason,
+        Reason::SourceNotAllowed | Reason::NotApprovedInTime
+    );
+    if was_let_lie && is_newer {
+        return Some("it ended without a decision, and it fires anew");
     }
     is_of_the_moment(outcome.reason).then_some("it was refused for what may not hold any more")
 }

@@ -1,9 +1,11 @@
 //! The pods of a version under analysis beside those of the versions before, and what sets the two apart.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::symptom::{self, Symptom};
+use super::symptom::{self, Beside, Symptom};
 use super::watch::{Look, Remembered, Trouble};
 use crate::message::redact::redact;
 use crate::message::text::plain;
@@ -12,6 +14,8 @@ use crate::time;
 
 /// Most pods whose words are quoted.
 const QUOTED: usize = 3;
+/// How long a gate may be shut after the containers are ready: load balancers look several times.
+const GATE_SECONDS: i64 = 180;
 /// Longest sentence of the evidence, in characters.
 const LONGEST: usize = 400;
 
@@ -38,7 +42,7 @@ impl Census {
         let reached = self
             .new
             .iter()
-            .filter(|symptom| **symptom != Symptom::Lost)
+            .filter(|symptom| !matches!(symptom, Symptom::Lost | Symptom::Around))
             .count();
         let affected = shows(&self.new, |symptom| is(symptom, trouble));
         if affected == 0 || affected * 2 < reached {
@@ -62,7 +66,10 @@ impl Census {
             .iter()
             .filter_map(|symptom| match symptom {
                 Symptom::Unready(since) => Some(*since),
-                Symptom::Well
+                // What opens a gate takes its time before it may be called shut.
+                Symptom::Gated(since) => Some(time::after(*since, GATE_SECONDS)),
+                Symptom::Around
+                | Symptom::Well
                 | Symptom::Coming
                 | Symptom::Crash
                 | Symptom::ImagePull
@@ -82,7 +89,9 @@ impl Census {
     /// Whether something around the version is in the way: a node that is lost or emptied, a registry that does not answer, or
     /// what old pods lack as well.
     pub(super) fn is_disturbed(&self) -> bool {
-        let around = |symptom: Symptom| matches!(symptom, Symptom::Lost | Symptom::Registry);
+        let around = |symptom: Symptom| {
+            matches!(symptom, Symptom::Lost | Symptom::Registry | Symptom::Around)
+        };
         let lacking = |symptom: Symptom| {
             matches!(
                 symptom,
@@ -123,7 +132,7 @@ impl Census {
             Trouble::Crash => "crash over and over",
             Trouble::ImagePull => "cannot get their image, which is not there or not ours to pull",
             Trouble::Config => "have containers that cannot be made as the template asks",
-            Trouble::Unready => "were ready and are not any more",
+            Trouble::Unready => "are not ready any more, or are kept from it by a readiness gate",
             Trouble::Stuck => "are not ready, and the rollout does not get on",
         };
         let well = shows(&self.old, |symptom| symptom == Symptom::Well);
@@ -158,14 +167,33 @@ pub(super) fn count(look: &Look, live: &ReplicaSet, known: &mut Remembered) -> C
         .map(ReplicaSet::uid)
         .filter(|uid| *uid != live.uid())
         .collect();
+    let live_own = own(live);
     for pod in look.pods {
         if !symptom::counts(pod) {
             let leaves = symptom::is_leaving(pod, look.now);
             census.evicted |= leaves && symptom::is_of(pod, live.uid());
             continue;
         }
-        let symptom = symptom::of(pod, look.now);
-        if symptom::is_of(pod, live.uid()) {
+        let others_own = || {
+            let set = look
+                .replica_sets
+                .iter()
+                .find(|set| symptom::is_of(pod, set.uid()));
+            set.map(own).unwrap_or_default()
+        };
+        let is_new = symptom::is_of(pod, live.uid());
+        let names = if is_new {
+            live_own.clone()
+        } else {
+            others_own()
+        };
+        let beside = Beside {
+            own: &names,
+            events: look.events,
+            now: look.now,
+        };
+        let symptom = symptom::of(pod, beside);
+        if is_new {
             remember_pull(known, symptom);
             census.progress = census.progress.max(symptom::turned_at(pod));
             if symptom != Symptom::Well && census.words.len() < QUOTED {
@@ -189,6 +217,14 @@ pub(super) fn count(look: &Look, live: &ReplicaSet, known: &mut Remembered) -> C
     census
 }
 
+/// Names of the containers of a version; none when its template is not read.
+fn own(set: &ReplicaSet) -> BTreeSet<String> {
+    if !set.is_read() {
+        return BTreeSet::new();
+    }
+    set.template().images().into_keys().collect()
+}
+
 fn remember_pull(known: &mut Remembered, symptom: Symptom) {
     match symptom {
         Symptom::ImagePull => known.pull = Some(true),
@@ -199,6 +235,8 @@ fn remember_pull(known: &mut Remembered, symptom: Symptom) {
         | Symptom::PullAgain
         | Symptom::Config
         | Symptom::Unready(_)
+        | Symptom::Gated(_)
+        | Symptom::Around
         | Symptom::Unscheduled
         | Symptom::Lost => {}
     }
@@ -222,8 +260,9 @@ fn is(symptom: Symptom, trouble: Trouble) -> bool {
         Symptom::Crash => trouble == Trouble::Crash,
         Symptom::ImagePull => trouble == Trouble::ImagePull,
         Symptom::Config => trouble == Trouble::Config,
-        Symptom::Unready(_) => trouble == Trouble::Unready,
-        Symptom::Well
+        Symptom::Unready(_) | Symptom::Gated(_) => trouble == Trouble::Unready,
+        Symptom::Around
+        | Symptom::Well
         | Symptom::Coming
         | Symptom::PullAgain
         | Symptom::Registry
@@ -236,7 +275,10 @@ fn is(symptom: Symptom, trouble: Trouble) -> bool {
 fn is_like(symptom: Symptom, trouble: Trouble) -> bool {
     match trouble {
         Trouble::Crash | Trouble::Unready | Trouble::Stuck => {
-            matches!(symptom, Symptom::Crash | Symptom::Unready(_))
+            matches!(
+                symptom,
+                Symptom::Crash | Symptom::Unready(_) | Symptom::Gated(_)
+            )
         }
         Trouble::ImagePull => matches!(
             symptom,

@@ -1,8 +1,12 @@
 //! What one pod shows, as far as a trigger has to tell it apart: the fault of what runs in it, or of what it runs on.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::health::diagnose::{node_comes, sandbox_event};
+use crate::health::reasons::{self, CONFIG, Gate, NOT_STARTED, PULLING, SANDBOX, WRONG_NAME};
 use crate::observed::workload::{condition, controller_uid, string};
 use crate::time;
 
@@ -25,6 +29,11 @@ pub enum Symptom {
     Config,
     /// It was ready, and is not any more since then.
     Unready(Timestamp),
+    /// Its containers are ready since then, and a readiness gate is shut.
+    Gated(Timestamp),
+    /// Something around it keeps it from coming up that is not of the version: its sandbox, a container that something puts
+    /// into it, a gate that nobody opens yet, a node that comes.
+    Around,
     /// No node takes it.
     Unscheduled,
     /// Nothing is heard of it, or its node is lost: its containers were last seen to be well.
@@ -37,17 +46,6 @@ const RECOVERED_AFTER_SECONDS: i64 = 30;
 const MANY_RESTARTS: i64 = 4;
 /// How long ago the last of them may be: the kubelet forgets about crashes after the same time.
 const FORGOTTEN_AFTER_SECONDS: i64 = 600;
-/// Reasons of a waiting container whose image name is wrong in itself.
-const WRONG_NAME: [&str; 2] = ["InvalidImageName", "ErrImageNeverPull"];
-/// Reasons of a waiting container whose image cannot be had.
-const PULLING: [&str; 4] = [
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "ImageInspectError",
-    "RegistryUnavailable",
-];
-/// Reasons of a waiting container that cannot be made.
-const CONFIG: [&str; 2] = ["CreateContainerConfigError", "CreateContainerError"];
 /// What is said when the registry, or the way there, is at fault.
 const UNREACHABLE: [&str; 17] = [
     "timeout",
@@ -80,22 +78,49 @@ const MISSING: [&str; 8] = [
     "invalid reference",
 ];
 
-/// What a pod shows at `now`.
-pub fn of(pod: &Value, now: Timestamp) -> Symptom {
-    let containers: Vec<&Value> = statuses(pod).collect();
-    let mut waiting = containers.iter().filter_map(|status| waits(status));
+/// What is known besides the pod.
+#[derive(Clone, Copy, Debug)]
+pub struct Beside<'a> {
+    /// Names of the containers that its template has; none when that is not read, and then all are taken for its own.
+    pub own: &'a BTreeSet<String>,
+    /// Events, if they were read.
+    pub events: &'a [Value],
+    /// When it was looked at.
+    pub now: Timestamp,
+}
+
+/// What a pod shows.
+pub fn of(pod: &Value, beside: Beside<'_>) -> Symptom {
+    let is_own =
+        |status: &&Value| beside.own.is_empty() || beside.own.contains(string(status, "/name"));
+    let (own, others): (Vec<&Value>, Vec<&Value>) = statuses(pod).partition(is_own);
+    let mut waiting = own.iter().filter_map(|status| waits(status));
     if let Some(symptom) = waiting.next() {
         return symptom;
     }
-    if containers.iter().any(|status| crashes(status, now)) {
+    if own.iter().any(|status| crashes(status, beside.now)) {
         return Symptom::Crash;
     }
     match ready(pod) {
         Some((true, _)) => Symptom::Well,
-        Some((false, since)) => not_ready(pod, &containers, since),
+        _ if is_hindered(pod, &others, beside) => Symptom::Around,
+        Some((false, since)) => not_ready(pod, &own, since),
         None if string(pod, "/status/phase") == "Unknown" => Symptom::Lost,
-        None => not_ready(pod, &containers, None),
+        None => not_ready(pod, &own, None),
     }
+}
+
+/// Whether something that is not of the version keeps a pod from coming up.
+fn is_hindered(pod: &Value, others: &[&Value], beside: Beside<'_>) -> bool {
+    let fails = |status: &&Value| {
+        let is_running = status.pointer("/state/running").is_some();
+        let is_unready = is_running && status.get("ready").and_then(Value::as_bool) == Some(false);
+        waits(status).is_some() || crashes(status, beside.now) || is_unready
+    };
+    others.iter().any(fails)
+        || statuses(pod).any(|status| SANDBOX.contains(&string(status, "/state/waiting/reason")))
+        || sandbox_event(pod, beside.events).is_some()
+        || node_comes(pod, beside.events, beside.now).is_some()
 }
 
 /// Whether a pod counts: it is neither on its way out nor over.
@@ -141,6 +166,11 @@ pub fn words(pod: &Value) -> String {
         let scheduled =
             condition(pod, "PodScheduled").filter(|it| string(it, "/status") == "False");
         let unready = condition(pod, "Ready");
+        if let (None, Some(Gate::Shut(words) | Gate::Awaited(words))) =
+            (scheduled, reasons::gate(pod))
+        {
+            return words;
+        }
         let told = scheduled
             .or(unready)
             .map_or("", |it| string(it, "/message"));
@@ -156,7 +186,7 @@ fn not_ready(pod: &Value, containers: &[&Value], since: Option<Timestamp>) -> Sy
     let main: Vec<&Value> = list(pod, "/status/containerStatuses").collect();
     let is_ready = |status: &&Value| status.get("ready").and_then(Value::as_bool) == Some(true);
     if !main.is_empty() && main.iter().all(is_ready) {
-        return Symptom::Lost;
+        return all_ready(pod, since);
     }
     let started = containers
         .iter()
@@ -173,9 +203,32 @@ fn not_ready(pod: &Value, containers: &[&Value], since: Option<Timestamp>) -> Sy
     }
 }
 
+/// A pod that is not ready although its containers are: a gate, or nothing is heard of its node.
+fn all_ready(pod: &Value, since: Option<Timestamp>) -> Symptom {
+    match reasons::gate(pod) {
+        None => Symptom::Lost,
+        Some(Gate::Awaited(_)) => Symptom::Around,
+        Some(Gate::Shut(_)) => {
+            let ready = condition(pod, "ContainersReady");
+            let ready = ready.filter(|it| string(it, "/status") == "True");
+            let ready = ready.and_then(|it| moment(it, "/lastTransitionTime"));
+            ready.or(since).map_or(Symptom::Coming, Symptom::Gated)
+        }
+    }
+}
+
 /// What a container waits for, when that is a trouble.
 fn waits(status: &Value) -> Option<Symptom> {
     let reason = string(status, "/state/waiting/reason");
+    if NOT_STARTED.contains(&reason) {
+        // It takes turns with the back-off from then on.
+        let is_again = restarts(status) > 0;
+        return Some(if is_again {
+            Symptom::Crash
+        } else {
+            Symptom::Config
+        });
+    }
     if reason == "CrashLoopBackOff" {
         return Some(Symptom::Crash);
     }

@@ -33,10 +33,14 @@ pub struct Look<'a> {
     pub replica_sets: &'a [ReplicaSet],
     /// Its pods, of all versions.
     pub pods: &'a [Value],
+    /// Events about its pods that are not ready, if they were read.
+    pub events: &'a [Value],
     /// Its ledger.
     pub ledger: Option<&'a RevisionLedgerSpec>,
     /// The rules of the namespace.
     pub rules: &'a Triggers,
+    /// What the policy calls marks of restarts, besides those that are known.
+    pub marks: &'a [String],
     /// What the looks before have left.
     pub known: &'a Remembered,
     /// When its reads had ended.
@@ -188,7 +192,7 @@ fn new_version<'a>(look: &'a Look, digest: &str) -> Option<NewVersion<'a>> {
     if claimed || ledger::brought_by(look.ledger, deployment.uid(), digest).is_some() {
         return None;
     }
-    let live = deployment.template();
+    let live = deployment.template().with_marks(look.marks);
     let before = previous(look, &live)?;
     if before.is_equivalent(&live) {
         return None;
