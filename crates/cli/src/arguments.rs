@@ -146,7 +146,11 @@ pub enum Command {
         command: Policy,
     },
     /// Look whether everything is there that a rollback needs
-    Doctor,
+    Doctor {
+        /// Only the operator, nothing of the namespace and of your rights; what cannot be looked at counts as a finding
+        #[arg(long)]
+        operator: bool,
+    },
     /// Serve a page to this machine only, with what you may see and do
     Ui(Ui),
     /// Print the completion script of a shell

@@ -36,7 +36,9 @@ pub async fn run(cli: Cli) -> Result<Ending, Error> {
             environments::find(words.first().map_or("", String::as_str))?;
             Ok(Ending::Done)
         }
-        Some(Command::Doctor) => doctor::run(&Cluster::connect(&place).await?, &place).await,
+        Some(Command::Doctor { operator }) => {
+            doctor::run(&Cluster::connect(&place).await?, &place, operator).await
+        }
         Some(Command::Ui(wanted)) => {
             ui::run(Cluster::connect(&place).await?, place.output, &wanted).await
         }
@@ -92,7 +94,7 @@ async fn on_cluster(place: &Place, command: Command) -> Result<Ending, Error> {
                     urgency,
                 },
         } => asked::check(cluster, format, workload.as_deref(), category, urgency).await,
-        Command::Doctor
+        Command::Doctor { .. }
         | Command::Ui(_)
         | Command::Completion { .. }
         | Command::Man { .. }

@@ -140,6 +140,8 @@ async fn it_renders_what_deploy_holds() -> Result<()> {
         .map(|(kind, name)| format!("{kind}/{name}"))
         .collect();
     let known = [
+        "ClusterRole/rollback-test",
+        "ClusterRoleBinding/rollback-test",
         "FlowSchema/rollback-controller",
         "Pod/rollback-test",
         "PodDisruptionBudget/rollback-controller",
