@@ -44,6 +44,8 @@ const NODE_PROGRAMS: [Program; 3] = [
 struct Kit {
     /// Where its modules are, below `tests`.
     sources: &'static str,
+    /// Its folder in the cache, in which nothing else may be: what is not wanted any more is removed there.
+    cache: &'static str,
     /// All of its programs; a caller may want fewer.
     programs: &'static [&'static [Program]],
     /// What is said while it is built.
@@ -52,6 +54,7 @@ struct Kit {
 
 const CLUSTER: Kit = Kit {
     sources: "cluster",
+    cache: "cluster",
     programs: &[&PROGRAMS, &NODE_PROGRAMS],
     says: "building the embedded cluster with Go: about 8 to 10 minutes on two cores the first time, seconds when Go's \
            build cache is warm",
@@ -60,6 +63,7 @@ const CLUSTER: Kit = Kit {
 const HELM: [Program; 1] = [("helm", "helm", "helm.sh/helm/v4/cmd/helm", PLAIN_FLAGS)];
 const TOOLS: Kit = Kit {
     sources: "tools",
+    cache: "go-tools",
     programs: &[&HELM],
     says: "building Helm with Go: about 6 minutes on two cores the first time",
 };
@@ -189,7 +193,7 @@ pub fn helm() -> Result<Option<PathBuf>> {
 fn place(kit: &Kit) -> Result<(PathBuf, PathBuf)> {
     let sources = crate::workspace().join("tests").join(kit.sources);
     let folder = crate::cache_folder()?
-        .join(kit.sources)
+        .join(kit.cache)
         .join(fingerprint(&sources, kit)?);
     Ok((sources, folder))
 }
@@ -197,7 +201,7 @@ fn place(kit: &Kit) -> Result<(PathBuf, PathBuf)> {
 /// Builds those of the programs that are not there, and says where they are.
 fn build_missing(kit: &Kit, programs: &[Program]) -> Result<PathBuf> {
     let (sources, folder) = place(kit)?;
-    let home = crate::cache_folder()?.join(kit.sources);
+    let home = crate::cache_folder()?.join(kit.cache);
     fs::create_dir_all(&home)?;
 
     let lock = File::create(home.join("lock"))?;
