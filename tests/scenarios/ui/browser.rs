@@ -31,7 +31,7 @@ fn parts() -> Result<(PathBuf, PathBuf, PathBuf), String> {
     };
     let tools = testkit::cache_folder()
         .map_err(|error| error.to_string())?
-        .join("tools/browser");
+        .join("browser");
     if !tools.join("node_modules/playwright-core").exists() {
         return Err(
             "playwright-core and axe-core are missing; docs/testing.md says how they are installed"
