@@ -2,6 +2,7 @@
 
 mod crashes;
 mod detect;
+mod plugin;
 
 pub use crashes::Size;
 
@@ -44,6 +45,17 @@ pub async fn detect(rounds: usize, size: Size, ctrl_c: CtrlC) -> Result<()> {
             crashes::measure(cluster, size).await?;
         }
         Ok(())
+    };
+    Box::pin(ctrl_c.or(measured)).await
+}
+
+/// From the start of the plugin to its first output, beside kubectl and a bare list call.
+pub async fn plugin(rounds: usize, ctrl_c: CtrlC) -> Result<()> {
+    let measured = async {
+        let cluster = cluster().await?;
+        eprintln!("building the plugin, optimised");
+        let program = cargo::plugin().await?;
+        plugin::measure(cluster, &program, rounds).await
     };
     Box::pin(ctrl_c.or(measured)).await
 }

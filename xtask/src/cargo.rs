@@ -35,6 +35,16 @@ fn is_of_this_package(name: &std::ffi::OsStr) -> bool {
     name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
 }
 
+/// Builds the plugin, optimised, and says where it is.
+pub async fn plugin() -> Result<PathBuf> {
+    cargo(
+        &["build", "--quiet", "--release", "--package", "rollback-cli"],
+        &[],
+    )
+    .await?;
+    Ok(testkit::target_folder().join("release/kubectl-rollback"))
+}
+
 /// Builds the controller and says where it is.
 pub async fn controller(release: bool) -> Result<PathBuf> {
     let mut arguments = vec!["build", "--quiet", "--package", "rollback-controller"];

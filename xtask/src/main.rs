@@ -88,6 +88,12 @@ enum Bench {
         #[arg(long, default_value_t = 200)]
         rollbacks: usize,
     },
+    /// From the start of the plugin to its first output, beside kubectl and a bare list call.
+    Plugin {
+        /// How many times each.
+        #[arg(long, default_value_t = 50)]
+        rounds: usize,
+    },
     /// From the write that shows why pods do not come up to the status that names it, and from the one that shows a crash
     /// to the revert without a person, by the API server's audit log.
     Detect {
@@ -122,6 +128,9 @@ fn main() -> ExitCode {
         Command::Bench {
             what: Bench::Latency { rollbacks },
         } => session::run(async |ctrl_c| bench::latency(rollbacks, ctrl_c).await),
+        Command::Bench {
+            what: Bench::Plugin { rounds },
+        } => session::run(async |ctrl_c| bench::plugin(rounds, ctrl_c).await),
         Command::Bench {
             what:
                 Bench::Detect {
