@@ -83,7 +83,7 @@ async fn the_shipped_image_runs_as_deploy_asks_for_it_and_rolls_back() -> Result
     scene.deploy(version("v2")).await?;
     roll_back(&scene).await?;
     let (_, outcome) = scene.wait_for_end(REQUEST).await?;
-    ensure_ended(&outcome, RequestState::Succeeded, Reason::RolledBack)?;
+    ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     ensure_one_patch(&scene)?;
 
     let pods: Api<Pod> = Api::namespaced(admin, HOME);
