@@ -115,9 +115,9 @@ pub fn verdict(version: &Version, now: Timestamp) -> String {
 /// Which requests rolled it back, or went back to it, and the people behind them.
 pub fn rollbacks(version: &Version) -> String {
     let away = version.rolled_back_by.iter();
-    let away = away.map(|it| format!("rolled back by {}", who(it)));
+    let away = away.map(|it| format!("rolled back by {}{}", it.request, people(it)));
     let back = version.restored_by.iter();
-    let back = back.map(|it| format!("restored by {}", who(it)));
+    let back = back.map(|it| format!("restored by {}{}", it.request, people(it)));
     let said: Vec<String> = away.chain(back).collect();
     if said.is_empty() {
         "-".to_owned()
@@ -126,14 +126,14 @@ pub fn rollbacks(version: &Version) -> String {
     }
 }
 
-/// The request, and the people behind it where they are known.
-fn who(rollback: &CarriedOut) -> String {
+/// The people behind the request, where they are known.
+pub fn people(rollback: &CarriedOut) -> String {
     let Some(asked_by) = &rollback.asked_by else {
-        return rollback.request.clone();
+        return String::new();
     };
     let approved = match rollback.approved_by.as_slice() {
         [] => String::new(),
         names => format!(", approved by {}", names.join(" and ")),
     };
-    format!("{} ({asked_by}{approved})", rollback.request)
+    format!(" ({asked_by}{approved})")
 }

@@ -10,7 +10,7 @@ use super::{Named, Page, Shared};
 use crate::command::history;
 use crate::output::{clean, elapsed};
 use crate::page::{Tone, word};
-use crate::versions::{Version, Versions, deployments};
+use crate::versions::{CarriedOut, Version, Versions, deployments};
 
 /// The Deployments of the namespace.
 pub async fn list(State(app): Shared) -> Page {
@@ -36,6 +36,7 @@ pub async fn list(State(app): Shared) -> Page {
 pub async fn page(State(app): Shared, Path(name): Named) -> Page {
     let versions = Versions::read(&app.cluster, &name).await;
     let versions = versions.map_err(|error| app.failed(error))?;
+    let versions = versions.with_people(&app.cluster).await;
     let nav = app.nav();
     let now = Timestamp::now();
     let name = clean(&name);
@@ -76,11 +77,16 @@ fn card(nav: &Nav, version: &Version, now: Timestamp) -> Markup {
     }
 }
 
-fn requests(nav: &Nav, title: &str, names: &[String]) -> Markup {
+fn requests(nav: &Nav, title: &str, rollbacks: &[CarriedOut]) -> Markup {
     html! {
-        @if !names.is_empty() {
+        @if !rollbacks.is_empty() {
             dt { (title) }
-            dd { @for name in names { a href=(nav.request(name)) { (name) } " " } }
+            dd {
+                @for it in rollbacks {
+                    a href=(nav.request(&it.request)) { (it.request) }
+                    (history::people(it)) " "
+                }
+            }
         }
     }
 }
