@@ -226,13 +226,6 @@ fn by_past(
         );
         return Some((BlockedBy::TargetIsRollback, why));
     }
-    if let Some(since) = gone_back_by_hand(seen, target) {
-        let why = format!(
-            "what runs was live before and was gone back to on {}, and a rollback is not rolled back without a person, whoever made it.",
-            time::stamp(since)
-        );
-        return Some((BlockedBy::TargetIsRollback, why));
-    }
     let same = rollbacks
         .iter()
         .rev()
@@ -244,6 +237,13 @@ fn by_past(
             time::stamp(before.at)
         );
         return Some((BlockedBy::PreviouslyRolledBack, why));
+    }
+    if let Some(since) = gone_back_by_hand(seen, target) {
+        let why = format!(
+            "what runs was live before and was gone back to on {}, and a rollback is not rolled back without a person, whoever made it.",
+            time::stamp(since)
+        );
+        return Some((BlockedBy::TargetIsRollback, why));
     }
     let cool = i64::from(rules.triggers.cool_down_seconds);
     let last = rollbacks.last();

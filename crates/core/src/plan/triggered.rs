@@ -194,6 +194,13 @@ fn not_undone_by_hand(
     seen: &Candidate,
     now: Timestamp,
 ) -> Result<(), Ending> {
+    // What was rolled back and came again was brought back, and nobody went back to it.
+    let digest = deployment.template().digest();
+    let ledger = ledger::current(seen.ledger.as_ref(), deployment.uid());
+    let mut rollbacks = ledger.into_iter().flat_map(|ledger| &ledger.rollbacks);
+    if rollbacks.any(|rollback| rollback.from_digest == digest) {
+        return Ok(());
+    }
     let back = gone_back_since(deployment, &seen.replica_sets, seen.ledger.as_ref());
     let window = policy.map_or_else(Triggers::default, |policy| policy.triggers.clone());
     let window = i64::from(window.escalate_seconds);

@@ -142,6 +142,10 @@ pub fn about(source: &Source, labels: &Labels) -> Result<Vec<About>, String> {
     if let Some(about) = ours(labels).or_else(|| mapped(source, labels)) {
         return Ok(vec![about]);
     }
+    // Who says by a label of ours that something else is meant does not mean what the usual labels say.
+    if labels.contains_key(NAMESPACE) || labels.contains_key(DEPLOYMENT) {
+        return Err(nothing(labels));
+    }
     let mut found: Vec<About> = Vec::new();
     let is_told = |_: &str| true;
     let is_own = |pod: &str| !tells_of_others(labels, pod);
@@ -166,10 +170,15 @@ fn ours(labels: &Labels) -> Option<About> {
     if !labels.contains_key(NAMESPACE) && !labels.contains_key(DEPLOYMENT) {
         return None;
     }
-    let namespace =
-        value(labels, NAMESPACE, is_label).or_else(|| told(labels, "namespace", is_label))?;
-    let name = value(labels, DEPLOYMENT, is_subdomain)
-        .or_else(|| told(labels, "deployment", is_subdomain))?;
+    let either = |ours: &str, usual: &str, is_name: fn(&str) -> bool| {
+        if labels.contains_key(ours) {
+            value(labels, ours, is_name)
+        } else {
+            told(labels, usual, is_name)
+        }
+    };
+    let namespace = either(NAMESPACE, "namespace", is_label)?;
+    let name = either(DEPLOYMENT, "deployment", is_subdomain)?;
     Some(deployment(namespace, name))
 }
 
@@ -300,5 +309,7 @@ fn told<'a>(labels: &'a Labels, key: &str, is_name: fn(&str) -> bool) -> Option<
 /// The value of a label that can be a name, and is not that of an exporter.
 fn value<'a>(labels: &'a Labels, key: &str, is_name: fn(&str) -> bool) -> Option<&'a str> {
     let value = labels.get(key)?.trim();
-    (is_name(value) && !is_exporter(value)).then_some(value)
+    // A namespace may be called after what runs in it.
+    let is_other = !key.to_ascii_lowercase().contains("namespace") && is_exporter(value);
+    (is_name(value) && !is_other).then_some(value)
 }

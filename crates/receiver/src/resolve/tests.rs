@@ -103,6 +103,11 @@ fn what_is_no_name_is_nothing() {
         &[("rollback_namespace", "a")],
         &[("rollback_deployment", "b")],
         &[("rollback_deployment", ""), ("namespace", "a")],
+        &[
+            ("rollback_deployment", "{{ $labels.deployment }}"),
+            ("namespace", "a"),
+            ("deployment", "b"),
+        ],
     ] {
         let found = found(labels);
         assert!(found.is_err(), "{labels:?} is {found:?}");
@@ -216,6 +221,11 @@ fn a1_the_pod_of_the_messenger_is_never_meant() {
         (
             "job=kube-state-metrics, uid=1, container=controller, namespace=ingress-nginx, pod=ingress-nginx-controller-7d9c8b6f5-x2k4q",
             "ingress-nginx/ingress-nginx-controller-7d9c8b6f5-x2k4q (pod)",
+        ),
+        // A namespace may be called as a messenger is.
+        (
+            "namespace=alertmanager-demo, deployment=api",
+            "alertmanager-demo/api",
         ),
         // It is no messenger that has a part of such a name.
         (
