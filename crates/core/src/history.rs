@@ -247,8 +247,10 @@ impl History {
 
     /// Digests of the versions that were undone: each ran between two times of a version that was gone back to, whoever did
     /// that, and has not run since.
-    pub fn undone(&self) -> Vec<String> {
-        let times = self.revisions.iter().filter_map(|back| {
+    /// What is bad and came again went back to nothing.
+    pub fn undone(&self, bad: &[String]) -> Vec<String> {
+        let is_fine = |back: &&Revision| !bad.contains(&back.template.digest());
+        let times = self.revisions.iter().filter(is_fine).filter_map(|back| {
             let before = back.former.iter().max()?;
             Some((*before, back.number?))
         });

@@ -80,7 +80,8 @@ pub fn choose(
         now,
     );
     if by_itself {
-        bad.extend(history.undone());
+        let undone = history.undone(&bad);
+        bad.extend(undone);
     }
     let good = good_templates(seen, deployment, policy);
     let choice = history.choose(Wish {
