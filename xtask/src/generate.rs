@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde_json::Value;
 use testkit::conformance;
 
@@ -88,6 +88,15 @@ fn documents(folder: &str, source: &str) -> anyhow::Result<Vec<(PathBuf, String)
     let path = testkit::workspace().join("deploy").join(source);
     let text =
         std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    // Whether 0440 is octal depends on who reads it.
+    let is_octal = |line: &str| {
+        line.split_once(": 0")
+            .is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    ensure!(
+        !text.lines().any(is_octal),
+        "{source} has a number with a zero before it; write it as a decimal one"
+    );
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(&text).with_context(|| format!("{source} is not YAML"))?;
     documents

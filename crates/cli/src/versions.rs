@@ -92,7 +92,7 @@ pub struct Version {
     /// The rollbacks away from it.
     pub rolled_back_by: Vec<CarriedOut>,
     /// The rollbacks back to it.
-    pub restored_by: Vec<CarriedOut>,
+    pub brought_back_by: Vec<CarriedOut>,
     /// Where its template is kept.
     pub source: Source,
     /// Digest of its template.
@@ -195,7 +195,7 @@ impl Versions {
                 .and_then(|entry| entry.judged_by.as_deref())
                 .map(clean),
             rolled_back_by: self.rollbacks(|rollback| rollback.from_digest == digest),
-            restored_by: self.rollbacks(|rollback| rollback.to_digest == digest),
+            brought_back_by: self.rollbacks(|rollback| rollback.to_digest == digest),
             source: revision.source,
             digest,
         }

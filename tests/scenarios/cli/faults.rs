@@ -68,12 +68,10 @@ impl Place {
         eventually("doctor finds nothing there", PATIENCE, async || {
             let findings = self.run(Admin, &["doctor", "-o", "json"]).await?.json()?;
             for check in checks {
-                let mut of = findings
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter(|it| it["check"] == *check);
-                ensure!(of.all(|it| it["verdict"] == "Ok"), "{check}: {findings}");
+                let all = findings.as_array().into_iter().flatten();
+                let of: Vec<_> = all.filter(|it| it["check"] == *check).collect();
+                let is_well = of.iter().all(|it| it["verdict"] == "Ok");
+                ensure!(is_well && !of.is_empty(), "{check}: {findings}");
             }
             Ok(())
         })
@@ -125,6 +123,7 @@ async fn doctor_names_each_fault_that_is_planted() -> Result<()> {
     definitions(&place).await?;
     guard(&place).await?;
     controller(&place).await?;
+    operator_only(&place).await?;
     opt_in(&place).await?;
     clock().await
 }
@@ -336,6 +335,21 @@ async fn controller(place: &Place) -> Result<()> {
         .await?;
     place.cluster.install().await?;
     place.is_well(&["rights of the controller"]).await
+}
+
+/// What `helm test` runs: the operator and nothing else, and what nobody can tell is not well.
+async fn operator_only(place: &Place) -> Result<()> {
+    place
+        .lease(Timestamp::now(), env!("CARGO_PKG_VERSION"))
+        .await?;
+    let arguments = ["doctor", "--operator", "-o", "json"];
+    let findings = place.run(Admin, &arguments).await?.ended(0)?.json()?;
+    let all = findings.as_array().context("no findings")?;
+    let has = |check: &str| all.iter().any(|it| it["check"] == check);
+    ensure!(has("guard in force") && has("controller"), "{findings}");
+    ensure!(!has("opt-in") && !has("by itself"), "{findings}");
+    place.run(Requester, &arguments).await?.ended(8)?;
+    Ok(())
 }
 
 /// 11 and 12: the namespace has not opted in, or for somebody else.

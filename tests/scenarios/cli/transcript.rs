@@ -169,7 +169,7 @@ async fn quarantine(scene: &Scene) -> Result<()> {
         .prints(&[
             "Bad, in quarantine",
             "rolled back by api-5xx",
-            "restored by api-5xx",
+            "brought back by api-5xx",
         ])?;
     run(scene, Requester, &["quarantine", "lift", "api"])
         .await?

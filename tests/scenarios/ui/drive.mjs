@@ -39,6 +39,7 @@ const does = {
   click: ({ role, name }) => page.getByRole(role, { name, exact: true }).first().click(),
   fill: ({ label, value }) => page.getByLabel(label).fill(value),
   tick: async () => { for (const it of await page.getByRole("checkbox").all()) await it.check(); },
+  ticked: () => page.locator("input[type=checkbox]:checked").count(),
   press: ({ key }) => page.keyboard.press(key),
   wait: async ({ text, seconds }) => { await page.getByText(text).first().waitFor({ timeout: seconds * 1000 }); },
   shot: ({ file }) => page.screenshot({ path: file, fullPage: true }).then(() => null),

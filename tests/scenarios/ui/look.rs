@@ -120,7 +120,7 @@ async fn a_plan_that_changes_while_somebody_reads_is_not_approved() -> Result<()
         .policy(json!({"verification": {"soakSeconds": 7}}))
         .await?;
     browser
-        .shows("The plan has changed while you were reading.")
+        .shows("The plan has changed since this page was loaded.")
         .await?;
     browser.shot("request-stale.png").await?;
     browser.does("expect", json!({"errors": 1})).await?;
@@ -128,6 +128,11 @@ async fn a_plan_that_changes_while_somebody_reads_is_not_approved() -> Result<()
     browser
         .shows("The plan is not the one that was read: it was")
         .await?;
+    let ticked = browser.does("ticked", json!({})).await?;
+    ensure!(
+        ticked == json!(0),
+        "{ticked} items of the old plan are ticked"
+    );
     let status = scene.status("api-5xx").await?;
     ensure!(status.approvals.is_empty() && status.plan.is_some_and(|plan| plan.digest != was));
     browser.has_no_problems().await?;

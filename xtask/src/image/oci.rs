@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use oci_spec::image::{
     Arch, ConfigBuilder, Descriptor, DescriptorBuilder, HistoryBuilder, ImageConfigurationBuilder,
-    ImageIndexBuilder, ImageManifestBuilder, MediaType, Os, PlatformBuilder, RootFsBuilder,
-    Sha256Digest,
+    ImageIndex, ImageIndexBuilder, ImageManifestBuilder, MediaType, Os, PlatformBuilder,
+    RootFsBuilder, Sha256Digest,
 };
 use serde::Serialize;
 
@@ -69,18 +69,52 @@ pub fn write(
         manifests.push(manifest);
         docker.push(list);
     }
-    let index = ImageIndexBuilder::default()
-        .schema_version(2u32)
-        .media_type(MediaType::ImageIndex)
-        .manifests(manifests)
-        .build()?;
-    layout.file("index.json", &json(&index)?)?;
+    // The archive holds one image: who copies it without a name would otherwise not know which. That of several platforms is
+    // an index of its own. Docker's list knows no platforms, so it has the first.
+    let image = match manifests.as_slice() {
+        [only] => only.clone(),
+        _ => {
+            let platforms = index(manifests)?;
+            layout
+                .blob(MediaType::ImageIndex, &json(&platforms)?)?
+                .build()?
+        }
+    };
+    let named = named(
+        image,
+        source,
+        &format!("{}:{}", part.program(), source.version),
+    );
+    layout.file("index.json", &json(&index(vec![named])?)?)?;
+    docker.truncate(1);
     layout.file("manifest.json", &json(&docker)?)?;
     layout.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     let path = folder.join(format!("{}-{}.oci.tar", part.program(), source.version));
     std::fs::write(&path, layout.archive.into_inner()?)
         .with_context(|| format!("writing {}", path.display()))?;
     Ok(path)
+}
+
+fn index(manifests: Vec<Descriptor>) -> Result<ImageIndex> {
+    Ok(ImageIndexBuilder::default()
+        .schema_version(2u32)
+        .media_type(MediaType::ImageIndex)
+        .manifests(manifests)
+        .build()?)
+}
+
+/// With its name: containerd imports nothing, and says nothing, without the first; the others go by the second.
+fn named(mut image: Descriptor, source: &Source, name: &str) -> Descriptor {
+    let names = [
+        (
+            "io.containerd.image.name",
+            format!("docker.io/library/{name}"),
+        ),
+        ("org.opencontainers.image.ref.name", source.version.clone()),
+    ];
+    let names = names.map(|(key, name)| (key.to_owned(), name));
+    image.set_annotations(Some(HashMap::from(names)));
+    image
 }
 
 /// The image for one platform: its manifest, and its entry in Docker's list.
@@ -135,17 +169,6 @@ fn one(
         .config(config)
         .layers([layer])
         .build()?;
-    let annotations = [
-        // containerd imports nothing, and says nothing, without the first; the others go by the second.
-        (
-            "io.containerd.image.name".to_owned(),
-            format!("docker.io/library/{image}"),
-        ),
-        (
-            "org.opencontainers.image.ref.name".to_owned(),
-            source.version.clone(),
-        ),
-    ];
     let manifest = layout
         .blob(MediaType::ImageManifest, &json(&manifest)?)?
         .platform(
@@ -154,7 +177,6 @@ fn one(
                 .architecture(arch(platform))
                 .build()?,
         )
-        .annotations(HashMap::from(annotations))
         .build()?;
     Ok((manifest, list))
 }

@@ -116,8 +116,8 @@ pub fn verdict(version: &Version, now: Timestamp) -> String {
 pub fn rollbacks(version: &Version) -> String {
     let away = version.rolled_back_by.iter();
     let away = away.map(|it| format!("rolled back by {}{}", it.request, people(it)));
-    let back = version.restored_by.iter();
-    let back = back.map(|it| format!("restored by {}{}", it.request, people(it)));
+    let back = version.brought_back_by.iter();
+    let back = back.map(|it| format!("brought back by {}{}", it.request, people(it)));
     let said: Vec<String> = away.chain(back).collect();
     if said.is_empty() {
         "-".to_owned()

@@ -164,7 +164,9 @@ impl Pods {
                 continue;
             }
             self.new.send_if_modified(|new| new.insert(pod.name_any()));
-            let many = pod.spec.as_ref().map_or(0, |spec| spec.containers.len()) > 1;
+            let many = pod.spec.as_ref().map_or(0, |spec| {
+                spec.containers.len() + spec.init_containers.iter().flatten().count()
+            }) > 1;
             for status in statuses(&pod).filter(|it| has_run(it)) {
                 let key = (pod.uid(), status.name.clone(), status.restart_count);
                 if begun.insert(key) {
@@ -307,7 +309,11 @@ fn split(begun: &mut Vec<u8>, bytes: &[u8]) -> Vec<String> {
 
 fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     let status = pod.status.iter();
-    status.flat_map(|it| it.container_statuses.iter().flatten())
+    // Those that come first too: a migration, or a sidecar that starts before the rest.
+    status.flat_map(|it| {
+        let first = it.init_container_statuses.iter().flatten();
+        first.chain(it.container_statuses.iter().flatten())
+    })
 }
 
 /// Whether there is anything to read of it, now or from the time before it crashed.

@@ -9,6 +9,7 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use maud::{Markup, html};
 use rollback_api::{GROUP, RequestState, RollbackRequest};
+use url::form_urlencoded;
 
 use super::layout::{self, Nav, Place};
 use super::{App, Asked, Page, Shared, Wanted};
@@ -115,6 +116,7 @@ fn filter(nav: &Nav, wanted: &Wanted) -> Markup {
             label for="q" { "Only those with this text" }
             div.find {
                 input type="search" id="q" name="q" value=(wanted.q.as_deref().unwrap_or_default()) maxlength="200";
+                @if wanted.all.is_some() { input type="hidden" name="all" value="1"; }
                 button.second type="submit" { "Find" }
             }
         }
@@ -150,7 +152,11 @@ fn board(app: &App, nav: &Nav, found: &Found, wanted: &Wanted) -> Markup {
             (rows(nav, "others", "Waits for others", &others, now))
             (rows(nav, "ended", "Ended", ended.get(..shown).unwrap_or(&ended), now))
             @if shown < ended.len() {
-                p { a href=(nav.to("/?all=1")) { "Show all " (ended.len()) " that have ended" } }
+                @let query = form_urlencoded::Serializer::new(String::new())
+                    .append_pair("q", wanted.q.as_deref().unwrap_or_default())
+                    .append_pair("all", "1")
+                    .finish();
+                p { a href=(nav.to(&format!("/?{query}"))) { "Show all " (ended.len()) " that have ended" } }
             }
         }
     }

@@ -3,6 +3,7 @@
 use url::form_urlencoded;
 
 /// The fields.
+#[derive(Default)]
 pub struct Form(Vec<(String, String)>);
 
 impl Form {

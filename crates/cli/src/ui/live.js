@@ -20,6 +20,7 @@
       const address = new URL(page + location.search, location.href);
       address.searchParams.set("part", "live");
       const answer = await fetch(address, { credentials: "same-origin", redirect: "error" });
+      if ([404, 409, 410].includes(answer.status)) { gone(); return; }
       if (!answer.ok) throw new Error(String(answer.status));
       const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const fresh of parsed.querySelectorAll("[data-live]")) {
@@ -36,6 +37,16 @@
     if (again) { again = false; refresh(); }
   }
 
+  // The request was deleted, or may not be looked at any more: asking again would change nothing.
+  function gone() {
+    events.close();
+    clearInterval(ticking);
+    live.removeAttribute("data-runs");
+    const state = live.querySelector("[data-announce]");
+    if (state) state.textContent = "This request is gone. What you see is how it was.";
+    say(heading());
+  }
+
   // Keeps the focus on what has it, and says what the new state is.
   function swap(old, fresh) {
     const before = heading();
@@ -47,9 +58,8 @@
     for (const name of ["data-runs", "data-waits", "data-said"]) old.toggleAttribute(name, fresh.hasAttribute(name));
     if (old !== live) return;
     if (heading() !== before) say(heading());
-    const shown = document.querySelector("input[name=plan]");
     const stale = document.getElementById("stale");
-    if (shown && stale) stale.hidden = fresh.dataset.plan === shown.value;
+    if (stale) stale.hidden = fresh.dataset.plan === stale.dataset.shown;
   }
 
   const events = new EventSource(path);
@@ -57,5 +67,5 @@
   // The first event of a connection comes at once, and brings the page up to date.
   events.addEventListener("error", () => { lost.hidden = false; });
   // Times go on while nothing changes.
-  setInterval(() => { if (live.hasAttribute("data-runs") && !document.hidden) refresh(); }, 5000);
+  const ticking = setInterval(() => { if (live.hasAttribute("data-runs") && !document.hidden) refresh(); }, 5000);
 })();

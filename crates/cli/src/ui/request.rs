@@ -60,6 +60,9 @@ async fn whole(app: &App, request: &RollbackRequest, wrong: Option<&str>, typed:
     let body = html! {
         h1 { (clean(&name)) }
         @if let Some(wrong) = wrong { (alert(wrong)) }
+        p.alert id="stale" role="alert" hidden data-shown=(plan_of(request).0.map(|plan| plan.digest.as_str()).unwrap_or_default()) {
+            "The plan has changed since this page was loaded. " a href=(nav.request(&name)) { "Read the new one" } "."
+        }
         (stands(&nav, &app.me, request))
         @if let Some(plan) = plan { (plan_card(plan)) }
         (said)
@@ -286,7 +289,6 @@ fn approve_form(nav: &Nav, action: &str, plan: &Plan, typed: &Form) -> Markup {
         form method="post" action={(action) "/approve"} {
             (nav.proof())
             input type="hidden" name="plan" value=(plan.digest);
-            p.alert id="stale" role="alert" hidden { "The plan has changed while you were reading. " a href=(action) { "Read the new one" } "." }
             fieldset {
                 legend { "Done before" }
                 @for (index, item) in plan.rules.checklist().iter().enumerate() { (tick(index, item, typed)) }
@@ -400,6 +402,10 @@ async fn answer(
     let Ok(request) = app.cluster.request(name).await else {
         return Err(app.failed(error));
     };
+    // What was ticked was about another plan.
+    let empty = Form::default();
+    let is_of_another = matches!(error, Error::PlanChanged(_));
+    let form = if is_of_another { &empty } else { form };
     let page = whole(app, &request, Some(&error.to_string()), form).await;
     Ok((super::status(&error), super::html(page)).into_response())
 }

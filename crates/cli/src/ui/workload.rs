@@ -71,7 +71,7 @@ fn card(nav: &Nav, version: &Version, now: Timestamp) -> Markup {
                 @if let Some(cause) = &version.change_cause { dt { "Change-cause" } dd { (cause) } }
                 @if let Some(by) = &version.judged_by { dt { "Judged by" } dd { (by) } }
                 (requests(nav, "Rolled back by", &version.rolled_back_by))
-                (requests(nav, "Restored by", &version.restored_by))
+                (requests(nav, "Brought back by", &version.brought_back_by))
             }
         }
     }

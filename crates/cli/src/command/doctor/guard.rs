@@ -18,6 +18,9 @@ const APPLY: &str = "kubectl apply -f deploy/20-guard.yaml";
 const CHECK: &str = "guard";
 /// Why that matters.
 const WHY: &str = "without all of them, as they were made, no approval counts, because anybody could have written it";
+/// The policy that refuses a forged name, as the API server quotes it. Others refuse for reasons of their own, which shows
+/// nothing about this one.
+const STAMPS: &str = "'rollback-guard-stamps'";
 /// Whose name is forged.
 const SOMEBODY_ELSE: &str = "nobody@rollback-doctor.invalid";
 
@@ -105,7 +108,7 @@ pub async fn obeyed(cluster: &Cluster) -> Result<Option<Finding>, Error> {
                 Finding::ok(CHECK, "a forged request got your own name")
             })
         }
-        Err(kube::Error::Api(status)) if status.message.contains("denied request") => {
+        Err(kube::Error::Api(status)) if status.message.contains(STAMPS) => {
             Some(Finding::ok(CHECK, "a forged request was refused"))
         }
         // Without the definitions, or without the right to ask, there is nothing to try.
