@@ -13,7 +13,8 @@ use rollback_api::{Reason, RequestState, RollbackRequest};
 use serde_json::{Value, json};
 use testkit::memory::Limit;
 use testkit::scene::{PATIENCE, ready, request};
-use testkit::{ControllerProcess, Scene, User, eventually, flood, shop};
+use testkit::{Cluster, ControllerProcess, Scene, User, eventually, flood, shop};
+use tokio::sync::OnceCell;
 
 /// The controller's program.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rollback-controller");
@@ -30,6 +31,17 @@ static ONE_BY_ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn program() -> PathBuf {
     std::env::var_os("ROLLBACK_MEASURED_CONTROLLER").map_or_else(|| PROGRAM.into(), PathBuf::from)
+}
+
+/// The cluster. In one that other programs use too, this controller would look after their namespaces.
+async fn own() -> Result<&'static Cluster> {
+    static OWN: OnceCell<&'static Cluster> = OnceCell::const_new();
+    let start = async || {
+        let cluster = Cluster::start().await?;
+        cluster.install().await?;
+        anyhow::Ok(&*Box::leak(Box::new(cluster)))
+    };
+    OWN.get_or_try_init(start).await.copied()
 }
 
 /// A controller for all namespaces.
@@ -70,8 +82,8 @@ async fn end(scene: &Scene, name: &str) -> Result<Outcome> {
 #[tokio::test]
 async fn a_tenant_with_a_large_history_takes_no_memory_of_others() -> Result<()> {
     let _one = ONE_BY_ONE.lock().await;
-    let bad = Scene::without_controller(PROGRAM, "memory-bad").await?;
-    let good = Scene::without_controller(PROGRAM, "memory-good").await?;
+    let bad = Scene::on(own().await?, PROGRAM, "memory-bad").await?;
+    let good = Scene::on(own().await?, PROGRAM, "memory-good").await?;
     good.two_versions("web").await?;
     for version in ["v1", "v2"] {
         bad.deploy(shop::deployment("api").version(version)).await?;
@@ -159,8 +171,8 @@ async fn a_tenant_with_a_large_history_takes_no_memory_of_others() -> Result<()>
 #[tokio::test]
 async fn a_namespace_has_so_many_open_requests_and_the_oldest_keep_their_place() -> Result<()> {
     let _one = ONE_BY_ONE.lock().await;
-    let scene = Scene::without_controller(PROGRAM, "open").await?;
-    let other = Scene::without_controller(PROGRAM, "open-other").await?;
+    let scene = Scene::on(own().await?, PROGRAM, "open").await?;
+    let other = Scene::on(own().await?, PROGRAM, "open-other").await?;
     scene.two_versions("api").await?;
     other.two_versions("api").await?;
     let _controller = everywhere(&scene, &["--max-open-requests", "6"]).await?;
