@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use super::names::is_made_up;
+
 type Labels = BTreeMap<String, String>;
 
 /// What tells of others and serves nobody by itself: never meant, by whatever label.
@@ -88,8 +90,6 @@ fn is_data_plane(stem: &str) -> bool {
 
 /// A name without what was made up for a pod of it: five characters, and before them the hash of its template.
 fn stem(name: &str) -> &str {
-    const MADE_OF: &str = "bcdfghjklmnpqrstvwxz2456789";
-    let is_made_up = |word: &str| word.chars().all(|char| MADE_OF.contains(char));
     let of_pod = name.rsplit_once('-');
     let of_pod = of_pod.filter(|(_, last)| last.len() == 5 && is_made_up(last));
     let Some((of_pod, _)) = of_pod else {
