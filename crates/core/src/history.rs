@@ -245,9 +245,9 @@ impl History {
         )
     }
 
-    /// Digests of the versions that were undone: each ran between two times of a version that was gone back to, whoever did
-    /// that. One that ran again after that came again, and went back to nothing: it stays undone, and undoes nothing. What
-    /// is bad and came again does not either.
+    /// Digests of the versions that were undone: each ran between two times of a version that was gone back to, whoever
+    /// did that. One that ran again after that came again, and went back to nothing: it stays undone, and undoes
+    /// nothing. What is bad and came again does not either.
     pub fn undone(&self, bad: &[String]) -> Vec<String> {
         let is_bad = |revision: &Revision| bad.contains(&revision.template.digest());
         let is_bad: Vec<bool> = self.revisions.iter().map(is_bad).collect();

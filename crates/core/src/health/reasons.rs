@@ -65,8 +65,8 @@ pub const NO_NODE_COMES: [&str; 2] = ["NotTriggerScaleUp", "FailedScaleUp"];
 /// For how long it counts that a node comes: as long as autoscalers wait for one.
 pub const NODE_COMES_SECONDS: i64 = 900;
 
-/// Parts of reasons of a readiness gate that is about to open, or that says nothing of the pod: load balancers of Amazon
-/// and Google name so what they have not taken up yet, and faults of their own.
+/// Parts of reasons of a readiness gate that is about to open, or that says nothing of the pod: load balancers of
+/// Amazon and Google name so what they have not taken up yet, and faults of their own.
 const GATE_OPENS: [&str; 9] = [
     "elb.internalerror",
     "initial",

@@ -180,8 +180,8 @@ fn has_what_was_there(brought: &Brought, deployment: &Deployment, progress: &Tar
         && available(brought).is_some_and(|available| available >= asked)
 }
 
-/// Whether those that an autoscaler asks for besides may lack only time and room. Whatever else keeps them from coming up
-/// may be wrong with the version, and befall the others when they are started again.
+/// Whether those that an autoscaler asks for besides may lack only time and room. Whatever else keeps them from coming
+/// up may be wrong with the version, and befall the others when they are started again.
 fn may_be_for_want_of_room(kind: CauseKind) -> bool {
     match kind {
         CauseKind::Unschedulable

@@ -383,8 +383,8 @@ fn g1_what_a_person_undid_by_hand_is_for_people() {
     );
 }
 
-/// A person undid the version, and whatever deploys brought it again: nobody went back to it, and what was gone back to is
-/// the way back.
+/// A person undid the version, and whatever deploys brought it again: nobody went back to it, and what was gone back to
+/// is the way back.
 #[test]
 fn g1_what_came_again_after_a_person_undid_it_goes_back_to_what_they_chose() {
     for to in [json!({"previous": {}}), json!({"lastKnownGood": {}})] {

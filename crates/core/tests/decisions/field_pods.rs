@@ -163,7 +163,8 @@ fn c1_a_gate_that_nobody_opens_yet_is_not_the_version_s_fault() {
         assert_eq!(watch(&pods, &[]), None, "{pods:?}");
         assert_eq!(why(&pods, &[]).unwrap().kind, CauseKind::Gate);
     }
-    // ingress-gce issue 931, and what Amazon's load balancers say of targets that they have not taken up, or of themselves.
+    // ingress-gce issue 931, and what Amazon's load balancers say of targets that they have not taken up, or of
+    // themselves.
     for condition in [
         json!({"type": GATE, "status": ""}),
         json!({"type": GATE, "status": "Unknown", "reason": "NotChecked"}),

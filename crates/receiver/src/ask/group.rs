@@ -1,5 +1,5 @@
-//! What the alerts of one delivery are looked up by: once for all that lead to the same Deployment where their names tell
-//! that, and no more than can be looked up in time.
+//! What the alerts of one delivery are looked up by: once for all that lead to the same Deployment where their names
+//! tell that, and no more than can be looked up in time.
 
 use crate::resolve::about::About;
 use crate::resolve::names::replica_set_of;
@@ -50,7 +50,8 @@ pub fn kin(abouts: &[About]) -> Vec<About> {
     abouts.iter().map(one).collect()
 }
 
-/// As many as can be looked up, and the others. `turn`: where it begins, so that each has its turn when all are sent again.
+/// As many as can be looked up, and the others. `turn`: where it begins, so that each has its turn when all are sent
+/// again.
 pub fn cut<T>(mut all: Vec<T>, turn: usize) -> (Vec<T>, Vec<T>) {
     if all.len() <= MOST {
         return (all, Vec::new());

@@ -207,8 +207,8 @@ fn mapped(source: &Source, labels: &Labels) -> Option<About> {
     Some(deployment(&fits.namespace, &fits.deployment))
 }
 
-/// Whether the client in a mesh tells of a request that it made: the usual labels are its own, and what answered is named by
-/// others, or by none.
+/// Whether the client in a mesh tells of a request that it made: the usual labels are its own, and what answered is
+/// named by others, or by none.
 fn is_of_client(labels: &Labels) -> bool {
     let says = |key: &str, value: &str| labels.get(key).is_some_and(|said| said.trim() == value);
     let names_other =
@@ -216,8 +216,8 @@ fn is_of_client(labels: &Labels) -> bool {
     says("reporter", "source") || says("direction", "outbound") || labels.keys().any(names_other)
 }
 
-/// The label that Kubernetes recommends: many a Deployment has that name. Of who is scraped it tells of nobody else, and
-/// a proxy has it as well as what stands behind.
+/// The label that Kubernetes recommends: many a Deployment has that name. Of who is scraped it tells of nobody else,
+/// and a proxy has it as well as what stands behind.
 fn named(labels: &Labels) -> Option<About> {
     const NAME: &str = "app_kubernetes_io_name";
     if labels.contains_key("exported_namespace") {

@@ -151,8 +151,8 @@ impl Census {
     }
 }
 
-/// Takes the pods of a look, those of `live` as the new ones, which differ from the others in what is `changed`. Of images
-/// it remembers what was said of them last.
+/// Takes the pods of a look, those of `live` as the new ones, which differ from the others in what is `changed`. Of
+/// images it remembers what was said of them last.
 pub(super) fn count(
     look: &Look,
     live: &ReplicaSet,
