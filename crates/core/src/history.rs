@@ -245,25 +245,42 @@ impl History {
         )
     }
 
-    /// Digests of the versions that were undone: each ran between two times of a version that was gone back to, whoever did
-    /// that, and has not run since.
-    /// What is bad and came again went back to nothing.
+    /// Digests of the versions that were undone: each ran between two times of a version that was gone back to, whoever
+    /// did that. One that ran again after that came again, and went back to nothing: it stays undone, and undoes
+    /// nothing. What is bad and came again does not either.
     pub fn undone(&self, bad: &[String]) -> Vec<String> {
-        let is_fine = |back: &&Revision| !bad.contains(&back.template.digest());
-        let times = self.revisions.iter().filter(is_fine).filter_map(|back| {
-            let before = back.former.iter().max()?;
-            Some((*before, back.number?))
-        });
-        let times: Vec<(i64, i64)> = times.collect();
-        let is_undone = |revision: &&Revision| {
-            revision.number.is_some_and(|number| {
-                times
+        let is_bad = |revision: &Revision| bad.contains(&revision.template.digest());
+        let is_bad: Vec<bool> = self.revisions.iter().map(is_bad).collect();
+        // Each time that a version went live, in their order.
+        let numbered = self.revisions.iter().enumerate();
+        let numbered = numbered.filter_map(|(at, it)| Some((at, it.number?, &it.former)));
+        let mut runs: Vec<(i64, usize)> = numbered
+            .flat_map(|(at, number, former)| {
+                former
                     .iter()
-                    .any(|(before, back)| (*before..*back).contains(&number))
+                    .chain([&number])
+                    .map(move |number| (*number, at))
+                    .collect::<Vec<_>>()
             })
-        };
-        let undone = self.revisions.iter().filter(is_undone);
-        undone.map(|revision| revision.template.digest()).collect()
+            .collect();
+        runs.sort_unstable();
+        let mut is_undone = vec![false; runs.len()];
+        let mut last = vec![None; self.revisions.len()];
+        let mut came_again = vec![false; self.revisions.len()];
+        for (place, (_, at)) in runs.iter().enumerate() {
+            if let Some(before) = last[*at].replace(place) {
+                came_again[*at] = is_undone[before];
+                if !is_undone[before] && !is_bad[*at] {
+                    is_undone[before + 1..place].fill(true);
+                }
+            }
+        }
+        let is_meant = |at: usize| came_again[at] || last[at].is_some_and(|run| is_undone[run]);
+        let revisions = self.revisions.iter().enumerate();
+        revisions
+            .filter(|(at, _)| is_meant(*at))
+            .map(|(_, revision)| revision.template.digest())
+            .collect()
     }
 
     /// The newest version that is known to have been good, is not in quarantine, and is not what runs.

@@ -2,11 +2,13 @@
 
 mod category;
 mod create;
+mod group;
 mod request;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use futures::StreamExt;
@@ -24,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::resolve::about::{About, about};
 use crate::resolve::{Live, Unresolved, live};
 use create::{Creator, Made};
+use group::Group;
 
 /// How many Deployments of one delivery are looked at side by side.
 const SIDE_BY_SIDE: usize = 4;
@@ -46,13 +49,15 @@ pub enum Outcome {
     NotMapped,
     /// The source or the namespace does not allow it.
     NotAllowed,
+    /// The delivery is about more than is looked up of one.
+    LeftOut,
     /// The API server does not answer; it has to be sent again.
     Unavailable,
 }
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Asked,
         Self::AlreadyAsked,
         Self::Stale,
@@ -60,6 +65,7 @@ impl Outcome {
         Self::Ignored,
         Self::NotMapped,
         Self::NotAllowed,
+        Self::LeftOut,
         Self::Unavailable,
     ];
 
@@ -73,6 +79,7 @@ impl Outcome {
             Self::Ignored => "ignored",
             Self::NotMapped => "not-mapped",
             Self::NotAllowed => "not-allowed",
+            Self::LeftOut => "left-out",
             Self::Unavailable => "unavailable",
         }
     }
@@ -100,6 +107,8 @@ pub struct Asker {
     recent: Recent,
     beginnings: Beginnings,
     metrics: Arc<Metrics>,
+    /// Where the next delivery that has too much begins.
+    turn: AtomicUsize,
 }
 
 /// A firing alert that is about something, and since when.
@@ -121,22 +130,34 @@ impl Asker {
             recent: Recent::default(),
             beginnings: Beginnings::default(),
             metrics,
+            turn: AtomicUsize::new(0),
         }
     }
 
     /// Answers the alerts of one delivery of a source, which came at `now`; in their order.
     pub async fn answer(&self, source: &Source, alerts: &[Alert], now: Timestamp) -> Vec<Answer> {
         let mut answers: Vec<Option<Answer>> = vec![None; alerts.len()];
-        let mut firing: BTreeMap<Vec<About>, Vec<Firing<'_>>> = BTreeMap::new();
+        let mut firing: BTreeMap<Vec<About>, Group<Firing<'_>>> = BTreeMap::new();
         for (index, alert) in alerts.iter().enumerate() {
             match self.sort(source, index, alert, now) {
-                Ok((about, it)) => firing.entry(about).or_default().push(it),
+                Ok((abouts, it)) => firing
+                    .entry(group::kin(&abouts))
+                    .or_default()
+                    .add(abouts, it),
                 Err(answer) => answers[index] = Some(answer),
             }
         }
+        let (groups, left_out) = self.in_time(firing.into_values().collect());
+        for it in left_out.into_iter().flat_map(|group| group.members) {
+            let why = format!(
+                "this delivery is about more than the {} things that are looked up of one: it has its turn when it is sent again",
+                group::MOST
+            );
+            answers[it.index] = Some(answer(it.alert, Outcome::LeftOut, why));
+        }
         let mut work = Vec::new();
-        for (about, firing) in firing {
-            work.push(self.about(source, about, firing));
+        for group in groups {
+            work.push(self.about(source, group));
         }
         let mut all = futures::stream::iter(work).buffer_unordered(SIDE_BY_SIDE);
         while let Some(some) = all.next().await {
@@ -145,6 +166,27 @@ impl Asker {
             }
         }
         answers.into_iter().flatten().collect()
+    }
+
+    /// Those that can be looked up in time, and the others. What was answered by a request takes no place.
+    fn in_time<'a>(
+        &self,
+        groups: Vec<Group<Firing<'a>>>,
+    ) -> (Vec<Group<Firing<'a>>>, Vec<Group<Firing<'a>>>) {
+        let now = Instant::now();
+        let is_known = |group: &Group<Firing<'_>>| {
+            let mut members = group.members.iter();
+            members.all(|it| self.recent.request(&it.key, now).is_some())
+        };
+        let (mut known, new): (Vec<_>, Vec<_>) = groups.into_iter().partition(is_known);
+        let turn = if new.len() > group::MOST {
+            self.turn.fetch_add(group::MOST, Ordering::Relaxed)
+        } else {
+            0
+        };
+        let (new, left_out) = group::cut(new, turn);
+        known.extend(new);
+        (known, left_out)
     }
 
     /// What it is about, if it fires and the source may ask for that.
@@ -208,16 +250,11 @@ impl Asker {
     }
 
     /// Answers the alerts about one Deployment.
-    async fn about(
-        &self,
-        source: &Source,
-        abouts: Vec<About>,
-        firing: Vec<Firing<'_>>,
-    ) -> Vec<(usize, Answer)> {
+    async fn about(&self, source: &Source, group: Group<Firing<'_>>) -> Vec<(usize, Answer)> {
         let mut answers = Vec::new();
         let mut new = Vec::new();
         let mut there = HashMap::new();
-        for it in firing {
+        for it in group.members {
             match self.sent_before(source, &it, &mut there).await {
                 Some(answer) => answers.push((it.index, answer)),
                 None => new.push(it),
@@ -226,7 +263,7 @@ impl Asker {
         if new.is_empty() {
             return answers;
         }
-        let live = live(&self.client, &abouts).await;
+        let live = self.live(&group.ways).await;
         let mut made: HashMap<String, Made> = HashMap::new();
         for it in new {
             let answer = match &live {
@@ -236,6 +273,18 @@ impl Asker {
             answers.push((it.index, answer));
         }
         answers
+    }
+
+    /// The Deployment to which the first of these leads.
+    async fn live(&self, ways: &[Vec<About>]) -> Result<Live, Unresolved> {
+        let mut found = Err(Unresolved::NotMapped(String::new()));
+        for abouts in ways {
+            found = live(&self.client, abouts).await;
+            if !matches!(found, Err(Unresolved::NotMapped(_))) {
+                break;
+            }
+        }
+        found
     }
 
     /// The answer to an alert that was answered by a request that is still there, and still an answer. `there`: what has

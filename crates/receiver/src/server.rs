@@ -186,7 +186,17 @@ impl Receiver {
                 "an alert was answered"
             );
         }
-        Ok(response(&answers, left_out))
+        let too_many = answers.iter().filter(|it| it.outcome == Outcome::LeftOut);
+        let too_many = too_many.count();
+        if too_many > 0 {
+            tracing::warn!(
+                source = source.name,
+                sender,
+                too_many,
+                "alerts of a delivery were left out, because it is about more than is looked up of one: group by more labels, or send them again"
+            );
+        }
+        Ok(response(&answers, left_out, too_many))
     }
 
     fn tell(&self, source: Option<&Source>, refusal: &Refusal) {
@@ -278,13 +288,18 @@ fn said(message: &str) -> Response {
 }
 
 /// Accepted, unless one of them has to be sent again: then all of them are, and the others are known by then.
-fn response(answers: &[Answer], left_out: u64) -> Response {
+fn response(answers: &[Answer], left_out: u64, too_many: usize) -> Response {
     let is_missing = |answer: &Answer| answer.outcome == Outcome::Unavailable;
     let mut body = json!({"alerts": answers});
-    if left_out > 0 {
-        body["message"] = json!(format!(
-            "the sender has left out {left_out} more alerts, and nobody has seen them"
-        ));
+    let by_sender = (left_out > 0).then(|| {
+        format!("the sender has left out {left_out} more alerts, and nobody has seen them")
+    });
+    let by_us = (too_many > 0).then(|| {
+        format!("{too_many} alerts were left out, because the delivery is about too much at once")
+    });
+    let told: Vec<String> = by_sender.into_iter().chain(by_us).collect();
+    if !told.is_empty() {
+        body["message"] = json!(told.join("; "));
     }
     if answers.iter().any(is_missing) {
         let after = Duration::from_secs(RETRY_AFTER_SECONDS);

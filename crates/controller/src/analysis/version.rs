@@ -35,6 +35,8 @@ use crate::watch::WATCH_SECONDS;
 
 /// How long further changes are waited for before the next look: a rollout changes many times a second.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long it is waited before everything is read again, where that has shown what the watches do not: the events.
+const AGAIN: Duration = Duration::from_secs(5);
 /// How long the first list of the pods may take.
 const LIST_LIMIT: Duration = Duration::from_secs(15);
 /// The longest time between two looks.
@@ -151,7 +153,7 @@ impl Version {
                     if let Confirmed::Ended(asked) = self.confirm(known).await? {
                         return Ok(asked);
                     }
-                    pods.drain(&mut news, PAUSE).await?;
+                    pods.drain(&mut news, AGAIN).await?;
                 }
                 Finding::Watch(until) => {
                     tokio::select! {

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use rollback_api::policy::ApprovalMode;
-use rollback_api::request::Trigger;
+use rollback_api::request::{Category, Trigger};
 use rollback_api::status::{
     Approval, AutoApproval, AutoApprovalRules, BlockedBy, Plan, PlannedTarget,
 };
@@ -267,15 +267,29 @@ fn by_past(
     })
 }
 
-/// One pod of many is not the version: as many must be ill as the controller's own watch asks for, half of them. What is
-/// not available is counted as of this version, as far as that has so many pods.
+/// One pod of many is not the version: as many of its pods must be ill as the controller's own watch asks for, half of
+/// them. That says something of health checks alone: pods that answer with errors may all be ready. As long as old pods
+/// are left, all that are ready may be of this version: then so many are ill at least.
 fn by_share(request: &RollbackRequest, deployment: &Deployment) -> Option<(BlockedBy, String)> {
     let pod = request.spec.trigger.as_ref()?.pod.as_ref()?;
-    let ill = (deployment.replicas() - deployment.available()).max(0);
+    match request.spec.reason.category {
+        Category::HealthCheck => {}
+        Category::ErrorRate
+        | Category::Latency
+        | Category::BusinessLogic
+        | Category::Security
+        | Category::Feature => return None,
+    }
     let updated = deployment.updated();
-    (ill * 2 < updated).then(|| {
+    let ill = updated.saturating_sub(deployment.ready()).max(0);
+    (updated > 1 && ill.saturating_mul(2) < updated).then(|| {
+        let told = if deployment.replicas() > updated {
+            "only so many are known to be of this version and not ready, because pods of other versions are left"
+        } else {
+            "only so many of this version are not ready"
+        };
         let why = format!(
-            "it is about the pod {}, and at most {ill} of {updated} pods of this version are not available. A person has to decide.",
+            "it is about the pod {}, and {told}: {ill} of {updated}. A person has to decide.",
             plain(pod, 253)
         );
         (BlockedBy::FewPods, why)

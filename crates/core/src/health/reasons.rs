@@ -65,14 +65,21 @@ pub const NO_NODE_COMES: [&str; 2] = ["NotTriggerScaleUp", "FailedScaleUp"];
 /// For how long it counts that a node comes: as long as autoscalers wait for one.
 pub const NODE_COMES_SECONDS: i64 = 900;
 
-/// Reasons of a readiness gate that is about to open.
-const GATE_OPENS: [&str; 5] = [
-    "inprogress",
+/// Parts of reasons of a readiness gate that is about to open, or that says nothing of the pod: load balancers of
+/// Amazon and Google name so what they have not taken up yet, and faults of their own.
+const GATE_OPENS: [&str; 9] = [
+    "elb.internalerror",
     "initial",
+    "inprogress",
+    "loadbalancernegnotready",
     "pending",
-    "provisioning",
     "progressing",
+    "provisioning",
+    "target.notinuse",
+    "target.notregistered",
 ];
+/// States of a readiness gate of which nothing is known.
+const GATE_UNKNOWN: [&str; 2] = ["", "Unknown"];
 
 /// A readiness gate of a pod that is not open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +115,8 @@ pub fn gate(pod: &Value) -> Option<Gate> {
             )));
             continue;
         };
-        if text(condition, "status") == "True" {
+        let state = text(condition, "status");
+        if state == "True" {
             continue;
         }
         let (reason, message) = (text(condition, "reason"), text(condition, "message"));
@@ -119,7 +127,8 @@ pub fn gate(pod: &Value) -> Option<Gate> {
             said => format!("readiness gate {name} is not open: {}", said.join(": ")),
         };
         let reason = reason.to_lowercase();
-        if GATE_OPENS.iter().any(|part| reason.contains(part)) {
+        let is_unknown = GATE_UNKNOWN.contains(&state.as_str());
+        if is_unknown || GATE_OPENS.iter().any(|part| reason.contains(part)) {
             awaited.get_or_insert(Gate::Awaited(words));
         } else {
             return Some(Gate::Shut(words));

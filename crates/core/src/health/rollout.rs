@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rollback_api::ledger::RunningImage;
-use rollback_api::status::{Cause, PlannedTarget, RolloutStatus, Rules, TargetStatus};
+use rollback_api::status::{Cause, CauseKind, PlannedTarget, RolloutStatus, Rules, TargetStatus};
 use rollback_api::{Reason, RevisionLedgerSpec};
 
 use serde_json::Value;
@@ -87,14 +87,16 @@ pub fn judge(
     if settled && deployment.is_complete() && !is_waiting_for_old_pods(deployment, rules) {
         return Rollout::Complete(counts);
     }
-    let is_moved = settled && has_what_was_there(brought, deployment, progress);
-    if is_moved && !is_waiting_for_old_pods(deployment, rules) {
-        return Rollout::Complete(counts);
-    }
     let cause = progress
         .rollout
         .as_ref()
         .and_then(|rollout| rollout.cause.as_ref());
+    let is_moved = settled
+        && has_what_was_there(brought, deployment, progress)
+        && cause.is_none_or(|cause| may_be_for_want_of_room(cause.kind));
+    if is_moved && !is_waiting_for_old_pods(deployment, rules) {
+        return Rollout::Complete(counts);
+    }
     let missing = missing(deployment, counts, settled, cause);
     let is_over = end_of_grace(cause, rules).is_some_and(|end| now >= end);
     if let Some(cause) = cause.filter(|_| is_over) {
@@ -176,6 +178,24 @@ fn has_what_was_there(brought: &Brought, deployment: &Deployment, progress: &Tar
         && deployment.desired() > asked
         && none_left
         && available(brought).is_some_and(|available| available >= asked)
+}
+
+/// Whether those that an autoscaler asks for besides may lack only time and room. Whatever else keeps them from coming
+/// up may be wrong with the version, and befall the others when they are started again.
+fn may_be_for_want_of_room(kind: CauseKind) -> bool {
+    match kind {
+        CauseKind::Unschedulable
+        | CauseKind::AwaitingNode
+        | CauseKind::Sandbox
+        | CauseKind::Unready => true,
+        CauseKind::CrashLoop
+        | CauseKind::ImagePull
+        | CauseKind::Config
+        | CauseKind::Volume
+        | CauseKind::Refused
+        | CauseKind::Gate
+        | CauseKind::Newer(_) => false,
+    }
 }
 
 /// Whether the Deployment has the old template: only then the `ReplicaSet` of the old version is of any interest.

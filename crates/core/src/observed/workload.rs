@@ -162,6 +162,11 @@ impl Deployment {
         self.count("availableReplicas")
     }
 
+    /// Replicas that are ready, of all versions. What is available is ready.
+    pub fn ready(&self) -> i64 {
+        self.count("readyReplicas").max(self.available())
+    }
+
     /// An annotation.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         annotation(&self.0, key)

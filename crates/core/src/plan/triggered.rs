@@ -10,7 +10,7 @@ use rollback_api::{
 use super::Candidate;
 use crate::evidence::trigger::{gone_back_since, live_since};
 use crate::execution::outcome::{Ending, refused};
-use crate::history::ledger;
+use crate::history::{History, ledger};
 use crate::message::text::plain;
 use crate::observed::Deployment;
 use crate::time;
@@ -198,7 +198,8 @@ fn not_undone_by_hand(
     let digest = deployment.template().digest();
     let ledger = ledger::current(seen.ledger.as_ref(), deployment.uid());
     let mut rollbacks = ledger.into_iter().flat_map(|ledger| &ledger.rollbacks);
-    if rollbacks.any(|rollback| rollback.from_digest == digest) {
+    let came_again = rollbacks.any(|rollback| rollback.from_digest == digest);
+    if came_again || was_undone(deployment, seen, &digest, now) {
         return Ok(());
     }
     let back = gone_back_since(deployment, &seen.replica_sets, seen.ledger.as_ref());
@@ -220,6 +221,15 @@ fn not_undone_by_hand(
         ),
         now,
     ))
+}
+
+/// Whether what runs was undone by somebody, and came again: nobody went back to it.
+fn was_undone(deployment: &Deployment, seen: &Candidate, digest: &str, now: Timestamp) -> bool {
+    let (ledger, lifted) = (seen.ledger.as_ref(), seen.lifted.as_deref());
+    let known = ledger::evidence(ledger, deployment.uid());
+    let bad = ledger::bad_templates(ledger, deployment.uid(), lifted, now);
+    let history = History::of(deployment.uid(), &seen.replica_sets, known);
+    history.undone(&bad).iter().any(|undone| undone == digest)
 }
 
 /// When the trouble began at the latest, as the sender says.

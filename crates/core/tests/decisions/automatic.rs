@@ -383,6 +383,45 @@ fn g1_what_a_person_undid_by_hand_is_for_people() {
     );
 }
 
+/// A person undid the version, and whatever deploys brought it again: nobody went back to it, and what was gone back to
+/// is the way back.
+#[test]
+fn g1_what_came_again_after_a_person_undid_it_goes_back_to_what_they_chose() {
+    for to in [json!({"previous": {}}), json!({"lastKnownGood": {}})] {
+        let mut scene = alert(&json!({}));
+        scene.request.spec.targets[0].to = serde_json::from_value(to.clone()).unwrap();
+        let mut live = crate::world::deployment("v2");
+        live["metadata"]["annotations"][AUTOMATIC] = json!("enabled");
+        live["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = json!("5");
+        live["status"]["conditions"] = json!([
+            {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated", "lastUpdateTime": at(-120).to_string()},
+            {"type": "Available", "status": "True", "lastTransitionTime": at(-9000).to_string()},
+        ]);
+        scene.seen().deployment = seen(live);
+        let of = |version: &str, number: &str, before: &str| {
+            let mut set = replica_set(version, number);
+            set["metadata"]["annotations"]["deployment.kubernetes.io/revision-history"] =
+                json!(before);
+            set
+        };
+        scene.seen().replica_sets = sets([
+            replica_set("v0", "1"),
+            of("v1", "4", "2"),
+            of("v2", "5", "3"),
+        ]);
+        scene.settle_all();
+        let status = scene.status();
+        match status.plan {
+            Some(plan) => assert_eq!(plan.targets[0].to_digest, digest("v1"), "{to}"),
+            // Nothing is known to be good.
+            None => assert_eq!(status.outcome.unwrap().reason, Reason::NoKnownGood, "{to}"),
+        }
+        if to.get("previous").is_some() {
+            assert!(scene.status().plan.is_some(), "{to}");
+        }
+    }
+}
+
 /// One pod of fifty is ill: that is not the version. The same share counts as in the watch.
 #[test]
 fn a8_one_pod_of_many_waits_for_a_person() {
@@ -400,12 +439,51 @@ fn a8_one_pod_of_many_waits_for_a_person() {
     assert_eq!(one(50, 50, 50, 49, pod), Some(BlockedBy::FewPods));
     assert_eq!(one(50, 50, 50, 26, pod), Some(BlockedBy::FewPods));
     assert_eq!(one(50, 50, 50, 25, pod), None);
+    assert_eq!(one(50, 50, 50, 24, pod), None);
     // The rollout has only begun: the one new pod is ill.
     assert_eq!(one(4, 5, 1, 4, pod), None);
-    assert_eq!(one(4, 5, 2, 4, pod), None);
+    // The ill ones may be old: nobody can tell.
+    assert_eq!(one(4, 5, 2, 4, pod), Some(BlockedBy::FewPods));
     assert_eq!(one(4, 5, 3, 4, pod), Some(BlockedBy::FewPods));
+    assert_eq!(one(6, 7, 4, 2, pod), None);
     // One of one.
     assert_eq!(one(1, 1, 1, 0, pod), None);
     // What is about no pod in particular, for example of the error rate.
     assert_eq!(one(50, 50, 50, 49, None), None);
+}
+
+/// Whether pods are ready says nothing of errors and of slowness.
+#[test]
+fn a8_a_pod_that_answers_with_errors_may_be_ready() {
+    use rollback_api::request::Category;
+    for (category, expected) in [
+        (Category::ErrorRate, None),
+        (Category::Latency, None),
+        (Category::HealthCheck, Some(BlockedBy::FewPods)),
+    ] {
+        let mut scene = alert(&json!({})).with_policy(json!({
+            "triggers": {"sources": ["alerts"], "approve": true},
+            "decisionMatrix": [
+                {"category": "ErrorRate", "approval": "Automatic"},
+                {"category": "Latency", "approval": "Automatic"},
+            ],
+        }));
+        scene.request.spec.reason.category = category;
+        scene.request.spec.trigger.as_mut().unwrap().pod = Some("api-7d9c8b6f5-x2k4q".to_owned());
+        let mut live = crate::world::deployment("v2");
+        live["metadata"]["annotations"][AUTOMATIC] = json!("enabled");
+        live["spec"]["replicas"] = json!(3);
+        crate::world::set_counts(&mut live, 3, 3, 3);
+        scene.seen().deployment = seen(live);
+        assert_eq!(said(scene), expected, "{category:?}");
+    }
+    // The only one of its version, whatever it complains of.
+    let mut scene = alert(&json!({}));
+    scene.request.spec.trigger.as_mut().unwrap().pod = Some("api-7d9c8b6f5-x2k4q".to_owned());
+    let mut live = crate::world::deployment("v2");
+    live["metadata"]["annotations"][AUTOMATIC] = json!("enabled");
+    live["spec"]["replicas"] = json!(1);
+    crate::world::set_counts(&mut live, 1, 1, 1);
+    scene.seen().deployment = seen(live);
+    assert_eq!(said(scene), None);
 }

@@ -82,11 +82,18 @@ fn history() -> Vec<ReplicaSet> {
 
 /// What the watch finds a quarter of an hour after the version went live, in looks a minute apart: when it fires, why.
 fn watch(new: &[Value], events: &[Value]) -> Option<Trouble> {
+    watch_of(|_| {}, new, events)
+}
+
+/// The same, of a version whose template is changed so besides.
+fn watch_of(change: fn(&mut Value), new: &[Value], events: &[Value]) -> Option<Trouble> {
     let mut live = deployment("v2");
+    change(&mut live["spec"]["template"]);
     set_counts(&mut live, 4, 1, 3);
     live["status"]["conditions"] = json!([{"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated",
         "lastUpdateTime": at(-890).to_string()}]);
-    let (live, sets) = (Deployment(live), history());
+    let (live, mut sets) = (Deployment(live), history());
+    change(&mut sets[1].0["spec"]["template"]);
     let mut pods = vec![
         well("old-1", "v1"),
         well("old-2", "v1"),
@@ -155,6 +162,19 @@ fn c1_a_gate_that_nobody_opens_yet_is_not_the_version_s_fault() {
         let pods = [gated("new-1", "v2", condition)];
         assert_eq!(watch(&pods, &[]), None, "{pods:?}");
         assert_eq!(why(&pods, &[]).unwrap().kind, CauseKind::Gate);
+    }
+    // ingress-gce issue 931, and what Amazon's load balancers say of targets that they have not taken up, or of
+    // themselves.
+    for condition in [
+        json!({"type": GATE, "status": ""}),
+        json!({"type": GATE, "status": "Unknown", "reason": "NotChecked"}),
+        json!({"type": GATE, "status": "False", "reason": "LoadBalancerNegNotReady", "message": "Waiting for pod to become healthy in at least one of the NEG(s)"}),
+        json!({"type": GATE, "status": "False", "reason": "Target.NotInUse", "message": "Target group is not configured to receive traffic from the load balancer"}),
+        json!({"type": GATE, "status": "False", "reason": "Target.NotRegistered"}),
+        json!({"type": GATE, "status": "False", "reason": "Elb.InternalError"}),
+    ] {
+        let pods = [gated("new-1", "v2", condition)];
+        assert_eq!(watch(&pods, &[]), None, "{pods:?}");
     }
     // A gate that is open is none: then the node is lost.
     let pods = [gated(
@@ -293,6 +313,99 @@ fn c3_what_is_not_in_the_template_is_not_the_version_s_fault() {
         "{}",
         told.message
     );
+}
+
+/// A pod that ran, was ready and is not any more, beside a container that is not of the template.
+fn turned_unready(beside: Option<Value>) -> Value {
+    let containers: Vec<Value> = [running("api", false)].into_iter().chain(beside).collect();
+    pod(
+        "new-1",
+        "v2",
+        json!({"phase": "Running", "containerStatuses": containers, "conditions": [
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": at(-890).to_string()},
+            {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "lastTransitionTime": at(-800).to_string()},
+        ]}),
+    )
+}
+
+/// dapr/docs issue 2476: what is injected may wait for the version.
+#[test]
+fn c3_an_injected_container_that_waits_for_the_version_is_no_excuse() {
+    let pod = turned_unready(Some(running("daprd", false)));
+    assert_eq!(watch(&[pod], &[]), Some(Trouble::Unready));
+}
+
+/// What asks for the injection stands in the template.
+#[test]
+fn c3_a_version_that_asks_for_another_injection_is_not_excused() {
+    let not_ready = json!([{"type": "Ready", "status": "False", "reason": "ContainersNotReady", "lastTransitionTime": at(-880).to_string()}]);
+    let crash = json!({"name": "istio-proxy", "ready": false, "restartCount": 7,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 255, "finishedAt": at(-30).to_string()}}});
+    let pods = [pod(
+        "new-1",
+        "v2",
+        json!({"phase": "Running", "conditions": not_ready, "containerStatuses": [running("api", true), crash]}),
+    )];
+    let asks = |template: &mut Value| {
+        template["metadata"]["annotations"] =
+            json!({"proxy.istio.io/config": "holdApplicationUntilProxyStarts: true"});
+    };
+    assert_eq!(watch_of(asks, &pods, &[]), Some(Trouble::Stuck));
+    // A restart, and the digest of a configuration, ask for nothing.
+    let marked = |template: &mut Value| {
+        template["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/restartedAt": "2026-11-23T13:00:00Z", "checksum/config": "1"});
+    };
+    assert_eq!(watch_of(marked, &pods, &[]), None);
+}
+
+/// A version that asks for another runtime or network may have no sandbox because of that.
+#[test]
+fn c2_a_version_that_changes_its_sandbox_is_not_excused() {
+    let mut status =
+        json!({"phase": "Pending", "containerStatuses": [waiting("api", "ContainerCreating", "")]});
+    status["conditions"] = json!([
+        {"type": "PodReadyToStartContainers", "status": "False"},
+        {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "lastTransitionTime": at(-880).to_string()},
+    ]);
+    let pods = [pod("new-1", "v2", status)];
+    let events = [event(
+        "new-1",
+        "FailedCreatePodSandBox",
+        "no runtime for \"gvisor\" is configured",
+        at(-60),
+    )];
+    assert_eq!(watch(&pods, &events), None);
+    let changes: [fn(&mut Value); 3] = [
+        |template| template["spec"]["runtimeClassName"] = json!("gvisor"),
+        |template| template["spec"]["hostNetwork"] = json!(true),
+        |template| {
+            template["metadata"]["annotations"] = json!({"k8s.v1.cni.cncf.io/networks": "missing"});
+        },
+    ];
+    for change in changes {
+        assert_eq!(watch_of(change, &pods, &events), Some(Trouble::Stuck));
+    }
+    assert_eq!(
+        watch_of(
+            |template| template["spec"]["hostNetwork"] = json!(false),
+            &pods,
+            &events
+        ),
+        None
+    );
+}
+
+/// A pod that has its node waits for none, whatever was said before.
+#[test]
+fn e2_a_node_that_came_is_no_excuse() {
+    for reason in ["TriggeredScaleUp", "Nominated"] {
+        let events = [event("new-1", reason, "a node comes", at(-60))];
+        assert_eq!(
+            watch(&[turned_unready(None)], &events),
+            Some(Trouble::Unready),
+            "{reason}"
+        );
+    }
 }
 
 /// Each word by which a kubelet says what a container waits for: kubernetes/pkg/kubelet (container, images,

@@ -734,3 +734,52 @@ fn a_good_version_that_was_not_read_is_not_passed_over() {
     };
     assert_eq!(reason, Reason::TooLarge);
 }
+
+/// A version that was undone and came again has gone back to nothing, and stays undone.
+#[test]
+fn g1_what_was_undone_and_came_again_undoes_nothing() {
+    let undone = |owned: &[Value]| -> Vec<String> {
+        let history = History::of(DEPLOYMENT, &sets(owned.to_vec()), &[]);
+        let undone = history.undone(&[]);
+        ["v0", "v1", "v2", "v3"]
+            .into_iter()
+            .filter(|version| undone.contains(&digest(version)))
+            .map(str::to_owned)
+            .collect()
+    };
+    let v0 = replica_set("v0", "1");
+    // Undone by a person.
+    let back = [
+        v0.clone(),
+        renumbered("v1", "4", "2"),
+        replica_set("v2", "3"),
+    ];
+    assert_eq!(undone(&back), ["v2"]);
+    // And applied again.
+    let again = [
+        v0.clone(),
+        renumbered("v1", "4", "2"),
+        renumbered("v2", "5", "3"),
+    ];
+    assert_eq!(undone(&again), ["v2"]);
+    // And undone again, more than once.
+    let twice = [
+        v0.clone(),
+        renumbered("v1", "6", "2,4"),
+        renumbered("v2", "5", "3"),
+    ];
+    assert_eq!(undone(&twice), ["v2"]);
+    let thrice = [
+        v0.clone(),
+        renumbered("v1", "8", "2,4,6"),
+        renumbered("v2", "7", "3,5"),
+    ];
+    assert_eq!(undone(&thrice), ["v2"]);
+    // Who went back to what came again and stayed means it.
+    let stayed = [
+        renumbered("v1", "3", "1"),
+        renumbered("v2", "6", "2,4"),
+        replica_set("v3", "5"),
+    ];
+    assert_eq!(undone(&stayed), ["v3"]);
+}

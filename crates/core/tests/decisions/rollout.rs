@@ -6,7 +6,9 @@ use crate::world::{
 };
 use rollback_api::Reason;
 use rollback_api::RequestState;
-use rollback_api::status::{Intent, Progressing, RolloutStatus, Rules, TargetStatus};
+use rollback_api::status::{
+    Cause, CauseKind, Intent, Progressing, RolloutStatus, Rules, TargetStatus,
+};
 use rollback_core::execution::phase::Phase;
 use rollback_core::execution::step::Step;
 use rollback_core::health::rollout::{Counts, Rollout, cause, judge, running, wake};
@@ -560,7 +562,7 @@ fn e1_what_does_not_move_ends_at_the_deadline() {
 /// All that was there is back, none of the bad version is left, and an autoscaler asks for more by now.
 #[test]
 fn e3_an_autoscaler_that_asks_for_more_makes_no_failure() {
-    let scaled = |desired: i64, replicas: i64, updated: i64, available: i64| {
+    let scaled_by = |desired: i64, replicas: i64, updated: i64, available: i64, kind| {
         let mut set = replica_set("v1", "3");
         set["status"]["availableReplicas"] = json!(available);
         let object = restored(|d| {
@@ -568,14 +570,53 @@ fn e3_an_autoscaler_that_asks_for_more_makes_no_failure() {
             set_counts(d, replicas, updated, available);
         });
         let mut progress = progress(None);
-        progress.rollout.as_mut().unwrap().desired_at_revert = Some(4);
-        state(&judged_with(
-            object,
-            &sets([set, replica_set("v2", "2")]),
+        let rollout = progress.rollout.as_mut().unwrap();
+        rollout.desired_at_revert = Some(4);
+        rollout.cause = Option::map(kind, |kind| Cause {
+            kind,
+            message: "it is so".to_owned(),
+            pod: None,
+            last_words: None,
+            since: at(399),
+        });
+        let (target, owned) = (planned_target(), sets([set, replica_set("v2", "2")]));
+        let live = Live {
+            name: target.workload.name.clone(),
+            deployment: Some(Deployment(object)),
+        };
+        let brought = Brought {
+            running: running(&target, &live, &owned).cloned(),
+            live,
+        };
+        state(&judge(
+            &brought,
+            &target,
             &progress,
-            400,
+            &rules(json!({})),
+            at(400),
         ))
     };
+    let scaled = |desired, replicas, updated, available| {
+        scaled_by(desired, replicas, updated, available, None)
+    };
+    // What may be wrong with the version may befall the others too.
+    for (kind, expected) in [
+        (CauseKind::Unschedulable, "complete"),
+        (CauseKind::AwaitingNode, "complete"),
+        (CauseKind::Sandbox, "complete"),
+        (CauseKind::Unready, "complete"),
+        (CauseKind::CrashLoop, "RolloutTimedOut"),
+        (CauseKind::ImagePull, "RolloutTimedOut"),
+        (CauseKind::Config, "RolloutTimedOut"),
+        (CauseKind::Volume, "RolloutTimedOut"),
+        (CauseKind::Refused, "RolloutTimedOut"),
+    ] {
+        assert_eq!(
+            scaled_by(7, 7, 7, 4, Some(kind.clone())),
+            expected,
+            "{kind:?}"
+        );
+    }
     assert_eq!(scaled(7, 7, 7, 4), "complete");
     assert_eq!(scaled(7, 7, 7, 5), "complete");
     // Not all of it is back, some of the bad version is left, or nobody asked for more.

@@ -104,13 +104,17 @@ struct Annotations {
     grafana_state_reason: Option<Text>,
 }
 
+/// What Grafana calls the alerts about its own queries, also where it sends them through an Alertmanager.
+const NO_DATA: [&str; 2] = ["DatasourceNoData", "DatasourceError"];
+
 /// States of Grafana that say nothing about what is watched, but that nothing is known of it.
 const NOT_KNOWN: [&str; 3] = ["NoData", "Error", "MissingSeries"];
 
-/// Whether it fires because its query found nothing or failed.
-fn is_without_data(reason: &Text) -> bool {
-    let mut words = reason.0.split(',').map(str::trim);
-    words.any(|word| NOT_KNOWN.contains(&word))
+/// Whether it fires because its query found nothing or failed, as its name or its reason says.
+fn is_without_data(name: &str, reason: Option<&Text>) -> bool {
+    let reason = reason.map_or("", |reason| reason.0.as_str());
+    let mut words = reason.split(',').map(str::trim);
+    NO_DATA.contains(&name) || words.any(|word| NOT_KNOWN.contains(&word))
 }
 
 impl Member {
@@ -122,10 +126,7 @@ impl Member {
             .get("alertname")
             .unwrap_or("unnamed alert")
             .to_owned();
-        let is_without_data = notes
-            .grafana_state_reason
-            .as_ref()
-            .is_some_and(is_without_data);
+        let is_without_data = is_without_data(&name, notes.grafana_state_reason.as_ref());
         let pending = labels
             .get("for")
             .map(str::to_owned)

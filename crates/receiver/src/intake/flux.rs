@@ -40,6 +40,33 @@ const ABOUT_PODS: [&str; 4] = [
     "TestFailed",
     "UpgradeFailed",
 ];
+/// Those of Helm, which says the same when nothing was deployed at all.
+const OF_HELM: [&str; 2] = ["InstallFailed", "UpgradeFailed"];
+/// What Helm says after it has waited for pods.
+const WAITED: [&str; 5] = [
+    "timed out",
+    "timeout",
+    "context deadline exceeded",
+    "not ready",
+    "failed to become",
+];
+/// What is said when it did not get as far as that.
+const NOT_REACHED: [&str; 6] = [
+    "unreachable",
+    "dial tcp",
+    "i/o timeout",
+    "handshake timeout",
+    "failed calling webhook",
+    "failed to download",
+];
+
+/// Whether Helm has waited in vain for what it deployed.
+fn has_waited(message: &str) -> bool {
+    let message = message.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
+    says(&WAITED) && !says(&NOT_REACHED)
+}
+
 /// What else has pods, and is not rolled back here.
 const OTHER_PODS: [&str; 6] = [
     "StatefulSet",
@@ -106,9 +133,17 @@ struct Object {
 impl Event {
     /// One alert, or one for each Deployment that the message names.
     fn read(self) -> Vec<Alert> {
-        let (named, other) = named(&self.message.as_ref().unwrap_or(&Text::default()).0);
+        let message = self.message.clone().unwrap_or_default().0;
+        let (named, other) = named(&message);
         let mut alert = self.alert();
+        let may_be_nothing = OF_HELM.contains(&alert.name.as_str());
+        let is_nothing = may_be_nothing && other.is_none() && !has_waited(&message);
         if named.is_empty() {
+            if alert.state == State::Firing && is_nothing {
+                alert.state = ignored(
+                    "nothing was deployed: its message names no workload, and does not say that one was waited for",
+                );
+            }
             if let (State::Firing, Some(other)) = (&alert.state, other) {
                 let why =
                     format!("what is not well is {other}, and only Deployments are rolled back");

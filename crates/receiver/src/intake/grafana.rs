@@ -4,12 +4,9 @@
 //! application, so it is never answered.
 
 use super::alertmanager::{self, Member};
-use super::{After, Description, Format, Hmac, Proof, Signed, Unreadable, ignored, truncated};
-use crate::alert::{Alert, Delivery};
+use super::{After, Description, Format, Hmac, Proof, Signed, Unreadable, truncated};
+use crate::alert::Delivery;
 use crate::signature;
-
-/// What Grafana calls the alerts about its own queries.
-const NO_DATA: [&str; 2] = ["DatasourceNoData", "DatasourceError"];
 
 pub(super) const FORMAT: Description = Description {
     remedy: "send the contact point \"Webhook\" of Grafana (version 1) as it is, without a custom payload",
@@ -32,14 +29,6 @@ pub(super) const FORMAT: Description = Description {
 
 fn read(body: &[u8]) -> Result<Delivery, Unreadable> {
     let group = alertmanager::members(Format::Grafana, "1", body)?;
-    let read = |member: Member| without_data(member.read());
-    let alerts = group.alerts.items.into_iter().map(read).collect();
+    let alerts = group.alerts.items.into_iter().map(Member::read).collect();
     Ok(truncated(alerts, group.left_out))
-}
-
-fn without_data(mut alert: Alert) -> Alert {
-    if NO_DATA.contains(&alert.name.as_str()) {
-        alert.state = ignored("the query of the rule found no data or failed");
-    }
-    alert
 }

@@ -210,8 +210,9 @@ impl IssueBody {
             summary: first([event.title, event.message]).unwrap_or_else(|| rule.clone()),
             name: rule,
             severity: first([event.level]),
+            // Of the event that came last: the issue may have begun before what is live.
             started_at: Some(event.datetime.0),
-            pending_seconds: Some(0),
+            pending_seconds: None,
             is_repeat: false,
             labels: labels.done(),
             links: text::links(event.web_url),

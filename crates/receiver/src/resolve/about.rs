@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::config::Source;
 
-use super::messenger::{is_exporter, tells_of_others};
+use super::messenger::{is_exporter, is_messenger, tells_of_others};
 use super::names::{is_label, is_subdomain};
 
 type Labels = BTreeMap<String, String>;
@@ -116,7 +116,7 @@ const SPOKEN: [Row; 12] = [
 ];
 
 /// Rows after the usual labels.
-const AFTER: [Row; 4] = [
+const AFTER: [Row; 3] = [
     workload("namespace", "workload", "workload_type"),
     // What annotations of pods were made into, before the labels had their present names.
     Row {
@@ -131,8 +131,6 @@ const AFTER: [Row; 4] = [
         pod: Some("kubernetes_pod_name"),
         kind: None,
     },
-    // The labels that Kubernetes recommends: many a Deployment has that name.
-    deployment_only("namespace", "app_kubernetes_io_name"),
 ];
 
 /// What an alert with these labels may be about, the best first: what does not lead to a Deployment lets the next one
@@ -151,7 +149,9 @@ pub fn about(source: &Source, labels: &Labels) -> Result<Vec<About>, String> {
     let is_own = |pod: &str| !tells_of_others(labels, pod);
     let rows = SPOKEN.iter().flat_map(|row| row.read(labels, is_told));
     let after = AFTER.iter().flat_map(|row| row.read(labels, is_own));
-    for about in rows.chain(usual(labels)).chain(after) {
+    let of_scraped = usual(labels).into_iter().chain(after).chain(named(labels));
+    let is_of_client = is_of_client(labels);
+    for about in rows.chain(of_scraped.filter(|_| !is_of_client)) {
         if !found.contains(&about) {
             found.push(about);
         }
@@ -190,7 +190,8 @@ pub fn pod_of(labels: &Labels) -> Option<&str> {
         let pod = key("pod")
             .or_else(|| key("pod_name"))
             .or_else(|| key("kubernetes_pod_name"))?;
-        (!labels.contains_key(&exported) && !tells_of_others(labels, pod)).then_some(pod)
+        let is_other = is_of_client(labels) || tells_of_others(labels, pod);
+        (!labels.contains_key(&exported) && !is_other).then_some(pod)
     };
     key(&exported)
         .or_else(|| key("k8s_pod_name"))
@@ -204,6 +205,28 @@ fn mapped(source: &Source, labels: &Labels) -> Option<About> {
         mapping.labels.iter().all(has)
     })?;
     Some(deployment(&fits.namespace, &fits.deployment))
+}
+
+/// Whether the client in a mesh tells of a request that it made: the usual labels are its own, and what answered is
+/// named by others, or by none.
+fn is_of_client(labels: &Labels) -> bool {
+    let says = |key: &str, value: &str| labels.get(key).is_some_and(|said| said.trim() == value);
+    let names_other =
+        |key: &String| key.starts_with("destination_workload") || key.starts_with("dst_");
+    says("reporter", "source") || says("direction", "outbound") || labels.keys().any(names_other)
+}
+
+/// The label that Kubernetes recommends: many a Deployment has that name. Of who is scraped it tells of nobody else,
+/// and a proxy has it as well as what stands behind.
+fn named(labels: &Labels) -> Option<About> {
+    const NAME: &str = "app_kubernetes_io_name";
+    if labels.contains_key("exported_namespace") {
+        return None;
+    }
+    let namespace = value(labels, "namespace", is_label)?;
+    let name = value(labels, NAME, is_subdomain)?;
+    let is_other = is_messenger(name) || tells_of_others(labels, name);
+    (!is_other).then(|| deployment(namespace, name))
 }
 
 /// The usual labels. As soon as the namespace is told as that of somebody else, so must the pod be: otherwise it is that of
@@ -285,6 +308,11 @@ fn nothing(labels: &Labels) -> String {
     });
     if let Some((key, value)) = wrong {
         return format!("its label {key} says \"{value}\", and nothing has such a name: {remedy}");
+    }
+    if is_of_client(labels) {
+        return format!(
+            "a client tells of what it asked, and no label says which Deployment that was: {remedy}"
+        );
     }
     match labels.get("pod") {
         Some(pod) if is_exporter(pod) || tells_of_others(labels, pod) => {

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use super::names::is_made_up;
+
 type Labels = BTreeMap<String, String>;
 
 /// What tells of others and serves nobody by itself: never meant, by whatever label.
-const EXPORTERS: [&str; 22] = [
+const EXPORTERS: [&str; 23] = [
     "alertmanager",
     "blackbox-exporter",
     "cadvisor",
@@ -22,6 +24,8 @@ const EXPORTERS: [&str; 22] = [
     "kubernetes-event-exporter",
     "node-exporter",
     "opentelemetry-collector",
+    // Of the operator of OpenTelemetry, in collectors of whatever name.
+    "otc-container",
     "otel-collector",
     "prometheus-adapter",
     "prometheus-pushgateway",
@@ -33,7 +37,6 @@ const EXPORTERS: [&str; 22] = [
 
 /// What stands before others: its pods are the messenger, and it is meant only where its Deployment is named.
 const PROXIES: [&str; 16] = [
-    "ambassador",
     "contour",
     "contour-envoy",
     "emissary-ingress",
@@ -42,6 +45,7 @@ const PROXIES: [&str; 16] = [
     "ingress-controller",
     "ingress-nginx",
     "ingress-nginx-controller",
+    "istio-ingress",
     "istio-ingressgateway",
     "istio-egressgateway",
     "istio-waypoint",
@@ -50,6 +54,12 @@ const PROXIES: [&str; 16] = [
     "nginx-ingress-controller",
     "traefik",
 ];
+
+/// The same by the last word of their names: postgres-exporter and its like, and what a release of Kong makes.
+const LAST_WORDS: [&str; 2] = ["exporter", "kong"];
+
+/// The same where it is the whole name: what has more words is something else, for example ambassador-api.
+const WHOLE_NAMES: [&str; 1] = ["ambassador"];
 
 /// Jobs that tell of pods by labels of the pods' own.
 const TELLS_OF_PODS: [&str; 3] = ["kube-state-metrics", "kubelet", "cadvisor"];
@@ -60,7 +70,34 @@ pub fn is_exporter(name: &str) -> bool {
 }
 
 fn is_proxy(name: &str) -> bool {
-    PROXIES.iter().any(|known| has(name, known))
+    let name = words(name);
+    let stem = stem(&name);
+    PROXIES.iter().any(|known| has(&name, known))
+        || stem
+            .rsplit('-')
+            .next()
+            .is_some_and(|last| LAST_WORDS.contains(&last))
+        || WHOLE_NAMES.contains(&stem)
+        || is_data_plane(stem)
+}
+
+/// What Envoy Gateway makes for a Gateway: `envoy-NAMESPACE-NAME-` and eight digits of a hash.
+fn is_data_plane(stem: &str) -> bool {
+    let is_hash = |word: &str| word.len() == 8 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let rest = stem.strip_prefix("envoy-");
+    rest.is_some_and(|rest| rest.split('-').skip(2).last().is_some_and(is_hash))
+}
+
+/// A name without what was made up for a pod of it: five characters, and before them the hash of its template.
+fn stem(name: &str) -> &str {
+    let of_pod = name.rsplit_once('-');
+    let of_pod = of_pod.filter(|(_, last)| last.len() == 5 && is_made_up(last));
+    let Some((of_pod, _)) = of_pod else {
+        return name;
+    };
+    let of_set = of_pod.rsplit_once('-');
+    let of_set = of_set.filter(|(_, last)| (6..=10).contains(&last.len()) && is_made_up(last));
+    of_set.map_or(of_pod, |(of_set, _)| of_set)
 }
 
 /// Whether a name of a workload, or of what it made, is one of those that tell of others.
@@ -68,9 +105,14 @@ pub fn is_messenger(name: &str) -> bool {
     is_exporter(name) || is_proxy(name)
 }
 
+/// A name as words with hyphens between them.
+fn words(name: &str) -> String {
+    name.to_ascii_lowercase().replace(['_', '/', '.'], "-")
+}
+
 /// `known` as whole words of the name.
 fn has(name: &str, known: &str) -> bool {
-    let name = name.to_ascii_lowercase().replace(['_', '/', '.'], "-");
+    let name = words(name);
     name.match_indices(known).any(|(start, _)| {
         let before = name
             .get(..start)

@@ -52,8 +52,8 @@ fn name(image: &str) -> &str {
 
 /// A version that can be told from another one of its kind.
 enum Version {
-    /// Numbers with dots between them, and what comes after a `-`.
-    Numbers(String),
+    /// Numbers with dots between them. What comes after a `-` may say how it was packed, and so says nothing.
+    Numbers(Vec<String>),
     /// A commit, or the beginning of its hash.
     Commit(String),
 }
@@ -67,7 +67,8 @@ impl Version {
         let is_number =
             |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
         if core.contains('.') && core.split('.').all(is_number) {
-            return Some(Self::Numbers(text));
+            let number = |part: &str| part.trim_start_matches('0').to_owned();
+            return Some(Self::Numbers(core.split('.').map(number).collect()));
         }
         let is_commit = (7..=40).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -75,10 +76,10 @@ impl Version {
         is_commit.then_some(Self::Commit(text))
     }
 
-    /// Whether the two are of one kind and not the same. Those of two kinds cannot be compared.
+    /// Whether the two are of one kind and not the same. Those of two kinds cannot be compared, nor 2.1 with 2.1.5.
     fn differs(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Numbers(one), Self::Numbers(other)) => one != other,
+            (Self::Numbers(one), Self::Numbers(other)) => one.len() == other.len() && one != other,
             (Self::Commit(one), Self::Commit(other)) => {
                 !one.starts_with(other.as_str()) && !other.starts_with(one.as_str())
             }

@@ -255,15 +255,11 @@ fn a1_labels_of_other_senders_are_read() {
         ),
         (
             "reporter=source, destination_workload=api, destination_workload_namespace=shop, namespace=web, pod=front-6f7-abcde",
-            "shop/api, web/front-6f7-abcde (pod)",
-        ),
-        (
-            "destination_workload=unknown, destination_workload_namespace=unknown, namespace=web, pod=front-6f7-abcde",
-            "web/front-6f7-abcde (pod)",
+            "shop/api",
         ),
         (
             "direction=outbound, dst_deployment=api, dst_namespace=shop, namespace=web, deployment=front",
-            "shop/api, web/front",
+            "shop/api",
         ),
         ("kube_namespace=shop, kube_deployment=api", "shop/api"),
         ("namespaceName=shop, deploymentName=api", "shop/api"),
@@ -299,6 +295,114 @@ fn a1_labels_of_other_senders_are_read() {
         "namespace=shop, workload=db, workload_type=statefulset",
     );
     assert!(other.contains("no label says"), "{other}");
+}
+
+/// istio/istio issue 15255: what a client tells of is never the client. Cited in docs/field-cases.md.
+#[test]
+fn a1_who_asked_is_not_who_answered() {
+    let front = "namespace=web, pod=front-7d9c8b6f5-x2k4q, deployment=front, app=front, app_kubernetes_io_name=front, workload=front";
+    for labels in [
+        "destination_workload=unknown, destination_workload_namespace=unknown",
+        "reporter=source, destination_service=api.shop.svc.cluster.local",
+        "reporter=source",
+        "direction=outbound",
+        "direction=outbound, dst_statefulset=db, dst_namespace=shop",
+        "destination_workload_namespace=shop",
+    ] {
+        let labels = format!("{labels}, {front}");
+        let said = shown(&of_ingress(), &labels);
+        assert!(said.starts_with("a client tells"), "{labels}: {said}");
+        assert_eq!(about::pod_of(&labelled(&labels)), None, "{labels}");
+    }
+    // Who answered may tell of itself, and what somebody wrote down goes before.
+    for (labels, expected) in [
+        (
+            "reporter=destination, namespace=shop, pod=api-7d9c8b6f5-x2k4q",
+            "shop/api-7d9c8b6f5-x2k4q (pod)",
+        ),
+        (
+            "direction=inbound, namespace=shop, deployment=api",
+            "shop/api",
+        ),
+        (
+            "reporter=source, rollback_namespace=shop, rollback_deployment=api, namespace=web",
+            "shop/api",
+        ),
+    ] {
+        assert_eq!(shown(&of_ingress(), labels), expected, "{labels}");
+    }
+}
+
+/// traefik/traefik issues 6864 and 10578: the labels of a proxy's pods, put on whatever it tells. Cited in
+/// docs/field-cases.md.
+#[test]
+fn a1_the_recommended_name_of_a_messenger_is_not_meant() {
+    for labels in [
+        "namespace=traefik, app_kubernetes_io_name=traefik, code=500",
+        "namespace=traefik, app_kubernetes_io_name=traefik, exported_service=shop-api-80@kubernetes",
+        "namespace=monitoring, exported_namespace=shop, app_kubernetes_io_name=anything",
+        "namespace=kong, app_kubernetes_io_name=kong",
+        "namespace=db, app_kubernetes_io_name=prometheus-postgres-exporter",
+        "namespace=shop, job=traefik, app_kubernetes_io_name=edge",
+    ] {
+        let said = shown(&of_ingress(), labels);
+        assert!(said.contains("add the labels"), "{labels}: {said}");
+    }
+}
+
+/// Exporters by the last word of their names, and proxies of more kinds. Cited in docs/field-cases.md.
+#[test]
+fn a1_exporters_and_proxies_of_many_names_are_messengers() {
+    for name in [
+        "postgres-exporter",
+        "prometheus-redis-exporter",
+        "mysqld-exporter",
+        "kafka-exporter",
+        "mongodb-exporter",
+        "elasticsearch-exporter",
+        "rabbitmq-exporter",
+        "snmp-exporter",
+        "stackdriver-exporter",
+        "ssl-exporter",
+        "kong-kong",
+        "kong",
+        "istio-ingress",
+        "ambassador",
+        "envoy-default-eg-e41e7b31",
+    ] {
+        for labels in [
+            format!("namespace=shop, pod={name}-7d9c8b6f5-x2k4q"),
+            format!("namespace=shop, job={name}, pod=x-7d9c8b6f5-x2k4q"),
+            format!("namespace=shop, service={name}, pod=x-7d9c8b6f5-x2k4q"),
+        ] {
+            let said = shown(&of_ingress(), &labels);
+            assert!(said.contains("add the labels"), "{labels}: {said}");
+        }
+        // Who is named is meant, and so is the pod of which somebody else tells.
+        assert_eq!(
+            shown(
+                &of_ingress(),
+                &format!("namespace=shop, deployment={name}, job=kube-state-metrics")
+            ),
+            format!("shop/{name}")
+        );
+    }
+    let collector = "container=otc-container, namespace=shop, pod=gather-7d9c8b6f5-x2k4q";
+    assert!(shown(&of_ingress(), collector).contains("add the labels"));
+    for pod in [
+        "ambassador-api-7d9c8b6f5-x2k4q",
+        "pdf-exporter-api-7d9c8b6f5-x2k4q",
+        "exporters-7d9c8b6f5-x2k4q",
+        "kong-admin-ui-7d9c8b6f5-x2k4q",
+        "envoy-config-api-7d9c8b6f5-x2k4q",
+    ] {
+        let labels = format!("namespace=shop, pod={pod}");
+        assert_eq!(
+            shown(&of_ingress(), &labels),
+            format!("shop/{pod} (pod)"),
+            "{pod}"
+        );
+    }
 }
 
 /// Whoever reaches an exporter by a pod has reached the messenger.
@@ -424,6 +528,13 @@ fn a9_an_event_of_another_release_is_stale() {
             Some("2.1.4"),
             false,
         ),
+        // Packed in another way, or told less of.
+        ("shop-api@2.1.5", &["shop-api:2.1.5-alpine"], None, false),
+        ("shop-api@2.1.5-rc1", &["shop-api:2.1.5"], None, false),
+        ("shop-api@2.1.5", &["shop-api:2.1"], None, false),
+        ("shop-api@2.1", &["shop-api:2.1.5"], None, false),
+        ("shop-api@2.1.4", &["shop-api:2.1.5-alpine"], None, true),
+        ("shop-api@2.01.5", &["shop-api:2.1.5"], None, false),
         (
             "frontend-production",
             &["r.example/shop-api:2.1.5"],

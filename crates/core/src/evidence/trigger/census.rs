@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::symptom::{self, Beside, Symptom};
+use super::symptom::{self, Beside, Changed, Symptom};
 use super::watch::{Look, Remembered, Trouble};
 use crate::message::redact::redact;
 use crate::message::text::plain;
@@ -151,8 +151,14 @@ impl Census {
     }
 }
 
-/// Takes the pods of a look, those of `live` as the new ones. Of images it remembers what was said of them last.
-pub(super) fn count(look: &Look, live: &ReplicaSet, known: &mut Remembered) -> Census {
+/// Takes the pods of a look, those of `live` as the new ones, which differ from the others in what is `changed`. Of
+/// images it remembers what was said of them last.
+pub(super) fn count(
+    look: &Look,
+    live: &ReplicaSet,
+    changed: Changed,
+    known: &mut Remembered,
+) -> Census {
     let mut census = Census {
         new: Vec::new(),
         old: Vec::new(),
@@ -190,6 +196,7 @@ pub(super) fn count(look: &Look, live: &ReplicaSet, known: &mut Remembered) -> C
         let beside = Beside {
             own: &names,
             events: look.events,
+            changed: if is_new { changed } else { Changed::default() },
             now: look.now,
         };
         let symptom = symptom::of(pod, beside);

@@ -85,8 +85,19 @@ pub struct Beside<'a> {
     pub own: &'a BTreeSet<String>,
     /// Events, if they were read.
     pub events: &'a [Value],
+    /// What its version changed that may itself be what keeps it from coming up.
+    pub changed: Changed,
     /// When it was looked at.
     pub now: Timestamp,
+}
+
+/// What a version changed of what lies around its own containers, against the version before.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Changed {
+    /// Annotations, by which containers are injected and told what to do.
+    pub annotations: bool,
+    /// What its sandbox is made by: the runtime and the network.
+    pub sandbox: bool,
 }
 
 /// What a pod shows.
@@ -103,7 +114,7 @@ pub fn of(pod: &Value, beside: Beside<'_>) -> Symptom {
     }
     match ready(pod) {
         Some((true, _)) => Symptom::Well,
-        _ if is_hindered(pod, &others, beside) => Symptom::Around,
+        _ if is_hindered(pod, &own, &others, beside) => Symptom::Around,
         Some((false, since)) => not_ready(pod, &own, since),
         None if string(pod, "/status/phase") == "Unknown" => Symptom::Lost,
         None => not_ready(pod, &own, None),
@@ -111,16 +122,38 @@ pub fn of(pod: &Value, beside: Beside<'_>) -> Symptom {
 }
 
 /// Whether something that is not of the version keeps a pod from coming up.
-fn is_hindered(pod: &Value, others: &[&Value], beside: Beside<'_>) -> bool {
+fn is_hindered(pod: &Value, own: &[&Value], others: &[&Value], beside: Beside<'_>) -> bool {
     let fails = |status: &&Value| {
         let is_running = status.pointer("/state/running").is_some();
         let is_unready = is_running && status.get("ready").and_then(Value::as_bool) == Some(false);
         waits(status).is_some() || crashes(status, beside.now) || is_unready
     };
-    others.iter().any(fails)
-        || statuses(pod).any(|status| SANDBOX.contains(&string(status, "/state/waiting/reason")))
-        || sandbox_event(pod, beside.events).is_some()
-        || node_comes(pod, beside.events, beside.now).is_some()
+    // Some that are injected wait for the version: they are no excuse for one that has started and is not ready.
+    let may_be_injected = !beside.changed.annotations && own.iter().all(|it| is_in_no_way(it));
+    let is_sandbox = |status: &Value| SANDBOX.contains(&string(status, "/state/waiting/reason"));
+    let lacks_sandbox =
+        || statuses(pod).any(is_sandbox) || sandbox_event(pod, beside.events).is_some();
+    (may_be_injected && others.iter().any(fails))
+        || (!beside.changed.sandbox && lacks_sandbox())
+        || (is_unplaced(pod) && node_comes(pod, beside.events, beside.now).is_some())
+}
+
+/// Whether a container is ready, or has not started yet.
+fn is_in_no_way(status: &Value) -> bool {
+    let is_ready = status.get("ready").and_then(Value::as_bool) == Some(true);
+    let has_started = [
+        "/state/running",
+        "/state/terminated",
+        "/lastState/terminated",
+    ]
+    .iter()
+    .any(|state| status.pointer(state).is_some());
+    is_ready || !has_started
+}
+
+/// Whether the scheduler says that no node takes the pod.
+fn is_unplaced(pod: &Value) -> bool {
+    condition(pod, "PodScheduled").is_some_and(|it| string(it, "/status") == "False")
 }
 
 /// Whether a pod counts: it is neither on its way out nor over.
@@ -179,8 +212,7 @@ pub fn words(pod: &Value) -> String {
 }
 
 fn not_ready(pod: &Value, containers: &[&Value], since: Option<Timestamp>) -> Symptom {
-    let scheduled = condition(pod, "PodScheduled");
-    if scheduled.is_some_and(|it| string(it, "/status") == "False") {
+    if is_unplaced(pod) {
         return Symptom::Unscheduled;
     }
     let main: Vec<&Value> = list(pod, "/status/containerStatuses").collect();

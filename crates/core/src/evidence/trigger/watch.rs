@@ -12,9 +12,10 @@ use rollback_api::ledger::Evidence;
 use rollback_api::ledger::Verdict::Good;
 use rollback_api::policy::Triggers;
 use rollback_api::request::To;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::census::{Census, count};
+use super::symptom::Changed;
 use super::{had_another_number, live_since};
 use crate::history::ledger;
 use crate::history::template::Template;
@@ -128,7 +129,7 @@ pub fn judge(look: &Look) -> (Finding, Remembered) {
     if look.now >= blamed_until {
         return (Finding::Quiet, Remembered::default());
     }
-    let census = count(look, version.set, &mut known);
+    let census = count(look, version.set, version.changed(), &mut known);
     let rolled_out = is_rolled_out(look.deployment);
     let mut next: Option<Timestamp> = None;
     for (trouble, begun) in troubles(look, &version, &census, &mut known, rolled_out) {
@@ -174,6 +175,55 @@ struct NewVersion<'a> {
     before: Template,
 }
 
+/// Annotations that say into which networks a pod is put.
+const NETWORKS: [&str; 2] = [
+    "k8s.v1.cni.cncf.io/networks",
+    "v1.multus-cni.io/default-network",
+];
+
+impl NewVersion<'_> {
+    /// What it changed of what lies around its containers.
+    fn changed(&self) -> Changed {
+        let (before, live) = (self.before.without_restart(), self.live.without_restart());
+        let differs = |of: fn(&Template) -> Vec<Value>| of(&before) != of(&live);
+        Changed {
+            annotations: differs(asking_annotations),
+            sandbox: differs(sandbox),
+        }
+    }
+}
+
+/// Annotations that may ask for an injected container. The digest of a configuration asks for nothing.
+fn asking_annotations(template: &Template) -> Vec<Value> {
+    let annotations = template.as_json().pointer("/metadata/annotations");
+    let annotations = annotations.and_then(Value::as_object).into_iter().flatten();
+    let mut asking: Vec<(&String, &Value)> = annotations
+        .filter(|(name, _)| !name.starts_with("checksum/"))
+        .collect();
+    asking.sort_by_key(|(name, _)| *name);
+    asking
+        .into_iter()
+        .map(|(name, value)| json!([name, value]))
+        .collect()
+}
+
+/// What the sandbox of a pod is made by.
+fn sandbox(template: &Template) -> Vec<Value> {
+    let template = template.as_json();
+    let of_pod = |field: &str| template.pointer(field).cloned().unwrap_or_default();
+    let annotations = template.pointer("/metadata/annotations");
+    let network = |name: &&str| annotations.and_then(|all| all.get(*name)).cloned();
+    let is_on_host = of_pod("/spec/hostNetwork") == Value::Bool(true);
+    [of_pod("/spec/runtimeClassName"), Value::Bool(is_on_host)]
+        .into_iter()
+        .chain(
+            NETWORKS
+                .iter()
+                .map(|name| network(name).unwrap_or_default()),
+        )
+        .collect()
+}
+
 /// The version that is live, if it can be judged at all: not the first one, not paused, not a restart, and not brought by
 /// a rollback, whoever made it.
 fn new_version<'a>(look: &'a Look, digest: &str) -> Option<NewVersion<'a>> {
@@ -193,7 +243,7 @@ fn new_version<'a>(look: &'a Look, digest: &str) -> Option<NewVersion<'a>> {
         return None;
     }
     let live = deployment.template().with_marks(look.marks);
-    let before = previous(look, &live)?;
+    let before = previous(look, &live)?.with_marks(look.marks);
     if before.is_equivalent(&live) {
         return None;
     }
