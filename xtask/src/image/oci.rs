@@ -71,14 +71,13 @@ pub fn write(
     }
     // The archive holds one image: who copies it without a name would otherwise not know which. That of several platforms is
     // an index of its own. Docker's list knows no platforms, so it has the first.
-    let image = match manifests.as_slice() {
-        [only] => only.clone(),
-        _ => {
-            let platforms = index(manifests)?;
-            layout
-                .blob(MediaType::ImageIndex, &json(&platforms)?)?
-                .build()?
-        }
+    let image = if let [only] = manifests.as_slice() {
+        only.clone()
+    } else {
+        let platforms = index(manifests)?;
+        layout
+            .blob(MediaType::ImageIndex, &json(&platforms)?)?
+            .build()?
     };
     let named = named(
         image,

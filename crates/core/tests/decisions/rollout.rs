@@ -611,11 +611,7 @@ fn e3_an_autoscaler_that_asks_for_more_makes_no_failure() {
         (CauseKind::Volume, "RolloutTimedOut"),
         (CauseKind::Refused, "RolloutTimedOut"),
     ] {
-        assert_eq!(
-            scaled_by(7, 7, 7, 4, Some(kind.clone())),
-            expected,
-            "{kind:?}"
-        );
+        assert_eq!(scaled_by(7, 7, 7, 4, Some(kind)), expected, "{kind:?}");
     }
     assert_eq!(scaled(7, 7, 7, 4), "complete");
     assert_eq!(scaled(7, 7, 7, 5), "complete");
