@@ -236,3 +236,93 @@ fn labels(part: Part, source: &Source, created: &str) -> HashMap<String, String>
 fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     Ok(serde_json::to_vec(&serde_json::to_value(value)?)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io::Read;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn archive(platforms: &[Platform]) -> Vec<u8> {
+        let source = Source {
+            version: "1.2.3".to_owned(),
+            revision: "abc".to_owned(),
+            time: 1_796_000_000,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let programs: Vec<_> = platforms
+            .iter()
+            .map(|platform| (*platform, platform.arch().as_bytes().to_vec()))
+            .collect();
+        let path = write(Part::Controller, &source, &programs, folder.path()).unwrap();
+        read(&path).unwrap()
+    }
+
+    fn files(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
+        let mut archive = tar::Archive::new(archive);
+        let entries = archive.entries().unwrap().map(Result::unwrap);
+        entries
+            .map(|mut entry| {
+                let path = entry.path().unwrap().display().to_string();
+                let mut content = Vec::new();
+                entry.read_to_end(&mut content).unwrap();
+                (path, content)
+            })
+            .collect()
+    }
+
+    /// The blob that a descriptor speaks of; its digest has to be that of what it holds.
+    fn blob(files: &BTreeMap<String, Vec<u8>>, descriptor: &Value) -> Value {
+        let digest = descriptor["digest"].as_str().unwrap();
+        let digest = digest.strip_prefix("sha256:").unwrap();
+        let content = &files[&blob_path(digest)];
+        assert_eq!(sha256(content), digest);
+        assert_eq!(descriptor["size"], content.len());
+        serde_json::from_slice(content).unwrap_or_default()
+    }
+
+    #[test]
+    fn an_archive_holds_one_image_for_all_its_platforms() {
+        let platforms = [Platform::LinuxAmd64, Platform::LinuxArm64];
+        for platforms in [&platforms[..1], &platforms] {
+            let files = files(&archive(platforms));
+            let index: Value = serde_json::from_slice(&files["index.json"]).unwrap();
+            let images = index["manifests"].as_array().unwrap();
+            assert_eq!(images.len(), 1, "{index}");
+            let names = &images[0]["annotations"];
+            assert_eq!(
+                names["io.containerd.image.name"],
+                "docker.io/library/rollback-controller:1.2.3"
+            );
+            assert_eq!(names["org.opencontainers.image.ref.name"], "1.2.3");
+            let image = blob(&files, &images[0]);
+            let manifests = match platforms {
+                [_] => vec![image],
+                _ => {
+                    let of = image["manifests"].as_array().unwrap();
+                    let arch = |at: usize| of[at]["platform"]["architecture"].clone();
+                    assert_eq!((arch(0), arch(1)), ("amd64".into(), "arm64".into()));
+                    of.iter().map(|it| blob(&files, it)).collect()
+                }
+            };
+            assert_eq!(manifests.len(), platforms.len());
+            for manifest in manifests {
+                let config = blob(&files, &manifest["config"]);
+                assert_eq!(config["config"]["User"], USER);
+                assert_eq!(config["config"]["Entrypoint"][0], "/rollback-controller");
+                blob(&files, &manifest["layers"][0]);
+            }
+            let docker: Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
+            assert_eq!(docker.as_array().unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn the_same_sources_make_the_same_bytes() {
+        let platforms = [Platform::LinuxAmd64, Platform::LinuxArm64];
+        assert_eq!(archive(&platforms), archive(&platforms));
+    }
+}
