@@ -299,14 +299,13 @@ mod tests {
             );
             assert_eq!(names["org.opencontainers.image.ref.name"], "1.2.3");
             let image = blob(&files, &images[0]);
-            let manifests = match platforms {
-                [_] => vec![image],
-                _ => {
-                    let of = image["manifests"].as_array().unwrap();
-                    let arch = |at: usize| of[at]["platform"]["architecture"].clone();
-                    assert_eq!((arch(0), arch(1)), ("amd64".into(), "arm64".into()));
-                    of.iter().map(|it| blob(&files, it)).collect()
-                }
+            let manifests = if platforms.len() == 1 {
+                vec![image]
+            } else {
+                let of = image["manifests"].as_array().unwrap();
+                let arch = |at: usize| of[at]["platform"]["architecture"].clone();
+                assert_eq!((arch(0), arch(1)), ("amd64".into(), "arm64".into()));
+                of.iter().map(|it| blob(&files, it)).collect()
             };
             assert_eq!(manifests.len(), platforms.len());
             for manifest in manifests {
