@@ -15,7 +15,7 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use kube::Client;
 use rollback_api::RollbackRequest;
-use rollback_core::evidence::trigger::{is_no_answer, request_names};
+use rollback_core::evidence::trigger::{began_at, is_no_answer, request_names};
 use rollback_core::message::text::plain;
 use rollback_receiver::alert::{Alert, State};
 use serde::Serialize;
@@ -325,7 +325,8 @@ impl Asker {
             let reason = "the Deployment is being deleted".to_owned();
             return answer(alert, Outcome::NotMapped, reason);
         }
-        if let Some(why) = live.stale(firing.began_at(), &alert.labels) {
+        let began = began_at(firing.started_at, firing.pending_seconds);
+        if let Some(why) = live.stale(began, &alert.labels) {
             return answer(alert, Outcome::Stale, why);
         }
         let request = request::request(
@@ -373,14 +374,6 @@ impl Asker {
                 "the name of a request is taken by another one"
             );
         }
-    }
-}
-
-impl Firing<'_> {
-    /// When the trouble began, as far as that is known: the rule that fires has waited for a while.
-    fn began_at(&self) -> Timestamp {
-        let pending = i64::from(self.pending_seconds.unwrap_or_default());
-        rollback_core::time::after(self.started_at, -pending)
     }
 }
 

@@ -18,6 +18,7 @@ pub use asked::{RECEIVER, WATCH, difference, is_no_answer};
 use crate::history::ledger;
 use crate::history::template;
 use crate::observed::{Deployment, ReplicaSet};
+use crate::time;
 
 /// How much of the name of a Deployment stands in the name of its request.
 const STEM: usize = 200;
@@ -110,6 +111,11 @@ pub fn request(
     let mut request = RollbackRequest::new(&name, spec);
     request.metadata.namespace = Some(namespace.to_owned());
     request
+}
+
+/// When a trouble began at the latest: a rule that waits before it fires tells when it fired.
+pub fn began_at(started_at: Timestamp, pending_seconds: Option<u32>) -> Timestamp {
+    time::after(started_at, -i64::from(pending_seconds.unwrap_or_default()))
 }
 
 /// Since when what is live now has been live; never earlier than it was. `None` when nobody can tell.

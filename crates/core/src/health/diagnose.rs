@@ -16,7 +16,7 @@ use crate::health::reasons::{
 };
 use crate::message::redact::redact;
 use crate::message::text::plain;
-use crate::observed::workload::controller_uid;
+use crate::observed::workload::{controller_uid, list, string};
 use crate::observed::{LastLog, ReplicaSet};
 use crate::time;
 
@@ -223,26 +223,11 @@ fn continued(told: Trouble, before: Option<&Cause>, now: Timestamp) -> Cause {
     }
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-}
-
 fn integer(value: &Value, pointer: &str) -> i64 {
     value
         .pointer(pointer)
         .and_then(Value::as_i64)
         .unwrap_or_default()
-}
-
-fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
-    value
-        .pointer(pointer)
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
 }
 
 /// Whether a pod is one that the `ReplicaSet` counts: its own by UID, not on its way out, and not one
@@ -252,7 +237,7 @@ fn belongs(pod: &Value, replica_set: &ReplicaSet) -> bool {
     !uid.is_empty()
         && uid == replica_set.uid()
         && pod.pointer("/metadata/deletionTimestamp").is_none()
-        && !["Failed", "Succeeded"].contains(&text(pod, "/status/phase"))
+        && !["Failed", "Succeeded"].contains(&string(pod, "/status/phase"))
 }
 
 fn of_pod(
@@ -272,7 +257,7 @@ fn of_pod(
     Some(Trouble {
         kind,
         message,
-        pod: Some(plain(text(pod, "/metadata/name"), 253)),
+        pod: Some(plain(string(pod, "/metadata/name"), 253)),
         weight: 1,
         crash,
     })
@@ -280,11 +265,11 @@ fn of_pod(
 
 /// Containers of a pod with what they are called, init containers and sidecars included.
 fn containers(pod: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
-    let list = |field: &'static str, label: &'static str| {
-        items(pod, field).map(move |status| (label, status))
+    let labelled = |field: &'static str, label: &'static str| {
+        list(pod, field).map(move |status| (label, status))
     };
-    list("/status/initContainerStatuses", "init container")
-        .chain(list("/status/containerStatuses", "container"))
+    labelled("/status/initContainerStatuses", "init container")
+        .chain(labelled("/status/containerStatuses", "container"))
 }
 
 type OfContainer = (CauseKind, String, Option<Crash>);
@@ -301,7 +286,7 @@ fn of_containers(
     containers(pod)
         .filter_map(|(label, status)| {
             let (kind, mut message, crash) = of_container(label, status, known)?;
-            if !is_of_template(replica_set, text(status, "/name")) {
+            if !is_of_template(replica_set, string(status, "/name")) {
                 message = format!(
                     "{message} (it is not in the template: something puts it into the pods)"
                 );
@@ -328,8 +313,8 @@ fn is_of_template(replica_set: &ReplicaSet, container: &str) -> bool {
 /// kubelet does it because of a probe, has not crashed by itself, unless the kubelet holds it back.
 fn of_container(label: &str, status: &Value, known: bool) -> Option<OfContainer> {
     let name = called(label, status);
-    let waiting = text(status, "/state/waiting/reason");
-    let detail = text(status, "/state/waiting/message");
+    let waiting = string(status, "/state/waiting/reason");
+    let detail = string(status, "/state/waiting/message");
     let restarts = integer(status, "/restartCount");
     if PULLING.contains(&waiting) || WRONG_NAME.contains(&waiting) {
         return Some((CauseKind::ImagePull, pull(&name, status, detail), None));
@@ -348,7 +333,7 @@ fn of_container(label: &str, status: &Value, known: bool) -> Option<OfContainer>
         let plural = if restarts == 1 { "" } else { "s" };
         let message = format!("{name} crashes: {restarts} restart{plural}{end}");
         let crash = Crash {
-            container: text(status, "/name").to_owned(),
+            container: string(status, "/name").to_owned(),
             restarts,
             words: last.and_then(own_words),
         };
@@ -357,7 +342,7 @@ fn of_container(label: &str, status: &Value, known: bool) -> Option<OfContainer>
 }
 
 fn called(label: &str, status: &Value) -> String {
-    format!("{label} {}", plain(text(status, "/name"), 63))
+    format!("{label} {}", plain(string(status, "/name"), 63))
 }
 
 fn is_ready(status: &Value) -> bool {
@@ -365,23 +350,23 @@ fn is_ready(status: &Value) -> bool {
 }
 
 fn never_ran(end: &Value) -> bool {
-    NEVER_RAN.contains(&text(end, "/reason"))
+    NEVER_RAN.contains(&string(end, "/reason"))
 }
 
 /// Whether a container was ended by the signal that asks it to end, or by the one that it cannot refuse: by the kubelet,
 /// most likely. What takes too much memory is ended like that as well, and is to blame.
 fn was_ended(end: &Value) -> bool {
-    ENDED.contains(&integer(end, "/exitCode")) && text(end, "/reason") != OUT_OF_MEMORY
+    ENDED.contains(&integer(end, "/exitCode")) && string(end, "/reason") != OUT_OF_MEMORY
 }
 
 fn how_it_ended(end: &Value) -> String {
-    let reason = match text(end, "/reason") {
+    let reason = match string(end, "/reason") {
         "" => String::new(),
         reason => format!(" ({})", plain(reason, 63)),
     };
     // What the container itself said is kept apart: it may be the end of its log, with anything in it.
     let words = if never_ran(end) {
-        colon(text(end, "/message"))
+        colon(string(end, "/message"))
     } else {
         String::new()
     };
@@ -394,7 +379,7 @@ fn own_words(end: &Value) -> Option<String> {
     if never_ran(end) {
         return None;
     }
-    last_words(text(end, "/message"))
+    last_words(string(end, "/message"))
 }
 
 /// Events about probes of this container that fail.
@@ -403,11 +388,11 @@ fn probe_events<'a>(
     status: &'a Value,
     events: &'a [Value],
 ) -> impl Iterator<Item = &'a Value> {
-    let part = format!("{{{}}}", text(status, "/name"));
+    let part = format!("{{{}}}", string(status, "/name"));
     events.iter().filter(move |event| {
         let fields = ["/involvedObject/fieldPath", "/regarding/fieldPath"];
-        let path = fields.map(|field| text(event, field)).concat();
-        text(event, "/reason") == UNHEALTHY
+        let path = fields.map(|field| string(event, field)).concat();
+        string(event, "/reason") == UNHEALTHY
             && (path.is_empty() || path.ends_with(&part))
             && is_about(event, pod)
     })
@@ -453,11 +438,11 @@ fn last_end(status: &Value) -> Option<&Value> {
 
 /// The same words whether the kubelet is pulling or waiting to pull again.
 fn pull(name: &str, status: &Value, detail: &str) -> String {
-    let image = match text(status, "/image") {
+    let image = match string(status, "/image") {
         "" => String::new(),
         image => format!(" {}", plain(image, 200)),
     };
-    let waiting = text(status, "/state/waiting/reason");
+    let waiting = string(status, "/state/waiting/reason");
     // While it waits, the kubelet quotes the error after words of its own.
     let quoted = detail.split_once("ErrImagePull: ").map(|(_, error)| error);
     let detail = match (waiting, quoted) {
@@ -480,13 +465,13 @@ fn colon(detail: &str) -> String {
 
 /// Whether a pod waits for its containers to be made. When that is because of a volume, only an event will say so.
 fn waits_for_containers(pod: &Value) -> bool {
-    let mut statuses = items(pod, "/status/initContainerStatuses")
-        .chain(items(pod, "/status/containerStatuses"))
+    let mut statuses = list(pod, "/status/initContainerStatuses")
+        .chain(list(pod, "/status/containerStatuses"))
         .peekable();
-    let coming_up = |status: &Value| COMING_UP.contains(&text(status, "/state/waiting/reason"));
+    let coming_up = |status: &Value| COMING_UP.contains(&string(status, "/state/waiting/reason"));
     // A kubelet that has not answered yet has mounted nothing either.
     match statuses.peek() {
-        None => text(pod, "/status/phase") == "Pending",
+        None => string(pod, "/status/phase") == "Pending",
         Some(_) => statuses.any(coming_up),
     }
 }
@@ -497,7 +482,7 @@ pub fn speaks_in_events(pod: &Value) -> bool {
     if is_unschedulable(pod).is_some() {
         return true;
     }
-    !text(pod, "/spec/nodeName").is_empty() && (waits_for_containers(pod) || silent())
+    !string(pod, "/spec/nodeName").is_empty() && (waits_for_containers(pod) || silent())
 }
 
 /// A volume that is not there shows only in an event, while the containers wait to be created.
@@ -507,9 +492,9 @@ fn unmounted(pod: &Value, events: &[Value]) -> Option<(CauseKind, String)> {
     }
     let latest = events
         .iter()
-        .filter(|event| MOUNT.contains(&text(event, "/reason")) && is_about(event, pod))
+        .filter(|event| MOUNT.contains(&string(event, "/reason")) && is_about(event, pod))
         .max_by_key(|event| (seen_at(event), note(event)))?;
-    let reason = text(latest, "/reason");
+    let reason = string(latest, "/reason");
     Some((
         CauseKind::Volume,
         format!("{reason}{}", colon(&redact(note(latest)))),
@@ -523,10 +508,10 @@ fn is_about(event: &Value, pod: &Value) -> bool {
             return false;
         };
         let same = |field: &str, of_pod: &str| {
-            let said = text(about, field);
+            let said = string(about, field);
             (!said.is_empty()).then(|| said == of_pod)
         };
-        let of_pod = |field: &str| text(pod, field);
+        let of_pod = |field: &str| string(pod, field);
         let named = same("/name", of_pod("/metadata/name")) == Some(true)
             && same("/namespace", of_pod("/metadata/namespace")) != Some(false)
             && same("/kind", "Pod") != Some(false);
@@ -545,32 +530,32 @@ fn seen_at(event: &Value) -> &str {
         "/metadata/creationTimestamp",
     ]
     .iter()
-    .map(|field| text(event, field))
+    .map(|field| string(event, field))
     .find(|at| !at.is_empty())
     .unwrap_or_default()
 }
 
 fn note(event: &Value) -> &str {
-    match text(event, "/message") {
-        "" => text(event, "/note"),
+    match string(event, "/message") {
+        "" => string(event, "/note"),
         message => message,
     }
 }
 
 fn is_unschedulable(pod: &Value) -> Option<&Value> {
-    items(pod, "/status/conditions").find(|condition| {
-        text(condition, "/type") == "PodScheduled"
-            && text(condition, "/status") == "False"
-            && ["Unschedulable", "SchedulingGated"].contains(&text(condition, "/reason"))
+    list(pod, "/status/conditions").find(|condition| {
+        string(condition, "/type") == "PodScheduled"
+            && string(condition, "/status") == "False"
+            && ["Unschedulable", "SchedulingGated"].contains(&string(condition, "/reason"))
     })
 }
 
 fn unscheduled(pod: &Value, events: &[Value], now: Timestamp) -> Option<(CauseKind, String)> {
     let condition = is_unschedulable(pod)?;
-    let reason = text(condition, "/reason");
-    let detail = colon(text(condition, "/message"));
+    let reason = string(condition, "/reason");
+    let detail = colon(string(condition, "/message"));
     if let Some(event) = node_comes(pod, events, now) {
-        let word = text(event, "/reason");
+        let word = string(event, "/reason");
         let said = colon(&redact(note(event)));
         return Some((
             CauseKind::AwaitingNode,
@@ -586,7 +571,7 @@ pub fn node_comes<'a>(pod: &Value, events: &'a [Value], now: Timestamp) -> Optio
     let latest = |reasons: &[&str]| {
         let about = events
             .iter()
-            .filter(|event| reasons.contains(&text(event, "/reason")) && is_about(event, pod));
+            .filter(|event| reasons.contains(&string(event, "/reason")) && is_about(event, pod));
         about.max_by_key(|event| seen_at(event))
     };
     let comes = latest(&NODE_COMES)?;
@@ -598,8 +583,8 @@ pub fn node_comes<'a>(pod: &Value, events: &'a [Value], now: Timestamp) -> Optio
 /// A pod that has no sandbox: its containers wait, or say that themselves.
 fn without_sandbox(pod: &Value, events: &[Value]) -> Option<(CauseKind, String)> {
     let of_container = containers(pod).find_map(|(label, status)| {
-        let waiting = text(status, "/state/waiting/reason");
-        let detail = text(status, "/state/waiting/message");
+        let waiting = string(status, "/state/waiting/reason");
+        let detail = string(status, "/state/waiting/message");
         let message = format!(
             "{}: {waiting}{}",
             called(label, status),
@@ -611,7 +596,7 @@ fn without_sandbox(pod: &Value, events: &[Value]) -> Option<(CauseKind, String)>
     });
     of_container.or_else(|| {
         let event = sandbox_event(pod, events)?;
-        let reason = text(event, "/reason");
+        let reason = string(event, "/reason");
         Some((
             CauseKind::Sandbox,
             format!("{reason}{}", colon(&redact(note(event)))),
@@ -626,13 +611,13 @@ pub fn sandbox_event<'a>(pod: &Value, events: &'a [Value]) -> Option<&'a Value> 
     }
     let about = events
         .iter()
-        .filter(|event| SANDBOX_EVENTS.contains(&text(event, "/reason")) && is_about(event, pod));
+        .filter(|event| SANDBOX_EVENTS.contains(&string(event, "/reason")) && is_about(event, pod));
     about.max_by_key(|event| (seen_at(event), note(event)))
 }
 
 /// A readiness gate that is not open, of a pod whose containers are all ready.
 fn shut(pod: &Value) -> Option<(CauseKind, String)> {
-    let mut main = items(pod, "/status/containerStatuses").peekable();
+    let mut main = list(pod, "/status/containerStatuses").peekable();
     if main.peek().is_none() || !main.all(is_ready) {
         return None;
     }

@@ -12,6 +12,8 @@
 
 use serde_json::Value;
 
+use crate::observed::workload::{condition, list, string};
+
 /// Reasons of a waiting container whose image name is wrong in itself, or whose image may not run here.
 pub const WRONG_NAME: [&str; 3] = [
     "InvalidImageName",
@@ -92,47 +94,40 @@ pub enum Gate {
 
 /// The first gate of a pod that keeps it from being ready, in words; a shut one before one that is awaited.
 pub fn gate(pod: &Value) -> Option<Gate> {
-    let list = |pointer: &str| {
-        pod.pointer(pointer)
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-    };
-    let text = |value: &Value, field: &str| {
-        value
-            .get(field)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
     let mut awaited = None;
-    for gate in list("/spec/readinessGates") {
-        let name = text(gate, "conditionType");
-        let condition = list("/status/conditions").find(|it| text(it, "type") == name);
-        let Some(condition) = condition else {
-            awaited.get_or_insert(Gate::Awaited(format!(
-                "readiness gate {name}: nothing is said of it"
-            )));
-            continue;
-        };
-        let state = text(condition, "status");
-        if state == "True" {
-            continue;
-        }
-        let (reason, message) = (text(condition, "reason"), text(condition, "message"));
-        let said = [reason.as_str(), message.as_str()];
-        let said: Vec<&str> = said.into_iter().filter(|part| !part.is_empty()).collect();
-        let words = match said.as_slice() {
-            [] => format!("readiness gate {name} is not open"),
-            said => format!("readiness gate {name} is not open: {}", said.join(": ")),
-        };
-        let reason = reason.to_lowercase();
-        let is_unknown = GATE_UNKNOWN.contains(&state.as_str());
-        if is_unknown || GATE_OPENS.iter().any(|part| reason.contains(part)) {
-            awaited.get_or_insert(Gate::Awaited(words));
-        } else {
-            return Some(Gate::Shut(words));
+    for gate in list(pod, "/spec/readinessGates") {
+        match of(pod, string(gate, "/conditionType")) {
+            Some(Gate::Shut(words)) => return Some(Gate::Shut(words)),
+            Some(waits) => awaited = awaited.or(Some(waits)),
+            None => {}
         }
     }
     awaited
+}
+
+/// What is said of one gate, unless it is open.
+fn of(pod: &Value, name: &str) -> Option<Gate> {
+    let Some(condition) = condition(pod, name) else {
+        let words = format!("readiness gate {name}: nothing is said of it");
+        return Some(Gate::Awaited(words));
+    };
+    let state = string(condition, "/status");
+    if state == "True" {
+        return None;
+    }
+    let reason = string(condition, "/reason");
+    let said = [reason, string(condition, "/message")];
+    let said: Vec<&str> = said.into_iter().filter(|part| !part.is_empty()).collect();
+    let words = match said.as_slice() {
+        [] => format!("readiness gate {name} is not open"),
+        said => format!("readiness gate {name} is not open: {}", said.join(": ")),
+    };
+    let reason = reason.to_lowercase();
+    let is_unknown = GATE_UNKNOWN.contains(&state);
+    let waits = is_unknown || GATE_OPENS.iter().any(|part| reason.contains(part));
+    Some(if waits {
+        Gate::Awaited(words)
+    } else {
+        Gate::Shut(words)
+    })
 }

@@ -12,6 +12,7 @@ use crate::history::ledger;
 use crate::message::shell;
 use crate::message::text::plain;
 use crate::observed::view::{Brought, Live, Signs};
+use crate::observed::workload::integer;
 use crate::observed::{Deployment, ReplicaSet};
 use crate::time;
 
@@ -149,10 +150,7 @@ fn last_progress(rollout: &RolloutStatus) -> String {
 
 /// Replicas with the old template that are available.
 fn available(brought: &Brought) -> Option<i64> {
-    let set = brought.running.as_ref()?;
-    set.0
-        .pointer("/status/availableReplicas")
-        .and_then(Value::as_i64)
+    integer(&brought.running.as_ref()?.0, "/status/availableReplicas")
 }
 
 /// Notes that more replicas with the old template are available than ever before. One that goes up and down is no progress.

@@ -23,6 +23,12 @@ pub(crate) fn string<'a>(value: &'a Value, pointer: &str) -> &'a str {
         .unwrap_or_default()
 }
 
+/// The items of the list at a JSON pointer; none when there is no list.
+pub(crate) fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    let items = value.pointer(pointer).and_then(Value::as_array);
+    items.into_iter().flatten()
+}
+
 /// The number at a JSON pointer.
 pub(crate) fn integer(value: &Value, pointer: &str) -> Option<i64> {
     value.pointer(pointer).and_then(Value::as_i64)

@@ -8,7 +8,7 @@ use rollback_api::{
 };
 
 use super::Candidate;
-use crate::evidence::trigger::{gone_back_since, live_since};
+use crate::evidence::trigger::{self, gone_back_since, live_since};
 use crate::execution::outcome::{Ending, refused};
 use crate::history::{History, ledger};
 use crate::message::text::plain;
@@ -234,8 +234,7 @@ fn was_undone(deployment: &Deployment, seen: &Candidate, digest: &str, now: Time
 
 /// When the trouble began at the latest, as the sender says.
 fn began_at(trigger: &Trigger) -> Timestamp {
-    let pending = i64::from(trigger.pending_seconds.unwrap_or_default());
-    time::after(trigger.started_at, -pending)
+    trigger::began_at(trigger.started_at, trigger.pending_seconds)
 }
 
 /// The sender's clock and ours are read to the second.
@@ -245,7 +244,6 @@ fn not_older(
     since: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<(), Ending> {
-    // A rule that waits before it fires tells when it fired.
     let began_at = began_at(trigger);
     let Some(since) = since else {
         // It has only just been written: whatever was reported was reported before.

@@ -1,6 +1,6 @@
 //! The pods of a version under analysis beside those of the versions before, and what sets the two apart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -173,28 +173,23 @@ pub(super) fn count(
         .map(ReplicaSet::uid)
         .filter(|uid| *uid != live.uid())
         .collect();
-    let live_own = own(live);
+    // Once for each version that has pods: a template is large, and there may be a thousand pods.
+    let mut own_of: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for pod in look.pods {
         if !symptom::counts(pod) {
             let leaves = symptom::is_leaving(pod, look.now);
             census.evicted |= leaves && symptom::is_of(pod, live.uid());
             continue;
         }
-        let others_own = || {
-            let set = look
-                .replica_sets
-                .iter()
-                .find(|set| symptom::is_of(pod, set.uid()));
-            set.map(own).unwrap_or_default()
-        };
         let is_new = symptom::is_of(pod, live.uid());
-        let names = if is_new {
-            live_own.clone()
-        } else {
-            others_own()
-        };
+        let mut all = std::iter::once(live).chain(look.replica_sets);
+        let set = all.find(|set| symptom::is_of(pod, set.uid()));
+        let none = BTreeSet::new();
+        let names = set.map_or(&none, |set| {
+            own_of.entry(set.uid()).or_insert_with(|| own(set))
+        });
         let beside = Beside {
-            own: &names,
+            own: names,
             events: look.events,
             changed: if is_new { changed } else { Changed::default() },
             now: look.now,

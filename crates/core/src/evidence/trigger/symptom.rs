@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::health::diagnose::{node_comes, sandbox_event};
 use crate::health::reasons::{self, CONFIG, Gate, NOT_STARTED, PULLING, SANDBOX, WRONG_NAME};
-use crate::observed::workload::{condition, controller_uid, string};
+use crate::observed::workload::{condition, controller_uid, list, string};
 use crate::time;
 
 /// What one pod shows.
@@ -331,11 +331,6 @@ fn ready(pod: &Value) -> Option<(bool, Option<Timestamp>)> {
 
 fn statuses(pod: &Value) -> impl Iterator<Item = &Value> {
     list(pod, "/status/initContainerStatuses").chain(list(pod, "/status/containerStatuses"))
-}
-
-fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
-    let items = value.pointer(pointer).and_then(Value::as_array);
-    items.into_iter().flatten()
 }
 
 fn moment(value: &Value, pointer: &str) -> Option<Timestamp> {
