@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::arguments::Format;
 use crate::error::Error;
+use crate::page::Tone;
 
 /// Longest text of somebody else in a line.
 const LINE_LIMIT: usize = 1000;
@@ -119,30 +120,10 @@ impl Paint {
 
     /// The word for where a request stands.
     pub fn state(self, word: &str, state: Option<RequestState>) -> String {
-        match state {
-            Some(RequestState::Succeeded) => self.good(word),
-            Some(
-                RequestState::Failed
-                | RequestState::Restored
-                | RequestState::Refused
-                | RequestState::Denied
-                | RequestState::Expired
-                | RequestState::Cancelled
-                | RequestState::Superseded
-                | RequestState::Newer(_),
-            ) => self.bad(word),
-            Some(
-                RequestState::Planning
-                | RequestState::AwaitingApproval
-                | RequestState::Blocked
-                | RequestState::Frozen
-                | RequestState::BackingUp
-                | RequestState::Reverting
-                | RequestState::RollingOut
-                | RequestState::Verifying
-                | RequestState::Restoring,
-            )
-            | None => self.waiting(word),
+        match Tone::of(state) {
+            Tone::Good => self.good(word),
+            Tone::Bad | Tone::Over => self.bad(word),
+            Tone::Waiting | Tone::Busy => self.waiting(word),
         }
     }
 }

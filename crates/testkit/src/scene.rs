@@ -123,6 +123,23 @@ impl Scene {
         Ok(())
     }
 
+    /// The same, with data that may not fit the older one.
+    pub async fn two_schemas(&self, name: &str) -> Result<()> {
+        for (version, schema) in [("v1", "1"), ("v2", "2")] {
+            let version = shop::deployment(name).version(version);
+            self.deploy(version.template_annotation("rollback.broxiva.com/schema-version", schema))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Two versions of a Deployment, and a request to go back that has its plan.
+    pub async fn two_versions_and_a_plan(&self, request: &str, name: &str) -> Result<()> {
+        self.two_versions(name).await?;
+        self.ask(request, name, json!({"previous": {}})).await?;
+        self.plan(request).await.map(|_| ())
+    }
+
     /// The Deployment as it is served.
     pub async fn deployment(&self, name: &str) -> Result<Value> {
         let api = shop::api(

@@ -6,15 +6,7 @@ use testkit::User::{Approver, Outsider, Requester, SecondApprover};
 use testkit::scene::PATIENCE;
 use testkit::{Scene, eventually};
 
-use super::stage::{APPROVAL, plugin, run, said, scene};
-
-async fn asked(name: &str) -> Result<Scene> {
-    let scene = scene(name).await?;
-    scene.two_versions("api").await?;
-    scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
-    scene.plan("api-5xx").await?;
-    Ok(scene)
-}
+use super::stage::{APPROVAL, asked, plugin, run, said, scene};
 
 fn approve<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&["approve", "api-5xx"], more].concat()

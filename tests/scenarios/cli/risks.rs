@@ -5,7 +5,6 @@ use rollback_api::status::Approval;
 use serde_json::json;
 use testkit::User::{Admin, Approver, Requester};
 use testkit::scene::PATIENCE;
-use testkit::shop::deployment;
 use testkit::{Scene, eventually};
 
 use super::stage::{APPROVAL, WHY, plugin, run, said, scene};
@@ -23,13 +22,7 @@ async fn counted(scene: &Scene) -> Result<Approval> {
 #[tokio::test]
 async fn a_risk_for_the_data_is_shown_and_accepted_with_a_reason() -> Result<()> {
     let scene = scene("data").await?;
-    for (version, schema) in [("v1", "1"), ("v2", "2")] {
-        let release = deployment("api").version(version);
-        let schema = ("rollback.broxiva.com/schema-version", schema);
-        scene
-            .deploy(release.template_annotation(schema.0, schema.1))
-            .await?;
-    }
+    scene.two_schemas("api").await?;
     scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
     scene.wait_for("api-5xx", "Blocked").await?;
     let items = "incident-documented,stakeholders-notified,previous-version-fits-data,required-columns-present,enums-known";

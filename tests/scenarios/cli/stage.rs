@@ -26,6 +26,13 @@ pub const WHY: [&str; 4] = [
     "5xx above 1 % since 14:02",
 ];
 
+/// A request to go back, with its plan.
+pub async fn asked(name: &str) -> Result<Scene> {
+    let scene = scene(name).await?;
+    scene.two_versions_and_a_plan("api-5xx", "api").await?;
+    Ok(scene)
+}
+
 /// What a command has said.
 #[derive(Debug)]
 pub struct Said {

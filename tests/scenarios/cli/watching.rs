@@ -18,19 +18,11 @@ use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::stage::{plugin, plugin_in, said, scene};
+use super::stage::{asked, plugin, plugin_in, said, scene};
 use super::terminal::Terminal;
 
 /// What takes the picture away before it is drawn again.
 const ERASE: &str = "A\u{1b}[J";
-
-async fn asked(name: &str) -> Result<Scene> {
-    let scene = scene(name).await?;
-    scene.two_versions("api").await?;
-    scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
-    scene.plan("api-5xx").await?;
-    Ok(scene)
-}
 
 /// `status -w` at a terminal.
 fn watch(scene: &Scene) -> String {

@@ -5,7 +5,6 @@ use kube::ResourceExt;
 use serde_json::json;
 use testkit::Scene;
 use testkit::User::{Approver, Outsider, Requester};
-use testkit::shop::deployment;
 use tokio::net::TcpStream;
 
 use super::stage::{Headers, Ui, scene};
@@ -13,9 +12,7 @@ use super::stage::{Headers, Ui, scene};
 /// A request with a plan that is waited for.
 pub async fn asked(name: &str) -> Result<Scene> {
     let scene = scene(name).await?;
-    scene.two_versions("api").await?;
-    scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
-    scene.plan("api-5xx").await?;
+    scene.two_versions_and_a_plan("api-5xx", "api").await?;
     Ok(scene)
 }
 
@@ -318,13 +315,7 @@ async fn who_may_only_look_looks_and_is_told_so() -> Result<()> {
 #[tokio::test]
 async fn a_risk_for_the_data_is_accepted_with_a_reason() -> Result<()> {
     let scene = scene("ui-risk").await?;
-    for (version, schema) in [("v1", "1"), ("v2", "2")] {
-        let release = deployment("api").version(version);
-        let schema = ("rollback.broxiva.com/schema-version", schema);
-        scene
-            .deploy(release.template_annotation(schema.0, schema.1))
-            .await?;
-    }
+    scene.two_schemas("api").await?;
     scene.ask("api-5xx", "api", json!({"previous": {}})).await?;
     scene.wait_for("api-5xx", "Blocked").await?;
     let ui = Ui::start(&scene, Approver).await?;

@@ -1,4 +1,4 @@
-//! `deny`, `cancel`, `withdraw`: a person's word, as annotations in the own name. Whether it may be said the server
+//! `deny`, `cancel`, `withdraw`: a person's decision, as annotations in the own name. Whether it may be said the server
 //! says.
 
 use rollback_api::{
@@ -21,8 +21,8 @@ pub async fn deny(
     name: &str,
     reason: &str,
 ) -> Result<Ending, Error> {
-    let word = Word::Deny(reason);
-    speak(cluster, format, name, "denied", word).await
+    let decision = Decision::Deny(reason);
+    speak(cluster, format, name, "denied", decision).await
 }
 
 /// Ends it.
@@ -31,7 +31,7 @@ pub async fn cancel(
     format: Option<Format>,
     name: &str,
 ) -> Result<Ending, Error> {
-    speak(cluster, format, name, "cancelled", Word::Cancel).await
+    speak(cluster, format, name, "cancelled", Decision::Cancel).await
 }
 
 /// Takes the own approval back: out of the mailbox, and when it is counted already by name.
@@ -40,12 +40,12 @@ pub async fn withdraw(
     format: Option<Format>,
     name: &str,
 ) -> Result<Ending, Error> {
-    speak(cluster, format, name, "withdrawn", Word::Withdraw).await
+    speak(cluster, format, name, "withdrawn", Decision::Withdraw).await
 }
 
-/// A person's word.
+/// A person's decision.
 #[derive(Clone, Copy, Debug)]
-pub enum Word<'a> {
+pub enum Decision<'a> {
     /// No, for this reason.
     Deny(&'a str),
     /// The request is not wanted any more.
@@ -59,31 +59,31 @@ async fn speak(
     format: Option<Format>,
     name: &str,
     what: &str,
-    word: Word<'_>,
+    decision: Decision<'_>,
 ) -> Result<Ending, Error> {
-    let written = spoken(cluster, &cluster.who().await?, name, word).await?;
+    let written = spoken(cluster, &cluster.who().await?, name, decision).await?;
     told(format, &written, what)?;
     Ok(Ending::Done)
 }
 
-/// Writes a word in the own name, while there is anything left to say.
+/// Writes a decision in the own name, while there is anything left to say.
 pub async fn spoken(
     cluster: &Cluster,
     me: &str,
     name: &str,
-    word: Word<'_>,
+    decision: Decision<'_>,
 ) -> Result<RollbackRequest, Error> {
     let annotations = |request: &RollbackRequest| {
-        open(request).map(|()| match word {
-            Word::Deny(reason) => json!({DENIED_BY: me, DENIED_REASON: reason}),
-            Word::Cancel => json!({CANCELLED_BY: me}),
-            Word::Withdraw => withdrawal(request, me),
+        open(request).map(|()| match decision {
+            Decision::Deny(reason) => json!({DENIED_BY: me, DENIED_REASON: reason}),
+            Decision::Cancel => json!({CANCELLED_BY: me}),
+            Decision::Withdraw => withdrawal(request, me),
         })
     };
     cluster.annotate(name, annotations).await
 }
 
-/// Whether there is anything left to say. The server would take the same word again without a word.
+/// Whether there is anything left to say. The server would take the same decision again without a word.
 fn open(request: &RollbackRequest) -> Result<(), Error> {
     let Some(outcome) = request.outcome() else {
         return Ok(());

@@ -37,7 +37,7 @@
     if (again) { again = false; refresh(); }
   }
 
-  // The request was deleted, or may not be looked at any more: asking again would change nothing.
+  // There is no such page any more, as when the request was deleted: asking again would change nothing.
   function gone() {
     events.close();
     clearInterval(ticking);

@@ -23,7 +23,7 @@ use super::layout::{self, Nav, Place, alert};
 use super::{App, Asked, Failure, Filled, Named, Page, Shared};
 use crate::command::approve::{self, Approval, plan_of};
 use crate::command::report as stored;
-use crate::command::say::{self, Word, is_counted};
+use crate::command::say::{self, Decision, is_counted};
 use crate::error::Error;
 use crate::output::{clean, elapsed, span};
 use crate::page::{Tone, numbers, report as report_page, timeline, word};
@@ -43,7 +43,7 @@ pub async fn page(State(app): Shared, Path(name): Named, Query(wanted): Asked) -
         ));
     }
     Ok(super::html(
-        whole(&app, &request, None, &Form::read(b"")).await,
+        whole(&app, &request, None, &Form::default()).await,
     ))
 }
 
@@ -383,8 +383,8 @@ pub async fn deny(
     Path(name): Named,
     Extension(form): Filled,
 ) -> Result<Response, Failure> {
-    let word = Word::Deny(form.field("reason").trim());
-    let written = say::spoken(&app.cluster, &app.me, &name, word).await;
+    let decision = Decision::Deny(form.field("reason").trim());
+    let written = say::spoken(&app.cluster, &app.me, &name, decision).await;
     Box::pin(answer(&app, &name, written, &form)).await
 }
 
