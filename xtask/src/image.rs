@@ -68,6 +68,15 @@ impl Part {
         }
     }
 
+    /// The folder of the package.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Controller => "crates/controller",
+            Self::Receiver => "crates/receiver",
+            Self::Plugin => "crates/cli",
+        }
+    }
+
     /// What it is, for the labels of the image.
     fn description(self) -> &'static str {
         match self {

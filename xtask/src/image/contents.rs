@@ -19,7 +19,7 @@ pub async fn write(part: Part, source: &Source, folder: &Path) -> Result<PathBuf
     let workspace = testkit::workspace();
     manifests(&workspace, copy.path())?;
     let file = format!("{}-{}.cdx", part.program(), source.version);
-    let package = package(&workspace, part)?;
+    let package = copy.path().join(part.folder());
     let output = tokio::process::Command::new(&tool)
         .args([
             "cyclonedx",
@@ -36,7 +36,7 @@ pub async fn write(part: Part, source: &Source, folder: &Path) -> Result<PathBuf
             &file,
             "--manifest-path",
         ])
-        .arg(copy.path().join(&package).join("Cargo.toml"))
+        .arg(package.join("Cargo.toml"))
         .env("SOURCE_DATE_EPOCH", source.time.to_string())
         .env("CARGO_NET_OFFLINE", "true")
         .kill_on_drop(true)
@@ -45,26 +45,13 @@ pub async fn write(part: Part, source: &Source, folder: &Path) -> Result<PathBuf
         .with_context(|| format!("running {}", tool.display()))?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "cargo cyclonedx: {said}");
-    let made = copy.path().join(&package).join(format!("{file}.json"));
+    let made = package.join(format!("{file}.json"));
     let path = folder.join(format!("{file}.json"));
     let text =
         std::fs::read_to_string(&made).with_context(|| format!("reading {}", made.display()))?;
     let text = text.replace(&copy.path().display().to_string(), "/src");
     std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     Ok(path)
-}
-
-/// The folder of the package in the workspace.
-fn package(workspace: &Path, part: Part) -> Result<PathBuf> {
-    let packages = std::fs::read_dir(workspace.join("crates"))?;
-    for package in packages {
-        let folder = package?.path();
-        let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
-        if manifest.contains(&format!("name = \"{}\"", part.package())) {
-            return Ok(folder.strip_prefix(workspace)?.to_owned());
-        }
-    }
-    anyhow::bail!("no package in crates/ is called {}", part.package())
 }
 
 /// Copies what says which crates are used, and the sources, whose targets cargo wants to see.

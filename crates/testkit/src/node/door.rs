@@ -50,8 +50,12 @@ async fn forward(mut pod: TcpStream, upstream: String) {
 /// Hands an archive of images to the container runtime of the node.
 pub fn import(cluster: &Cluster, archive: &Path) -> Result<()> {
     let data = cluster.folder().join("node");
-    let socket = Paths(&data).socket();
-    let archive = archive.display().to_string();
+    import_at(&Paths(&data), &archive.display().to_string())
+}
+
+/// The same while the node is being made.
+pub(super) fn import_at(paths: &Paths<'_>, archive: &str) -> Result<()> {
+    let socket = paths.socket();
     let import = [
         "--address",
         &socket,
@@ -59,7 +63,7 @@ pub fn import(cluster: &Cluster, archive: &Path) -> Result<()> {
         "k8s.io",
         "images",
         "import",
-        &archive,
+        archive,
     ];
     place::run("ctr", &import)
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 
-use super::{app, cgroups, config, config::Paths, place, tell};
+use super::{app, cgroups, config, config::Paths, door, place, tell};
 use crate::{
     Cluster, User,
     build::{self, Binaries},
@@ -90,21 +90,11 @@ async fn import_images(binaries: &Binaries, paths: &Paths<'_>, containerd: &Proc
     arguments.extend(app::IMAGES.map(|image| format!("{image}=serve")));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     place::run(&image, &arguments)?;
-    let socket = paths.socket();
-    let import = [
-        "--address",
-        &socket,
-        "--namespace",
-        "k8s.io",
-        "images",
-        "import",
-        &archive,
-    ];
     eventually("containerd takes the images", PATIENCE, async || {
         if containerd.check().is_err() {
             return Ok(containerd.check());
         }
-        place::run("ctr", &import)?;
+        door::import_at(paths, &archive)?;
         Ok(Ok(()))
     })
     .await?
