@@ -71,7 +71,8 @@ fn one(path: &str, field: &Value, required: bool) -> String {
     if let Some(range) = range(field) {
         facts.push(range);
     }
-    if let Some(default) = field.get("default") {
+    // The fields of an object say their own.
+    if let Some(default) = field.get("default").filter(|default| !default.is_object()) {
         facts.push(format!("default `{default}`"));
     }
     let described = field["description"].as_str().unwrap_or_default();

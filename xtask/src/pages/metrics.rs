@@ -60,7 +60,7 @@ pub fn all() -> Result<Vec<Metric>> {
 /// The metrics that a file registers.
 fn metrics(source: &str) -> Result<Vec<Metric>> {
     let path = testkit::workspace().join(source);
-    let text = std::fs::read_to_string(&path).context(source)?;
+    let text = std::fs::read_to_string(&path).with_context(|| source.to_owned())?;
     let prefix = quoted(after(&text, "Registry::with_prefix(")?).context("no prefix")?;
     let found: Result<Vec<Metric>> = text
         .split("registry.register")
