@@ -1,5 +1,6 @@
 //! The references of the kinds: every field, from the definitions.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -27,7 +28,7 @@ pub fn pages() -> Result<Vec<(PathBuf, String)>> {
             );
             for part in ["spec", "status"] {
                 if let Some(schema) = root.pointer(&format!("/properties/{part}")) {
-                    page.push_str(&format!("\n## {part}\n\n"));
+                    write!(page, "\n## {part}\n\n")?;
                     fields(schema, "", &mut page);
                 }
             }

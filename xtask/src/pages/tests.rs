@@ -226,7 +226,7 @@ fn the_dashboard_and_the_alerts_name_metrics_that_exist() -> Result<()> {
                 .unwrap_or(name);
             ensure!(
                 known.contains(name) || known.contains(series),
-                "{name} is in docs/reference/metrics.md under no such name"
+                "docs/reference/metrics.md has no {name}"
             );
         }
     }
