@@ -70,7 +70,7 @@ pub async fn story() -> Result<()> {
     let mut desk = Desk::new(cluster).await?;
     desk.opens().await?;
     // A policy, for what pauses it.
-    desk.applies(json!({
+    desk.applies(&json!({
         "apiVersion": "rollback.broxiva.com/v1alpha1", "kind": "RollbackPolicy", "metadata": {"name": "default"},
         "spec": {"triggers": {"watch": true}},
     }))
@@ -129,7 +129,7 @@ impl Desk {
             ("edit", "anna@broxiva.example"),
         ] {
             let name = format!("{role}-{}", user.split('@').next().unwrap_or_default());
-            self.applies(json!({
+            self.applies(&json!({
                 "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": name},
                 "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
                 "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
@@ -146,7 +146,7 @@ impl Desk {
 
     /// What roles.md has typed before, for a namespace that is made again.
     async fn opts_in(&self) -> Result<()> {
-        self.applies(json!({
+        self.applies(&json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "rollback-executor"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "rollback-executor"},
             "subjects": [{"kind": "ServiceAccount", "name": "rollback-controller", "namespace": "rollback-system"}],
@@ -154,7 +154,7 @@ impl Desk {
         .await
     }
 
-    async fn applies(&self, object: serde_json::Value) -> Result<()> {
+    async fn applies(&self, object: &serde_json::Value) -> Result<()> {
         let apply = ["apply", "-n", "shop", "-f", "-"];
         let object = object.to_string();
         self.cluster.kubectl_ok(Admin, &apply, &object).await?;
@@ -208,9 +208,13 @@ impl Desk {
     }
 
     fn has_typed_everything(&self) -> Result<()> {
-        for block in self.next.values().flatten() {
-            anyhow::bail!("nobody has typed {}:{}", block.page, block.line);
-        }
+        let left: Vec<String> = self
+            .next
+            .values()
+            .flatten()
+            .map(|block| format!("{}:{}", block.page, block.line))
+            .collect();
+        ensure!(left.is_empty(), "nobody has typed {left:?}");
         Ok(())
     }
 }
