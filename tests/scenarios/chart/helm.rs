@@ -1,7 +1,7 @@
 //! The real Helm.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use anyhow::{Result, ensure};
@@ -37,6 +37,11 @@ impl Helm {
             home: TempDir::new()?,
             kubeconfig: None,
         }))
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// For the administrator of a cluster.

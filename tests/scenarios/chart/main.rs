@@ -3,5 +3,6 @@
 
 mod alerts;
 mod helm;
+mod quick;
 mod release;
 mod rendered;

@@ -6,6 +6,7 @@ mod faults;
 mod formats;
 mod hostile;
 mod looking;
+mod pages;
 mod people;
 mod planning;
 mod risks;
