@@ -237,9 +237,10 @@ impl Recorder {
     async fn find(&self, namespace: &str) -> Result<Next, Error> {
         let client = &self.context.client;
         let records = self.scope(namespace).await?.0.records();
-        let recorded = match records {
-            true => evidence::names(client, namespace).await?,
-            false => Vec::new(),
+        let recorded = if records {
+            evidence::names(client, namespace).await?
+        } else {
+            Vec::new()
         };
         let quarantined = evidence::quarantined(client, namespace).await?;
         Ok(Next::Found {

@@ -199,6 +199,11 @@ fn pod_spec(template: &Template) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use rollback_api::ledger::Claim;
+    use rollback_api::open_enum::NewerValue;
+    use rollback_api::request::Urgency;
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -233,5 +238,153 @@ mod tests {
         for (image, id, expected) in cases {
             assert_eq!(names(image, id), expected, "{image}");
         }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_764_000_000 + second).unwrap_or_default()
+    }
+
+    fn quarantined(digest: &str, request: &str) -> Quarantined {
+        Quarantined {
+            digest: digest.to_owned(),
+            request: request.to_owned(),
+            requested_by: None,
+            why: String::new(),
+            until: at(100),
+            enforce: OrNewer::Known(Enforce::Warn),
+            images: Vec::new(),
+            pod_spec: Some(json!({"containers": []})),
+        }
+    }
+
+    fn known(digest: &str, verdict: Verdict, bad_until: Option<Timestamp>) -> Evidence {
+        Evidence {
+            digest: digest.to_owned(),
+            verdict,
+            bad_until,
+            ..Evidence::default()
+        }
+    }
+
+    fn claim(request: &str) -> Claim {
+        Claim {
+            request: request.to_owned(),
+            request_uid: "uid".to_owned(),
+            urgency: OrNewer::Known(Urgency::High),
+        }
+    }
+
+    /// What is left of one entry, and until when.
+    #[test]
+    fn an_entry_goes_when_it_is_over_or_unfounded() {
+        let bad_until = |second| known("v2", Verdict::Bad, Some(at(second)));
+        let cases = [
+            ("nothing else is known", None, None, 99, Some(100)),
+            ("its time is over", None, None, 100, None),
+            (
+                "longer, by the ledger",
+                Some(bad_until(200)),
+                None,
+                150,
+                Some(200),
+            ),
+            (
+                "shorter, by the ledger",
+                Some(bad_until(50)),
+                None,
+                60,
+                None,
+            ),
+            (
+                "well since",
+                Some(known("v2", Verdict::Good, None)),
+                None,
+                1,
+                None,
+            ),
+            (
+                "lifted",
+                Some(known("v2", Verdict::Unknown, None)),
+                None,
+                1,
+                None,
+            ),
+            (
+                "under way",
+                Some(known("v2", Verdict::Good, None)),
+                Some("r1"),
+                500,
+                Some(100),
+            ),
+            (
+                "another is under way",
+                Some(known("v2", Verdict::Good, None)),
+                Some("r2"),
+                1,
+                None,
+            ),
+        ];
+        for (what, evidence, holder, second, expected) in cases {
+            let mut ledger = RevisionLedgerSpec {
+                claim: holder.map(claim),
+                templates: evidence.into_iter().collect(),
+                quarantine: vec![quarantined("v2", "r1")],
+                ..RevisionLedgerSpec::default()
+            };
+            settle(&mut ledger, at(second));
+            assert_eq!(next_end(&ledger), expected.map(at), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_version_has_one_entry_and_there_are_not_too_many() {
+        let mut ledger = RevisionLedgerSpec::default();
+        for number in 0..=MAX_QUARANTINED {
+            enter(&mut ledger, quarantined(&format!("v{number}"), "old"));
+        }
+        enter(&mut ledger, quarantined("v5", "new"));
+        assert_eq!(ledger.quarantine.len(), MAX_QUARANTINED);
+        let digests: Vec<&str> = ledger
+            .quarantine
+            .iter()
+            .map(|it| it.digest.as_str())
+            .collect();
+        assert!(!digests.contains(&"v0"), "the oldest goes");
+        assert_eq!(digests.iter().filter(|it| **it == "v5").count(), 1);
+        forget(&mut ledger, "old");
+        assert_eq!(ledger.quarantine.len(), 1);
+    }
+
+    #[test]
+    fn what_is_enforced_is_what_the_policy_says_but_for_newer_words() {
+        let newer = OrNewer::Newer(NewerValue::new("Page").unwrap());
+        let mut ledger = RevisionLedgerSpec::default();
+        assert_eq!(enforced(&ledger), None);
+        enter(&mut ledger, quarantined("v2", "r1"));
+        for (word, expected) in [
+            (Enforce::Deny, Some(Enforced::Deny)),
+            (Enforce::Off, None),
+            (Enforce::Warn, Some(Enforced::Warn)),
+        ] {
+            enforce(&mut ledger, word);
+            assert_eq!(enforced(&ledger), expected);
+        }
+        ledger.quarantine[0].enforce = newer;
+        enforce(&mut ledger, Enforce::Off);
+        assert_eq!(ledger.quarantine[0].enforce, newer);
+    }
+
+    #[test]
+    fn what_runs_well_is_spared_and_the_bad_one_itself_is_not() {
+        let live = |label: &str| {
+            Template::of(&json!({"metadata": {"labels": {"v": label}}, "spec": {"containers": []}}))
+        };
+        let bad = live("bad");
+        let mut ledger = RevisionLedgerSpec::default();
+        enter(&mut ledger, quarantined(&bad.digest(), "r1"));
+        spare(&mut ledger, &bad);
+        assert_eq!(ledger.quarantine.len(), 1);
+        spare(&mut ledger, &live("good"));
+        assert_eq!(ledger.quarantine.len(), 0);
     }
 }
