@@ -1,10 +1,13 @@
-//! Generated files: `crds/`, what the chart shares with `deploy/`, and the table that is made of what the tests have seen.
+//! Generated files: `crds/`, what the chart shares with `deploy/`, the references in `docs/`, and the table that is made of
+//! what the tests have seen.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use testkit::conformance;
+
+use crate::pages;
 
 /// Write every generated file.
 pub fn write() -> anyhow::Result<()> {
@@ -49,6 +52,7 @@ fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
     for (folder, source) in CHARTED {
         files.extend(documents(folder, source)?);
     }
+    files.extend(pages::generated()?);
     Ok(files)
 }
 
@@ -121,7 +125,12 @@ fn documents(folder: &str, source: &str) -> anyhow::Result<Vec<(PathBuf, String)
 fn stale(files: &[(PathBuf, String)]) -> anyhow::Result<Vec<PathBuf>> {
     let mut stale = Vec::new();
     for folder in std::fs::read_dir(chart())? {
-        for file in std::fs::read_dir(folder?.path())? {
+        let folder = folder?.path();
+        // The dashboard is a file of its own, which nothing generates.
+        if !folder.is_dir() {
+            continue;
+        }
+        for file in std::fs::read_dir(folder)? {
             let path = file?.path();
             if files.iter().all(|(generated, _)| *generated != path) {
                 stale.push(path);

@@ -7,6 +7,7 @@ mod fuzz;
 mod generate;
 mod image;
 mod node;
+mod pages;
 mod programs;
 mod session;
 mod story;

@@ -10,10 +10,12 @@
 //! - [`prometheus`] starts a real Prometheus, where its package is installed.
 //! - [`receiver`] runs the receiver of alerts; [`alertmanager`] starts a real Alertmanager to send to it.
 //! - [`audit`] reads what the API server says has happened.
+//! - [`blocks`] are the commands that pages tell people to type.
 //! - [`conformance`] has the list of cases and the table that the tests fill in.
 
 pub mod alertmanager;
 pub mod audit;
+pub mod blocks;
 pub mod build;
 pub mod cluster;
 pub mod conformance;

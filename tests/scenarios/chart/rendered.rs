@@ -220,6 +220,7 @@ async fn the_api_server_takes_every_object_as_it_is_written() -> Result<()> {
             "receiver.enabled=true",
             "networkPolicy.enabled=true",
             r#"networkPolicy.metricsFrom=[{"namespaceSelector": {}}]"#,
+            "dashboard.enabled=true",
             r#"imagePullSecrets=[{"name": "registry"}]"#,
             r#"commonLabels={"team": "platform"}"#,
             r#"controller.tolerations=[{"key": "dedicated", "operator": "Exists"}]"#,
