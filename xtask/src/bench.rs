@@ -3,6 +3,7 @@
 mod crashes;
 mod detect;
 mod plugin;
+mod quarantine;
 
 pub use crashes::Size;
 
@@ -57,6 +58,12 @@ pub async fn plugin(rounds: usize, ctrl_c: CtrlC) -> Result<()> {
         let program = cargo::plugin().await?;
         plugin::measure(cluster, &program, rounds).await
     };
+    Box::pin(ctrl_c.or(measured)).await
+}
+
+/// Writes of Deployments in a namespace with versions in quarantine, beside one without.
+pub async fn quarantine(writes: usize, ctrl_c: CtrlC) -> Result<()> {
+    let measured = async { quarantine::measure(cluster().await?, writes).await };
     Box::pin(ctrl_c.or(measured)).await
 }
 

@@ -95,6 +95,12 @@ enum Bench {
         #[arg(long, default_value_t = 50)]
         rounds: usize,
     },
+    /// What writes of Deployments take in a namespace with versions in quarantine, beside one without.
+    Quarantine {
+        /// How many writes in each.
+        #[arg(long, default_value_t = 1000)]
+        writes: usize,
+    },
     /// From the write that shows why pods do not come up to the status that names it, and from the one that shows a crash
     /// to the revert without a person, by the API server's audit log.
     Detect {
@@ -132,6 +138,9 @@ fn main() -> ExitCode {
         Command::Bench {
             what: Bench::Plugin { rounds },
         } => session::run(async |ctrl_c| bench::plugin(rounds, ctrl_c).await),
+        Command::Bench {
+            what: Bench::Quarantine { writes },
+        } => session::run(async |ctrl_c| bench::quarantine(writes, ctrl_c).await),
         Command::Bench {
             what:
                 Bench::Detect {

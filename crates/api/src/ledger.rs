@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::category::Urgency;
 use crate::open_enum::{OrNewer, open_enum};
+use crate::policy::Enforce;
 use crate::{RequestState, WorkloadRef};
 
 /// Memory and lock of one workload, which owns it. Written only by the controller, always with
@@ -49,6 +50,62 @@ pub struct RevisionLedgerSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub templates: Vec<Evidence>,
+
+    /// The versions that admission recognizes when somebody brings them back, by name of the workload, so that one that
+    /// was deleted and made again is met as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub quarantine: Vec<Quarantined>,
+}
+
+/// How many versions in quarantine a ledger holds.
+pub const MAX_QUARANTINED: usize = 20;
+/// Longest pod spec by which a version in quarantine is recognized, in bytes of JSON.
+pub const MAX_POD_SPEC_BYTES: usize = 32 * 1024;
+
+/// A version in quarantine, as admission recognizes it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Quarantined {
+    /// Digest of its template.
+    #[schemars(length(max = 71))]
+    pub digest: String,
+    /// Name of the request that rolled it back.
+    #[schemars(length(max = 253))]
+    pub request: String,
+    /// Who asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 300))]
+    pub requested_by: Option<String>,
+    /// Why, as the request says it.
+    #[serde(default)]
+    #[schemars(length(max = 300))]
+    pub why: String,
+    /// Until when, whoever may then bring it back. Admission has no clock: it takes the time that the API server itself
+    /// notes in `managedFields` of each write.
+    pub until: Timestamp,
+    /// What becomes of a write that brings it back.
+    pub enforce: OrNewer<Enforce>,
+    /// The images that made it another version than the one that was restored: who brings back all of them brings it back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub images: Vec<QuarantinedImage>,
+    /// Its pod spec, when no image made it another version. With neither it is not recognized.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("type" = "object", "x-kubernetes-preserve-unknown-fields" = true))]
+    pub pod_spec: Option<serde_json::Value>,
+}
+
+/// An image of a version in quarantine.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct QuarantinedImage {
+    /// Name of the container.
+    #[schemars(length(max = 63))]
+    pub container: String,
+    /// The ways to name the image. One that begins with `@` is a digest, whatever stands before it.
+    #[schemars(length(max = 8), extend("items" = {"type": "string", "maxLength": 600}))]
+    pub names: Vec<String>,
 }
 
 /// How many templates a ledger remembers.

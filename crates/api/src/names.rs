@@ -46,6 +46,9 @@ pub const FINALIZER: &str = "rollback.broxiva.com/incident";
 /// Annotation of the Lease: the version of the controller that holds it.
 pub const CONTROLLER_VERSION: &str = "rollback.broxiva.com/controller-version";
 
+/// Label of a ledger with a version that admission warns of or refuses. The bindings of `deploy/25-quarantine.yaml` select it.
+pub const QUARANTINE_LABEL: &str = "rollback.broxiva.com/quarantine";
+
 /// Label of the admission policies and bindings that make approvals true.
 pub const GUARD_LABEL: &str = "rollback.broxiva.com/guard";
 /// Label of backups and incidents: what the ConfigMap is, `backup` or `incident`.

@@ -93,6 +93,33 @@ pub struct RollbackPolicySpec {
     /// What is remembered of the versions of each Deployment.
     #[serde(default)]
     pub ledger: Ledger,
+
+    /// What the API server does when somebody brings back a version that was rolled back.
+    #[serde(default)]
+    pub quarantine: Quarantine,
+}
+
+/// What the API server does when somebody brings back a version that was rolled back, while it is in quarantine
+/// (`ledger.quarantineSeconds`).
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Quarantine {
+    /// Whether that is warned of or refused, whoever it is: `kubectl`, a pipeline, Argo CD, Flux, an image bot. The
+    /// admission policies of `deploy/25-quarantine.yaml` do it, with or without the controller.
+    #[serde(default)]
+    pub enforce: Enforce,
+}
+
+/// What becomes of a write that brings back a version in quarantine.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Enforce {
+    /// It is accepted, and whoever writes is warned.
+    #[default]
+    Warn,
+    /// It is refused.
+    Deny,
+    /// Nothing is said.
+    Off,
 }
 
 /// What happens to Deployments that belong to a tool that puts back what Git says.

@@ -124,7 +124,7 @@ impl Analyses {
         let task = self.tasks.spawn(async move {
             tokio::time::sleep(pause).await;
             let _slot = slots.take(&of.namespace).await;
-            let asked = version.analyse().await;
+            let asked = Box::pin(version.analyse()).await;
             Ended { name: of, asked }
         });
         self.running.insert(name, Running { changed, task });

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Resource, ResourceExt};
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
+use rollback_core::evidence::Returned;
 use rollback_core::message::text::plain;
-use rollback_core::observed::Guard;
+use rollback_core::observed::{Deployment, Guard};
 use rollback_core::report::conditions::GUARD_MISSING;
-use rollback_core::report::notice::{NEWER_VERSION, Notice, notices};
+use rollback_core::report::notice::{self, NEWER_VERSION, Notice, notices};
 use rollback_core::report::review;
 use rollback_observe::newer::Newer;
 
@@ -173,7 +175,7 @@ async fn send_one(
         context.client.clone(),
         &request.namespace().unwrap_or_default(),
     );
-    let event = event(request, &event_name, notice);
+    let event = event(request.object_ref(&()), &event_name, notice);
     let parameters = PostParams::default();
     match tokio::time::timeout(LIMIT, api.create(&parameters, &event)).await {
         Ok(Ok(_)) => {}
@@ -191,18 +193,47 @@ async fn send_one(
     Ok(true)
 }
 
-fn event(request: &RollbackRequest, name: &str, notice: Notice) -> Event {
+/// Says on a Deployment that somebody has brought back a version in quarantine.
+pub async fn returned(
+    context: &Context,
+    namespace: &str,
+    deployment: &Deployment,
+    returned: &Returned,
+) {
+    let workload = deployment.workload();
+    let notice = notice::returned(returned, &workload.name, Timestamp::now());
+    let name = notice.event_name(&workload.name, &workload.uid);
+    let regarding = ObjectReference {
+        api_version: workload.kind.api_version().map(str::to_owned),
+        kind: Some(workload.kind.as_str().to_owned()),
+        namespace: Some(namespace.to_owned()),
+        name: Some(workload.name),
+        uid: Some(workload.uid),
+        ..ObjectReference::default()
+    };
+    let event = event(regarding, &name, notice);
+    let api: Api<Event> = Api::namespaced(context.client.clone(), namespace);
+    let parameters = PostParams::default();
+    match tokio::time::timeout(LIMIT, api.create(&parameters, &event)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
+        Ok(Err(error)) => tracing::warn!(%error, namespace, "an Event was not sent"),
+        Err(_) => tracing::warn!(namespace, "an Event was not sent in time"),
+    }
+}
+
+fn event(regarding: ObjectReference, name: &str, notice: Notice) -> Event {
     Event {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
-            namespace: request.namespace(),
+            namespace: regarding.namespace.clone(),
             ..ObjectMeta::default()
         },
         action: Some(notice.action.to_owned()),
         event_time: Some(MicroTime(notice.at)),
         note: Some(notice.note),
         reason: Some(notice.reason.to_owned()),
-        regarding: Some(request.object_ref(&())),
+        regarding: Some(regarding),
         reporting_controller: Some(rollback_api::GROUP.to_owned() + "/controller"),
         reporting_instance: Some(FIELD_MANAGER.to_owned()),
         type_: Some(if notice.warning { "Warning" } else { "Normal" }.to_owned()),

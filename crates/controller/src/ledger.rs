@@ -4,9 +4,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::{Api, Client, ResourceExt};
 use rollback_api::{
-    FIELD_MANAGER, LIFT, LIFTED_BY, RevisionLedger, RevisionLedgerSpec, WorkloadRef,
+    FIELD_MANAGER, LIFT, LIFTED_BY, QUARANTINE_LABEL, RevisionLedger, RevisionLedgerSpec,
+    WORKLOAD_NAME_ANNOTATION, WorkloadRef,
 };
 use rollback_core::history::ledger::{lift_stands, name_of};
+use rollback_core::history::quarantine::{self, Enforced};
 use rollback_observe::newer::RawLedger;
 use serde_json::Value;
 
@@ -64,7 +66,12 @@ fn next(old: Option<&RevisionLedger>, spec: &RevisionLedgerSpec) -> RevisionLedg
         uid: uid.clone(),
         ..OwnerReference::default()
     };
-    ledger.metadata.owner_references = kind.api_version().map(|version| vec![owner(version)]);
+    let enforced = quarantine::enforced(spec);
+    if enforced.is_none() {
+        // One that admission looks at outlives its Deployment, or deleting and making it again would end a quarantine.
+        ledger.metadata.owner_references = kind.api_version().map(|version| vec![owner(version)]);
+    }
+    mark(&mut ledger, enforced);
     let Some(old) = old else { return ledger };
     ledger.metadata.resource_version = old.resource_version();
     // What a person wrote there is theirs, until it is done.
@@ -73,6 +80,7 @@ fn next(old: Option<&RevisionLedger>, spec: &RevisionLedgerSpec) -> RevisionLedg
         .annotations
         .clone_from(&old.metadata.annotations);
     ledger.metadata.labels.clone_from(&old.metadata.labels);
+    mark(&mut ledger, enforced);
     let done = old
         .annotations()
         .get(LIFT)
@@ -82,6 +90,24 @@ fn next(old: Option<&RevisionLedger>, spec: &RevisionLedgerSpec) -> RevisionLedg
         ledger.annotations_mut().remove(LIFTED_BY);
     }
     ledger
+}
+
+/// Says whether admission has to look at the ledger, and whose it is when no owner says so.
+fn mark(ledger: &mut RevisionLedger, enforced: Option<Enforced>) {
+    let name = ledger.spec.target_ref.name.clone();
+    let word = match enforced {
+        None => {
+            ledger.labels_mut().remove(QUARANTINE_LABEL);
+            ledger.annotations_mut().remove(WORKLOAD_NAME_ANNOTATION);
+            return;
+        }
+        Some(Enforced::Warn) => "warn",
+        Some(Enforced::Deny) => "deny",
+    };
+    let labels = ledger.labels_mut();
+    labels.insert(QUARANTINE_LABEL.to_owned(), word.to_owned());
+    let annotations = ledger.annotations_mut();
+    annotations.insert(WORKLOAD_NAME_ANNOTATION.to_owned(), name);
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub struct Metrics {
     break_glass_approvals: Counter,
     auto_approvals: Family<Decision, Counter>,
     names_taken: Counter,
+    versions_returned: Counter,
     leader: Gauge,
     guard_holes: Family<Policy, Gauge>,
     guard_tested: Gauge,
@@ -77,6 +78,7 @@ impl Default for Metrics {
             break_glass_approvals: Counter::default(),
             auto_approvals: Family::default(),
             names_taken: Counter::default(),
+            versions_returned: Counter::default(),
             leader: Gauge::default(),
             guard_holes: Family::default(),
             guard_tested: Gauge::default(),
@@ -120,6 +122,11 @@ impl Default for Metrics {
             "names_taken",
             "Times that another request had the name under which the controller's own watch was to ask: somebody has to look at it",
             metrics.names_taken.clone(),
+        );
+        registry.register(
+            "quarantined_versions_returned",
+            "Times that somebody brought back a version that was rolled back and is in quarantine",
+            metrics.versions_returned.clone(),
         );
         registry.register(
             "leader",
@@ -184,6 +191,11 @@ impl Metrics {
     /// Another request had the name under which the controller's own watch was to ask.
     pub fn name_taken(&self) {
         self.names_taken.inc();
+    }
+
+    /// Somebody brought back a version in quarantine.
+    pub fn version_returned(&self) {
+        self.versions_returned.inc();
     }
 
     /// Whether this controller leads.

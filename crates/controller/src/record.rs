@@ -19,8 +19,8 @@ use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use kube::{Client, ResourceExt};
 use rollback_api::policy::Ledger;
-use rollback_api::{LIFT, LIFTED_BY, RevisionLedger};
-use rollback_core::evidence::{Lift, Look, Notice};
+use rollback_api::{LIFT, LIFTED_BY, QUARANTINE_LABEL, RevisionLedger};
+use rollback_core::evidence::{LedgerRules, Lift, Look, Notice, Record, orphaned};
 use rollback_core::history::ledger::current;
 use rollback_core::observed::Deployment;
 use rollback_observe::{self as observe, evidence};
@@ -30,7 +30,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::analysis::Change;
 use crate::context::Context;
-use crate::ledger;
+use crate::{events, ledger};
 use queue::End;
 use recording::{Recording, RecordingCache};
 use schedule::{Job, PAUSE, Schedule};
@@ -101,8 +101,13 @@ enum Next {
     Opened,
     /// The namespace is not recorded.
     Closed,
-    /// These are its Deployments.
-    Found(Vec<String>),
+    /// These are its Deployments that are looked at, and those with a quarantine.
+    Found {
+        /// Those that are recorded.
+        recorded: Vec<String>,
+        /// Those with a quarantine that admission looks at.
+        quarantined: Vec<String>,
+    },
 }
 
 /// Records while this controller leads. Never ends.
@@ -194,7 +199,7 @@ impl Recorder {
         let work = async {
             match &job {
                 Job::Look(name) => self.look(name, notice).await,
-                Job::Lift(name) => self.lift(name, notice).await,
+                Job::Quarantine(name) => self.quarantine(name, notice).await,
                 Job::Check(namespace) | Job::CheckAgain(namespace) => self.check(namespace).await,
                 Job::Find(namespace) => self.find(namespace).await,
             }
@@ -224,16 +229,24 @@ impl Recorder {
         let (scope, before) = self.ask(namespace).await?;
         Ok(match scope {
             Recording::Closed => Next::Closed,
-            Recording::Open(_) if scope.records() && before.as_ref() != Some(&scope) => {
-                Next::Opened
-            }
+            Recording::Open(_) if before.as_ref() != Some(&scope) => Next::Opened,
             Recording::Open(_) => Next::Change,
         })
     }
 
     async fn find(&self, namespace: &str) -> Result<Next, Error> {
-        let names = evidence::names(&self.context.client, namespace).await?;
-        Ok(Next::Found(names))
+        let client = &self.context.client;
+        let records = self.scope(namespace).await?.0.records();
+        let recorded = if records {
+            evidence::names(client, namespace).await?
+        } else {
+            Vec::new()
+        };
+        let quarantined = evidence::quarantined(client, namespace).await?;
+        Ok(Next::Found {
+            recorded,
+            quarantined,
+        })
     }
 
     async fn look(&self, name: &Name, notice: Notice) -> Result<Next, Error> {
@@ -242,16 +255,19 @@ impl Recorder {
             return Ok(Next::Opened);
         }
         match scope {
-            Recording::Open(rules) if rules.record => self.visit(name, &rules, notice).await,
+            Recording::Open(rules) if rules.keep.record => self.visit(name, &rules, notice).await,
             Recording::Open(_) | Recording::Closed => Ok(Next::Closed),
         }
     }
 
-    async fn lift(&self, name: &Name, notice: Notice) -> Result<Next, Error> {
+    async fn quarantine(&self, name: &Name, notice: Notice) -> Result<Next, Error> {
         match self.scope(&name.namespace).await? {
             (Recording::Open(rules), _) => {
-                let nothing_else = Ledger {
-                    record: false,
+                let nothing_else = LedgerRules {
+                    keep: Ledger {
+                        record: false,
+                        ..rules.keep
+                    },
                     ..rules
                 };
                 self.visit(name, &nothing_else, notice).await
@@ -260,14 +276,14 @@ impl Recorder {
         }
     }
 
-    async fn visit(&self, name: &Name, rules: &Ledger, notice: Notice) -> Result<Next, Error> {
+    async fn visit(&self, name: &Name, rules: &LedgerRules, notice: Notice) -> Result<Next, Error> {
         let asked = Timestamp::now();
         let client = &self.context.client;
         let budget = Budget::of(MEMORY);
         let (deployment, ledger) =
             evidence::pair(client, &name.namespace, &name.name, &budget).await?;
         let Some(deployment) = deployment.filter(|deployment| !deployment.is_deleting()) else {
-            return Ok(Next::Change);
+            return self.orphaned(name, ledger.as_ref(), rules).await;
         };
         if self.is_claimed(name, &deployment, ledger.as_ref()).await? {
             return Ok(Next::Release);
@@ -275,6 +291,37 @@ impl Recorder {
         let ledger = ledger.as_ref();
         self.record(name, &deployment, ledger, rules, notice, asked, &budget)
             .await
+    }
+
+    /// A ledger whose Deployment is gone: it is kept while admission looks at it.
+    async fn orphaned(
+        &self,
+        name: &Name,
+        ledger: Option<&RevisionLedger>,
+        rules: &LedgerRules,
+    ) -> Result<Next, Error> {
+        let Some(ledger) = ledger.filter(|ledger| ledger.labels().contains_key(QUARANTINE_LABEL))
+        else {
+            return Ok(Next::Change);
+        };
+        let now = Timestamp::now();
+        let record = orphaned(&ledger.spec, lift(ledger), rules.enforce, now);
+        self.keep(name, Some(ledger), record).await
+    }
+
+    /// Writes what is new, and says when to look again.
+    async fn keep(
+        &self,
+        name: &Name,
+        ledger: Option<&RevisionLedger>,
+        record: Record,
+    ) -> Result<Next, Error> {
+        if let Some(spec) = &record.ledger {
+            ledger::write(&self.context.client, &name.namespace, ledger, spec)
+                .await
+                .map_err(Error::Write)?;
+        }
+        Ok(record.again.map_or(Next::Change, Next::At))
     }
 
     /// Whether a request is at work on the Deployment, which is there to give back its claim.
@@ -299,7 +346,7 @@ impl Recorder {
         name: &Name,
         deployment: &Deployment,
         ledger: Option<&RevisionLedger>,
-        rules: &Ledger,
+        rules: &LedgerRules,
         notice: Notice,
         asked: Timestamp,
         budget: &Budget,
@@ -321,12 +368,12 @@ impl Recorder {
             look.pods = &pods;
         }
         let record = look.record();
-        if let Some(spec) = &record.ledger {
-            ledger::write(client, &name.namespace, ledger, spec)
-                .await
-                .map_err(Error::Write)?;
+        if let Some(returned) = &record.returned {
+            self.context.metrics.version_returned();
+            tracing::warn!(%name, namespace = name.namespace, ?returned, "a version in quarantine was brought back");
+            events::returned(&self.context, &name.namespace, deployment, returned).await;
         }
-        Ok(record.again.map_or(Next::Change, Next::At))
+        self.keep(name, ledger, record).await
     }
 
     /// What follows from what came of a job.
@@ -354,8 +401,11 @@ impl Recorder {
                 schedule.queue.notice(&find, nothing, Duration::ZERO);
                 End::Done(None)
             }
-            Ok(Next::Found(names)) => {
-                schedule.found(job.namespace(), names);
+            Ok(Next::Found {
+                recorded,
+                quarantined,
+            }) => {
+                schedule.found(job.namespace(), recorded, quarantined);
                 End::Done(None)
             }
             Err(error) if error.is_race() => End::Raced(notice, PAUSE),

@@ -7,15 +7,16 @@ pub mod pace;
 pub mod trigger;
 
 use jiff::Timestamp;
-use rollback_api::RevisionLedgerSpec;
 use rollback_api::ledger::{
     Evidence, MAX_TEMPLATE_BYTES, MAX_TEMPLATES_BYTES, RunningImage, Verdict,
 };
-use rollback_api::policy::Ledger;
+use rollback_api::policy::{Enforce, Ledger};
+use rollback_api::{FIELD_MANAGER, RevisionLedgerSpec};
 use serde_json::Value;
 
 use crate::health::rollout::image_ids;
 use crate::history::ledger::{self, based_on, entry_of, kept_template};
+use crate::history::quarantine;
 use crate::history::template::Template;
 use crate::observed::Deployment;
 use crate::time;
@@ -29,6 +30,15 @@ const MAX_IMAGE_BYTES: usize = 500;
 /// Longest name that is remembered of whoever lifts a quarantine.
 const MAX_NAME: usize = 1000;
 
+/// By which rules the ledgers of a namespace are kept.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LedgerRules {
+    /// What is remembered.
+    pub keep: Ledger,
+    /// What becomes of a write that brings back a version in quarantine.
+    pub enforce: Enforce,
+}
+
 /// One look at a Deployment.
 #[derive(Clone, Copy, Debug)]
 pub struct Look<'a> {
@@ -41,7 +51,7 @@ pub struct Look<'a> {
     /// The quarantine that somebody lifts.
     pub lift: Option<Lift<'a>>,
     /// The rules of the namespace.
-    pub rules: &'a Ledger,
+    pub rules: &'a LedgerRules,
     /// What led to the look.
     pub notice: Notice,
     /// When its reads began: what they found was so then, or later.
@@ -90,13 +100,30 @@ pub struct Record {
     pub ledger: Option<RevisionLedgerSpec>,
     /// When to look again though nothing changes: when what runs will have been available for long enough.
     pub again: Option<Timestamp>,
+    /// That somebody has brought back a version in quarantine since the look before.
+    pub returned: Option<Returned>,
+}
+
+/// That somebody has brought back a version in quarantine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Returned {
+    /// Digest of its template.
+    pub digest: String,
+    /// Its revision number, once it has one.
+    pub revision: Option<i64>,
+    /// The request that rolled it back.
+    pub request: Option<String>,
+    /// Until when it is in quarantine; nobody lifted it.
+    pub until: Option<Timestamp>,
+    /// Field manager of the last write of somebody else than the operator.
+    pub by: Option<String>,
 }
 
 impl Look<'_> {
     /// Whether the pods would tell something that the ledger does not know yet.
     pub fn wants_pods(&self) -> bool {
         let digest = self.deployment.template().digest();
-        self.rules.record
+        self.rules.keep.record
             && self.deployment.is_complete()
             && !ledger::evidence(self.ledger, self.deployment.uid())
                 .iter()
@@ -110,30 +137,52 @@ impl Look<'_> {
         if let Some(lift) = self.lift {
             take_up(&mut next, lift, self.now);
         }
-        let mut again = None;
-        if self.rules.record {
-            let template = self.deployment.template();
+        let template = self.deployment.template();
+        let (mut again, mut returned) = (None, None);
+        if self.rules.keep.record {
+            returned = self.returned(&before, &template.digest());
             let digest = template.digest();
             expire(&mut next, self.now);
             self.close(&mut next, &digest);
             again = self.note(&mut next, &template, &digest);
             self.begin(&before, &mut next);
-            keep_whole(&mut next, &template, self.rules);
+            keep_whole(&mut next, &template, &self.rules.keep);
             bound_images(&mut next);
         }
+        quarantine::spare(&mut next, &template);
+        let again = earliest(again, settle(&mut next, self.rules.enforce, self.now));
         if next == before {
             return Record {
                 ledger: None,
                 again,
+                returned,
             };
         }
-        if let Some(live) = next.templates.last_mut().filter(|_| self.rules.record) {
+        if let Some(live) = next.templates.last_mut().filter(|_| self.rules.keep.record) {
             live.last_live = self.now;
         }
         Record {
             ledger: Some(next),
             again,
+            returned,
         }
+    }
+
+    /// Whether what runs is in quarantine, and did not run at the look before.
+    fn returned(&self, before: &RevisionLedgerSpec, live: &str) -> Option<Returned> {
+        let lifted = self.lift.map(|lift| lift.digest);
+        let (last, others) = before.templates.split_last()?;
+        let entry = others.iter().find(|entry| entry.digest == live)?;
+        if last.digest == live || !ledger::is_quarantined(entry, lifted, self.now) {
+            return None;
+        }
+        Some(Returned {
+            digest: live.to_owned(),
+            revision: self.deployment.revision(),
+            request: entry.judged_by.clone(),
+            until: entry.bad_until,
+            by: self.deployment.last_manager(FIELD_MANAGER),
+        })
     }
 
     /// Ends the times that are over, and counts them as far as they are known.
@@ -229,7 +278,7 @@ impl Look<'_> {
 
     /// Good is what was available for long enough. Says when that will be, if it goes on like this.
     fn judge(&self, entry: &mut Evidence) -> Option<Timestamp> {
-        let enough = i64::from(self.rules.soak_seconds);
+        let enough = i64::from(self.rules.keep.soak_seconds);
         match entry.verdict {
             // What a newer version said stands.
             Verdict::Good | Verdict::Bad | Verdict::Newer(_) => return None,
@@ -253,6 +302,36 @@ impl Look<'_> {
     }
 }
 
+/// What to write of a ledger whose Deployment is gone, and which is kept because admission looks at it; when to look again.
+pub fn orphaned(
+    ledger: &RevisionLedgerSpec,
+    lift: Option<Lift>,
+    enforce: Enforce,
+    now: Timestamp,
+) -> Record {
+    let mut next = ledger.clone();
+    if let Some(lift) = lift {
+        take_up(&mut next, lift, now);
+    }
+    let again = settle(&mut next, enforce, now);
+    Record {
+        ledger: Some(next).filter(|next| next != ledger),
+        again,
+        returned: None,
+    }
+}
+
+/// Brings what admission looks at up to date, and says when the next of it is over.
+fn settle(ledger: &mut RevisionLedgerSpec, enforce: Enforce, now: Timestamp) -> Option<Timestamp> {
+    quarantine::enforce(ledger, enforce);
+    quarantine::settle(ledger, now);
+    quarantine::next_end(ledger)
+}
+
+fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
+}
+
 /// Whole seconds between two moments, none when they come in the wrong order.
 fn seconds(since: Timestamp, until: Timestamp) -> i64 {
     until.duration_since(since).as_secs().max(0)
@@ -270,6 +349,9 @@ fn take_up(ledger: &mut RevisionLedgerSpec, lift: Lift, now: Timestamp) {
         entry.judged_at = Some(now);
         entry.bad_until = None;
     }
+    ledger
+        .quarantine
+        .retain(|entry| entry.digest != lift.digest);
 }
 
 /// Nobody says anything any more about a template whose quarantine is over.

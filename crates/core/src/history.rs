@@ -5,6 +5,7 @@ pub mod diff;
 pub mod image;
 pub mod ledger;
 mod named;
+pub mod quarantine;
 pub mod restart;
 pub mod template;
 

@@ -1,16 +1,22 @@
 //! What the recorder of evidence reads.
 
+use std::fmt::Debug;
+
 use k8s_openapi::api::apps::v1;
 use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use rollback_api::ledger::Claim;
-use rollback_api::policy::Ledger;
-use rollback_api::{POLICY_NAME, RevisionLedger, RollbackPolicy, RollbackRequest, WorkloadKind};
+use rollback_api::{
+    POLICY_NAME, QUARANTINE_LABEL, RevisionLedger, RollbackPolicy, RollbackRequest,
+    WORKLOAD_NAME_ANNOTATION, WorkloadKind,
+};
+use rollback_core::evidence::LedgerRules;
 use rollback_core::history::ledger;
 use rollback_core::observed::Deployment;
 use rollback_reads::budget::Budget;
 use rollback_reads::history;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Error, access, pods, raw, reading};
@@ -54,15 +60,18 @@ pub async fn pods(
 }
 
 /// By which rules the ledgers of a namespace are kept; `None` where none may be made.
-pub async fn rules(client: &Client, namespace: &str) -> Result<Option<Ledger>, Error> {
+pub async fn rules(client: &Client, namespace: &str) -> Result<Option<LedgerRules>, Error> {
     if !access::may_keep_ledgers(client, namespace).await? {
         return Ok(None);
     }
     let api: Api<RollbackPolicy> = Api::namespaced(client.clone(), namespace);
     let policy = reading("the RollbackPolicy", api.get_opt(POLICY_NAME).await)?;
-    Ok(Some(
-        policy.map_or_else(Ledger::default, |policy| policy.spec.ledger),
-    ))
+    Ok(Some(policy.map_or_else(LedgerRules::default, |policy| {
+        LedgerRules {
+            keep: policy.spec.ledger,
+            enforce: policy.spec.quarantine.enforce,
+        }
+    })))
 }
 
 /// Whether the request that holds a claim is there to give it back.
@@ -78,14 +87,38 @@ pub async fn is_held(client: &Client, namespace: &str, claim: &Claim) -> Result<
 /// Names of all Deployments of a namespace.
 pub async fn names(client: &Client, namespace: &str) -> Result<Vec<String>, Error> {
     let api: Api<v1::Deployment> = Api::namespaced(client.clone(), namespace);
-    let mut names = Vec::new();
-    let mut page = ListParams::default().limit(PAGE);
+    let name = |object: &PartialObjectMeta<v1::Deployment>| Some(object.name_any());
+    of_all(&api, "the Deployments", ListParams::default(), name).await
+}
+
+/// Names of the Deployments of a namespace of which a version is in a quarantine that admission looks at.
+pub async fn quarantined(client: &Client, namespace: &str) -> Result<Vec<String>, Error> {
+    let api: Api<RevisionLedger> = Api::namespaced(client.clone(), namespace);
+    let name = |ledger: &PartialObjectMeta<RevisionLedger>| {
+        ledger.annotations().get(WORKLOAD_NAME_ANNOTATION).cloned()
+    };
+    let labelled = ListParams::default().labels(QUARANTINE_LABEL);
+    of_all(&api, "the RevisionLedgers", labelled, name).await
+}
+
+/// What there is to say of all objects of a list, page by page.
+async fn of_all<K>(
+    api: &Api<K>,
+    what: &'static str,
+    wanted: ListParams,
+    say: impl Fn(&PartialObjectMeta<K>) -> Option<String>,
+) -> Result<Vec<String>, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let mut said = Vec::new();
+    let mut page = wanted.limit(PAGE);
     loop {
-        let list = reading("the Deployments", api.list_metadata(&page).await)?;
-        names.extend(list.items.iter().map(ResourceExt::name_any));
+        let list = reading(what, api.list_metadata(&page).await)?;
+        said.extend(list.items.iter().filter_map(&say));
         match list.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => page = page.continue_token(&token),
-            None => return Ok(names),
+            None => return Ok(said),
         }
     }
 }

@@ -9,7 +9,8 @@ use crate::open_enum::open_enum;
 use crate::category::Urgency;
 use crate::policy::{
     ApprovalMode, Approvals, Capacity, ChecklistItem, DataGate, Environment, FreezeWindow, GitOps,
-    ImageOf, Ledger, OnJobFailure, Remedies, ReportRules, Rollout, Side, Triggers, Verification,
+    ImageOf, Ledger, OnJobFailure, Quarantine, Remedies, ReportRules, Rollout, Side, Triggers,
+    Verification,
 };
 use crate::{Reason, RequestState, WorkloadKind, WorkloadRef};
 
@@ -115,6 +116,9 @@ pub struct Rules {
     /// changes nothing of a plan that is made.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ledger: Ledger,
+    /// What becomes of a write that brings back the version that is rolled back.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub quarantine: Quarantine,
 }
 
 impl Rules {

@@ -2,6 +2,7 @@
 
 mod guard;
 mod operator;
+mod quarantine;
 pub mod rights;
 
 use jiff::{SignedDuration, Timestamp};
@@ -114,6 +115,7 @@ pub async fn run(cluster: &Cluster, place: &Place, operator: bool) -> Result<End
     findings.push(definitions(&cluster.client).await);
     findings.extend(guard::look(&cluster.client).await);
     findings.extend(guard::obeyed(cluster).await?);
+    findings.push(quarantine::look(&cluster.client).await);
     findings.extend(operator::look(cluster).await);
     findings.push(operator::rights(cluster).await);
     if !operator {

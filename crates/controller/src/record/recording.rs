@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rollback_api::policy::Ledger;
+use rollback_core::evidence::LedgerRules;
 
 /// How long an answer is used. Watches tell of nearly every change before.
 const LIFETIME: Duration = Duration::from_mins(10);
@@ -17,7 +17,7 @@ pub enum Recording {
     /// Not at all: it has not opted in.
     Closed,
     /// By these rules, which may be not to record.
-    Open(Ledger),
+    Open(LedgerRules),
 }
 
 impl Recording {
@@ -25,7 +25,7 @@ impl Recording {
     pub fn records(&self) -> bool {
         match self {
             Self::Closed => false,
-            Self::Open(rules) => rules.record,
+            Self::Open(rules) => rules.keep.record,
         }
     }
 }
@@ -91,7 +91,7 @@ mod tests {
         scopes.expire(Some("shop"));
         scopes.expire(Some("other"));
         assert_eq!(scopes.fresh("shop"), None);
-        let open = Recording::Open(Ledger::default());
+        let open = Recording::Open(LedgerRules::default());
         assert_eq!(scopes.learn("shop", open.clone()), Some(Recording::Closed));
         scopes.expire(None);
         assert_eq!(scopes.fresh("shop"), None);

@@ -22,8 +22,8 @@ const DOUBT: Duration = Duration::from_mins(1);
 pub enum Job {
     /// Look at a Deployment.
     Look(Name),
-    /// Take up the lift of a quarantine, and nothing else, also where nothing is recorded.
-    Lift(Name),
+    /// Bring the quarantine of a Deployment up to date, and nothing else, also where nothing is recorded.
+    Quarantine(Name),
     /// See whether a namespace is recorded by now.
     Check(String),
     /// The same once more: the authorizer learns of a permission on its own, perhaps later than we do.
@@ -36,7 +36,7 @@ impl Job {
     /// Where it is to be done.
     pub fn namespace(&self) -> &str {
         match self {
-            Self::Look(name) | Self::Lift(name) => &name.namespace,
+            Self::Look(name) | Self::Quarantine(name) => &name.namespace,
             Self::Check(namespace) | Self::CheckAgain(namespace) | Self::Find(namespace) => {
                 namespace
             }
@@ -84,7 +84,7 @@ impl Schedule {
                 self.deployment(name, complete, scopes);
             }
             WatchEvent::Gone(name) => self.queue.forget(&Job::Look(name)),
-            WatchEvent::Ledger { name, lifts } => self.ledger(name, lifts),
+            WatchEvent::Ledger { name, quarantined } => self.ledger(name, quarantined),
             WatchEvent::NoLedger(name) => {
                 let nothing = self.nothing();
                 self.queue.notice(&Job::Look(name), nothing, PAUSE);
@@ -100,9 +100,9 @@ impl Schedule {
     }
 
     /// Whatever was written there: a claim that was in the way may be gone.
-    fn ledger(&mut self, name: Name, lifts: bool) {
-        let lift = Job::Lift(name.clone());
-        if lifts {
+    fn ledger(&mut self, name: Name, quarantined: bool) {
+        let lift = Job::Quarantine(name.clone());
+        if quarantined {
             let nothing = self.nothing();
             self.queue.notice(&lift, nothing, PAUSE);
         }
@@ -131,8 +131,14 @@ impl Schedule {
         }
     }
 
-    /// All Deployments of a namespace of which it is not known what happened there.
-    pub fn found(&mut self, namespace: &str, names: Vec<String>) {
+    /// All Deployments of a namespace of which it is not known what happened there, and those with a quarantine.
+    pub fn found(&mut self, namespace: &str, names: Vec<String>, quarantined: Vec<String>) {
+        for (place, name) in (1_u32..).zip(quarantined) {
+            let namespace = namespace.to_owned();
+            let job = Job::Quarantine(Name { namespace, name });
+            let nothing = self.nothing();
+            self.queue.notice(&job, nothing, STEP * place);
+        }
         for (place, name) in (1_u32..).zip(names) {
             let namespace = namespace.to_owned();
             let notice = Notice {

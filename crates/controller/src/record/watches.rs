@@ -12,7 +12,9 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use rollback_api::{LIFT, RevisionLedger, RollbackPolicy, WorkloadKind};
+use rollback_api::{
+    LIFT, QUARANTINE_LABEL, RevisionLedger, RollbackPolicy, WORKLOAD_NAME_ANNOTATION, WorkloadKind,
+};
 use rollback_core::observed::Deployment;
 use rollback_reads::bounded::Bounded;
 use serde::de::DeserializeOwned;
@@ -44,13 +46,15 @@ impl Name {
     }
 }
 
-/// The Deployment that owns a ledger; the controller alone writes whose it is.
+/// The Deployment that owns a ledger, or that one is about which is kept for admission without an owner; the controller
+/// alone writes whose it is.
 fn owner(ledger: &PartialObjectMeta<RevisionLedger>) -> Option<Name> {
     let mut owners = ledger.owner_references().iter();
-    let owner = owners.find(|owner| owner.kind == WorkloadKind::Deployment.as_str())?;
+    let owner = owners.find(|owner| owner.kind == WorkloadKind::Deployment.as_str());
+    let kept = ledger.annotations().get(WORKLOAD_NAME_ANNOTATION);
     Some(Name {
         namespace: ledger.namespace().unwrap_or_default(),
-        name: owner.name.clone(),
+        name: owner.map(|owner| &owner.name).or(kept)?.clone(),
     })
 }
 
@@ -78,8 +82,8 @@ pub enum WatchEvent {
     Ledger {
         /// Whose.
         name: Name,
-        /// Whether somebody lifts a quarantine.
-        lifts: bool,
+        /// Whether somebody lifts a quarantine, or admission looks at one.
+        quarantined: bool,
     },
     /// The ledger of this Deployment is gone.
     NoLedger(Name),
@@ -185,7 +189,8 @@ fn of_ledgers(event: Event<PartialObjectMeta<RevisionLedger>>) -> Option<WatchEv
     match event {
         Event::Init | Event::InitDone => None,
         Event::InitApply(ledger) | Event::Apply(ledger) => Some(WatchEvent::Ledger {
-            lifts: ledger.annotations().contains_key(LIFT),
+            quarantined: ledger.annotations().contains_key(LIFT)
+                || ledger.labels().contains_key(QUARANTINE_LABEL),
             name: owner(&ledger)?,
         }),
         Event::Delete(ledger) => owner(&ledger).map(WatchEvent::NoLedger),

@@ -143,7 +143,10 @@ fn release(
     Some(Step::Release(ledger::released(
         held,
         &meant,
-        uid(request),
+        (
+            request.metadata.name.as_deref().unwrap_or_default(),
+            uid(request),
+        ),
         rollback,
         &unwell(target, &meant, progress),
         rules.ledger.quarantine_seconds,

@@ -13,6 +13,7 @@ use crate::execution::outcome::end;
 use crate::execution::step::{Step, cause};
 use crate::history::ledger;
 use crate::history::ledger::{Holder, takes_over};
+use crate::history::quarantine;
 use crate::message::text::plain;
 use crate::observed::view::{ClaimingView, WritingView};
 use crate::observed::{Deployment, Fetched, Rival, TargetView};
@@ -150,7 +151,12 @@ fn hold_claim(scope: TargetScope, view: &ClaimingView) -> Result<(), TargetDecis
     let held = view.ledger.as_ref();
     let urgency = scope.plan.rules.urgency;
     let claim = || {
-        let step = Step::Claim(ledger::claimed(held, request, urgency, target));
+        let running = view.live.deployment.as_ref().map(Deployment::template);
+        let quarantined = running
+            .filter(|running| running.digest() == target.from_digest)
+            .map(|bad| quarantine::entry(held, request, &scope.plan.rules, target, &bad, now));
+        let next = ledger::claimed(held, request, urgency, target, quarantined);
+        let step = Step::Claim(next);
         Err(TargetDecision::take(step, preparing(&target.workload.name)))
     };
     let other = match ledger::holder(held, &target.workload.uid, scope.uid()) {

@@ -1,13 +1,16 @@
 //! The ledger of a workload as values: what it is called, who holds it, what is known of its templates, what to write.
 
 use jiff::Timestamp;
-use rollback_api::ledger::{Claim, Evidence, MAX_ROLLBACKS, MAX_TEMPLATES, Rollback, Verdict};
+use rollback_api::ledger::{
+    Claim, Evidence, MAX_ROLLBACKS, MAX_TEMPLATES, Quarantined, Rollback, Verdict,
+};
 use rollback_api::open_enum::OrNewer;
 use rollback_api::request::Urgency;
 use rollback_api::status::PlannedTarget;
 use rollback_api::{RequestState, RevisionLedgerSpec, RollbackRequest, WorkloadKind, WorkloadRef};
 use serde_json::json;
 
+use crate::history::quarantine;
 use crate::history::template::{self, Template};
 use crate::time;
 
@@ -154,12 +157,13 @@ pub fn spec_digest(request: &RollbackRequest) -> String {
     template::digest(&serde_json::to_value(spec).unwrap_or_default())
 }
 
-/// The ledger with the claim of this request in it.
+/// The ledger with the claim of this request in it, and the version that it rolls back in quarantine.
 pub fn claimed(
     ledger: Option<&RevisionLedgerSpec>,
     request: &RollbackRequest,
     urgency: Urgency,
     target: &PlannedTarget,
+    quarantined: Option<Quarantined>,
 ) -> RevisionLedgerSpec {
     let mut next = based_on(ledger, &target.workload);
     next.claim = Some(Claim {
@@ -167,6 +171,9 @@ pub fn claimed(
         request_uid: request.metadata.uid.clone().unwrap_or_default(),
         urgency: OrNewer::Known(urgency),
     });
+    if let Some(entry) = quarantined {
+        quarantine::enter(&mut next, entry);
+    }
     next
 }
 
@@ -175,13 +182,19 @@ pub fn claimed(
 pub fn released(
     ledger: Option<&RevisionLedgerSpec>,
     target: &PlannedTarget,
-    request_uid: &str,
+    (request, request_uid): (&str, &str),
     rollback: Option<Rollback>,
     unwell: &[String],
     quarantine_seconds: i32,
 ) -> RevisionLedgerSpec {
     let mut next = based_on(ledger, &target.workload);
     next.claim = next.claim.filter(|claim| claim.request_uid != request_uid);
+    let stays = rollback
+        .as_ref()
+        .is_some_and(|rollback| rollback.outcome != RequestState::Restored);
+    if !stays {
+        quarantine::forget(&mut next, request);
+    }
     if let Some(rollback) = rollback {
         judge(&mut next, target, &rollback, quarantine_seconds);
         for digest in unwell {
@@ -276,8 +289,15 @@ pub fn lift_stands(before: &RevisionLedgerSpec, after: &RevisionLedgerSpec, dige
     let judged = |ledger: &RevisionLedgerSpec| {
         let quarantined =
             |entry: &&Evidence| entry.digest == digest && entry.verdict == Verdict::Bad;
-        let entry = ledger.templates.iter().find(quarantined)?;
-        Some(entry.judged_at)
+        let known = ledger.templates.iter().find(quarantined);
+        // Of a Deployment that was made again, only admission knows.
+        let met = ledger
+            .quarantine
+            .iter()
+            .find(|entry| entry.digest == digest);
+        known
+            .map(|entry| entry.judged_at)
+            .or_else(|| met.map(|entry| Some(entry.until)))
     };
     judged(after).is_some_and(|at| judged(before) == Some(at))
 }
@@ -288,6 +308,8 @@ pub fn based_on(ledger: Option<&RevisionLedgerSpec>, workload: &WorkloadRef) -> 
         .cloned()
         .unwrap_or_else(|| RevisionLedgerSpec {
             target_ref: workload.clone(),
+            // What was rolled back is no better for having been deleted and made again.
+            quarantine: ledger.map_or_else(Vec::new, |ledger| ledger.quarantine.clone()),
             ..RevisionLedgerSpec::default()
         })
 }

@@ -109,6 +109,7 @@ pub fn rules(
             quarantine_seconds: policy.ledger.quarantine_seconds,
             ..Ledger::default()
         },
+        quarantine: policy.quarantine,
     }
 }
 

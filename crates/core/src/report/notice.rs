@@ -9,9 +9,11 @@ use rollback_api::{Reason, RequestState, RollbackRequestStatus};
 use serde_json::json;
 
 use crate::approval::{self, consent};
+use crate::evidence::Returned;
 use crate::history::template;
 use crate::message::text::plain;
 use crate::report::conditions;
+use crate::time;
 
 /// One thing worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ const MOST_TOLD: usize = 20;
 pub const REPORTED: &str = "Reported";
 /// Reason of the Event that says that only a newer version knows what is written there.
 pub const NEWER_VERSION: &str = "NewerVersion";
+/// Reason of the Event that says that somebody brought back a version in quarantine.
+pub const RETURNED: &str = "QuarantinedVersionReturned";
 /// Longest note of an Event that the API server takes, in bytes.
 const NOTE_LIMIT: usize = 1024;
 
@@ -54,6 +58,37 @@ impl Notice {
             .collect();
         let stem: String = request.chars().take(200).collect();
         format!("{}.{suffix}", stem.trim_end_matches(['.', '-']))
+    }
+}
+
+/// That somebody has brought back a version in quarantine, on its Deployment.
+pub fn returned(returned: &Returned, deployment: &str, now: Timestamp) -> Notice {
+    let number = returned.revision.map(|number| format!("revision {number}"));
+    let version = number.unwrap_or_else(|| "the version".to_owned());
+    let request = returned
+        .request
+        .as_deref()
+        .unwrap_or("a request that nobody knows any more");
+    let by = returned.by.as_deref().unwrap_or("somebody");
+    let until = returned.until.map_or_else(String::new, |until| {
+        format!(" until {}", time::stamp(until))
+    });
+    let deployment = plain(deployment, 253);
+    let note = format!(
+        "Field manager {} brought back {version} of Deployment {deployment}, which RollbackRequest {} rolled back and which \
+         is in quarantine{until}. To roll it back again: kubectl rollback create deployment/{deployment}. If it is not to blame, lift \
+         the quarantine: kubectl rollback quarantine lift deployment/{deployment}. To have such writes refused, set \
+         spec.quarantine.enforce to Deny in the RollbackPolicy.",
+        plain(by, 100),
+        plain(request, 253),
+    );
+    Notice {
+        at: now,
+        warning: true,
+        reason: RETURNED,
+        action: "Watch",
+        note: shortened(&note),
+        key: Some(format!("{} {:?}", returned.digest, returned.revision)),
     }
 }
 

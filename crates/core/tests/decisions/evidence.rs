@@ -10,7 +10,7 @@ use rollback_api::ledger::{
 use rollback_api::policy::Ledger;
 use rollback_api::request::Urgency;
 use rollback_api::{RevisionLedgerSpec, WorkloadRef};
-use rollback_core::evidence::{Lift, Look, Notice, Record};
+use rollback_core::evidence::{LedgerRules, Lift, Look, Notice, Record};
 use rollback_core::history::ledger::{bad_templates, entry_of, kept_template, lift_stands};
 use rollback_core::history::template::Template;
 use rollback_core::observed::Deployment;
@@ -177,6 +177,10 @@ fn look(
     now: i64,
 ) -> Record {
     let deployment = Deployment(deployment.clone());
+    let rules = &LedgerRules {
+        keep: rules.clone(),
+        ..LedgerRules::default()
+    };
     Look {
         deployment: &deployment,
         pods: &[],
@@ -652,7 +656,10 @@ fn images_are_recorded_once_as_the_pods_have_them() {
     ]}});
     let long =
         json!({"status": {"containerStatuses": [{"name": "app", "imageID": "x".repeat(501)}]}});
-    let rules = rules(300);
+    let rules = LedgerRules {
+        keep: rules(300),
+        ..LedgerRules::default()
+    };
     let mut look = Look {
         deployment: &deployment,
         pods: &[long, pod],
@@ -677,8 +684,11 @@ fn images_are_recorded_once_as_the_pods_have_them() {
     let going = Deployment(rolling(&template("v2"), 2));
     look.deployment = &going;
     assert!(!look.wants_pods(), "not before it is complete");
-    let silent = Ledger {
-        record: false,
+    let silent = LedgerRules {
+        keep: Ledger {
+            record: false,
+            ..rules.keep.clone()
+        },
         ..rules.clone()
     };
     (look.deployment, look.ledger, look.rules) = (&deployment, None, &silent);

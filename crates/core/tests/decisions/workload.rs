@@ -40,7 +40,7 @@ fn nothing_of_two_kinds_has_the_same_name() {
     });
     let [ours, theirs] = targets.map(|target| {
         let WorkloadRef { kind, name, .. } = &target.workload;
-        let claimed = ledger::claimed(None, &scene.request, Urgency::High, &target);
+        let claimed = ledger::claimed(None, &scene.request, Urgency::High, &target, None);
         [
             ledger::name(*kind, name),
             ledger::name_of(&claimed.target_ref) + " has the claim",
