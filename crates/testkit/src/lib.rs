@@ -33,6 +33,7 @@ pub mod receiver;
 pub mod scene;
 pub mod shell;
 pub mod shop;
+pub mod typed;
 
 pub use cluster::{Cluster, Namespace, User};
 pub use controller::ControllerProcess;

@@ -20,7 +20,7 @@ async fn requests_of(stage: &Stage, home: &str, account: &str) -> Result<Api<Rol
         .service_account_kubeconfig(home, account, None)
         .await?;
     let config = cluster.config_from(&kubeconfig).await?;
-    Ok(Api::namespaced(Client::try_from(config)?, stage.scene.ns()))
+    Ok(Api::namespaced(testkit::typed::client(config)?, stage.scene.ns()))
 }
 
 /// A machine of the namespace that may trigger as well.

@@ -138,7 +138,7 @@ pub async fn receiver(scene: &Scene) -> Result<Api<RollbackRequest>> {
         .service_account_kubeconfig("rollback-system", "rollback-receiver", None)
         .await?;
     let config = scene.cluster.config_from(&kubeconfig).await?;
-    Ok(Api::namespaced(Client::try_from(config)?, scene.ns()))
+    Ok(Api::namespaced(testkit::typed::client(config)?, scene.ns()))
 }
 
 /// A request as the receiver makes it of an alert.

@@ -79,7 +79,7 @@ async fn machine(scene: &Scene) -> Result<Api<RollbackRequest>> {
         .service_account_kubeconfig(ns, "ci", None)
         .await?;
     let config = scene.cluster.config_from(&kubeconfig).await?;
-    Ok(Api::namespaced(Client::try_from(config)?, ns))
+    Ok(Api::namespaced(testkit::typed::client(config)?, ns))
 }
 
 async fn creates(api: &Api<RollbackRequest>, request: &RollbackRequest) -> Result<()> {

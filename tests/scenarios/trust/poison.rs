@@ -46,7 +46,7 @@ async fn stranger(scene: &Scene, name: &str) -> Result<Api<RollbackRequest>> {
             .headers
             .push((HeaderName::from_static(header), value));
     }
-    Ok(Api::namespaced(Client::try_from(config)?, scene.ns()))
+    Ok(Api::namespaced(testkit::typed::client(config)?, scene.ns()))
 }
 
 /// Creates an object as it is, without reading it into anything first.

@@ -18,6 +18,30 @@ pub(crate) struct Site<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) ports: [u16; 3],
     pub(crate) nodes: Nodes,
+    pub(crate) serves: Serves,
+}
+
+/// What the API server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// Everything that it can.
+    Everything,
+    /// No policies that change what is written, as before Kubernetes 1.36.
+    NoMutatingPolicies,
+}
+
+impl Serves {
+    fn flags(self) -> Vec<String> {
+        match self {
+            Self::Everything => Vec::new(),
+            Self::NoMutatingPolicies => vec![
+                "--disable-admission-plugins=MutatingAdmissionPolicy".into(),
+                "--runtime-config=admissionregistration.k8s.io/v1/mutatingadmissionpolicies=false,\
+                 admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings=false"
+                    .into(),
+            ],
+        }
+    }
 }
 
 /// Who runs the pods.
@@ -90,9 +114,10 @@ impl Site<'_> {
     pub(crate) fn apiserver(&self) -> Result<Process> {
         let tokens = self.write("tokens.csv", user::token_file())?;
         let policy = self.write("audit-policy.json", audit_policy(self.nodes).to_string())?;
+        let serves = self.serves.flags();
         self.start(
             "kube-apiserver",
-            vec![
+            [serves, vec![
                 format!("--etcd-servers=http://127.0.0.1:{}", self.ports[1]),
                 "--bind-address=127.0.0.1".into(),
                 format!("--secure-port={}", self.ports[0]),
@@ -122,7 +147,7 @@ impl Site<'_> {
                 "--max-mutating-requests-inflight=1500".into(),
                 // A pod template field that is newer than the types of the controller.
                 "--feature-gates=EvictionRequestAPI=true".into(),
-            ],
+            ]].concat(),
         )
     }
 
