@@ -22,6 +22,9 @@ use crate::User;
 /// The environment variable that withholds the policy.
 pub const TYPED: &str = "ROLLBACK_GUARD_TYPED";
 
+/// What stands where nothing is said, and nothing is to be added.
+pub const UNSAID: &str = "$UNSAID";
+
 /// Where requests are.
 const REQUESTS: &str = "/rollbackrequests";
 /// What makes a write an approval.
@@ -36,7 +39,7 @@ const MAILBOX: [&str; 6] = [
 
 /// Whether the people write who they are.
 pub fn is_on() -> bool {
-    std::env::var_os(TYPED).is_some()
+    crate::variant().typed
 }
 
 /// A client that says who it is, where people do.
@@ -144,6 +147,7 @@ async fn who(inner: &Client, known: &Known, headers: &HeaderMap) -> kube::Result
 fn ask(request: &mut Value, me: &Value) {
     if let Some(spec) = request.get_mut("spec").and_then(Value::as_object_mut) {
         spec.entry("requestedBy").or_insert_with(|| me.clone());
+        spec.retain(|_, value| value != UNSAID);
     }
 }
 
@@ -172,6 +176,7 @@ fn say(annotations: &mut Map<String, Value>, mine: &str) {
     if approves && !annotations.contains_key(APPROVER_GROUPS) {
         annotations.insert(APPROVER_GROUPS.to_owned(), json!(mine));
     }
+    annotations.retain(|_, value| value != UNSAID);
 }
 
 /// The same in a JSON patch.
@@ -192,6 +197,7 @@ fn approve_by_steps(operations: &mut Vec<Value>, mine: &str) {
     if approves && !says {
         operations.push(json!({"op": "add", "path": groups, "value": mine}));
     }
+    operations.retain(|operation| operation["value"] != UNSAID);
 }
 
 /// Who this user is, as kubectl is told it.
@@ -228,7 +234,7 @@ fn of(user: User, args: &[&str]) -> Value {
 }
 
 /// What kubectl is told and reads, by somebody who says who they are.
-pub(crate) fn kubectl(user: User, args: &[&str], input: &str) -> (Vec<String>, String) {
+pub fn kubectl(user: User, args: &[&str], input: &str) -> (Vec<String>, String) {
     let mut now: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
     if !is_on() {
         return (now, input.to_owned());
@@ -257,7 +263,10 @@ pub(crate) fn kubectl(user: User, args: &[&str], input: &str) -> (Vec<String>, S
 }
 
 fn ask_if(object: &mut Value, me: &Value) {
-    if object["kind"] == "RollbackRequest" {
-        ask(object, me);
+    if object["kind"] != "RollbackRequest" {
+        return;
     }
+    // What is applied to a request that is there has no spec, or the one that it was asked for with.
+    ask(object, me);
+    approve(object, me);
 }

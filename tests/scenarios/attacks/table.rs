@@ -135,7 +135,7 @@ async fn what_is_forged_is_put_right() -> Result<()> {
 
 /// Whether one of the policies that compare who somebody is refused it.
 fn is_compared(answer: &Answer) -> bool {
-    let policies = ["create", "spec", "stamps"];
+    let policies = ["create", "spec", "approval", "stamps"];
     policies.iter().any(|policy| {
         let policy = format!("{DENIED}rollback-guard-{policy}'");
         answer.code == 403 && answer.message.contains(&policy)

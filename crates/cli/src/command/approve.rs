@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use rollback_api::policy::ChecklistItem;
 use rollback_api::status::{DataRisk, Plan};
 use rollback_api::{
-    ACCEPT_DATA_RISK, APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, BREAK_GLASS, CHECKLIST, CONFIRM, PLAN, Identity, RollbackRequest,
+    ACCEPT_DATA_RISK, APPROVED_BY, APPROVER_GROUPS, BREAK_GLASS, CHECKLIST, CONFIRM, PLAN, Identity, RollbackRequest,
     WITHDRAWN_BY,
 };
 use rollback_core::message::shell;
@@ -286,11 +286,8 @@ pub fn wrong_phrase(wanted: &str) -> String {
 fn annotations(me: &Identity, plan: &Plan, approval: &Approval) -> Value {
     let mut annotations = empty_mailbox();
     annotations[APPROVED_BY] = json!(me.username);
-    // Where the API server does not write these two, it compares them.
+    // Where the API server does not write it, it compares it.
     annotations[APPROVER_GROUPS] = json!(me.groups.join("\n"));
-    if let Some(uid) = me.uid.as_ref().filter(|uid| !uid.is_empty()) {
-        annotations[APPROVER_UID] = json!(uid);
-    }
     annotations[CONFIRM] = json!(approval.confirm);
     annotations[PLAN] = json!(plan.digest);
     annotations[WITHDRAWN_BY] = Value::Null;

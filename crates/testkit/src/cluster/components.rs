@@ -33,6 +33,8 @@ pub enum Serves {
 impl Serves {
     fn flags(self) -> Vec<String> {
         match self {
+            // Older versions do not know the plugin.
+            Self::NoMutatingPolicies if crate::variant().kubernetes.is_some() => Vec::new(),
             Self::Everything => Vec::new(),
             Self::NoMutatingPolicies => vec![
                 "--disable-admission-plugins=MutatingAdmissionPolicy".into(),
@@ -114,7 +116,11 @@ impl Site<'_> {
     pub(crate) fn apiserver(&self) -> Result<Process> {
         let tokens = self.write("tokens.csv", user::token_file())?;
         let policy = self.write("audit-policy.json", audit_policy(self.nodes).to_string())?;
-        let serves = self.serves.flags();
+        let mut serves = self.serves.flags();
+        if crate::variant().kubernetes.is_none() {
+            // A pod template field that is newer than the types of the controller.
+            serves.push("--feature-gates=EvictionRequestAPI=true".into());
+        }
         self.start(
             "kube-apiserver",
             [serves, vec![
@@ -145,8 +151,6 @@ impl Site<'_> {
                 // Many tests share one server.
                 "--max-requests-inflight=3000".into(),
                 "--max-mutating-requests-inflight=1500".into(),
-                // A pod template field that is newer than the types of the controller.
-                "--feature-gates=EvictionRequestAPI=true".into(),
             ]].concat(),
         )
     }

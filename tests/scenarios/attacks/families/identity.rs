@@ -2,6 +2,7 @@
 
 use rollback_api::{APPROVER_GROUPS, APPROVER_UID};
 use serde_json::{Value, json};
+use testkit::typed::UNSAID;
 
 use super::{approval, approval_but, notes};
 use crate::attack::{
@@ -38,7 +39,7 @@ pub fn asking() -> Family {
     Family {
         name: "identity-asking",
         attacks: rows! {
-            "missing", &[REQUESTER, GITOPS, ADMIN, ROBOT], &[POST], NEW, by(json!(null)), name;
+            "missing", &[REQUESTER, GITOPS, ADMIN, ROBOT], &[POST, APPLY], NEW, by(json!(UNSAID)), name;
             "of nobody", &[REQUESTER], &[POST, APPLY], NEW, by(json!({"username": ""})), name;
             "foreign name", &[REQUESTER, GITOPS, ADMIN], &[POST, APPLY, POST.dry()], NEW, by(json!({"username": "anna@broxiva.example"})), name;
             "foreign name in other letters", &[REQUESTER], &[POST], NEW, by(json!({"username": "RITA@broxiva.example"})), name;
@@ -55,7 +56,7 @@ pub fn asking() -> Family {
             "more groups than one has", &[REQUESTER], &[POST], NEW, by(json!({"username": "$ME", "groups": crowd})), says("name each of yours once at most");
             "machine without its mark", &[ROBOT, VENTRILOQUIST], &[POST, APPLY], NEW, by(json!({"username": "$ME"})), machine;
             "machine with its other groups", &[ROBOT], &[POST], NEW, by(json!({"username": "$ME", "groups": ["system:authenticated"]})), machine;
-            "changed later", &[REQUESTER, APPROVER, ADMIN, CONTROLLER], &[MERGE, JSON], &[AWAITING], by(json!({"username": "$ME"})), fixed;
+            "changed later", &[REQUESTER, APPROVER, ADMIN, CONTROLLER], &[MERGE, JSON], &[AWAITING], by(json!({"username": "olga@broxiva.example"})), fixed;
             "groups changed later", &[REQUESTER], &[MERGE, JSON, PUT, APPLY], &[AWAITING], by(json!({"groups": []})), fixed;
             "taken away later", &[REQUESTER, ADMIN], &[MERGE, JSON, PUT], &[AWAITING], by(json!(null)), fixed;
         },
@@ -68,20 +69,24 @@ pub fn asking() -> Family {
             "no uid", &[REQUESTER], &[POST], NEW, by(json!({"username": "$ME", "uid": ""}));
             "a machine's mark", &[ROBOT], &[POST], NEW, by(json!({"username": "$ME", "groups": [MACHINES]}));
             "what the field does not have is dropped", &[REQUESTER], &[POST], NEW, by(json!({"username": "$ME", "extra": {"scopes": ["all"]}}));
-            "a remark", &[REQUESTER, APPROVER, ADMIN, CONTROLLER], CHANGES, &[AWAITING], super::remark();
+            "a remark", &[REQUESTER, APPROVER, ADMIN], CHANGES, &[AWAITING], super::remark();
+            "a remark by the controller", &[CONTROLLER], &[MERGE, JSON], &[AWAITING], super::remark();
         },
     }
 }
 
 /// Who approves.
 pub fn approving() -> Family {
-    let says = |what| Expect::Guard("rollback-guard-stamps", what);
+    let says = |what| Expect::Guard("rollback-guard-approval", what);
     let missing = says("approver-groups is missing");
     let (groups, uid) = (
         says("approver-groups names what you are not in"),
         says("approver-uid must be your own uid"),
     );
-    let left = says("say who gave the approval that stands beside them");
+    let left = Expect::Guard(
+        "rollback-guard-stamps",
+        "say who gave the approval that stands beside them",
+    );
     let robots = Expect::Guard("rollback-guard-approval", "A ServiceAccount cannot approve");
     let named = |names: &str| approval_but(&json!({APPROVER_GROUPS: names}));
     let crowd = vec!["broxiva:leads"; 5].join("\n");
@@ -89,6 +94,7 @@ pub fn approving() -> Family {
     Family {
         name: "identity-approving",
         attacks: rows! {
+            "missing", &[APPROVER, SECOND, ADMIN, ODD], CHANGES, &[AWAITING], named(UNSAID), missing;
             "empty", &[APPROVER, ADMIN, ODD], CHANGES, &[AWAITING], named(""), missing;
             "a line without a name", &[APPROVER], &[MERGE], &[AWAITING], named("\n"), missing;
             "foreign group", &[APPROVER, BOTH], CHANGES, &[AWAITING], named("broxiva:oncall"), groups;
@@ -103,7 +109,8 @@ pub fn approving() -> Family {
             "a marked person without the mark", &[MARKED], &[MERGE], &[AWAITING], named("broxiva:leads"), robots;
             "of another's approval", &[REQUESTER, SECOND, CONTROLLER, ADMIN], &[MERGE, JSON], &[PENDING, FULL], stamps("uid-admin", "system:masters"), left;
             "of another's approval, in part", &[REQUESTER, SECOND], &[MERGE, JSON], &[PENDING], notes(json!({APPROVER_GROUPS: "system:authenticated"})), left;
-            "of another's approval, taken away", &[REQUESTER, SECOND], &[MERGE, JSON, PUT], &[PENDING, FULL], notes(json!({APPROVER_GROUPS: null})), left;
+            "of another's approval, taken away", &[REQUESTER, SECOND], &[MERGE, JSON], &[PENDING, FULL], notes(json!({APPROVER_GROUPS: null})), left;
+            "of another's approval, left out", &[REQUESTER, SECOND], &[PUT], &[PENDING, FULL], notes(json!({APPROVER_GROUPS: UNSAID})), left;
             "of one's own, afterwards", &[APPROVER], &[MERGE, JSON], &[PENDING], notes(json!({APPROVER_GROUPS: "system:masters"})), left;
             "without an approval", &[REQUESTER, APPROVER, CONTROLLER], &[MERGE, JSON], &[AWAITING, HALF], stamps("uid-approver", "broxiva:leads"), left;
         },
@@ -114,7 +121,8 @@ pub fn approving() -> Family {
             "own uid", &[APPROVER], CHANGES, &[AWAITING], approval_but(&json!({APPROVER_UID: "uid-approver"}));
             "no uid", &[APPROVER], &[MERGE], &[AWAITING], approval_but(&json!({APPROVER_UID: ""}));
             "own approval taken away, and who gave it left", &[APPROVER], &[MERGE, JSON], &[PENDING], notes(json!({"rollback.broxiva.com/approved-by": null, "rollback.broxiva.com/confirm": null, "rollback.broxiva.com/plan": null, "rollback.broxiva.com/checklist": null}));
-            "a remark beside another's approval", &[REQUESTER, SECOND, CONTROLLER, OVERLORD, MARKED, ADMIN], CHANGES, &[PENDING, FULL], super::remark();
+            "a remark beside another's approval", &[REQUESTER, SECOND, OVERLORD, MARKED, ADMIN], CHANGES, &[PENDING, FULL], super::remark();
+            "a remark by the controller", &[CONTROLLER], &[MERGE, JSON], &[PENDING, FULL, HALF], super::remark();
         },
     }
 }
