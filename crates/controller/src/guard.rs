@@ -477,7 +477,9 @@ mod tests {
 
         // Half of it is gone: nothing is stamped, and nothing is a hole.
         let gone = |kind: GuardKind| {
-            guard.seen.send_modify(|seen| seen.found.retain(|place, _| place.kind != kind));
+            guard
+                .seen
+                .send_modify(|seen| seen.found.retain(|place, _| place.kind != kind));
         };
         gone(GuardKind::MutatingBinding);
         let missing = "MutatingAdmissionPolicyBinding rollback-guard-stamp is missing".to_owned();

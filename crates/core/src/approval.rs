@@ -35,7 +35,8 @@ pub enum Mailbox {
 /// What stands in a message before what to type.
 pub const TO_APPROVE: &str = "To approve: ";
 /// The groups of whoever types this into a shell, one a line.
-const MY_GROUPS: &str = r#"$(kubectl auth whoami -o jsonpath='{range .status.userInfo.groups[*]}{@}{"\n"}{end}')"#;
+const MY_GROUPS: &str =
+    r#"$(kubectl auth whoami -o jsonpath='{range .status.userInfo.groups[*]}{@}{"\n"}{end}')"#;
 /// Longest name of a user that is repeated in a message.
 const NAME_LIMIT: usize = 200;
 /// Shortest and longest reason for breaking the glass, and for accepting a risk.

@@ -108,7 +108,12 @@ fn older() -> Result<Option<&'static Older>> {
     };
     let found = OLDER.iter().find(|older| older.minor == *wanted);
     let known: Vec<&str> = older_versions().collect();
-    let missing = || format!("no modules of Kubernetes {wanted}: there are {}", known.join(", "));
+    let missing = || {
+        format!(
+            "no modules of Kubernetes {wanted}: there are {}",
+            known.join(", ")
+        )
+    };
     found.map(Some).with_context(missing)
 }
 

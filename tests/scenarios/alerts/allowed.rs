@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec};
 use kube::api::PostParams;
-use kube::{Api, Client};
+use kube::Api;
 use serde_json::json;
 use testkit::Cluster;
 use testkit::scene::PATIENCE;

@@ -13,7 +13,7 @@ use testkit::scene::{CONTROLLER as CONTROLLER_NAME, PATIENCE, PRODUCTION, TICKED
 use testkit::{Cluster, User, eventually};
 
 use crate::attack::{AWAITING, Attempt, DELETE, Expect, Family, HALF, MERGE, Moment, POST, Thing};
-use crate::families::{self, limits};
+use crate::families;
 use crate::fire::{Answer, merged};
 use crate::people::{ADMIN, APPROVER, CONTROLLER, REQUESTER};
 use crate::stage::{SHOP, Stage, whole_approval};

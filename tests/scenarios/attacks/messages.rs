@@ -91,7 +91,9 @@ impl Page {
         } else {
             GOLDEN
         };
-        let path = testkit::workspace().join("tests/scenarios/attacks").join(golden);
+        let path = testkit::workspace()
+            .join("tests/scenarios/attacks")
+            .join(golden);
         if std::env::var_os("UPDATE_MESSAGES").is_some() {
             std::fs::write(path, &self.text)?;
             return Ok(());
@@ -99,10 +101,7 @@ impl Page {
         let known = std::fs::read_to_string(path).context("nothing to compare with")?;
         for (number, (now, then)) in self.text.lines().zip(known.lines()).enumerate() {
             if now != then {
-                bail!(
-                    "{golden}, line {}:\n  was {then}\n  is  {now}",
-                    number + 1
-                );
+                bail!("{golden}, line {}:\n  was {then}\n  is  {now}", number + 1);
             }
         }
         ensure!(self.text == known, "{golden} is longer or shorter");

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use rollback_api::status::{BlockedBy, Outcome};
 use rollback_api::{AUTOMATIC, Reason, RequestState, RollbackRequest};
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use kube::api::PostParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use rollback_api::{AUTOMATIC, Reason, RequestState, RollbackRequest};
 use rollback_core::evidence::trigger::request_name;
 use rollback_core::observed::Deployment;

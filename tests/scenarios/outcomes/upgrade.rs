@@ -88,14 +88,14 @@ async fn could_be_better(scene: &Scene, plans: &[Plan]) -> Result<()> {
         told(scene, name, true).await?;
     }
     approve(scene, NAMES[0], User::SecondApprover, &plans[0], true).await?;
-    End::well(Reason::Unverified).check(scene, NAMES[0]).await
+    ended(scene, NAMES[0]).await
 }
 
 /// Now it writes them. The approval that was typed before counts, and the next one says nothing.
 async fn stamped(scene: &Scene, plans: &[Plan]) -> Result<()> {
     if testkit::variant().kubernetes.is_some() {
         approve(scene, NAMES[1], User::SecondApprover, &plans[1], true).await?;
-        return End::well(Reason::Unverified).check(scene, NAMES[1]).await;
+        return ended(scene, NAMES[1]).await;
     }
     let file = testkit::workspace().join("deploy/21-guard-stamp.yaml");
     let file = file.to_str().context("no UTF-8")?;
@@ -110,7 +110,7 @@ async fn stamped(scene: &Scene, plans: &[Plan]) -> Result<()> {
         approve(scene, NAMES[1], User::SecondApprover, &plans[1], false).await
     })
     .await?;
-    End::well(Reason::Unverified).check(scene, NAMES[1]).await
+    ended(scene, NAMES[1]).await
 }
 
 /// The cluster goes back: who approves writes it again.
@@ -123,21 +123,23 @@ async fn and_back(scene: &Scene, plans: &[Plan]) -> Result<()> {
         let silent = approve(scene, NAMES[2], User::SecondApprover, &plans[2], false).await;
         let refused = format!("{:#}", silent.err().context("nobody said who approves")?);
         ensure!(
-            refused.contains("approver-groups is missing") && refused.contains("'broxiva:leads' 'system:authenticated'"),
+            refused.contains("approver-groups is missing")
+                && refused.contains("'broxiva:leads' 'system:authenticated'"),
             "{refused}"
         );
     }
     approve(scene, NAMES[2], User::SecondApprover, &plans[2], true).await?;
-    End::well(Reason::Unverified).check(scene, NAMES[2]).await
+    ended(scene, NAMES[2]).await
 }
 
-async fn approve(
-    scene: &Scene,
-    name: &str,
-    user: User,
-    plan: &Plan,
-    typed: bool,
-) -> Result<()> {
+async fn ended(scene: &Scene, name: &str) -> Result<()> {
+    End::well(Reason::Unverified)
+        .check(scene, name)
+        .await
+        .map(drop)
+}
+
+async fn approve(scene: &Scene, name: &str, user: User, plan: &Plan, typed: bool) -> Result<()> {
     let mut approval = json!({
         APPROVED_BY: user.as_str(), CONFIRM: PRODUCTION, PLAN: plan.digest, CHECKLIST: TICKED,
     });
@@ -177,7 +179,10 @@ async fn counted(scene: &Scene, name: &str, plan: &Plan) -> Result<()> {
         ensure!(approvals == 1, "{}", status["approvals"]);
         ensure!(status["approvals"][0]["by"]["groups"][0] == "broxiva:leads");
         ensure!(!annotations.contains_key(APPROVED_BY), "{annotations:?}");
-        ensure!(!annotations.contains_key(APPROVER_GROUPS), "{annotations:?}");
+        ensure!(
+            !annotations.contains_key(APPROVER_GROUPS),
+            "{annotations:?}"
+        );
         Ok(())
     })
     .await

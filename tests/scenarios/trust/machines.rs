@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
-use kube::{Api, Client};
+use kube::Api;
 use rollback_api::{
     APPROVED_BY, BREAK_GLASS, CONFIRM, PLAN, Reason, RequestState, RollbackPolicy, RollbackRequest,
 };

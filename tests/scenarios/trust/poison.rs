@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use http::{HeaderName, HeaderValue};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DynamicObject, ListParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use rollback_api::{CANCELLED_BY, DENIED_BY, DENIED_REASON, Reason, RequestState, RollbackRequest};
 use serde_json::{Value, json};
 use testkit::scene::{CONTROLLER, PATIENCE, request};

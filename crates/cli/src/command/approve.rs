@@ -5,8 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use rollback_api::policy::ChecklistItem;
 use rollback_api::status::{DataRisk, Plan};
 use rollback_api::{
-    ACCEPT_DATA_RISK, APPROVED_BY, APPROVER_GROUPS, BREAK_GLASS, CHECKLIST, CONFIRM, PLAN, Identity, RollbackRequest,
-    WITHDRAWN_BY,
+    ACCEPT_DATA_RISK, APPROVED_BY, APPROVER_GROUPS, BREAK_GLASS, CHECKLIST, CONFIRM, Identity,
+    PLAN, RollbackRequest, WITHDRAWN_BY,
 };
 use rollback_core::message::shell;
 use serde_json::{Value, json};

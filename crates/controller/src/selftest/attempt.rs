@@ -23,8 +23,9 @@ use kube::core::ApiResource;
 use kube::{Api, Client, ResourceExt};
 use rollback_api::status::Plan;
 use rollback_api::{
-    ACCEPT_DATA_RISK, APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, ARTIFACT_LABEL, CANCELLED_BY, CHECKLIST, CONFIRM,
-    DENIED_BY, DENIED_REASON, FIELD_MANAGER, Identity, PLAN, RollbackRequest, WITHDRAWN_BY,
+    ACCEPT_DATA_RISK, APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, ARTIFACT_LABEL, CANCELLED_BY,
+    CHECKLIST, CONFIRM, DENIED_BY, DENIED_REASON, FIELD_MANAGER, Identity, PLAN, RollbackRequest,
+    WITHDRAWN_BY,
 };
 use rollback_core::plan::rules::rules;
 use rollback_observe::who_am_i;

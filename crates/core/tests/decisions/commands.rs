@@ -81,7 +81,9 @@ fn how_to_approve_is_one_command_whatever_the_plan_says() {
         assert_eq!(cut(&told, expected.len()), told, "nothing stands behind it");
         // Where the API server does not write the groups, the command asks for them, and is the same besides.
         let typed = how_to_approve(&scene.request, &plan, true);
-        let (before, rest) = typed.split_once(" rollback.broxiva.com/approver-groups=\"$(").unwrap();
+        let (before, rest) = typed
+            .split_once(" rollback.broxiva.com/approver-groups=\"$(")
+            .unwrap();
         let (ask, after) = rest.split_once(")\"").unwrap();
         assert_eq!(format!("{before}{after}"), told);
         assert!(ask.starts_with("kubectl auth whoami "), "{ask}");

@@ -123,35 +123,39 @@ impl Site<'_> {
         }
         self.start(
             "kube-apiserver",
-            [serves, vec![
-                format!("--etcd-servers=http://127.0.0.1:{}", self.ports[1]),
-                "--bind-address=127.0.0.1".into(),
-                format!("--secure-port={}", self.ports[0]),
-                // The address of the kubernetes Service may not be on loopback, so it gets none.
-                "--endpoint-reconciler-type=none".into(),
-                "--service-cluster-ip-range=10.96.0.0/16".into(),
-                format!("--cert-dir={}", self.folder.display()),
-                format!("--tls-cert-file={}", self.file("server.crt")),
-                format!("--tls-private-key-file={}", self.file("server.key")),
-                "--service-account-issuer=https://kubernetes.default.svc".into(),
-                format!("--service-account-key-file={}", self.file("accounts.pub")),
-                format!(
-                    "--service-account-signing-key-file={}",
-                    self.file("accounts.key")
-                ),
-                "--authorization-mode=RBAC,Node".into(),
-                // Names of nodes are no names that anybody here resolves.
-                "--kubelet-preferred-address-types=InternalIP".into(),
-                format!("--token-auth-file={tokens}"),
-                format!("--audit-policy-file={policy}"),
-                format!("--audit-log-path={}", self.file("audit.log")),
-                // Written before the request ends, in one file that is never rotated away.
-                "--audit-log-mode=blocking".into(),
-                "--audit-log-maxsize=4096".into(),
-                // Many tests share one server.
-                "--max-requests-inflight=3000".into(),
-                "--max-mutating-requests-inflight=1500".into(),
-            ]].concat(),
+            [
+                serves,
+                vec![
+                    format!("--etcd-servers=http://127.0.0.1:{}", self.ports[1]),
+                    "--bind-address=127.0.0.1".into(),
+                    format!("--secure-port={}", self.ports[0]),
+                    // The address of the kubernetes Service may not be on loopback, so it gets none.
+                    "--endpoint-reconciler-type=none".into(),
+                    "--service-cluster-ip-range=10.96.0.0/16".into(),
+                    format!("--cert-dir={}", self.folder.display()),
+                    format!("--tls-cert-file={}", self.file("server.crt")),
+                    format!("--tls-private-key-file={}", self.file("server.key")),
+                    "--service-account-issuer=https://kubernetes.default.svc".into(),
+                    format!("--service-account-key-file={}", self.file("accounts.pub")),
+                    format!(
+                        "--service-account-signing-key-file={}",
+                        self.file("accounts.key")
+                    ),
+                    "--authorization-mode=RBAC,Node".into(),
+                    // Names of nodes are no names that anybody here resolves.
+                    "--kubelet-preferred-address-types=InternalIP".into(),
+                    format!("--token-auth-file={tokens}"),
+                    format!("--audit-policy-file={policy}"),
+                    format!("--audit-log-path={}", self.file("audit.log")),
+                    // Written before the request ends, in one file that is never rotated away.
+                    "--audit-log-mode=blocking".into(),
+                    "--audit-log-maxsize=4096".into(),
+                    // Many tests share one server.
+                    "--max-requests-inflight=3000".into(),
+                    "--max-mutating-requests-inflight=1500".into(),
+                ],
+            ]
+            .concat(),
         )
     }
 

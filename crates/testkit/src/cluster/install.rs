@@ -27,6 +27,15 @@ impl Cluster {
         self.install_guard(true).await
     }
 
+    /// Takes that policy away, for the rest of this cluster's life.
+    pub async fn withhold_stamp(&self) -> Result<()> {
+        for kind in ["mutatingadmissionpolicybinding", "mutatingadmissionpolicy"] {
+            let delete = ["delete", kind, "rollback-guard-stamp"];
+            self.kubectl_ok(User::Admin, &delete, "").await?;
+        }
+        self.wait_for_admission(true).await
+    }
+
     async fn install_guard(&self, typed: bool) -> Result<()> {
         let mut documents = documents()?;
         if typed {
@@ -107,6 +116,7 @@ impl Cluster {
                 }
                 answer => answer?,
             };
+            ensure!(!typed, "another name passes, or is put right");
             let stamp = answer.data.pointer("/spec/requestedBy/username");
             let expected = Some(&json!(User::Requester.as_str()));
             ensure!(stamp == expected, "spec.requestedBy.username is {stamp:?}");

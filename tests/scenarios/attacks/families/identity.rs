@@ -90,7 +90,8 @@ pub fn approving() -> Family {
     let robots = Expect::Guard("rollback-guard-approval", "A ServiceAccount cannot approve");
     let named = |names: &str| approval_but(&json!({APPROVER_GROUPS: names}));
     let crowd = vec!["broxiva:leads"; 5].join("\n");
-    let stamps = |uid: &str, groups: &str| notes(json!({APPROVER_UID: uid, APPROVER_GROUPS: groups}));
+    let stamps =
+        |uid: &str, groups: &str| notes(json!({APPROVER_UID: uid, APPROVER_GROUPS: groups}));
     Family {
         name: "identity-approving",
         attacks: rows! {
