@@ -82,6 +82,17 @@ pub fn variant() -> &'static Variant {
     })
 }
 
+/// Whether an older version of Kubernetes is tested on, for a test that needs what only newer ones have; says so.
+pub fn is_older(needs: &str) -> bool {
+    let older = variant().kubernetes.as_deref();
+    if let Some(version) = older {
+        node::tell(&format!(
+            "SKIPPED on Kubernetes {version}: it takes {needs}"
+        ));
+    }
+    older.is_some()
+}
+
 /// The environment variable that makes the tests run at their full size: `cargo xtask test --full` sets it.
 pub const FULL: &str = "ROLLBACK_TEST_FULL";
 

@@ -186,10 +186,10 @@ fn approve_by_steps(operations: &mut Vec<Value>, mine: &str) {
     let (mut approves, mut says) = (false, false);
     for operation in operations.iter_mut() {
         let path = operation["path"].as_str().unwrap_or_default().to_owned();
-        if path == "/metadata/annotations" {
-            if let Some(annotations) = operation["value"].as_object_mut() {
-                say(annotations, mine);
-            }
+        if path == "/metadata/annotations"
+            && let Some(annotations) = operation["value"].as_object_mut()
+        {
+            say(annotations, mine);
         }
         approves |= MAILBOX.iter().any(|key| path == place(key)) && operation["op"] != "remove";
         says |= path == groups;

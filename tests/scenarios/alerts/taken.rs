@@ -1,8 +1,8 @@
 //! That something has the name of a request, or the id of an alert, does not make it that one.
 
 use anyhow::{Context as _, Result, ensure};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use rollback_api::RollbackRequest;
 use rollback_api::request::Category;
 use rollback_core::evidence::trigger::{NAMES, request_name};

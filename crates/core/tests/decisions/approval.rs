@@ -98,8 +98,16 @@ fn each_way_a_mailbox_is_invalid() {
             vec![(WITHDRAWN_BY, BOB)],
             "has taken the approval back",
         ),
-        ("no groups", vec![(APPROVER_GROUPS, "")], "does not say which groups"),
-        ("empty groups", vec![(APPROVER_GROUPS, "\n\n")], "does not say which groups"),
+        (
+            "no groups",
+            vec![(APPROVER_GROUPS, "")],
+            "does not say which groups",
+        ),
+        (
+            "empty groups",
+            vec![(APPROVER_GROUPS, "\n\n")],
+            "does not say which groups",
+        ),
         (
             "only a uid",
             vec![(APPROVER_GROUPS, ""), (APPROVER_UID, "7")],
