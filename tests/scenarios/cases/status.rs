@@ -254,10 +254,10 @@ fn wait_for_termination() -> Value {
 /// As a server does that does not have the field yet, or has it switched off. What nobody counts is not waited for.
 #[tokio::test]
 async fn case_49_a_server_that_does_not_count_ending_pods_is_understood() -> Result<()> {
+    const FIELD: &str = "/status/terminatingReplicas";
     if testkit::is_older("a MutatingAdmissionPolicy that stands in the way") {
         return Ok(());
     }
-    const FIELD: &str = "/status/terminatingReplicas";
     let scene = scene("case-49-nil").await?;
     scene.policy(wait_for_termination()).await?;
     scene.deploy(shop::deployment(APP).version("v1")).await?;

@@ -31,7 +31,7 @@ pub fn asking() -> Family {
         says("requestedBy.uid must be your own"),
     );
     let machine = says("must say that a machine asks");
-    let crowd: Vec<&str> = vec!["broxiva:oncall"; 5];
+    let crowd = ["broxiva:oncall"; 5];
     let fixed = Expect::Guard(
         "rollback-guard-spec",
         "The spec of a RollbackRequest cannot change",
@@ -89,7 +89,7 @@ pub fn approving() -> Family {
     );
     let robots = Expect::Guard("rollback-guard-approval", "A ServiceAccount cannot approve");
     let named = |names: &str| approval_but(&json!({APPROVER_GROUPS: names}));
-    let crowd = vec!["broxiva:leads"; 5].join("\n");
+    let crowd = ["broxiva:leads"; 5].join("\n");
     let stamps =
         |uid: &str, groups: &str| notes(json!({APPROVER_UID: uid, APPROVER_GROUPS: groups}));
     Family {
