@@ -69,7 +69,7 @@ pub async fn quarantine(writes: usize, ctrl_c: CtrlC) -> Result<()> {
 
 /// It must outlive what a Scene borrows from it; the process ends with the measurement.
 async fn cluster() -> Result<&'static Cluster> {
-    let place = Place { context: None };
+    let place = Place::default();
     session::prepare(&place).await?;
     Ok(Box::leak(Box::new(session::cluster(&place).await?)))
 }

@@ -75,10 +75,11 @@ fn definitions() -> anyhow::Result<Vec<(PathBuf, String)>> {
 }
 
 /// What the chart shares with `deploy/`: the folder in the chart, and the file.
-const CHARTED: [(&str, &str); 5] = [
+const CHARTED: [(&str, &str); 6] = [
     ("rbac", "10-rbac.yaml"),
     ("guard", "20-guard.yaml"),
     ("quarantine", "25-quarantine.yaml"),
+    ("stamp", "21-guard-stamp.yaml"),
     ("controller", "30-controller.yaml"),
     ("receiver", "40-receiver.yaml"),
 ];

@@ -26,12 +26,39 @@ struct Cli {
 }
 
 /// Where to run.
-#[derive(Args, Clone)]
+#[derive(Args, Clone, Default)]
 struct Place {
     /// Use this context of your kubeconfig instead of an embedded cluster. You need to be its
     /// administrator: the definitions, the guard and fake nodes are installed there.
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
+    /// An older minor version of Kubernetes for the embedded cluster; its first build takes about 10 minutes.
+    #[arg(long, value_name = "MINOR", conflicts_with = "context", value_parser = older)]
+    kubernetes: Option<String>,
+    /// Leave out the policy that writes who asks and who approves, as before Kubernetes 1.36: people write it themselves.
+    #[arg(long)]
+    typed: bool,
+}
+
+impl Place {
+    /// What the tests and the demo are told about it.
+    fn variant(&self) -> testkit::Variant {
+        testkit::Variant {
+            kubernetes: self.kubernetes.clone(),
+            typed: self.typed || self.kubernetes.is_some(),
+        }
+    }
+}
+
+fn older(word: &str) -> Result<String, String> {
+    let known: Vec<&str> = testkit::build::older_versions().collect();
+    if known.contains(&word) {
+        return Ok(word.to_owned());
+    }
+    Err(format!(
+        "there are modules of {}, and none of this",
+        known.join(", ")
+    ))
 }
 
 #[derive(Subcommand)]
@@ -125,13 +152,17 @@ enum Bench {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo { place, keep } => {
+            testkit::choose(place.variant());
             session::run(async |ctrl_c| demo::run(place, keep, ctrl_c).await)
         }
         Command::Test {
             place,
             full,
             arguments,
-        } => session::run(async |ctrl_c| test::run(place, full, arguments, ctrl_c).await),
+        } => {
+            testkit::choose(place.variant());
+            session::run(async |ctrl_c| test::run(place, full, arguments, ctrl_c).await)
+        }
         Command::Bench {
             what: Bench::Latency { rollbacks },
         } => session::run(async |ctrl_c| bench::latency(rollbacks, ctrl_c).await),

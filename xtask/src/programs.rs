@@ -22,6 +22,21 @@ pub struct Program {
     folder: PathBuf,
     /// Whether it needs the cluster.
     pub scenario: bool,
+    /// Which of its tests; all when it says nothing.
+    parts: Vec<String>,
+}
+
+impl Program {
+    /// Only those of its tests whose names have one of these words.
+    pub fn only(&self, parts: &[&str]) -> Self {
+        Self {
+            name: self.name.clone(),
+            executable: self.executable.clone(),
+            folder: self.folder.clone(),
+            scenario: self.scenario,
+            parts: parts.iter().map(|part| (*part).to_owned()).collect(),
+        }
+    }
 }
 
 /// What one program took.
@@ -68,6 +83,7 @@ fn program(message: &Value) -> Option<Program> {
         executable,
         folder: folder.to_owned(),
         scenario: source.contains("/tests/scenarios/") || source.contains("/testkit/tests/"),
+        parts: Vec::new(),
     })
 }
 
@@ -102,6 +118,7 @@ pub async fn run(
 async fn one(program: &Program, environment: &[(&str, &OsStr)]) -> Result<Took> {
     let started = Instant::now();
     let output = Command::new(&program.executable)
+        .args(&program.parts)
         .current_dir(&program.folder)
         .envs(environment.iter().copied())
         .env("CARGO", OsString::from(env!("CARGO")))

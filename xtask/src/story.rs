@@ -89,6 +89,7 @@ impl<'a> Story<'a> {
     }
 
     fn show_prompt(&self, user: User, arguments: &[&str], input: &str) {
+        let (arguments, input) = testkit::typed::kubectl(user, arguments, input);
         let typed: Vec<String> = arguments.iter().map(|argument| shell(argument)).collect();
         let prompt = format!("{} $ kubectl {}", user.context(), typed.join(" "));
         Self::print(&self.paint("36", &prompt));

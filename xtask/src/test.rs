@@ -88,17 +88,60 @@ async fn everything(place: &Place, full: bool) -> Result<()> {
     let (cluster, seen) = stage(place, &[]).await?;
     let environment = environment(&cluster, &seen);
     let threads = OsStr::new(SCENARIO_THREADS);
-    let mut environment = [&environment[..], &[("RUST_TEST_THREADS", threads)]].concat();
+    let variant = testkit::variant().environment();
+    let mut environment = [
+        &environment[..],
+        &variant,
+        &[("RUST_TEST_THREADS", threads)],
+    ]
+    .concat();
     if full {
         environment.push((testkit::FULL, OsStr::new("1")));
     }
     programs::run(&scenarios, SCENARIOS_AT_ONCE, &environment).await?;
     seen.compare()?;
+    if !testkit::variant().typed {
+        without_the_stamp(&cluster, &scenarios, &environment).await?;
+    }
     drop(cluster);
     if place.context.is_none() {
         node::test_if_possible(full).await?;
     }
     Ok(())
+}
+
+/// What is tried again without the policy that writes who asks and who approves: the parts of these programs that are
+/// about who somebody is.
+const TYPED: [(&str, &[&str]); 3] = [
+    ("controller: attacks", &["table::"]),
+    (
+        "controller: trust",
+        &["deputy", "machines", "replay", "glass", "withdrawal"],
+    ),
+    ("cli: cli", &["an_approval_by_the_plugin_is_the_same"]),
+];
+
+/// The same cluster and the guard that it would have before Kubernetes 1.36. Nothing else uses the cluster any more.
+async fn without_the_stamp(
+    cluster: &Cluster,
+    programs: &[&Program],
+    environment: &[(&str, &OsStr)],
+) -> Result<()> {
+    eprintln!("\nagain, with people who write who they are");
+    cluster.withhold_stamp().await?;
+    let mut chosen = Vec::new();
+    for (name, parts) in TYPED {
+        let program = programs.iter().find(|program| program.name == name);
+        let program = program.with_context(|| format!("there is no program {name}"))?;
+        chosen.push(program.only(parts));
+    }
+    let environment = [environment, &[(testkit::typed::TYPED, OsStr::new("1"))]].concat();
+    programs::run(
+        &chosen.iter().collect::<Vec<_>>(),
+        SCENARIOS_AT_ONCE,
+        &environment,
+    )
+    .await
 }
 
 /// Those that the arguments of `cargo test` choose.
@@ -121,7 +164,9 @@ async fn chosen(place: &Place, extra: &[String]) -> Result<()> {
     cargo(&only_build, &[]).await?;
     build_binaries().await?;
     let (cluster, seen) = stage(place, extra).await?;
-    cargo(&arguments, &environment(&cluster, &seen)).await?;
+    let variant = testkit::variant().environment();
+    let environment = [&environment(&cluster, &seen)[..], &variant].concat();
+    cargo(&arguments, &environment).await?;
     seen.compare()
 }
 

@@ -35,9 +35,9 @@ pub const CANCELLED_BY: &str = "rollback.broxiva.com/cancelled-by";
 pub const LIFT: &str = "rollback.broxiva.com/lift";
 /// On a ledger: who lifts the quarantine. The API server accepts only one's own name.
 pub const LIFTED_BY: &str = "rollback.broxiva.com/lifted-by";
-/// Stamped by the API server beside [`APPROVED_BY`]: the approver's uid.
+/// Beside [`APPROVED_BY`], written or compared by the API server: the approver's uid.
 pub const APPROVER_UID: &str = "rollback.broxiva.com/approver-uid";
-/// Stamped by the API server beside [`APPROVED_BY`]: the approver's groups, one a line.
+/// Beside [`APPROVED_BY`], written or compared by the API server: the approver's groups, one a line.
 pub const APPROVER_GROUPS: &str = "rollback.broxiva.com/approver-groups";
 
 /// Held by a request from its creation (stamped by the API server) until its incident is written.

@@ -89,7 +89,8 @@ pub struct RollbackRequestSpec {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 
-    /// Who asks. Stamped by the API server; what a client writes here is replaced.
+    /// Who asks. On Kubernetes 1.36 and newer the API server writes it, and replaces what a client says; elsewhere whoever asks
+    /// writes the own name and groups, and the API server compares them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<Identity>,
 }

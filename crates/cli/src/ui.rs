@@ -21,6 +21,7 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use maud::Markup;
+use rollback_api::Identity;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -41,6 +42,8 @@ const SCRIPT: &str = include_str!("ui/live.js");
 pub struct App {
     cluster: Cluster,
     me: String,
+    /// The same with uid and groups.
+    identity: Identity,
     session: Session,
 }
 
@@ -67,7 +70,7 @@ impl Wanted {
 /// Serves the pages until it is stopped.
 pub async fn run(cluster: Cluster, format: Option<Format>, wanted: &Ui) -> Result<Ending, Error> {
     // Who may not be known, or where nothing is installed, hears it here and not in a browser.
-    let me = cluster.who().await?;
+    let identity = cluster.identity().await?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted.port)).await;
     let listener = listener.map_err(|error| unusable(wanted.port, &error))?;
     let session = Session::new(listener.local_addr()?.port())?;
@@ -80,7 +83,8 @@ pub async fn run(cluster: Cluster, format: Option<Format>, wanted: &Ui) -> Resul
     );
     let app = Arc::new(App {
         cluster,
-        me,
+        me: identity.username.clone(),
+        identity,
         session,
     });
     if !wanted.no_open && open::that_detached(&link).is_err() {

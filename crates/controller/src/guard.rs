@@ -5,9 +5,13 @@
 //! an approval is about to be counted, those that make it true are read live: an approval that was
 //! written while they were away must not count because a watch is late. What forged attempts came to
 //! (`selftest`) is kept here as well.
+//!
+//! Servers before 1.36 do not have the kinds that write who asks and who approves. The guard is complete without them,
+//! because what is checked in the end is the same; so a server that could have them and does not is a warning.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::{Stream, StreamExt};
@@ -30,11 +34,10 @@ use crate::watch::WATCH_SECONDS;
 
 /// Those without which an approval could have been written by anybody, or for another plan than the one that it is
 /// counted for.
-const APPROVAL: [&str; 7] = [
+const APPROVAL: [&str; 6] = [
     "rollback-guard-approval",
     "rollback-guard-create",
     "rollback-guard-spec",
-    "rollback-guard-stamp",
     "rollback-guard-stamps",
     "rollback-guard-status",
     "rollback-guard-withdrawal",
@@ -43,11 +46,34 @@ const APPROVAL: [&str; 7] = [
 /// What is wrong with which object, in sentences without an end.
 pub type Holes = BTreeMap<Place, String>;
 
+/// How often it is looked whether the API server has a kind by now that it did not have.
+const NOT_SERVED: Duration = Duration::from_secs(15);
+
+/// Who writes who asks and who approves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stamp {
+    /// The API server.
+    InForce,
+    /// They themselves: this API server has no such policies.
+    NotServed,
+    /// They themselves, although it could; and what is wrong.
+    Missing(String),
+}
+
+/// What forged attempts came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tried {
+    /// What did not hold.
+    pub holes: Holes,
+    /// Whether the API server put a forged name right. `None` while nobody knows.
+    pub stamps: Option<bool>,
+}
+
 /// The guard as the watches see it, and as it was tried.
 pub struct GuardWatch {
     expected: Arc<Expected>,
     seen: watch::Sender<SeenObject>,
-    tried: watch::Sender<Option<Holes>>,
+    tried: watch::Sender<Option<Tried>>,
 }
 
 /// What the watches see.
@@ -55,6 +81,8 @@ pub struct GuardWatch {
 struct SeenObject {
     /// The kinds of which everything was seen once.
     listed: BTreeSet<GuardKind>,
+    /// The kinds that the API server does not have.
+    not_served: BTreeSet<GuardKind>,
     found: BTreeMap<Place, Finding>,
 }
 
@@ -118,11 +146,11 @@ impl GuardWatch {
     }
 
     /// What forged attempts came to.
-    pub fn judge(&self, holes: Holes) {
+    pub fn judge(&self, now: Tried) {
         self.tried.send_if_modified(|tried| {
-            let holes = Some(holes);
-            let changed = *tried != holes;
-            *tried = holes;
+            let now = Some(now);
+            let changed = *tried != now;
+            *tried = now;
             changed
         });
     }
@@ -155,13 +183,34 @@ impl GuardWatch {
         Ok(self.guard(&seen))
     }
 
+    /// What makes approvals true is what checks them in the end: whether they were typed or stamped, the plan is the same, and
+    /// what was approved before the stamp came counts after it.
     fn guard(&self, seen: &SeenObject) -> Guard {
-        let found = seen.found.values();
-        let mut present: Vec<GuardPolicy> = found.map(|finding| finding.policy.clone()).collect();
+        let checking = seen.found.iter().filter(|(place, _)| !place.kind.stamps());
+        let mut present: Vec<GuardPolicy> = checking
+            .map(|(_, finding)| finding.policy.clone())
+            .collect();
         present.sort();
         Guard {
             present,
             holes: self.holes(seen).into_values().collect(),
+            typed: self.stamp(seen) != Stamp::InForce,
+        }
+    }
+
+    fn stamp(&self, seen: &SeenObject) -> Stamp {
+        if seen.not_served.iter().any(|kind| kind.stamps()) {
+            return Stamp::NotServed;
+        }
+        let mut stamping = self.expected.places().filter(|place| place.kind.stamps());
+        if let Some(Place { kind, name }) = stamping.find(|place| !seen.found.contains_key(place)) {
+            return Stamp::Missing(format!("{} {name} is missing", kind.as_str()));
+        }
+        match self.tried.borrow().as_ref().and_then(|tried| tried.stamps) {
+            Some(false) => {
+                Stamp::Missing("MutatingAdmissionPolicy rollback-guard-stamp is not obeyed".into())
+            }
+            Some(true) | None => Stamp::InForce,
         }
     }
 
@@ -171,11 +220,12 @@ impl GuardWatch {
             let Place { kind, name } = place;
             let kind = kind.as_str();
             match seen.found.get(place).map(|finding| &finding.difference) {
+                None if place.kind.stamps() => None,
                 None => Some(format!("{kind} {name} is missing")),
                 Some(Some(path)) => Some(format!(
                     "{kind} {name} differs from what this controller was built with ({path})"
                 )),
-                Some(None) => tried.as_ref()?.get(place).cloned(),
+                Some(None) => tried.as_ref()?.holes.get(place).cloned(),
             }
         };
         let places = self.expected.places();
@@ -185,47 +235,38 @@ impl GuardWatch {
     }
 
     fn follow(&self, client: &Client, kind: GuardKind) -> BoxFuture<'static, ()> {
-        let resource = kind.resource();
-        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        let labelled = watcher::Config::default()
-            .labels(GUARD_LABEL)
-            .timeout(WATCH_SECONDS);
-        let writer = Writer::new(resource);
-        let store = writer.as_reader();
+        let client = client.clone();
         let (expected, seen) = (self.expected.clone(), self.seen.clone());
-        watcher(api, labelled)
-            .default_backoff()
-            .modify(|object| object.metadata.managed_fields = None)
-            .reflect(writer)
-            .for_each(move |event| {
-                match event {
-                    Ok(Event::Init | Event::InitApply(_)) => {}
-                    Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => {
-                        see(&seen, &expected, kind, &store.state());
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, kind = kind.as_str(), "a watch failed and is made anew; no plan is made before the guard is seen");
-                    }
-                }
-                std::future::ready(())
-            })
-            .boxed()
+        async move {
+            loop {
+                watched(&client, kind, &expected, &seen).await;
+                // The API server may have it once it has been upgraded.
+                tokio::time::sleep(NOT_SERVED).await;
+            }
+        }
+        .boxed()
     }
 
     /// Says whether approvals count, with each change of that.
     async fn report(self: Arc<Self>, metrics: Arc<Metrics>) {
         let mut changes = std::pin::pin!(self.changes());
         self.ready().await;
-        let mut told = None;
+        let (mut told, mut told_stamp) = (None, None);
         loop {
-            let holes = self.holes(&self.seen.borrow());
+            let seen = self.seen.borrow().clone();
+            let (holes, stamp) = (self.holes(&seen), self.stamp(&seen));
             let places = self.expected.places();
             metrics.guard(
                 places.map(|place| (place.kind.as_str(), &*place.name, holes.contains_key(place))),
             );
+            metrics.guard_stamp(&stamp);
             if told.as_ref() != Some(&holes) {
                 log(&holes);
                 told = Some(holes);
+            }
+            if told_stamp.as_ref() != Some(&stamp) {
+                log_stamp(&stamp);
+                told_stamp = Some(stamp);
             }
             if changes.next().await.is_none() {
                 return;
@@ -262,13 +303,75 @@ fn log(holes: &Holes) {
     tracing::warn!(%holes, "no approval counts: the guard has holes; kubectl apply -f deploy/ installs it");
 }
 
+fn log_stamp(stamp: &Stamp) {
+    match stamp {
+        Stamp::InForce => tracing::info!("the API server writes who asks and who approves"),
+        Stamp::NotServed => tracing::info!(
+            "who asks and who approves write their own names, and the API server compares them: it has no \
+             MutatingAdmissionPolicy v1"
+        ),
+        Stamp::Missing(why) => tracing::warn!(
+            why,
+            "who asks and who approves write their own names, and the API server compares them; this one could write them \
+             itself: kubectl apply -f deploy/21-guard-stamp.yaml"
+        ),
+    }
+}
+
+/// Follows the objects of a kind until the API server says that it does not have it.
+async fn watched(
+    client: &Client,
+    kind: GuardKind,
+    expected: &Expected,
+    seen: &watch::Sender<SeenObject>,
+) {
+    let resource = kind.resource();
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let labelled = watcher::Config::default()
+        .labels(GUARD_LABEL)
+        .timeout(WATCH_SECONDS);
+    let writer = Writer::new(resource);
+    let store = writer.as_reader();
+    let events = watcher(api, labelled)
+        .default_backoff()
+        .modify(|object| object.metadata.managed_fields = None)
+        .reflect(writer);
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init | Event::InitApply(_)) => {}
+            Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => {
+                see(seen, expected, kind, Some(&store.state()));
+            }
+            Err(error) if is_not_served(&error) => return see(seen, expected, kind, None),
+            Err(error) => {
+                tracing::warn!(%error, kind = kind.as_str(), "a watch failed and is made anew; no plan is made before the guard is seen");
+            }
+        }
+    }
+}
+
+/// Whether the API server does not have the kind at all.
+fn is_not_served(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,
+        watcher::Error::InitialListFailed(_)
+        | watcher::Error::WatchStartFailed(_)
+        | watcher::Error::WatchError(_)
+        | watcher::Error::WatchFailed(_)
+        | watcher::Error::NoResourceVersion => false,
+    }
+}
+
+/// Takes up what is there of a kind; `None` when the API server does not have it.
 fn see(
     seen: &watch::Sender<SeenObject>,
     expected: &Expected,
     kind: GuardKind,
-    objects: &[Arc<DynamicObject>],
+    objects: Option<&[Arc<DynamicObject>]>,
 ) {
-    let found = objects.iter().filter_map(|object| {
+    let found = objects.into_iter().flatten().filter_map(|object| {
         let name = object.name_any();
         let place = Place { kind, name };
         let finding = finding(&place, object, expected)?;
@@ -277,6 +380,11 @@ fn see(
     seen.send_if_modified(|seen| {
         let mut now = seen.clone();
         now.listed.insert(kind);
+        if objects.is_some() {
+            now.not_served.remove(&kind);
+        } else {
+            now.not_served.insert(kind);
+        }
         now.found.retain(|place, _| place.kind != kind);
         now.found.extend(found);
         let changed = *seen != now;
@@ -326,12 +434,79 @@ mod tests {
         };
         let found = expected.places();
         let found = found.map(|place| (place.clone(), finding(place))).collect();
-        let listed = GuardKind::ALL.into();
+        let seen = SeenObject {
+            listed: GuardKind::ALL.into(),
+            not_served: BTreeSet::new(),
+            found,
+        };
         Ok(GuardWatch {
             expected: Arc::new(expected),
-            seen: watch::Sender::new(SeenObject { listed, found }),
+            seen: watch::Sender::new(seen),
             tried: watch::Sender::default(),
         })
+    }
+
+    fn holes(holes: impl Into<Holes>) -> Tried {
+        Tried {
+            holes: holes.into(),
+            stamps: None,
+        }
+    }
+
+    /// What the stamp does not change: which approvals count, and for which plan.
+    #[test]
+    fn the_guard_is_complete_without_the_stamp() -> Result<(), Unreadable> {
+        let guard = intact()?;
+        let with = guard.seen();
+        assert!(with.holes.is_empty() && !with.typed);
+        let of = |stamp: Stamp| (guard.stamp(&guard.seen.borrow()), stamp);
+        let (is, wanted) = of(Stamp::InForce);
+        assert_eq!(is, wanted);
+
+        // It is there, and the API server does not obey it.
+        guard.judge(Tried {
+            holes: Holes::new(),
+            stamps: Some(false),
+        });
+        assert!(guard.seen().typed && guard.seen().holes.is_empty());
+        guard.judge(Tried {
+            holes: Holes::new(),
+            stamps: Some(true),
+        });
+        assert_eq!(guard.seen(), with);
+
+        // Half of it is gone: nothing is stamped, and nothing is a hole.
+        let gone = |kind: GuardKind| {
+            guard
+                .seen
+                .send_modify(|seen| seen.found.retain(|place, _| place.kind != kind));
+        };
+        gone(GuardKind::MutatingBinding);
+        let missing = "MutatingAdmissionPolicyBinding rollback-guard-stamp is missing".to_owned();
+        let (is, wanted) = of(Stamp::Missing(missing));
+        assert_eq!(is, wanted);
+        gone(GuardKind::Mutating);
+        let without = guard.seen();
+        assert!(without.typed && without.holes.is_empty());
+        assert_eq!(without.digest(), with.digest());
+
+        // A server that has no such kinds.
+        see(&guard.seen, &guard.expected, GuardKind::Mutating, None);
+        assert_eq!(guard.stamp(&guard.seen.borrow()), Stamp::NotServed);
+        assert_eq!(guard.seen(), without);
+
+        // One that is there must be the one that was meant.
+        let place = Place {
+            kind: GuardKind::Mutating,
+            name: "rollback-guard-stamp".to_owned(),
+        };
+        let altered = intact()?;
+        altered.seen.send_modify(|seen| {
+            let finding = seen.found.get_mut(&place).unwrap();
+            finding.difference = Some("spec.mutations".to_owned());
+        });
+        assert_eq!(altered.seen().holes.len(), 1);
+        Ok(())
     }
 
     #[tokio::test]
@@ -345,7 +520,7 @@ mod tests {
         };
         assert!(guard.expects(&place));
         let accepted = Holes::from([(place.clone(), "it lets pass".to_owned())]);
-        guard.judge(accepted.clone());
+        guard.judge(holes(accepted.clone()));
         assert_eq!(guard.seen().holes, ["it lets pass"]);
         assert!(changes.next().await.is_some());
 
@@ -355,7 +530,7 @@ mod tests {
         });
         let missing = "ValidatingAdmissionPolicy rollback-guard-approval is missing";
         assert_eq!(guard.seen().holes, [missing]);
-        guard.judge(Holes::new());
+        guard.judge(holes(Holes::new()));
         assert_eq!(guard.seen().holes, [missing]);
         Ok(())
     }

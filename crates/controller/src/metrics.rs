@@ -16,6 +16,8 @@ use rollback_api::status::Outcome;
 use rollback_core::report::review;
 use rollback_process::pages;
 
+use crate::guard::Stamp;
+
 /// The numbers.
 pub struct Metrics {
     registry: Registry,
@@ -29,6 +31,7 @@ pub struct Metrics {
     versions_returned: Counter,
     leader: Gauge,
     guard_holes: Family<Policy, Gauge>,
+    guard_stamp_missing: Gauge,
     guard_tested: Gauge,
     reminders: Family<Place, Gauge>,
     requests: OnceLock<Store<RollbackRequest>>,
@@ -81,6 +84,7 @@ impl Default for Metrics {
             versions_returned: Counter::default(),
             leader: Gauge::default(),
             guard_holes: Family::default(),
+            guard_stamp_missing: Gauge::default(),
             guard_tested: Gauge::default(),
             reminders: Family::default(),
             requests: OnceLock::new(),
@@ -137,6 +141,11 @@ impl Default for Metrics {
             "guard_hole",
             "1 while an admission policy or binding is missing, altered or without effect: no approval counts",
             metrics.guard_holes.clone(),
+        );
+        registry.register(
+            "guard_stamp_missing",
+            "1 while people write themselves who they are although the API server could: deploy/21-guard-stamp.yaml",
+            metrics.guard_stamp_missing.clone(),
         );
         registry.register_with_unit(
             "guard_tested_timestamp",
@@ -210,6 +219,15 @@ impl Metrics {
             let policy = Policy { kind, name };
             self.guard_holes.get_or_create(&policy).set(is_hole.into());
         }
+    }
+
+    /// Who writes who asks and who approves.
+    pub fn guard_stamp(&self, stamp: &Stamp) {
+        let missing = match stamp {
+            Stamp::InForce | Stamp::NotServed => false,
+            Stamp::Missing(_) => true,
+        };
+        self.guard_stamp_missing.set(missing.into());
     }
 
     /// Forged attempts were made, and answered, at this time.

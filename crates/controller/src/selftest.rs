@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use rollback_api::RollbackRequest;
 
 use crate::context::Context;
+use crate::guard::Tried;
 use attempt::{Answer, Attempt, HOME, NAME, Stage};
 
 /// How often it is tried.
@@ -51,6 +52,7 @@ pub async fn run(context: Arc<Context>) {
     let mut tester = Tester {
         context,
         accepted: BTreeMap::new(),
+        stamps: None,
         untried: BTreeMap::new(),
         unanswered: BTreeMap::new(),
     };
@@ -68,6 +70,8 @@ struct Tester {
     context: Arc<Context>,
     /// Whether the attempt was accepted when it was last answered.
     accepted: BTreeMap<Attempt, bool>,
+    /// Whether the API server put a forged name right when that was last answered.
+    stamps: Option<bool>,
     /// Why attempts could not be made in the last round.
     untried: BTreeMap<Attempt, String>,
     /// Why the API server did not answer attempts of the last round.
@@ -122,7 +126,10 @@ impl Tester {
             };
             Some((attempt.place(), hole))
         });
-        self.context.guard.judge(holes.collect());
+        self.context.guard.judge(Tried {
+            holes: holes.collect(),
+            stamps: self.stamps,
+        });
     }
 
     /// What was not answered leaves the last answer as it is.
@@ -133,6 +140,15 @@ impl Tester {
             match answer {
                 Answer::Refused => {
                     self.accepted.insert(attempt, false);
+                    if attempt == Attempt::Name {
+                        self.stamps = Some(false);
+                    }
+                }
+                Answer::PutRight => {
+                    self.accepted.insert(attempt, false);
+                    if attempt == Attempt::Name {
+                        self.stamps = Some(true);
+                    }
                 }
                 Answer::Accepted => {
                     if self.accepted.insert(attempt, true) != Some(true) {

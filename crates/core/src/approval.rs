@@ -34,6 +34,9 @@ pub enum Mailbox {
 
 /// What stands in a message before what to type.
 pub const TO_APPROVE: &str = "To approve: ";
+/// The groups of whoever types this into a shell, one a line.
+const MY_GROUPS: &str =
+    r#"$(kubectl auth whoami -o jsonpath='{range .status.userInfo.groups[*]}{@}{"\n"}{end}')"#;
 /// Longest name of a user that is repeated in a message.
 const NAME_LIMIT: usize = 200;
 /// Shortest and longest reason for breaking the glass, and for accepting a risk.
@@ -64,14 +67,16 @@ pub fn is_pending(request: &RollbackRequest, counted: &[Approval]) -> bool {
     !by.is_empty() && !counted.iter().any(is_counted)
 }
 
-/// The annotations of an approval, without the stamps: the API server takes those away with it.
-pub const MAILBOX: [&str; 6] = [
+/// The annotations of an approval, and who gave it: not everywhere does the API server take those two away with it.
+pub const MAILBOX: [&str; 8] = [
     APPROVED_BY,
     CONFIRM,
     PLAN,
     CHECKLIST,
     BREAK_GLASS,
     ACCEPT_DATA_RISK,
+    APPROVER_UID,
+    APPROVER_GROUPS,
 ];
 
 /// Whether an approval of this plan stands in the mailbox that was counted.
@@ -135,7 +140,7 @@ fn objection(request: &RollbackRequest, plan: &Plan, by: &str) -> Option<String>
     }
     if stamped_groups(request).is_empty() {
         return Some(format!(
-            "The approval of {shown} does not carry the API server's stamp, so nobody knows who wrote it. Check that the admission policies of deploy/ are installed"
+            "The approval of {shown} does not say which groups {shown} is in ({APPROVER_GROUPS}), so it has not passed the API server's check, and nobody knows who wrote it. Check that the admission policies of deploy/ are installed, and approve again"
         ));
     }
     if by.starts_with("system:serviceaccount:")
@@ -304,11 +309,17 @@ pub fn because_of_a_machine(plan: &Plan) -> String {
 }
 
 /// What to type to approve this plan. Where people put something of their own, the quotes are there already.
-pub fn how_to_approve(request: &RollbackRequest, plan: &Plan) -> String {
+/// With `typed`, who approves writes the own groups as well; `kubectl auth whoami` knows them.
+pub fn how_to_approve(request: &RollbackRequest, plan: &Plan, typed: bool) -> String {
     let checklist = if plan.rules.checklist().is_empty() {
         String::new()
     } else {
         format!(" {CHECKLIST}={}", checklist(plan))
+    };
+    let groups = if typed {
+        format!(" {APPROVER_GROUPS}=\"{MY_GROUPS}\"")
+    } else {
+        String::new()
     };
     let risk = if plan.data_risk.is_some() {
         format!(" {ACCEPT_DATA_RISK}='WHY-IT-IS-ACCEPTABLE'")
@@ -316,7 +327,7 @@ pub fn how_to_approve(request: &RollbackRequest, plan: &Plan) -> String {
         String::new()
     };
     format!(
-        "kubectl annotate rbr {} {APPROVED_BY}='YOUR-USER-NAME' {CONFIRM}={} {PLAN}={}{checklist}{risk} --overwrite",
+        "kubectl annotate rbr {} {APPROVED_BY}='YOUR-USER-NAME' {CONFIRM}={} {PLAN}={}{checklist}{groups}{risk} --overwrite",
         shell::name(
             request.metadata.name.as_deref().unwrap_or_default(),
             "REQUEST"

@@ -93,6 +93,9 @@ pub struct Guard {
     /// What is missing, altered or without effect, in sentences without an end. Anything here means that no
     /// approval counts.
     pub holes: Vec<String>,
+    /// Whether people write themselves who they are, and the API server only compares: before Kubernetes 1.36, or where the
+    /// policy is not installed that writes it for them.
+    pub typed: bool,
 }
 
 impl Guard {

@@ -15,11 +15,24 @@ use sha2::{Digest, Sha256};
 
 use crate::process::tail;
 
-const KUBERNETES_FLAGS: &str = "-s -w \
-    -X k8s.io/component-base/version.gitVersion=v1.37.2 \
-    -X k8s.io/client-go/pkg/version.gitVersion=v1.37.2 \
-    -X k8s.io/component-base/version.gitMajor=1 \
-    -X k8s.io/component-base/version.gitMinor=37";
+/// What a program of Kubernetes says that it is.
+macro_rules! kubernetes {
+    ($minor:literal, $patch:literal) => {
+        concat!(
+            "-s -w -X k8s.io/component-base/version.gitVersion=v1.",
+            $minor,
+            ".",
+            $patch,
+            " -X k8s.io/client-go/pkg/version.gitVersion=v1.",
+            $minor,
+            ".",
+            $patch,
+            " -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=",
+            $minor
+        )
+    };
+}
+const KUBERNETES_FLAGS: &str = kubernetes!("37", "2");
 const KWOK_FLAGS: &str = "-s -w -X sigs.k8s.io/kwok/pkg/consts.Version=v0.8.0";
 const PLAIN_FLAGS: &str = "-s -w";
 
@@ -39,6 +52,70 @@ const NODE_PROGRAMS: [Program; 3] = [
     ("app", ".", "./app", PLAIN_FLAGS),
     ("image", ".", "./image", PLAIN_FLAGS),
 ];
+
+/// The same four of another minor version, whose modules `tests/cluster/older` names.
+macro_rules! older {
+    ($minor:literal, $patch:literal) => {
+        Older {
+            minor: concat!("1.", $minor),
+            modules: concat!("older/1.", $minor, ".mod"),
+            kit: Kit {
+                sources: "cluster",
+                cache: concat!("cluster-1.", $minor),
+                programs: &[&[
+                    PROGRAMS[0],
+                    (
+                        "controlplane",
+                        ".",
+                        "./controlplane",
+                        kubernetes!($minor, $patch),
+                    ),
+                    ("kubectl", ".", "./kubectl", kubernetes!($minor, $patch)),
+                    PROGRAMS[3],
+                ]],
+                says: concat!(
+                    "building the embedded cluster of Kubernetes 1.",
+                    $minor,
+                    " with Go: about 10 minutes on two cores the first time"
+                ),
+            },
+        }
+    };
+}
+
+/// A cluster of an older version of Kubernetes.
+struct Older {
+    minor: &'static str,
+    /// The file with the modules that it is made of.
+    modules: &'static str,
+    kit: Kit,
+}
+
+const OLDER: [Older; 1] = [older!("35", "4")];
+
+/// The environment variable that names an older minor version of Kubernetes for the embedded cluster, for example `1.35`.
+pub const KUBERNETES: &str = "ROLLBACK_KUBERNETES";
+
+/// The older minor versions that there are modules of.
+pub fn older_versions() -> impl Iterator<Item = &'static str> {
+    OLDER.iter().map(|older| older.minor)
+}
+
+/// The older version that was asked for.
+fn older() -> Result<Option<&'static Older>> {
+    let Some(wanted) = &crate::variant().kubernetes else {
+        return Ok(None);
+    };
+    let found = OLDER.iter().find(|older| older.minor == *wanted);
+    let known: Vec<&str> = older_versions().collect();
+    let missing = || {
+        format!(
+            "no modules of Kubernetes {wanted}: there are {}",
+            known.join(", ")
+        )
+    };
+    found.map(Some).with_context(missing)
+}
 
 /// What is built from one folder of Go modules, and kept by its content.
 struct Kit {
@@ -160,7 +237,10 @@ pub fn ensure() -> Result<Binaries> {
     if let Some(known) = KNOWN.get() {
         return Ok(known.clone());
     }
-    let folder = build_missing(&CLUSTER, &PROGRAMS)?;
+    let folder = match older()? {
+        Some(older) => build_missing(&older.kit, older.kit.programs[0])?,
+        None => build_missing(&CLUSTER, &PROGRAMS)?,
+    };
     Ok(Binaries::at(Some(folder)))
 }
 
@@ -222,7 +302,7 @@ fn build_missing(kit: &Kit, programs: &[Program]) -> Result<PathBuf> {
     File::create(folder.join(USED))?;
     for (number, (name, module, package, linker)) in missing.iter().enumerate() {
         eprintln!("building {name} ({} of {})", number + 1, missing.len());
-        build(name, &sources.join(module), package, linker, &folder)?;
+        build(name, &sources.join(module), package, linker, &folder, kit)?;
     }
     Ok(folder)
 }
@@ -236,6 +316,11 @@ fn fingerprint(sources: &Path, kit: &Kit) -> Result<String> {
     }
     let mut files = Vec::new();
     list(sources, &mut files)?;
+    if let Some(modules) = modules_of(kit) {
+        let modules = sources.join(modules);
+        files.push(modules.with_extension("sum"));
+        files.push(modules);
+    }
     files.sort();
     for file in files {
         hash.update(file.strip_prefix(sources)?.to_string_lossy().as_bytes());
@@ -250,6 +335,10 @@ fn fingerprint(sources: &Path, kit: &Kit) -> Result<String> {
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("no {}", folder.display()))? {
         let path = entry?.path();
+        // Each of those is of another cluster.
+        if path.file_name().is_some_and(|name| name == "older") {
+            continue;
+        }
         if path.is_dir() {
             list(&path, files)?;
         } else if path.file_name().is_some_and(|name| name != "stages.yaml") {
@@ -284,12 +373,31 @@ fn no_go(error: std::io::Error) -> anyhow::Error {
     }
 }
 
-fn build(name: &str, module: &Path, package: &str, linker: &str, folder: &Path) -> Result<()> {
+/// The file with the modules of this kit, where it is not `go.mod`.
+fn modules_of(kit: &Kit) -> Option<&'static str> {
+    let mut older = OLDER.iter();
+    older
+        .find(|older| older.kit.cache == kit.cache)
+        .map(|older| older.modules)
+}
+
+fn build(
+    name: &str,
+    module: &Path,
+    package: &str,
+    linker: &str,
+    folder: &Path,
+    kit: &Kit,
+) -> Result<()> {
+    // A program with modules of its own is the same in each version.
+    let modules = modules_of(kit).filter(|file| module.join(file).exists());
     let unfinished = folder.join(format!("{name}.unfinished"));
     let log = folder.join(format!("{name}.log"));
     let output = File::create(&log)?;
     let mut child = Command::new("go")
-        .args(["build", "-trimpath", "-ldflags", linker, "-o"])
+        .arg("build")
+        .args(modules.map(|file| format!("-modfile={file}")))
+        .args(["-trimpath", "-ldflags", linker, "-o"])
         .arg(&unfinished)
         .arg(package)
         .current_dir(module)

@@ -35,6 +35,7 @@ pub mod receiver;
 pub mod scene;
 pub mod shell;
 pub mod shop;
+pub mod typed;
 
 pub use cluster::{Cluster, Namespace, User};
 pub use controller::ControllerProcess;
@@ -45,6 +46,54 @@ pub use scene::Scene;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+
+/// What is tested on, where that is not what everybody has.
+#[derive(Clone, Debug, Default)]
+pub struct Variant {
+    /// An older minor version of Kubernetes.
+    pub kubernetes: Option<String>,
+    /// Whether people write who they are: nothing does it for them. So it is on older versions.
+    pub typed: bool,
+}
+
+impl Variant {
+    /// What [`variant`] of another process reads.
+    pub fn environment(&self) -> Vec<(&'static str, &std::ffi::OsStr)> {
+        let version = self.kubernetes.as_deref().map(std::ffi::OsStr::new);
+        let typed = self.typed.then_some(std::ffi::OsStr::new("1"));
+        let version = version.map(|version| (build::KUBERNETES, version));
+        let typed = typed.map(|typed| (typed::TYPED, typed));
+        version.into_iter().chain(typed).collect()
+    }
+}
+
+static VARIANT: std::sync::OnceLock<Variant> = std::sync::OnceLock::new();
+
+/// Says what this process tests on; the environment says it otherwise. The first word counts.
+pub fn choose(variant: Variant) {
+    VARIANT.get_or_init(|| variant);
+}
+
+/// What this process tests on.
+pub fn variant() -> &'static Variant {
+    VARIANT.get_or_init(|| {
+        let kubernetes = std::env::var(build::KUBERNETES).ok();
+        let kubernetes = kubernetes.filter(|version| !version.is_empty());
+        let typed = std::env::var_os(typed::TYPED).is_some() || kubernetes.is_some();
+        Variant { kubernetes, typed }
+    })
+}
+
+/// Whether an older version of Kubernetes is tested on, for a test that needs what only newer ones have; says so.
+pub fn is_older(needs: &str) -> bool {
+    let older = variant().kubernetes.as_deref();
+    if let Some(version) = older {
+        node::tell(&format!(
+            "SKIPPED on Kubernetes {version}: it takes {needs}"
+        ));
+    }
+    older.is_some()
+}
 
 /// The environment variable that makes the tests run at their full size: `cargo xtask test --full` sets it.
 pub const FULL: &str = "ROLLBACK_TEST_FULL";

@@ -98,6 +98,10 @@ impl Process {
         })
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         lock(&self.child).id()
     }

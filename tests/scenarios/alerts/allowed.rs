@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec};
+use kube::Api;
 use kube::api::PostParams;
-use kube::{Api, Client};
 use serde_json::json;
 use testkit::Cluster;
 use testkit::scene::PATIENCE;
@@ -75,7 +75,7 @@ async fn a_source_asks_in_its_own_namespaces_only() -> Result<()> {
 
 /// What a `ServiceAccount` may in a namespace, one verb and one resource each.
 async fn powers(cluster: &Cluster, kubeconfig: &Path, namespace: &str) -> Result<BTreeSet<String>> {
-    let client = Client::try_from(cluster.config_from(kubeconfig).await?)?;
+    let client = testkit::typed::client(cluster.config_from(kubeconfig).await?)?;
     let api: Api<SelfSubjectRulesReview> = Api::all(client);
     let review = SelfSubjectRulesReview {
         spec: SelfSubjectRulesReviewSpec {

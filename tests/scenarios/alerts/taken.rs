@@ -1,8 +1,8 @@
 //! That something has the name of a request, or the id of an alert, does not make it that one.
 
 use anyhow::{Context as _, Result, ensure};
+use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
 use rollback_api::RollbackRequest;
 use rollback_api::request::Category;
 use rollback_core::evidence::trigger::{NAMES, request_name};
@@ -20,7 +20,10 @@ async fn requests_of(stage: &Stage, home: &str, account: &str) -> Result<Api<Rol
         .service_account_kubeconfig(home, account, None)
         .await?;
     let config = cluster.config_from(&kubeconfig).await?;
-    Ok(Api::namespaced(Client::try_from(config)?, stage.scene.ns()))
+    Ok(Api::namespaced(
+        testkit::typed::client(config)?,
+        stage.scene.ns(),
+    ))
 }
 
 /// A machine of the namespace that may trigger as well.

@@ -54,7 +54,7 @@ impl Clients {
             let options = KubeConfigOptions::default();
             let file = Kubeconfig::read_from(path)?;
             let config = Config::from_custom_kubeconfig(file, &options).await?;
-            tokens.insert(who.name(namespace), Client::try_from(config)?);
+            tokens.insert(who.name(namespace), testkit::typed::client(config)?);
         }
         Ok(Self { tokens })
     }

@@ -13,13 +13,11 @@ use testkit::scene::{CONTROLLER as CONTROLLER_NAME, PATIENCE, PRODUCTION, TICKED
 use testkit::{Cluster, User, eventually};
 
 use crate::attack::{AWAITING, Attempt, DELETE, Expect, Family, HALF, MERGE, Moment, POST, Thing};
-use crate::families::{self, limits};
+use crate::families;
 use crate::fire::{Answer, merged};
 use crate::people::{ADMIN, APPROVER, CONTROLLER, REQUESTER};
 use crate::stage::{SHOP, Stage, whole_approval};
 
-/// What is said of a request whose requester was not stamped.
-const UNSTAMPED: &str = "spec.requestedBy must say who you are";
 /// Policies that refuse nothing while all others are there: a second lock behind the first.
 const SECOND_LOCK: &str = "rollback-guard-stamps";
 /// The request that every forged approval is for.
@@ -109,14 +107,11 @@ async fn round(stage: &mut Stage, number: usize, missing: &Guarding) -> Result<(
     for moment in [Moment::Awaiting, Moment::Half] {
         stage.learn(moment).await?;
     }
-    if missing.kind.starts_with("Mutating") {
-        forge_stamps(stage).await?;
-    }
     if missing.name == "rollback-guard-status" {
         forge_status(stage, number).await?;
     }
     let passed = attack(stage, number, missing).await?;
-    let harmless = missing.name == SECOND_LOCK || missing.kind.starts_with("Mutating");
+    let harmless = missing.name == SECOND_LOCK;
     ensure!(
         passed > 0 || harmless,
         "nothing passes, so what is it there for?"
@@ -176,12 +171,7 @@ async fn forgotten(stage: &Stage, missing: &Guarding, gone: bool) -> Result<()> 
         });
     let what = format!("{} is forgotten: {gone}", missing.name);
     eventually(&what, PATIENCE, async || {
-        let refused = if missing.kind.starts_with("Mutating") {
-            let answer = stage
-                .fire(REQUESTER, POST.dry(), Thing::NewRequest, &json!({}))
-                .await?;
-            !answer.message.contains(UNSTAMPED)
-        } else if let Some(mut probe) = probe.clone() {
+        let refused = if let Some(mut probe) = probe.clone() {
             probe.how = probe.how.dry();
             refuses(&stage.attempt(&probe).await?, &missing.name)
         } else {
@@ -252,36 +242,6 @@ async fn attack(stage: &Stage, number: usize, missing: &Guarding) -> Result<usiz
     Ok(passed)
 }
 
-/// What the API server would have put right is refused now, by the policies behind the stamping.
-async fn forge_stamps(stage: &Stage) -> Result<()> {
-    for case in limits::put_right() {
-        let family = Family {
-            name: "forged-stamps",
-            attacks: vec![case.row],
-            twins: Vec::new(),
-        };
-        for mut attempt in family.attempts() {
-            if ![AWAITING, Thing::NewRequest].contains(&attempt.on) {
-                continue;
-            }
-            attempt.how = attempt.how.dry();
-            let answer = stage.attempt(&attempt).await?;
-            let policies = ["create", "spec", "stamps"];
-            let refused = policies
-                .iter()
-                .any(|policy| refuses(&answer, &format!("rollback-guard-{policy}")));
-            ensure!(
-                refused,
-                "{}: HTTP {} {}",
-                attempt.id,
-                answer.code,
-                answer.message
-            );
-        }
-    }
-    Ok(())
-}
-
 /// Writes into the status of a request that it was approved, and that its Deployment is about to be written.
 async fn forge_status(stage: &mut Stage, number: usize) -> Result<()> {
     let moment = Moment::Approved;
@@ -332,7 +292,7 @@ async fn approve(stage: &Stage, missing: &Guarding) -> Result<()> {
             answer.message
         );
     }
-    // Whether it is stamped or not, it does not count.
+    // It does not count.
     stage.fire(APPROVER, MERGE, HALF, &whole_approval()).await?;
     Ok(())
 }

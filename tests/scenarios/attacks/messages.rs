@@ -11,10 +11,9 @@ use crate::attack::Attempt;
 use crate::fire::Answer;
 use crate::people::Way;
 
-const GOLDEN: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../tests/scenarios/attacks/messages.txt"
-);
+const GOLDEN: &str = "messages.txt";
+/// What is said only where people write who they are.
+const TYPED: &str = "messages-typed.txt";
 
 /// Categories and urgencies.
 const KINDS: [&str; 11] = [
@@ -59,6 +58,10 @@ impl Page {
         if matches!(attempt.who.way, Way::Through(..)) {
             return Ok(());
         }
+        // Everything else is said in the same words everywhere.
+        if testkit::typed::is_on() && !attempt.family.starts_with("identity") {
+            return Ok(());
+        }
         // Another one each time.
         if attempt.what.pointer("/metadata/generateName").is_some() {
             return Ok(());
@@ -83,20 +86,25 @@ impl Page {
 
     /// Compares it with what is known, or writes that anew.
     pub fn compare(&self) -> Result<()> {
+        let golden = if testkit::typed::is_on() {
+            TYPED
+        } else {
+            GOLDEN
+        };
+        let path = testkit::workspace()
+            .join("tests/scenarios/attacks")
+            .join(golden);
         if std::env::var_os("UPDATE_MESSAGES").is_some() {
-            std::fs::write(GOLDEN, &self.text)?;
+            std::fs::write(path, &self.text)?;
             return Ok(());
         }
-        let known = std::fs::read_to_string(GOLDEN).context("no messages.txt")?;
+        let known = std::fs::read_to_string(path).context("nothing to compare with")?;
         for (number, (now, then)) in self.text.lines().zip(known.lines()).enumerate() {
             if now != then {
-                bail!(
-                    "messages.txt, line {}:\n  was {then}\n  is  {now}",
-                    number + 1
-                );
+                bail!("{golden}, line {}:\n  was {then}\n  is  {now}", number + 1);
             }
         }
-        ensure!(self.text == known, "messages.txt is longer or shorter");
+        ensure!(self.text == known, "{golden} is longer or shorter");
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use rollback_api::status::{BlockedBy, Outcome};
 use rollback_api::{AUTOMATIC, Reason, RequestState, RollbackRequest};
 use serde_json::{Value, json};
@@ -138,7 +138,7 @@ pub async fn receiver(scene: &Scene) -> Result<Api<RollbackRequest>> {
         .service_account_kubeconfig("rollback-system", "rollback-receiver", None)
         .await?;
     let config = scene.cluster.config_from(&kubeconfig).await?;
-    Ok(Api::namespaced(Client::try_from(config)?, scene.ns()))
+    Ok(Api::namespaced(testkit::typed::client(config)?, scene.ns()))
 }
 
 /// A request as the receiver makes it of an alert.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use kube::api::PostParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use rollback_api::{AUTOMATIC, Reason, RequestState, RollbackRequest};
 use rollback_core::evidence::trigger::request_name;
 use rollback_core::observed::Deployment;
@@ -79,7 +79,7 @@ async fn machine(scene: &Scene) -> Result<Api<RollbackRequest>> {
         .service_account_kubeconfig(ns, "ci", None)
         .await?;
     let config = scene.cluster.config_from(&kubeconfig).await?;
-    Ok(Api::namespaced(Client::try_from(config)?, ns))
+    Ok(Api::namespaced(testkit::typed::client(config)?, ns))
 }
 
 async fn creates(api: &Api<RollbackRequest>, request: &RollbackRequest) -> Result<()> {

@@ -15,6 +15,9 @@ use crate::stage::{APP, REQUEST, ensure_ended, replica_set, scene, template, tex
 #[tokio::test]
 async fn case_34_a_field_newer_than_our_types_survives() -> Result<()> {
     const FIELD: &str = "/spec/template/spec/evictionResponders";
+    if testkit::is_older("a field that this one does not have") {
+        return Ok(());
+    }
     let responders = json!([{"name": "drain.broxiva.example/checkout", "priority": 10_000}]);
     let (scene, twin) = (scene("case-34").await?, twin("case-34").await?);
     both(&scene, &twin, async |scene| {

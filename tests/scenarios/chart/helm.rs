@@ -14,6 +14,11 @@ pub const HOME: &str = "rollback-system";
 /// A version of Kubernetes that the chart is for.
 pub const VERSION: &str = "1.37.2";
 
+/// The oldest one.
+pub const OLDEST: &str = "1.35.4";
+/// What the servers have that the chart has more for.
+const STAMPING: &str = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy";
+
 /// The folder of the chart.
 pub fn chart() -> PathBuf {
     testkit::workspace().join("charts/rollback-operator")
@@ -80,7 +85,12 @@ impl Helm {
 
     /// What the chart renders in its namespace.
     pub async fn rendered(&self, settings: &[&str]) -> Result<Vec<Value>> {
-        let output = self.template(HOME, VERSION, settings).await?;
+        self.rendered_for(VERSION, settings).await
+    }
+
+    /// The same for a version of Kubernetes.
+    pub async fn rendered_for(&self, version: &str, settings: &[&str]) -> Result<Vec<Value>> {
+        let output = self.template(HOME, version, settings).await?;
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{errors}");
         let documents: Vec<Value> =
@@ -101,6 +111,9 @@ impl Helm {
         let folder = chart().display().to_string();
         let mut arguments = vec!["template", "rollback-operator", &folder, "-n", namespace];
         arguments.extend(["--kube-version", version]);
+        if version == VERSION {
+            arguments.extend(["--api-versions", STAMPING]);
+        }
         arguments.extend(settings.iter().flat_map(|setting| ["--set-json", setting]));
         self.run(&arguments).await
     }

@@ -1,12 +1,12 @@
 //! What the chart renders.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use testkit::{Cluster, User};
 
-use crate::helm::{HOME, Helm, VERSION, chart};
+use crate::helm::{HOME, Helm, OLDEST, VERSION, chart};
 
 /// Kind and name.
 type Key = (String, String);
@@ -153,6 +153,24 @@ async fn it_renders_what_deploy_holds() -> Result<()> {
     Ok(())
 }
 
+/// Where the API server cannot write who asks and who approves, the rest is the same.
+#[tokio::test]
+async fn an_older_server_gets_all_that_it_can_have() -> Result<()> {
+    let Some(helm) = Helm::new().await? else {
+        return Ok(());
+    };
+    let keys = |objects: Vec<Value>| objects.iter().map(key).collect::<Result<BTreeSet<Key>>>();
+    let newer = keys(helm.rendered(&[]).await?)?;
+    let older = keys(helm.rendered_for(OLDEST, &[]).await?)?;
+    let missing: Vec<&str> = newer.difference(&older).map(|(kind, _)| &**kind).collect();
+    ensure!(
+        missing == ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"],
+        "{missing:?}"
+    );
+    ensure!(older.is_subset(&newer));
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_cannot_work_is_refused_with_the_reason() -> Result<()> {
     let Some(helm) = Helm::new().await? else {
@@ -165,7 +183,7 @@ async fn what_cannot_work_is_refused_with_the_reason() -> Result<()> {
             &[],
             "written for the namespace rollback-system, not for default",
         ),
-        (HOME, "1.35.4", &[], "requires kubeVersion: >=1.36.0-0"),
+        (HOME, "1.34.9", &[], "requires kubeVersion: >=1.35.0-0"),
         (
             HOME,
             VERSION,

@@ -243,7 +243,7 @@ async fn robot(scene: &Scene) -> Result<Client> {
         .cluster
         .service_account_kubeconfig(scene.ns(), "default", None)
         .await?;
-    let client = Client::try_from(scene.cluster.config_from(&kubeconfig).await?)?;
+    let client = testkit::typed::client(scene.cluster.config_from(&kubeconfig).await?)?;
     wait_until_asked(scene, client.clone()).await?;
     Ok(client)
 }

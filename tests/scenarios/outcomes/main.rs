@@ -21,4 +21,5 @@ mod refused;
 mod running;
 mod scope;
 mod selftest;
+mod upgrade;
 mod words;

@@ -151,7 +151,7 @@ async fn whoever_may_trigger_asks_and_a_person_decides() -> Result<()> {
         .service_account_kubeconfig(namespace, "alerts", None)
         .await?;
     let config = scene.cluster.config_from(&kubeconfig).await?;
-    let api: Api<RollbackRequest> = Api::namespaced(kube::Client::try_from(config)?, namespace);
+    let api: Api<RollbackRequest> = Api::namespaced(testkit::typed::client(config)?, namespace);
     let bad = scene.image("api").await?;
     let target = json!([{"name": "api", "from": {"image": bad}, "to": {"previous": {}}}]);
 

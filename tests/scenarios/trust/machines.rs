@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
-use kube::{Api, Client};
+use kube::Api;
 use rollback_api::{
     APPROVED_BY, BREAK_GLASS, CONFIRM, PLAN, Reason, RequestState, RollbackPolicy, RollbackRequest,
 };
@@ -38,7 +38,7 @@ async fn played(scene: &Scene, name: &str, groups: &[&str]) -> Result<Api<Rollba
     config.auth_info.impersonate = Some(name.to_owned());
     let groups = groups.iter().map(|group| (*group).to_owned()).collect();
     config.auth_info.impersonate_groups = Some(groups);
-    Ok(Api::namespaced(Client::try_from(config)?, scene.ns()))
+    Ok(Api::namespaced(testkit::typed::client(config)?, scene.ns()))
 }
 
 fn of_api(name: &str) -> Value {

@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use http::{HeaderName, HeaderValue};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DynamicObject, ListParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use rollback_api::{CANCELLED_BY, DENIED_BY, DENIED_REASON, Reason, RequestState, RollbackRequest};
 use serde_json::{Value, json};
 use testkit::scene::{CONTROLLER, PATIENCE, request};
@@ -46,7 +46,7 @@ async fn stranger(scene: &Scene, name: &str) -> Result<Api<RollbackRequest>> {
             .headers
             .push((HeaderName::from_static(header), value));
     }
-    Ok(Api::namespaced(Client::try_from(config)?, scene.ns()))
+    Ok(Api::namespaced(testkit::typed::client(config)?, scene.ns()))
 }
 
 /// Creates an object as it is, without reading it into anything first.

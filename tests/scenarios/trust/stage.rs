@@ -41,7 +41,7 @@ pub async fn two_versions(scene: &Scene, name: &str) -> Result<()> {
 pub async fn client_of(scene: &Scene, person: &str) -> Result<Client> {
     let mut config = scene.cluster.config(User::Admin).await?;
     config.auth_info.impersonate = Some(person.to_owned());
-    Ok(Client::try_from(config)?)
+    testkit::typed::client(config)
 }
 
 /// The requests of the namespace, as somebody sees them.

@@ -5,8 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use rollback_api::policy::ChecklistItem;
 use rollback_api::status::{DataRisk, Plan};
 use rollback_api::{
-    ACCEPT_DATA_RISK, APPROVED_BY, BREAK_GLASS, CHECKLIST, CONFIRM, PLAN, RollbackRequest,
-    WITHDRAWN_BY,
+    ACCEPT_DATA_RISK, APPROVED_BY, APPROVER_GROUPS, BREAK_GLASS, CHECKLIST, CONFIRM, Identity,
+    PLAN, RollbackRequest, WITHDRAWN_BY,
 };
 use rollback_core::message::shell;
 use serde_json::{Value, json};
@@ -38,10 +38,10 @@ pub async fn run(cluster: &Cluster, place: &Place, approve: &Approve) -> Result<
         return over(place.output, &found);
     };
     is_meant(approve, plan)?;
-    let me = cluster.who().await?;
+    let me = cluster.identity().await?;
     rehearse(cluster, &me, &found, plan, approve.break_glass.is_some()).await?;
     show_plan(place.output, &found, plan)?;
-    let approval = ask(approve, &me, plan)?;
+    let approval = ask(approve, &me.username, plan)?;
     let written = write(cluster, &me, &found, plan, &approval).await?;
     if approve.wait {
         let follower = Follower {
@@ -95,7 +95,7 @@ pub fn changed(name: &str, was: &str, plan: &Plan) -> Error {
 /// Asks the server whether I may approve this plan at all, before I am asked anything: it stores nothing.
 pub async fn rehearse(
     cluster: &Cluster,
-    me: &str,
+    me: &Identity,
     request: &RollbackRequest,
     plan: &Plan,
     alone: bool,
@@ -111,7 +111,7 @@ pub async fn rehearse(
         accepts: plan.data_risk.as_ref().map(|_| REHEARSED.to_owned()),
         break_glass: alone.then(|| REHEARSED.to_owned()),
     };
-    let request = mailbox(cluster, me, request).await?;
+    let request = mailbox(cluster, &me.username, request).await?;
     match cluster
         .write(&request, &annotations(me, plan, &approval), true)
         .await
@@ -283,9 +283,11 @@ pub fn wrong_phrase(wanted: &str) -> String {
     format!("That is not the phrase, so nothing was approved. It is {wanted}, letter by letter")
 }
 
-fn annotations(me: &str, plan: &Plan, approval: &Approval) -> Value {
+fn annotations(me: &Identity, plan: &Plan, approval: &Approval) -> Value {
     let mut annotations = empty_mailbox();
-    annotations[APPROVED_BY] = json!(me);
+    annotations[APPROVED_BY] = json!(me.username);
+    // Where the API server does not write it, it compares it.
+    annotations[APPROVER_GROUPS] = json!(me.groups.join("\n"));
     annotations[CONFIRM] = json!(approval.confirm);
     annotations[PLAN] = json!(plan.digest);
     annotations[WITHDRAWN_BY] = Value::Null;
@@ -304,17 +306,17 @@ fn annotations(me: &str, plan: &Plan, approval: &Approval) -> Value {
 /// Writes the approval of the plan that was shown, while that is the plan.
 pub async fn write(
     cluster: &Cluster,
-    me: &str,
+    me: &Identity,
     shown: &RollbackRequest,
     plan: &Plan,
     approval: &Approval,
 ) -> Result<RollbackRequest, Error> {
     let name = shown.metadata.name.as_deref().unwrap_or_default();
-    if is_counted(shown, me) && approval.break_glass.is_none() {
+    if is_counted(shown, &me.username) && approval.break_glass.is_none() {
         remark("Your approval of this plan is counted already.");
         return Ok(shown.clone());
     }
-    mailbox(cluster, me, shown).await?;
+    mailbox(cluster, &me.username, shown).await?;
     cluster
         .annotate(name, |request| match plan_of(request).0 {
             Some(now) if now.digest == plan.digest => Ok(annotations(me, plan, approval)),

@@ -23,7 +23,9 @@ const LONGEST_STEM: usize = 40;
 pub async fn run(cluster: &Cluster, place: &Place, create: Create) -> Result<Ending, Error> {
     let (create, targets) = wanted(cluster, create).await?;
     let reason = guided::reason(&create.wish)?;
-    let request = build(cluster, &create, targets, reason);
+    let mut request = build(cluster, &create, targets, reason);
+    // Where the API server does not write it, it compares it.
+    request.spec.requested_by = Some(cluster.identity().await?);
     if create.wish.dry_run == DryRun::Client {
         return output::written(place.output, &request, "created (dry run)").map(|_| Ending::Done);
     }

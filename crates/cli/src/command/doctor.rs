@@ -27,8 +27,10 @@ const SYSTEM: &str = "rollback-system";
 const LEASE: &str = "rollback-controller";
 /// The role by which a namespace opts in.
 const EXECUTOR: &str = "rollback-executor";
-/// Oldest minor version of a server of 1.x.
-const OLDEST: u32 = 36;
+/// Oldest minor version of a server of 1.x that can carry the guard: `ValidatingAdmissionPolicy` v1.
+const OLDEST: u32 = 30;
+/// Oldest minor version that it was run on.
+const OLDEST_RUN: u32 = 35;
 /// Seconds by which clocks may differ.
 const SKEW: i64 = 30;
 
@@ -37,6 +39,8 @@ const SKEW: i64 = 30;
 pub enum Verdict {
     /// As it should be.
     Ok,
+    /// It works, and could be better.
+    Warning,
     /// You may not look, so nobody can tell.
     Unknown,
     /// A rollback will not work, or not for you.
@@ -91,6 +95,20 @@ impl Finding {
         }
     }
 
+    /// Works, and could be better.
+    pub fn warning(
+        check: &'static str,
+        seen: impl Into<String>,
+        why: &'static str,
+        next: impl Into<String>,
+    ) -> Self {
+        let verdict = Verdict::Warning;
+        Self {
+            verdict,
+            ..Self::fault(check, seen, why, next)
+        }
+    }
+
     /// I may not look.
     pub fn unknown(check: &'static str, error: &kube::Error, next: impl Into<String>) -> Self {
         let seen = match error {
@@ -126,7 +144,7 @@ pub async fn run(cluster: &Cluster, place: &Place, operator: bool) -> Result<End
     }
     print(place.output, &findings)?;
     let is_well = findings.iter().all(|it| match it.verdict {
-        Verdict::Ok => true,
+        Verdict::Ok | Verdict::Warning => true,
         Verdict::Unknown => !operator,
         Verdict::Fault => false,
     });
@@ -145,6 +163,7 @@ fn print(format: Option<Format>, findings: &[Finding]) -> Result<(), Error> {
     for it in findings {
         let mark = match it.verdict {
             Verdict::Ok => paint.good("ok"),
+            Verdict::Warning => paint.waiting("!!"),
             Verdict::Unknown => paint.waiting("??"),
             Verdict::Fault => paint.bad("no"),
         };
@@ -172,14 +191,19 @@ async fn server(client: &Client) -> Result<Finding, Error> {
         .chars()
         .take_while(char::is_ascii_digit)
         .collect();
-    let is_old = digits
-        .parse::<u32>()
-        .is_ok_and(|minor| version.major == "1" && minor < OLDEST);
-    Ok(if is_old {
-        let why = "the admission policies that make approvals true need 1.36";
-        Finding::fault(CHECK, seen, why, "kubectl version, and upgrade the cluster")
-    } else {
-        Finding::ok(CHECK, seen)
+    let minor = digits.parse::<u32>().ok();
+    let minor = minor.filter(|_| version.major == "1");
+    let next = "kubectl version, and upgrade the cluster";
+    Ok(match minor {
+        Some(minor) if minor < OLDEST => {
+            let why = "the admission policies that make approvals true need 1.30";
+            Finding::fault(CHECK, seen, why, next)
+        }
+        Some(minor) if minor < OLDEST_RUN => {
+            let why = "nobody has tried a version as old as this (docs/compatibility.md)";
+            Finding::warning(CHECK, seen, why, next)
+        }
+        Some(_) | None => Finding::ok(CHECK, seen),
     })
 }
 

@@ -2,8 +2,8 @@
 //! says.
 
 use rollback_api::{
-    ACCEPT_DATA_RISK, APPROVED_BY, BREAK_GLASS, CANCELLED_BY, CHECKLIST, CONFIRM, DENIED_BY,
-    DENIED_REASON, PLAN, RollbackRequest, WITHDRAWN_BY,
+    ACCEPT_DATA_RISK, APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, BREAK_GLASS, CANCELLED_BY,
+    CHECKLIST, CONFIRM, DENIED_BY, DENIED_REASON, PLAN, RollbackRequest, WITHDRAWN_BY,
 };
 use rollback_core::message::shell;
 use serde_json::{Value, json};
@@ -127,7 +127,7 @@ pub fn is_counted(request: &RollbackRequest, who: &str) -> bool {
 pub fn empty_mailbox() -> Value {
     json!({
         APPROVED_BY: null, CONFIRM: null, PLAN: null, CHECKLIST: null, BREAK_GLASS: null,
-        ACCEPT_DATA_RISK: null,
+        ACCEPT_DATA_RISK: null, APPROVER_UID: null, APPROVER_GROUPS: null,
     })
 }
 

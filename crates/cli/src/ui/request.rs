@@ -255,7 +255,7 @@ fn planned(target: &PlannedTarget) -> Markup {
 /// What I may say. Whether I may approve, the server is asked beforehand, as the command does.
 async fn forms(app: &App, request: &RollbackRequest, plan: &Plan, typed: &Form) -> Markup {
     let nav = app.nav();
-    let may = approve::rehearse(&app.cluster, &app.me, request, plan, false);
+    let may = approve::rehearse(&app.cluster, &app.identity, request, plan, false);
     // When the approval of somebody else is not counted yet, it waits; the form can be shown meanwhile.
     let may = timeout(REHEARSAL, may).await.unwrap_or(Ok(()));
     let action = nav.request(&request.name_any());
@@ -324,7 +324,7 @@ pub async fn approve(
     let request = request.map_err(|error| app.failed(error))?;
     let written = match approval(&request, &form) {
         Ok((plan, approval)) => {
-            approve::write(&app.cluster, &app.me, &request, plan, &approval).await
+            approve::write(&app.cluster, &app.identity, &request, plan, &approval).await
         }
         Err(error) => Err(error),
     };

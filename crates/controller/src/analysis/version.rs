@@ -453,7 +453,9 @@ fn wanted(namespace: &str, live: &Live, fault: &Fault) -> RollbackRequest {
             .collect(),
     };
     let to = watch::destination(deployment, live.ledger.as_ref());
-    trigger::request(namespace, deployment, to, reason, trigger)
+    let mut request = trigger::request(namespace, deployment, to, reason, trigger);
+    request.spec.requested_by = Some(trigger::account(trigger::WATCH));
+    request
 }
 
 fn time_until(at: Timestamp) -> Duration {

@@ -7,9 +7,11 @@
 //!
 //! An attempt that would change nothing proves nothing, whoever has written the same before.
 //!
+//! Who asks and who approves is either written by the API server or compared by it: a forged name or stamp is put right, or
+//! refused. Which of the two says whether the policy that writes them has an effect.
+//!
 //! Some policies refuse the controller nothing, so it cannot try them: status, ledger and finalizer are about everybody
-//! else, stamps is about what only the API server could get wrong, and a `RollbackPolicy` it may not write at all.
-//! Those are only compared with what they should be.
+//! else, and a `RollbackPolicy` it may not write at all. Those are only compared with what they should be.
 
 use std::time::Duration;
 
@@ -21,10 +23,12 @@ use kube::core::ApiResource;
 use kube::{Api, Client, ResourceExt};
 use rollback_api::status::Plan;
 use rollback_api::{
-    ACCEPT_DATA_RISK, APPROVED_BY, APPROVER_UID, ARTIFACT_LABEL, CANCELLED_BY, CHECKLIST, CONFIRM,
-    DENIED_BY, DENIED_REASON, FIELD_MANAGER, PLAN, RollbackRequest, WITHDRAWN_BY,
+    ACCEPT_DATA_RISK, APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, ARTIFACT_LABEL, CANCELLED_BY,
+    CHECKLIST, CONFIRM, DENIED_BY, DENIED_REASON, FIELD_MANAGER, Identity, PLAN, RollbackRequest,
+    WITHDRAWN_BY,
 };
 use rollback_core::plan::rules::rules;
+use rollback_observe::who_am_i;
 use serde_json::{Value, json};
 
 use crate::guard::{GuardKind, Place};
@@ -38,14 +42,16 @@ pub const NAME: &str = "rollback-selftest";
 /// The name that the guard knows this controller by. Whoever runs it under another name is refused what is forged in
 /// this one as well.
 const CONTROLLER: &str = "system:serviceaccount:rollback-system:rollback-controller";
-/// The policy that finds what `rollback-guard-stamp` should have taken off.
-const STAMPS: &str = "rollback-guard-stamps";
+/// Whose name is forged.
+const NOBODY: &str = "nobody@rollback-selftest.invalid";
 
 /// What must not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attempt {
     /// A request that is born approved.
     Birth,
+    /// A request in the name of somebody else.
+    Name,
     /// The best approval that this controller could write.
     Approval,
     /// A denial.
@@ -71,6 +77,8 @@ pub enum Attempt {
 pub enum Answer {
     /// The policy that it was aimed at refused it.
     Refused,
+    /// The API server has put in its place what is true.
+    PutRight,
     /// The API server would have done it.
     Accepted,
     /// It did not get as far as that policy, or would have changed nothing.
@@ -81,8 +89,9 @@ pub enum Answer {
 
 impl Attempt {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Birth,
+        Self::Name,
         Self::Approval,
         Self::Denial,
         Self::Cancellation,
@@ -96,31 +105,21 @@ impl Attempt {
 
     /// The policy that it is aimed at.
     pub fn place(self) -> Place {
-        let kind = match self {
-            Self::Stamp => GuardKind::Mutating,
-            Self::Birth
-            | Self::Approval
-            | Self::Denial
-            | Self::Cancellation
-            | Self::Withdrawal
-            | Self::Spec
-            | Self::Artifact
-            | Self::Deployment
-            | Self::Capacity => GuardKind::Validating,
-        };
-        let name = self.policy().to_owned();
-        Place { kind, name }
+        Place {
+            kind: GuardKind::Validating,
+            name: self.policy().to_owned(),
+        }
     }
 
     fn policy(self) -> &'static str {
         match self {
-            Self::Birth => "rollback-guard-create",
+            Self::Birth | Self::Name => "rollback-guard-create",
             Self::Approval => "rollback-guard-approval",
             Self::Denial => "rollback-guard-denial",
             Self::Cancellation => "rollback-guard-cancel",
             Self::Withdrawal => "rollback-guard-withdrawal",
             Self::Spec => "rollback-guard-spec",
-            Self::Stamp => "rollback-guard-stamp",
+            Self::Stamp => "rollback-guard-stamps",
             Self::Artifact => "rollback-guard-artifact",
             Self::Deployment => "rollback-guard-deployment",
             Self::Capacity => "rollback-guard-capacity",
@@ -130,6 +129,7 @@ impl Attempt {
     fn what(self) -> &'static str {
         match self {
             Self::Birth => "a request that is born approved",
+            Self::Name => "a request in the name of somebody else",
             Self::Approval => "a forged approval",
             Self::Denial => "a forged denial",
             Self::Cancellation => "a forged cancellation",
@@ -195,6 +195,8 @@ fn is_told_by(policy: &str, message: &str) -> bool {
 pub struct Stage {
     /// The client of the passes: no writes while somebody else leads.
     client: Client,
+    /// Who we are.
+    me: Result<Identity, Answer>,
     request: Result<DynamicObject, Answer>,
     deployment: Result<DynamicObject, Answer>,
     config_map: Result<DynamicObject, Answer>,
@@ -211,13 +213,25 @@ impl Stage {
             api(&ApiResource::erase::<Deployment>(&())),
             api(&ApiResource::erase::<ConfigMap>(&())),
         );
+        let me = match tokio::time::timeout(LIMIT, who_am_i(&client)).await {
+            Ok(Ok(me)) => Ok(me),
+            Ok(Err(error)) => Err(Answer::Unreachable(error.to_string())),
+            Err(_) => Err(late()),
+        };
+        let made = async {
+            match &me {
+                Ok(me) => in_time(request(&requests, me)).await,
+                Err(answer) => Err(answer.clone()),
+            }
+        };
         let (request, deployment, config_map) = futures::join!(
-            in_time(request(&requests)),
+            made,
             in_time(deployments.get(NAME)),
             in_time(maps.get(NAME)),
         );
         Self {
             client,
+            me,
             request,
             deployment,
             config_map,
@@ -232,7 +246,7 @@ impl Stage {
 
     async fn try_out(&self, attempt: Attempt) -> Answer {
         let (resource, object) = match attempt {
-            Attempt::Birth => return self.birth().await,
+            Attempt::Birth | Attempt::Name => return self.born(attempt).await,
             Attempt::Approval
             | Attempt::Denial
             | Attempt::Cancellation
@@ -248,27 +262,37 @@ impl Stage {
             Ok(object) => object,
             Err(answer) => return answer.clone(),
         };
-        let forged = forgery(attempt, before);
+        let groups = match &self.me {
+            Ok(me) => me.groups.join("\n"),
+            Err(answer) => return answer.clone(),
+        };
+        let forged = forgery(attempt, before, &groups);
         let mut patch = forged.clone();
         // Should it change meanwhile, what is forged might be what it already is.
         patch["metadata"]["resourceVersion"] = json!(before.resource_version());
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), HOME, &resource);
         match api.patch(NAME, &dry_run(), &Patch::Merge(&patch)).await {
             Ok(after) => came_of(attempt, before, &after, &forged),
-            Err(kube::Error::Api(status))
-                if attempt == Attempt::Stamp && is_told_by(STAMPS, &status.message) =>
-            {
-                Answer::Accepted
-            }
             Err(error) => attempt.refusal(&error),
         }
     }
 
-    async fn birth(&self) -> Answer {
-        let mut request = new_request();
-        request
-            .annotations_mut()
-            .insert(APPROVED_BY.to_owned(), CONTROLLER.to_owned());
+    /// Tries a new request: one that is approved already, or one in the name of somebody else.
+    async fn born(&self, attempt: Attempt) -> Answer {
+        let me = match &self.me {
+            Ok(me) => me,
+            Err(answer) => return answer.clone(),
+        };
+        let is_approved = attempt == Attempt::Birth;
+        let mut request = new_request(&Identity {
+            username: if is_approved { &me.username } else { NOBODY }.to_owned(),
+            ..me.clone()
+        });
+        if is_approved {
+            request
+                .annotations_mut()
+                .insert(APPROVED_BY.to_owned(), CONTROLLER.to_owned());
+        }
         // Another name: the one that is there already would be all that is said of it.
         request.metadata.name = Some(format!("{NAME}-born"));
         let api: Api<DynamicObject> =
@@ -278,11 +302,20 @@ impl Stage {
             ..post()
         };
         match api.create(&post, &request).await {
-            Ok(born) if born.annotations().contains_key(APPROVED_BY) => Answer::Accepted,
-            Ok(_) => changed_on_its_way(),
-            Err(error) => Attempt::Birth.refusal(&error),
+            Ok(born) if is_approved && born.annotations().contains_key(APPROVED_BY) => {
+                Answer::Accepted
+            }
+            Ok(_) if is_approved => changed_on_its_way(),
+            Ok(born) if requester(&born) == Some(&me.username) => Answer::PutRight,
+            Ok(_) => Answer::Accepted,
+            Err(error) => attempt.refusal(&error),
         }
     }
+}
+
+fn requester(request: &DynamicObject) -> Option<&str> {
+    let name = request.data.pointer("/spec/requestedBy/username");
+    name.and_then(Value::as_str)
 }
 
 fn request_kind() -> ApiResource {
@@ -303,10 +336,10 @@ async fn in_time(
 }
 
 /// The request that attempts are made on. Only dry runs ask it for anything, and no pass ever looks at it.
-async fn request(api: &Api<DynamicObject>) -> kube::Result<DynamicObject> {
+async fn request(api: &Api<DynamicObject>, me: &Identity) -> kube::Result<DynamicObject> {
     let found = match api.get_opt(NAME).await? {
         Some(found) => found,
-        None => match api.create(&post(), &new_request()).await {
+        None => match api.create(&post(), &new_request(me)).await {
             // Another controller was faster.
             Err(kube::Error::Api(status)) if status.is_already_exists() => api.get(NAME).await?,
             created => created?,
@@ -330,10 +363,11 @@ async fn request(api: &Api<DynamicObject>) -> kube::Result<DynamicObject> {
     }
 }
 
-fn new_request() -> DynamicObject {
+fn new_request(by: &Identity) -> DynamicObject {
     let spec = json!({
         "targets": [{"name": NAME, "to": {"previous": {}}}],
         "reason": {"category": "ErrorRate", "summary": "what the guard is tried on; never carried out"},
+        "requestedBy": by,
     });
     let mut request = DynamicObject::new(NAME, &request_kind()).data(json!({"spec": spec}));
     request.metadata.namespace = Some(HOME.to_owned());
@@ -368,13 +402,13 @@ fn status(found: &DynamicObject) -> Value {
 
 /// What is forged, as a merge patch. Something of it is new in each round: to write the same again changes nothing, and
 /// is refused by nobody.
-fn forgery(attempt: Attempt, before: &DynamicObject) -> Value {
+fn forgery(attempt: Attempt, before: &DynamicObject, groups: &str) -> Value {
     let version = before.resource_version().unwrap_or_default();
     let new = format!("{NAME}-{version}");
     let annotations = |annotations: Value| json!({"metadata": {"annotations": annotations}});
     match attempt {
-        Attempt::Birth => Value::Null,
-        Attempt::Approval => annotations(approval(before, &new)),
+        Attempt::Birth | Attempt::Name => Value::Null,
+        Attempt::Approval => annotations(approval(before, &new, groups)),
         Attempt::Denial => annotations(json!({DENIED_BY: CONTROLLER, DENIED_REASON: new})),
         Attempt::Cancellation => annotations(json!({CANCELLED_BY: new})),
         Attempt::Withdrawal => {
@@ -383,7 +417,7 @@ fn forgery(attempt: Attempt, before: &DynamicObject) -> Value {
             annotations(json!({WITHDRAWN_BY: if is_there { new.as_str() } else { CONTROLLER }}))
         }
         Attempt::Spec => json!({"spec": {"reason": {"summary": new}}}),
-        // A stamp is not refused but taken off, or put right.
+        // Without an approval beside it: taken off, or refused.
         Attempt::Stamp => annotations(json!({APPROVER_UID: new})),
         Attempt::Artifact => json!({"metadata": {"labels": {ARTIFACT_LABEL: new}}}),
         Attempt::Deployment => {
@@ -405,7 +439,7 @@ fn forgery(attempt: Attempt, before: &DynamicObject) -> Value {
 }
 
 /// All that an approval needs, but for a person who gives it.
-fn approval(request: &DynamicObject, new: &str) -> Value {
+fn approval(request: &DynamicObject, new: &str, groups: &str) -> Value {
     let text = |pointer| request.data.pointer(pointer).and_then(Value::as_str);
     let items = request
         .data
@@ -418,6 +452,7 @@ fn approval(request: &DynamicObject, new: &str) -> Value {
         CONFIRM: text("/status/plan/rules/approvals/confirmPhrase").unwrap_or_default(),
         CHECKLIST: items.join(","),
         ACCEPT_DATA_RISK: new,
+        APPROVER_GROUPS: groups,
     })
 }
 
@@ -433,7 +468,7 @@ fn came_of(
     } else if holds(&whole(after), forged) {
         Answer::Accepted
     } else if attempt == Attempt::Stamp {
-        Answer::Refused
+        Answer::PutRight
     } else {
         changed_on_its_way()
     }
@@ -519,6 +554,7 @@ mod tests {
         for (error, expected) in table {
             let answer = match Attempt::Spec.refusal(&error) {
                 Answer::Refused => "Refused",
+                Answer::PutRight => "PutRight",
                 Answer::Accepted => "Accepted",
                 Answer::Untried(_) => "Untried",
                 Answer::Unreachable(_) => "Unreachable",
@@ -538,7 +574,7 @@ mod tests {
     #[test]
     fn an_attempt_that_changes_nothing_is_none() {
         let one = object(json!({"spec": {"replicas": 0}}));
-        let forged = forgery(Attempt::Capacity, &one);
+        let forged = forgery(Attempt::Capacity, &one, "");
         let mut other = json!({"spec": {"replicas": 1}});
         other["spec"]["template"] = forged["spec"]["template"].clone();
         let other = object(other);
@@ -550,10 +586,10 @@ mod tests {
             Answer::Accepted
         );
         // A stamp that is taken off is what that policy is there for.
-        let forged = forgery(Attempt::Stamp, &one);
+        let forged = forgery(Attempt::Stamp, &one, "");
         assert_eq!(
             came_of(Attempt::Stamp, &one, &one, &forged),
-            Answer::Refused
+            Answer::PutRight
         );
     }
 
@@ -562,8 +598,8 @@ mod tests {
     fn every_attempt_changes_something() {
         for attempt in Attempt::ALL {
             let start = object(json!({"spec": {"replicas": i32::MAX, "paused": true}}));
-            let first = forgery(attempt, &start);
-            if attempt == Attempt::Birth {
+            let first = forgery(attempt, &start, "crew");
+            if [Attempt::Birth, Attempt::Name].contains(&attempt) {
                 continue;
             }
             let mut written = serde_json::to_value(&start).unwrap();
@@ -572,7 +608,7 @@ mod tests {
             let written: DynamicObject = serde_json::from_value(written).unwrap();
             assert!(holds(&whole(&written), &first), "{attempt:?}");
             assert!(!holds(&whole(&start), &first), "{attempt:?}");
-            let again = forgery(attempt, &written);
+            let again = forgery(attempt, &written, "crew");
             assert!(!holds(&whole(&written), &again), "{attempt:?}");
         }
     }

@@ -47,7 +47,7 @@ fn open(
             now,
             GUARD_MISSING,
             format!(
-                "No approval counts: the admission policies that make approvals true are not all in force ({}). An administrator puts them back with kubectl apply -f deploy/20-guard.yaml, or kubectl replace -f when somebody has added to them.",
+                "No approval counts: the admission policies that make approvals true are not all in force ({}). An administrator puts them back with kubectl apply -f deploy/, or kubectl replace -f when somebody has added to them.",
                 terms.guard.holes.join("; ")
             ),
         );
@@ -99,7 +99,7 @@ fn open(
                     approval::because_of_a_machine(plan),
                     plan.rules.approvals.required,
                     time::stamp(plan.not_after),
-                    approval::how_to_approve(request, plan)
+                    approval::how_to_approve(request, plan, terms.guard.typed)
                 ),
             )
         }

@@ -13,7 +13,7 @@ use rollback_api::{
 };
 use serde_json::json;
 
-pub use asked::{RECEIVER, WATCH, difference, is_no_answer};
+pub use asked::{RECEIVER, WATCH, account, difference, is_no_answer};
 
 use crate::history::ledger;
 use crate::history::template;

@@ -98,12 +98,20 @@ fn each_way_a_mailbox_is_invalid() {
             vec![(WITHDRAWN_BY, BOB)],
             "has taken the approval back",
         ),
-        ("no stamp", vec![(APPROVER_GROUPS, "")], "stamp"),
-        ("an empty stamp", vec![(APPROVER_GROUPS, "\n\n")], "stamp"),
+        (
+            "no groups",
+            vec![(APPROVER_GROUPS, "")],
+            "does not say which groups",
+        ),
+        (
+            "empty groups",
+            vec![(APPROVER_GROUPS, "\n\n")],
+            "does not say which groups",
+        ),
         (
             "only a uid",
             vec![(APPROVER_GROUPS, ""), (APPROVER_UID, "7")],
-            "stamp",
+            "does not say which groups",
         ),
         (
             "a service account",

@@ -75,10 +75,18 @@ fn how_to_approve_is_one_command_whatever_the_plan_says() {
             set(ACCEPT_DATA_RISK, "WHY-IT-IS-ACCEPTABLE"),
             "--overwrite".to_owned(),
         ];
-        let told = how_to_approve(&scene.request, &plan);
+        let told = how_to_approve(&scene.request, &plan, false);
         let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
         calls(&shell, &told, &expected);
         assert_eq!(cut(&told, expected.len()), told, "nothing stands behind it");
+        // Where the API server does not write the groups, the command asks for them, and is the same besides.
+        let typed = how_to_approve(&scene.request, &plan, true);
+        let (before, rest) = typed
+            .split_once(" rollback.broxiva.com/approver-groups=\"$(")
+            .unwrap();
+        let (ask, after) = rest.split_once(")\"").unwrap();
+        assert_eq!(format!("{before}{after}"), told);
+        assert!(ask.starts_with("kubectl auth whoami "), "{ask}");
     }
 }
 
@@ -88,7 +96,7 @@ fn a_name_that_cannot_be_one_is_not_printed() {
     let (mut scene, plan) = planned();
     for value in HOSTILE {
         scene.request.metadata.name = Some(value.to_owned());
-        let told = how_to_approve(&scene.request, &plan);
+        let told = how_to_approve(&scene.request, &plan, false);
         calls(&shell, &told, &["kubectl", "annotate", "rbr", "REQUEST"]);
     }
 }
@@ -263,7 +271,7 @@ fn an_owner_is_put_on_hold_and_nothing_else_happens() {
 fn a_name_may_hold_blanks() {
     let shell = shell("blanks");
     let (scene, plan) = planned();
-    let told = how_to_approve(&scene.request, &plan);
+    let told = how_to_approve(&scene.request, &plan, false);
     let name = "Anna Lead (oncall) $HOME <anna@broxiva.example>";
     let typed = told.replace("YOUR-USER-NAME", name);
     let by = format!("{APPROVED_BY}={name}");

@@ -114,7 +114,7 @@ fn an_approval_has_to_accept_the_risk_and_say_why() {
     let mut scene = irreversible(json!({}));
     scene.until(Phase::AwaitingApproval);
     let plan = scene.status().plan.unwrap();
-    assert!(how_to_approve(&scene.request, &plan).contains(ACCEPT_DATA_RISK));
+    assert!(how_to_approve(&scene.request, &plan, false).contains(ACCEPT_DATA_RISK));
     approve(&mut scene.request, "bob@broxiva.com");
     for why in ["", "short", "   short   ", &"x".repeat(1001)] {
         annotate(&mut scene.request, ACCEPT_DATA_RISK, why);

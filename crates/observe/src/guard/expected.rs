@@ -1,5 +1,5 @@
-//! The guard that this program was built with: `deploy/20-guard.yaml` itself, so that there is no second list of its
-//! policies.
+//! The guard that this program was built with: `deploy/20-guard.yaml` and `deploy/21-guard-stamp.yaml` themselves, so that
+//! there is no second list of its policies.
 
 use std::collections::BTreeMap;
 
@@ -13,19 +13,28 @@ use serde_json::Value;
 use super::difference;
 
 /// What an administrator installs.
-const SHIPPED: &str = include_str!("../../../../deploy/20-guard.yaml");
+const SHIPPED: [(&str, &str); 2] = [
+    (
+        "20-guard.yaml",
+        include_str!("../../../../deploy/20-guard.yaml"),
+    ),
+    (
+        "21-guard-stamp.yaml",
+        include_str!("../../../../deploy/21-guard-stamp.yaml"),
+    ),
+];
 
 /// The guard that was built in makes no sense.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
     /// It is no YAML.
-    #[error("deploy/20-guard.yaml, as it was built in, cannot be read")]
-    Yaml(#[from] serde_saphyr::Error),
+    #[error("deploy/{0}, as it was built in, cannot be read")]
+    Yaml(&'static str, #[source] Box<serde_saphyr::Error>),
     /// It holds something else.
     #[error(
-        "object {0} of deploy/20-guard.yaml, as it was built in, is no admission policy with a name and a spec"
+        "object {1} of deploy/{0}, as it was built in, is no admission policy with a name and a spec"
     )]
-    Object(usize),
+    Object(&'static str, usize),
 }
 
 /// The kinds that the guard is made of.
@@ -60,6 +69,15 @@ impl GuardKind {
         }
     }
 
+    /// Whether it writes what others only check: who asks and who approves. Only servers 1.36 and newer have such kinds, and
+    /// the guard is complete without.
+    pub fn stamps(self) -> bool {
+        match self {
+            Self::Mutating | Self::MutatingBinding => true,
+            Self::Validating | Self::ValidatingBinding => false,
+        }
+    }
+
     /// Where the API server has it.
     pub fn resource(self) -> ApiResource {
         match self {
@@ -90,11 +108,13 @@ impl Expected {
     /// # Errors
     /// It makes no sense, which a test would have found.
     pub fn shipped() -> Result<Self, Unreadable> {
-        let documents: Vec<Value> = serde_saphyr::from_multiple(SHIPPED)?;
-        let entries = documents.into_iter().enumerate();
-        let objects = entries
-            .map(|(index, document)| entry(&document).ok_or(Unreadable::Object(index)))
-            .collect::<Result<BTreeMap<_, _>, _>>()?;
+        let mut objects = BTreeMap::new();
+        for (file, text) in SHIPPED {
+            for (index, document) in documents(file, text)?.iter().enumerate() {
+                let (place, spec) = entry(document).ok_or(Unreadable::Object(file, index))?;
+                objects.insert(place, spec);
+            }
+        }
         Ok(Self(objects))
     }
 
@@ -108,6 +128,10 @@ impl Expected {
         let expected = self.0.get(place)?;
         difference::first(expected, &difference::essence(spec), "spec")
     }
+}
+
+fn documents(file: &'static str, text: &str) -> Result<Vec<Value>, Unreadable> {
+    serde_saphyr::from_multiple(text).map_err(|error| Unreadable::Yaml(file, Box::new(error)))
 }
 
 fn entry(document: &Value) -> Option<(Place, Value)> {
@@ -142,10 +166,11 @@ mod tests {
             named(GuardKind::ValidatingBinding)
         );
         assert!(named(GuardKind::Validating).contains(&"rollback-guard-approval"));
-        let documents: Vec<Value> = serde_saphyr::from_multiple(SHIPPED)?;
-        for document in documents {
-            let label = document["metadata"]["labels"].get(rollback_api::GUARD_LABEL);
-            assert!(label.is_some(), "{}", document["metadata"]);
+        for (file, text) in SHIPPED {
+            for document in documents(file, text)? {
+                let label = document["metadata"]["labels"].get(rollback_api::GUARD_LABEL);
+                assert!(label.is_some(), "{}", document["metadata"]);
+            }
         }
         Ok(())
     }

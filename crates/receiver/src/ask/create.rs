@@ -3,8 +3,8 @@
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
-use rollback_api::RollbackRequest;
-use rollback_core::evidence::trigger::{RECEIVER, WATCH, difference};
+use rollback_api::{Identity, RollbackRequest};
+use rollback_core::evidence::trigger::{RECEIVER, WATCH, account, difference};
 use rollback_core::message::text::plain;
 use tokio::sync::OnceCell;
 
@@ -40,7 +40,7 @@ impl Made {
 pub struct Creator {
     client: Client,
     /// Whom the API server knows this program as.
-    own: OnceCell<String>,
+    own: OnceCell<Identity>,
 }
 
 /// What stands under a name that was taken.
@@ -70,6 +70,11 @@ impl Creator {
         mut request: RollbackRequest,
     ) -> Made {
         let api: Api<RollbackRequest> = Api::namespaced(self.client.clone(), namespace);
+        // Where the API server does not write who asks, it compares it.
+        match self.own().await {
+            Ok(own) => request.spec.requested_by = Some(own.clone()),
+            Err(error) => return Made::new(Outcome::Unavailable, short(&error)),
+        }
         let mut taken = Vec::new();
         let mut made = None;
         for name in names {
@@ -149,8 +154,8 @@ impl Creator {
                 return There::Unknown(Made::new(Outcome::Unavailable, short(&error)));
             }
         };
-        let own = match self.own.get_or_try_init(|| self.who_am_i()).await {
-            Ok(own) => own.as_str(),
+        let own = match self.own().await {
+            Ok(own) => own.username.as_str(),
             Err(error) => {
                 return There::Unknown(Made::new(Outcome::Unavailable, short(&error)));
             }
@@ -161,17 +166,30 @@ impl Creator {
         }
     }
 
+    async fn own(&self) -> kube::Result<&Identity> {
+        self.own.get_or_try_init(|| self.who_am_i()).await
+    }
+
     /// Asked once. Where nobody may ask, it is what it is as it is shipped.
-    async fn who_am_i(&self) -> kube::Result<String> {
+    async fn who_am_i(&self) -> kube::Result<Identity> {
         let api: Api<SelfSubjectReview> = Api::all(self.client.clone());
         let review = SelfSubjectReview::default();
         match api.create(&PostParams::default(), &review).await {
             Ok(review) => {
                 let user = review.status.and_then(|status| status.user_info);
-                let name = user.and_then(|user| user.username);
-                Ok(name.unwrap_or_else(|| RECEIVER.to_owned()))
+                let user = user.unwrap_or_default();
+                let name = user.username.filter(|name| !name.is_empty());
+                Ok(name.map_or_else(
+                    || account(RECEIVER),
+                    |username| Identity {
+                        username,
+                        // The account may be another one by the time that it asks.
+                        uid: None,
+                        groups: user.groups.unwrap_or_default(),
+                    },
+                ))
             }
-            Err(kube::Error::Api(status)) if is_final(status.code) => Ok(RECEIVER.to_owned()),
+            Err(kube::Error::Api(status)) if is_final(status.code) => Ok(account(RECEIVER)),
             Err(error) => Err(error),
         }
     }

@@ -18,6 +18,32 @@ pub(crate) struct Site<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) ports: [u16; 3],
     pub(crate) nodes: Nodes,
+    pub(crate) serves: Serves,
+}
+
+/// What the API server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// Everything that it can.
+    Everything,
+    /// No policies that change what is written, as before Kubernetes 1.36.
+    NoMutatingPolicies,
+}
+
+impl Serves {
+    fn flags(self) -> Vec<String> {
+        match self {
+            // Older versions do not know the plugin.
+            Self::NoMutatingPolicies if crate::variant().kubernetes.is_some() => Vec::new(),
+            Self::Everything => Vec::new(),
+            Self::NoMutatingPolicies => vec![
+                "--disable-admission-plugins=MutatingAdmissionPolicy".into(),
+                "--runtime-config=admissionregistration.k8s.io/v1/mutatingadmissionpolicies=false,\
+                 admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings=false"
+                    .into(),
+            ],
+        }
+    }
 }
 
 /// Who runs the pods.
@@ -90,39 +116,46 @@ impl Site<'_> {
     pub(crate) fn apiserver(&self) -> Result<Process> {
         let tokens = self.write("tokens.csv", user::token_file())?;
         let policy = self.write("audit-policy.json", audit_policy(self.nodes).to_string())?;
+        let mut serves = self.serves.flags();
+        if crate::variant().kubernetes.is_none() {
+            // A pod template field that is newer than the types of the controller.
+            serves.push("--feature-gates=EvictionRequestAPI=true".into());
+        }
         self.start(
             "kube-apiserver",
-            vec![
-                format!("--etcd-servers=http://127.0.0.1:{}", self.ports[1]),
-                "--bind-address=127.0.0.1".into(),
-                format!("--secure-port={}", self.ports[0]),
-                // The address of the kubernetes Service may not be on loopback, so it gets none.
-                "--endpoint-reconciler-type=none".into(),
-                "--service-cluster-ip-range=10.96.0.0/16".into(),
-                format!("--cert-dir={}", self.folder.display()),
-                format!("--tls-cert-file={}", self.file("server.crt")),
-                format!("--tls-private-key-file={}", self.file("server.key")),
-                "--service-account-issuer=https://kubernetes.default.svc".into(),
-                format!("--service-account-key-file={}", self.file("accounts.pub")),
-                format!(
-                    "--service-account-signing-key-file={}",
-                    self.file("accounts.key")
-                ),
-                "--authorization-mode=RBAC,Node".into(),
-                // Names of nodes are no names that anybody here resolves.
-                "--kubelet-preferred-address-types=InternalIP".into(),
-                format!("--token-auth-file={tokens}"),
-                format!("--audit-policy-file={policy}"),
-                format!("--audit-log-path={}", self.file("audit.log")),
-                // Written before the request ends, in one file that is never rotated away.
-                "--audit-log-mode=blocking".into(),
-                "--audit-log-maxsize=4096".into(),
-                // Many tests share one server.
-                "--max-requests-inflight=3000".into(),
-                "--max-mutating-requests-inflight=1500".into(),
-                // A pod template field that is newer than the types of the controller.
-                "--feature-gates=EvictionRequestAPI=true".into(),
-            ],
+            [
+                serves,
+                vec![
+                    format!("--etcd-servers=http://127.0.0.1:{}", self.ports[1]),
+                    "--bind-address=127.0.0.1".into(),
+                    format!("--secure-port={}", self.ports[0]),
+                    // The address of the kubernetes Service may not be on loopback, so it gets none.
+                    "--endpoint-reconciler-type=none".into(),
+                    "--service-cluster-ip-range=10.96.0.0/16".into(),
+                    format!("--cert-dir={}", self.folder.display()),
+                    format!("--tls-cert-file={}", self.file("server.crt")),
+                    format!("--tls-private-key-file={}", self.file("server.key")),
+                    "--service-account-issuer=https://kubernetes.default.svc".into(),
+                    format!("--service-account-key-file={}", self.file("accounts.pub")),
+                    format!(
+                        "--service-account-signing-key-file={}",
+                        self.file("accounts.key")
+                    ),
+                    "--authorization-mode=RBAC,Node".into(),
+                    // Names of nodes are no names that anybody here resolves.
+                    "--kubelet-preferred-address-types=InternalIP".into(),
+                    format!("--token-auth-file={tokens}"),
+                    format!("--audit-policy-file={policy}"),
+                    format!("--audit-log-path={}", self.file("audit.log")),
+                    // Written before the request ends, in one file that is never rotated away.
+                    "--audit-log-mode=blocking".into(),
+                    "--audit-log-maxsize=4096".into(),
+                    // Many tests share one server.
+                    "--max-requests-inflight=3000".into(),
+                    "--max-mutating-requests-inflight=1500".into(),
+                ],
+            ]
+            .concat(),
         )
     }
 

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, TcpStream},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use kube::{
 
 use super::{
     Cluster,
-    components::{self, Nodes, Site},
+    components::{self, Nodes, Serves, Site},
     kubeconfig, tls,
     user::User,
 };
@@ -24,12 +25,12 @@ use crate::{build::Binaries, folder::Folder, poll::eventually, ports::Ports};
 const NODES: usize = 5;
 const PATIENCE: Duration = Duration::from_mins(1);
 
-pub(super) async fn start(binaries: Binaries, nodes: Nodes) -> Result<Cluster> {
+pub(super) async fn start(binaries: Binaries, nodes: Nodes, serves: Serves) -> Result<Cluster> {
     // The ports are leased, but a program that knows nothing of leases may still take one in the
     // moment between looking and listening.
     let mut attempt = 1;
     loop {
-        match start_once(binaries.clone(), nodes).await {
+        match start_once(binaries.clone(), nodes, serves).await {
             Err(error)
                 if attempt < 4 && format!("{error:#}").contains("address already in use") =>
             {
@@ -40,7 +41,7 @@ pub(super) async fn start(binaries: Binaries, nodes: Nodes) -> Result<Cluster> {
     }
 }
 
-async fn start_once(binaries: Binaries, nodes: Nodes) -> Result<Cluster> {
+async fn start_once(binaries: Binaries, nodes: Nodes, serves: Serves) -> Result<Cluster> {
     let folder = Folder::new()?;
     let ports = Ports::lease()?;
     let path = folder.path().to_path_buf();
@@ -49,6 +50,7 @@ async fn start_once(binaries: Binaries, nodes: Nodes) -> Result<Cluster> {
         folder: &path,
         ports: [ports.port(0), ports.port(1), ports.port(2)],
         nodes,
+        serves,
     };
     tls::write(&path)?;
     let config = kubeconfig::embedded(&site.server(), &path.join("ca.crt"));
@@ -64,8 +66,8 @@ async fn start_once(binaries: Binaries, nodes: Nodes) -> Result<Cluster> {
     let apiserver = site.apiserver()?;
 
     let mut cluster = Cluster {
-        processes: vec![apiserver, etcd],
-        _ports: Some(ports),
+        processes: Mutex::new(vec![apiserver, etcd]),
+        ports: Some(ports),
         binaries: binaries.clone(),
         kubeconfig: path.join("kubeconfig"),
         audit: Some(path.join("audit.log")),
@@ -75,8 +77,8 @@ async fn start_once(binaries: Binaries, nodes: Nodes) -> Result<Cluster> {
     };
     let client = cluster.impatient_client().await?;
     cluster.wait_for_server(&client).await?;
-    cluster.processes.insert(0, site.controller_manager()?);
-    cluster.processes.insert(0, site.scheduler()?);
+    cluster.processes().insert(0, site.controller_manager()?);
+    cluster.processes().insert(0, site.scheduler()?);
     match nodes {
         Nodes::Fake => cluster.start_nodes(&client).await?,
         Nodes::Real => {}
@@ -86,6 +88,29 @@ async fn start_once(binaries: Binaries, nodes: Nodes) -> Result<Cluster> {
 }
 
 impl Cluster {
+    /// Stops the API server and starts it again on the same data, as an upgrade of the cluster does.
+    pub async fn restart_serving(&self, serves: Serves) -> Result<()> {
+        let ports = self.ports.as_ref().context("not an embedded cluster")?;
+        let site = Site {
+            binaries: &self.binaries,
+            folder: &self.path,
+            ports: [ports.port(0), ports.port(1), ports.port(2)],
+            nodes: Nodes::Fake,
+            serves,
+        };
+        {
+            let mut processes = self.processes();
+            let mut all = processes.iter();
+            let place = all.position(|process| process.name() == "kube-apiserver");
+            let place = place.context("no API server")?;
+            // It frees its port when it is gone.
+            drop(processes.remove(place));
+            processes.insert(place, site.apiserver()?);
+        }
+        let client = self.impatient_client().await?;
+        self.wait_for_server(&client).await
+    }
+
     /// A client of the administrator that does not repeat on its own what fails.
     async fn impatient_client(&self) -> Result<Client> {
         let mut config = self.config(User::Admin).await?;
@@ -117,7 +142,7 @@ impl Cluster {
             }
         }
         let kwok = components::kwok(&self.binaries, &self.path, &self.kubeconfig)?;
-        self.processes.insert(0, kwok);
+        self.processes().insert(0, kwok);
         let result = eventually("the fake nodes are ready", PATIENCE, async || {
             if self.check().is_err() {
                 return Ok(self.check());

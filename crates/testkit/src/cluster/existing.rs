@@ -1,6 +1,6 @@
 //! Borrowing somebody else's cluster.
 
-use std::fs;
+use std::{fs, sync::Mutex};
 
 use anyhow::{Context, Result, ensure};
 use kube::Client;
@@ -33,8 +33,8 @@ pub(super) async fn borrow(binaries: Binaries, context: &str) -> Result<Cluster>
     fs::write(path.join("kubeconfig"), config.to_string())?;
 
     let mut cluster = Cluster {
-        processes: Vec::new(),
-        _ports: None,
+        processes: Mutex::default(),
+        ports: None,
         binaries,
         kubeconfig: path.join("kubeconfig"),
         audit: None,

@@ -19,7 +19,28 @@ impl Cluster {
     /// Applies everything under `crds/` and `deploy/` except the Deployments that run something (tests
     /// run that as processes), and waits until the admission policies are enforced.
     pub async fn install(&self) -> Result<()> {
-        let documents = documents()?;
+        self.install_guard(crate::typed::is_on()).await
+    }
+
+    /// The same, without the policy that writes who asks and who approves, which newer servers could carry.
+    pub async fn install_typed(&self) -> Result<()> {
+        self.install_guard(true).await
+    }
+
+    /// Takes that policy away, for the rest of this cluster's life.
+    pub async fn withhold_stamp(&self) -> Result<()> {
+        for kind in ["mutatingadmissionpolicybinding", "mutatingadmissionpolicy"] {
+            let delete = ["delete", kind, "rollback-guard-stamp"];
+            self.kubectl_ok(User::Admin, &delete, "").await?;
+        }
+        self.wait_for_admission(true).await
+    }
+
+    async fn install_guard(&self, typed: bool) -> Result<()> {
+        let mut documents = documents()?;
+        if typed {
+            documents.retain(|document| !is_stamp(document));
+        }
         let (first, rest): (Vec<Value>, Vec<Value>) = documents.into_iter().partition(|document| {
             let kind = &document["kind"];
             kind == "Namespace" || kind == "CustomResourceDefinition"
@@ -43,7 +64,7 @@ impl Cluster {
         wait.extend(crds);
         self.kubectl_ok(User::Admin, &wait, "").await?;
         self.apply_all(&rest).await?;
-        self.wait_for_admission().await
+        self.wait_for_admission(typed).await
     }
 
     async fn apply_all(&self, documents: &[Value]) -> Result<()> {
@@ -58,8 +79,8 @@ impl Cluster {
 
     /// The API server takes up policies some time after it has accepted them, in the order in which
     /// they came. So two things are looked for, by requests that leave nothing behind: a request is
-    /// stamped with who asked for it, and a validating policy that was added last is enforced.
-    async fn wait_for_admission(&self) -> Result<()> {
+    /// stamped with who asked for it, or refused with another name, and a validating policy that was added last is enforced.
+    async fn wait_for_admission(&self, typed: bool) -> Result<()> {
         let namespace = self.namespace("install-probe").await?;
         let name = namespace.name();
         let dry_run = PostParams {
@@ -73,6 +94,9 @@ impl Cluster {
             "rollback.broxiva.com/v1alpha1",
             "RollbackRequest",
         );
+        // Where nothing writes who asks, a name is only compared, and this one is refused until it is not.
+        let forged = json!({ "username": "nobody@broxiva.example" });
+        let by = if typed { forged } else { Value::Null };
         let request = serde_json::from_value(json!({
             "apiVersion": "rollback.broxiva.com/v1alpha1",
             "kind": "RollbackRequest",
@@ -80,10 +104,19 @@ impl Cluster {
             "spec": {
                 "targets": [{ "name": "install-probe", "to": { "previous": {} } }],
                 "reason": { "category": "ErrorRate", "summary": "is admission in force?" },
+                "requestedBy": by,
             },
         }))?;
-        eventually("requests are stamped", PATIENCE, async || {
-            let answer = requests.create(&dry_run, &request).await?;
+        eventually("who asks is known", PATIENCE, async || {
+            let answer = match requests.create(&dry_run, &request).await {
+                Err(kube::Error::Api(status)) if typed => {
+                    let says = "spec.requestedBy must say who you are";
+                    ensure!(status.message.contains(says), "{}", status.message);
+                    return Ok(());
+                }
+                answer => answer?,
+            };
+            ensure!(!typed, "another name passes, or is put right");
             let stamp = answer.data.pointer("/spec/requestedBy/username");
             let expected = Some(&json!(User::Requester.as_str()));
             ensure!(stamp == expected, "spec.requestedBy.username is {stamp:?}");
@@ -107,6 +140,12 @@ impl Cluster {
             .await?;
         Ok(())
     }
+}
+
+/// Whether it writes who asks and who approves.
+fn is_stamp(document: &Value) -> bool {
+    let kind = document["kind"].as_str();
+    kind.is_some_and(|kind| kind.starts_with("MutatingAdmissionPolicy"))
 }
 
 /// A policy, named like the namespace it is for, that forbids `ConfigMap`s there.

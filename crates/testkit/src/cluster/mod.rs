@@ -19,7 +19,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Output, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use anyhow::{Context, Result, ensure};
@@ -36,6 +39,7 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, process::Command, sync::OnceCell};
 
 use components::Nodes;
+pub use components::Serves;
 pub(crate) use embedded::is_ready;
 pub use namespace::Namespace;
 pub use user::User;
@@ -51,8 +55,8 @@ const STATE: &str = "cluster.json";
 pub struct Cluster {
     // Fields are dropped from top to bottom: first the processes, from the last started to the
     // first, then the ports and the data that they used.
-    processes: Vec<Process>,
-    _ports: Option<Ports>,
+    processes: Mutex<Vec<Process>>,
+    ports: Option<Ports>,
     binaries: Binaries,
     kubeconfig: PathBuf,
     audit: Option<PathBuf>,
@@ -66,17 +70,23 @@ impl Cluster {
     /// fake nodes. Nothing of this project is installed yet; see [`Cluster::install`].
     pub async fn start() -> Result<Self> {
         let binaries = tokio::task::spawn_blocking(crate::build::ensure).await??;
-        embedded::start(binaries, Nodes::Fake).await
+        embedded::start(binaries, Nodes::Fake, Serves::Everything).await
+    }
+
+    /// The same with an API server that has less.
+    pub async fn start_serving(serves: Serves) -> Result<Self> {
+        let binaries = tokio::task::spawn_blocking(crate::build::ensure).await??;
+        embedded::start(binaries, Nodes::Fake, serves).await
     }
 
     /// The same without any nodes: somebody else starts a real one.
     pub(crate) async fn start_without_nodes(binaries: Binaries) -> Result<Self> {
-        embedded::start(binaries, Nodes::Real).await
+        embedded::start(binaries, Nodes::Real, Serves::Everything).await
     }
 
     /// Has a process end with this cluster, before those that were started earlier.
-    pub(crate) fn adopt(&mut self, process: Process) {
-        self.processes.insert(0, process);
+    pub(crate) fn adopt(&self, process: Process) {
+        self.processes().insert(0, process);
     }
 
     /// Borrows the cluster behind a context of the user's own kubeconfig. Needs the rights of an
@@ -93,8 +103,8 @@ impl Cluster {
         let state: Value = serde_json::from_slice(&text)?;
         let text = |key: &str| state[key].as_str().map(PathBuf::from);
         Ok(Self {
-            processes: Vec::new(),
-            _ports: None,
+            processes: Mutex::default(),
+            ports: None,
             binaries: Binaries::at(text("binaries")),
             kubeconfig: text("kubeconfig").context("no kubeconfig in the state file")?,
             audit: text("audit"),
@@ -144,7 +154,7 @@ impl Cluster {
 
     /// The process ids of everything that was started for this cluster.
     pub fn pids(&self) -> Vec<u32> {
-        self.processes.iter().map(Process::pid).collect()
+        self.processes().iter().map(Process::pid).collect()
     }
 
     /// The API server's audit log; there is none to read on somebody else's cluster.
@@ -209,7 +219,7 @@ impl Cluster {
 
     /// A client as this user. It belongs to the runtime of the caller, so each test makes its own.
     pub async fn client(&self, user: User) -> Result<Client> {
-        Ok(Client::try_from(self.config(user).await?)?)
+        crate::typed::client(self.config(user).await?)
     }
 
     /// The real kubectl as this user, ready for its arguments. It ends when it is dropped.
@@ -234,6 +244,7 @@ impl Cluster {
         args: &[&str],
         input: &str,
     ) -> Result<Output> {
+        let (args, input) = crate::typed::kubectl(user, args, input);
         let mut child = self
             .kubectl_command(user)
             .args(args)
@@ -320,7 +331,13 @@ impl Cluster {
 
     /// Fails when a process of this cluster has ended.
     pub(crate) fn check(&self) -> Result<()> {
-        self.processes.iter().try_for_each(Process::check)
+        self.processes().iter().try_for_each(Process::check)
+    }
+
+    fn processes(&self) -> MutexGuard<'_, Vec<Process>> {
+        self.processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) async fn start() -> Result<Cluster> {
     place::furnish_network()?;
     let binaries = tokio::task::spawn_blocking(build::ensure_node).await??;
     let begin = Instant::now();
-    let mut cluster = Cluster::start_without_nodes(binaries.clone()).await?;
+    let cluster = Cluster::start_without_nodes(binaries.clone()).await?;
     let node_begins = Instant::now();
     let data = cluster.folder().join("node");
     place::furnish_mounts(&data)?;

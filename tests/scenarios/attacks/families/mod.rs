@@ -37,6 +37,7 @@ mod changes;
 mod denial;
 mod deployment;
 mod glass;
+mod identity;
 mod ledger;
 pub mod limits;
 mod phrases;
@@ -56,8 +57,21 @@ use testkit::scene::{PRODUCTION, TICKED};
 use crate::attack::Family;
 use crate::fire::merged;
 
+/// What there is only where people write who they are, because elsewhere it is put right without a word.
+pub fn typed() -> Vec<Family> {
+    vec![identity::asking(), identity::approving()]
+}
+
 /// All families.
 pub fn all() -> Vec<Family> {
+    if testkit::typed::is_on() {
+        [everywhere(), typed()].concat()
+    } else {
+        everywhere()
+    }
+}
+
+fn everywhere() -> Vec<Family> {
     vec![
         birth::family(),
         asking::patching(),

@@ -85,7 +85,7 @@ fn with_kubectl() -> Vec<Flow> {
             "kubectl-edit",
             counted(Step::Edits(
                 User::Approver,
-                "s|^metadata:|metadata:\\n  annotations:\\n    rollback.broxiva.com/approved-by: $ME\\n    rollback.broxiva.com/confirm: ROLLBACK PRODUCTION\\n    rollback.broxiva.com/plan: $DIGEST\\n    rollback.broxiva.com/checklist: incident-documented,stakeholders-notified|",
+                "s|^metadata:|metadata:\\n  annotations:\\n    rollback.broxiva.com/approved-by: $ME\\n    rollback.broxiva.com/confirm: ROLLBACK PRODUCTION\\n    rollback.broxiva.com/plan: $DIGEST\\n    rollback.broxiva.com/checklist: incident-documented,stakeholders-notified\\n    rollback.broxiva.com/approver-groups: broxiva:leads|",
             )),
         ),
         again("kubectl-apply-twice", apply),

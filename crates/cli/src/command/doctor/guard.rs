@@ -14,13 +14,14 @@ use crate::output::clean;
 
 /// What to type when something is wrong with it.
 const APPLY: &str = "kubectl apply -f deploy/20-guard.yaml";
+/// What to type where the server could write who asks and who approves.
+const APPLY_STAMP: &str = "kubectl apply -f deploy/21-guard-stamp.yaml";
 /// What was looked at.
 const CHECK: &str = "guard";
 /// Why that matters.
 const WHY: &str = "without all of them, as they were made, no approval counts, because anybody could have written it";
-/// The policy that refuses a forged name, as the API server quotes it. Others refuse for reasons of their own, which shows
-/// nothing about this one.
-const STAMPS: &str = "'rollback-guard-stamps'";
+/// How the rule that refuses a forged name begins. Others refuse for reasons of their own, which shows nothing about this one.
+const COMPARED: &str = "spec.requestedBy must say who you are";
 /// Whose name is forged.
 const SOMEBODY_ELSE: &str = "nobody@rollback-doctor.invalid";
 
@@ -29,38 +30,69 @@ pub async fn look(client: &Client) -> Vec<Finding> {
     let Ok(expected) = Expected::shipped() else {
         return Vec::new();
     };
-    let mut faults = Vec::new();
-    let mut many = 0;
+    let (mut faults, mut missing) = (Vec::new(), Vec::new());
+    let (mut many, mut is_served) = (0, true);
     for kind in GuardKind::ALL {
         let found = match objects(client, kind).await {
             Ok(found) => found,
+            Err(kube::Error::Api(status)) if kind.stamps() && status.code == 404 => {
+                is_served = false;
+                continue;
+            }
             Err(error) => return vec![Finding::unknown(CHECK, &error, APPLY)],
         };
-        let wanted: Vec<&Place> = expected.places().filter(|it| it.kind == kind).collect();
-        many += wanted.len();
-        faults.extend(
-            wanted
-                .iter()
-                .filter_map(|place| wrong(place, &found, &expected)),
-        );
+        for place in expected.places().filter(|it| it.kind == kind) {
+            match find(place, &found) {
+                Some(object) => {
+                    many += 1;
+                    faults.extend(wrong(place, object, &expected));
+                }
+                None if kind.stamps() => missing.push(is_missing(place)),
+                None => faults.push(is_missing(place)),
+            }
+        }
     }
-    if faults.is_empty() {
-        let seen = format!("{many} policies and bindings are there, as they were made");
-        return vec![Finding::ok(CHECK, seen)];
-    }
-    let faults = faults.into_iter();
-    faults
+    let mut findings: Vec<Finding> = faults
+        .into_iter()
         .map(|seen| Finding::fault(CHECK, seen, WHY, APPLY))
-        .collect()
+        .collect();
+    if findings.is_empty() {
+        let seen = format!("{many} policies and bindings are there, as they were made");
+        findings.push(Finding::ok(CHECK, seen));
+    }
+    findings.push(who_writes(is_served, missing));
+    findings
 }
 
-/// What is wrong with one object.
-fn wrong(place: &Place, found: &[DynamicObject], expected: &Expected) -> Option<String> {
+/// Who writes who asks and who approves. What checks it is the same everywhere.
+fn who_writes(is_served: bool, missing: Vec<String>) -> Finding {
+    const CHECK: &str = "identity";
+    if !is_served {
+        let seen = "who asks and who approves write it, and the API server compares it: it has no MutatingAdmissionPolicy v1";
+        return Finding::ok(CHECK, seen);
+    }
+    match missing.into_iter().next() {
+        None => Finding::ok(CHECK, "the API server writes who asks and who approves"),
+        Some(seen) => Finding::warning(
+            CHECK,
+            seen,
+            "who asks and who approves write it themselves, and the API server only compares it; this one could write it",
+            APPLY_STAMP,
+        ),
+    }
+}
+
+fn find<'a>(place: &Place, found: &'a [DynamicObject]) -> Option<&'a DynamicObject> {
+    found.iter().find(|object| object.name_any() == place.name)
+}
+
+fn is_missing(place: &Place) -> String {
+    format!("{} {} is missing", place.kind.as_str(), place.name)
+}
+
+/// Where an object is not the one that was meant.
+fn wrong(place: &Place, object: &DynamicObject, expected: &Expected) -> Option<String> {
     let (kind, name) = (place.kind.as_str(), &place.name);
-    let is_it = |object: &&DynamicObject| object.name_any() == *name;
-    let Some(object) = found.iter().find(is_it) else {
-        return Some(format!("{kind} {name} is missing"));
-    };
     let spec = object.data.get("spec").unwrap_or(&Value::Null);
     let path = expected.difference(place, spec)?;
     Some(format!(
@@ -108,7 +140,7 @@ pub async fn obeyed(cluster: &Cluster) -> Result<Option<Finding>, Error> {
                 Finding::ok(CHECK, "a forged request got your own name")
             })
         }
-        Err(kube::Error::Api(status)) if status.message.contains(STAMPS) => {
+        Err(kube::Error::Api(status)) if status.message.contains(COMPARED) => {
             Some(Finding::ok(CHECK, "a forged request was refused"))
         }
         // Without the definitions, or without the right to ask, there is nothing to try.

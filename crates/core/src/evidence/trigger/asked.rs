@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use rollback_api::request::{From, Target};
-use rollback_api::{Reason, RollbackRequest};
+use rollback_api::{Identity, Reason, RollbackRequest};
 
 use crate::message::text::plain;
 use crate::plan;
@@ -14,6 +14,24 @@ use crate::plan;
 pub const WATCH: &str = "system:serviceaccount:rollback-system:rollback-watch";
 /// Whom the API server knows the receiver of alerts as, where it runs as it is shipped.
 pub const RECEIVER: &str = "system:serviceaccount:rollback-system:rollback-receiver";
+
+/// The identity of a ServiceAccount of this name, with the groups that each has. Without a uid: the account may be another
+/// one by the time that it asks.
+pub fn account(username: &str) -> Identity {
+    let namespace = username
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|rest| rest.split_once(':'))
+        .map_or("", |(namespace, _)| namespace);
+    Identity {
+        username: username.to_owned(),
+        uid: None,
+        groups: vec![
+            "system:serviceaccounts".to_owned(),
+            format!("system:serviceaccounts:{namespace}"),
+            "system:authenticated".to_owned(),
+        ],
+    }
+}
 
 /// Why what is there is not what would be asked for; `None` when it is, so that nobody has to ask again. `ours`: whom
 /// the API server knows those as who ask by themselves.

@@ -295,6 +295,7 @@ impl Cluster {
             guard: Guard {
                 present: vec![guard_policy("approvals", 1), guard_policy("spec", 1)],
                 holes: Vec::new(),
+                typed: false,
             },
             controllers: [Memory::default(), Memory::default()],
             in_flight: Vec::new(),

@@ -307,6 +307,7 @@ pub fn world_of(targets: impl IntoIterator<Item = ObservedTarget>) -> Observed {
         guard: Guard {
             present: vec![guard_policy("approvals", 1), guard_policy("spec", 1)],
             holes: Vec::new(),
+            typed: false,
         },
         opted_in: Fetched::Found(true),
         expedite: Fetched::Found(true),
