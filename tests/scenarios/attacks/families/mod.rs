@@ -28,6 +28,7 @@ macro_rules! twins {
     };
 }
 
+mod acknowledge;
 mod approval;
 mod artifact;
 mod asking;
@@ -83,6 +84,7 @@ pub fn all() -> Vec<Family> {
         denial::family(),
         cancel::family(),
         withdrawal::family(),
+        acknowledge::family(),
         changes::finalizer(),
         changes::status(),
         changes::strategic(),
@@ -98,6 +100,7 @@ pub fn all() -> Vec<Family> {
         phrases::family(),
         policy_powers::by_hand(),
         policy_powers::logs(),
+        policy_powers::secrets(),
         policy_powers::relaxing(),
         powers::controller(),
         powers::receiver(),
