@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use rollback_api::RollbackRequest;
-use rollback_api::status::Outcome;
+use rollback_api::status::{DeliveryResult, Outcome};
 use rollback_core::report::review;
 use rollback_process::pages;
 
@@ -26,6 +26,7 @@ pub struct Metrics {
     break_glass_approvals: Counter,
     auto_approvals: Family<Decision, Counter>,
     names_taken: Counter,
+    notifications: Family<Notified, Counter>,
     leader: Gauge,
     guard_holes: Family<Policy, Gauge>,
     guard_tested: Gauge,
@@ -55,6 +56,12 @@ struct Decision {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Notified {
+    channel: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct End {
     result: &'static str,
     reason: &'static str,
@@ -77,6 +84,7 @@ impl Default for Metrics {
             break_glass_approvals: Counter::default(),
             auto_approvals: Family::default(),
             names_taken: Counter::default(),
+            notifications: Family::default(),
             leader: Gauge::default(),
             guard_holes: Family::default(),
             guard_tested: Gauge::default(),
@@ -120,6 +128,11 @@ impl Default for Metrics {
             "names_taken",
             "Times that another request had the name under which the controller's own watch was to ask: somebody has to look at it",
             metrics.names_taken.clone(),
+        );
+        registry.register(
+            "notifications",
+            "Messages to channels of policies, by kind of channel and what became of them; Later is tried again",
+            metrics.notifications.clone(),
         );
         registry.register(
             "leader",
@@ -184,6 +197,14 @@ impl Metrics {
     /// Another request had the name under which the controller's own watch was to ask.
     pub fn name_taken(&self) {
         self.names_taken.inc();
+    }
+
+    /// A message went to a channel of this kind; without a result it is tried again.
+    pub fn notified(&self, channel: &'static str, result: Option<DeliveryResult>) {
+        let result = result.and_then(DeliveryResult::known).unwrap_or("Later");
+        self.notifications
+            .get_or_create(&Notified { channel, result })
+            .inc();
     }
 
     /// Whether this controller leads.
