@@ -8,6 +8,7 @@
 mod lanes;
 mod policies;
 mod secrets;
+mod trial;
 mod worker;
 
 use std::collections::HashMap;
@@ -15,11 +16,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use kube::api::PostParams;
+use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher::Event;
 use kube::{Api, ResourceExt};
 use rollback_api::policy::Notifications;
 use rollback_api::status::NotificationStatus;
-use rollback_api::{ACKNOWLEDGED_BY, FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
+use rollback_api::{
+    ACKNOWLEDGED_BY, FIELD_MANAGER, RollbackPolicy, RollbackRequest, RollbackRequestStatus,
+};
 use rollback_core::notify::cursor::{self, Receipt};
 use rollback_core::report::review;
 use rollback_observe::newer::Served;
@@ -28,7 +33,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::context::Context;
 use crate::reconcile::Error;
-use policies::Policies;
+use policies::{Policies, Trial};
 
 pub use worker::run;
 
@@ -42,7 +47,11 @@ pub struct Outbox {
     entries: Mutex<HashMap<String, Entry>>,
     changed: Notify,
     ask: mpsc::UnboundedSender<ObjectRef<RollbackRequest>>,
+    trials: Mutex<Vec<Trial>>,
 }
+
+/// How many channels wait to be tried at most; whoever asks for more waits for nothing.
+const MOST_TRIALS: usize = 10;
 
 /// One request.
 #[derive(Clone)]
@@ -51,6 +60,8 @@ struct Entry {
     request: Arc<RollbackRequest>,
     /// What was delivered and is not in its status yet.
     receipts: Vec<Receipt>,
+    /// How many of them, from the first on, are in the status that a pass is about to write.
+    entered: usize,
     /// Whether what is due has to be found out anew.
     is_new: bool,
     /// When it was touched last.
@@ -66,8 +77,25 @@ impl Outbox {
             entries: Mutex::default(),
             changed: Notify::new(),
             ask,
+            trials: Mutex::default(),
         };
         (Arc::new(outbox), asked)
+    }
+
+    /// Takes what the watch of the policies tells.
+    pub fn policy(&self, event: &Event<DeserializeGuard<RollbackPolicy>>) {
+        let trial = self.policies.take(event);
+        let mut trials = self.trials.lock().unwrap_or_else(PoisonError::into_inner);
+        if trials.len() < MOST_TRIALS {
+            trials.extend(trial);
+        }
+        drop(trials);
+        self.changed.notify_one();
+    }
+
+    fn trials(&self) -> Vec<Trial> {
+        let mut trials = self.trials.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *trials)
     }
 
     /// The next `status.notifications` of a request whose next status is otherwise this one. Where the policy has no channels,
@@ -96,15 +124,12 @@ impl Outbox {
             return;
         }
         let mut entries = self.locked();
-        let receipts = entries.remove(&uid).map(|entry| entry.receipts);
-        let stored = request
-            .status
-            .as_ref()
-            .and_then(|it| it.notifications.as_ref());
-        let receipts = receipts.unwrap_or_default().into_iter();
+        let before = entries.remove(&uid);
+        let receipts = before.map(|entry| entry.receipts.into_iter().skip(entry.entered));
         let entry = Entry {
             request: Arc::new(request.clone()),
-            receipts: receipts.filter(|it| !is_stored(stored, it)).collect(),
+            receipts: receipts.into_iter().flatten().collect(),
+            entered: 0,
             is_new: true,
             at: now,
         };
@@ -118,13 +143,23 @@ impl Outbox {
         self.locked().remove(uid);
     }
 
+    /// What is to be stored now. It is kept until it is: [`Outbox::committed`].
     fn receipts(&self, request: &RollbackRequest) -> Vec<Receipt> {
+        let uid = request.metadata.uid.as_deref().unwrap_or_default();
+        let mut entries = self.locked();
+        let Some(entry) = entries.get_mut(uid) else {
+            return Vec::new();
+        };
+        entry.entered = entry.receipts.len();
+        entry.receipts.clone()
+    }
+
+    fn has_receipts(&self, request: &RollbackRequest) -> bool {
         let uid = request.metadata.uid.as_deref().unwrap_or_default();
         let entries = self.locked();
         entries
             .get(uid)
-            .map(|entry| entry.receipts.clone())
-            .unwrap_or_default()
+            .is_some_and(|entry| !entry.receipts.is_empty())
     }
 
     /// Hands in what came of a delivery, and asks for a pass that stores it.
@@ -145,18 +180,6 @@ impl Outbox {
     fn locked(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a status has what was handed in.
-fn is_stored(stored: Option<&NotificationStatus>, receipt: &Receipt) -> bool {
-    let channels = stored.into_iter().flat_map(|it| &it.channels);
-    let mut channels = channels.filter(|it| it.name == receipt.channel);
-    channels.any(|channel| {
-        let has = |key: &str| channel.told.iter().any(|it| it.key == key);
-        let is_told = receipt.told.iter().all(|told| has(&told.key));
-        let is_named = receipt.message.is_none() || receipt.message == channel.message;
-        is_told && is_named && receipt.failing.is_some() == channel.failing.is_some()
-    })
 }
 
 /// What is left to tell of a request that is over. Nothing is read for it, however many there are, unless there is something.
@@ -213,7 +236,7 @@ fn is_owed(cached: &RollbackRequest, outbox: &Outbox, now: Timestamp) -> bool {
     let is_counted = kept.is_none_or(|it| it.acknowledged.is_some());
     let is_review_due = review::is_overdue(cached, now) && !told("ReviewOverdue");
     !cursor::is_settled(status, now)
-        || !outbox.receipts(cached).is_empty()
+        || outbox.has_receipts(cached)
         || (is_acknowledged && !is_counted)
         || is_review_due
 }

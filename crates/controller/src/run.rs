@@ -223,7 +223,7 @@ fn control(
         watching(),
     )
     .default_backoff()
-    .inspect_ok(move |event| told.policies.take(event))
+    .inspect_ok(move |event| told.policy(event))
     .touched_objects();
     let controller = Controller::for_stream(requests, reader)
         .with_config(limits)

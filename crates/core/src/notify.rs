@@ -14,7 +14,7 @@ mod storm;
 use jiff::Timestamp;
 use rollback_api::policy::{Channel, EndResult, NotificationEvent, Notifications};
 use rollback_api::request::{Category, Urgency};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::history::template;
 
@@ -171,7 +171,7 @@ fn short(words: &[&str]) -> String {
 }
 
 /// What is sent to see whether a channel works.
-pub fn test_message(namespace: &str, channel: &str, who: &str, at: Timestamp) -> Message {
+pub fn test_message(namespace: &str, channel: &str, at: Timestamp) -> Message {
     let text = |text: &str| crate::message::text::plain(text, 253);
     Message {
         key: format!("Test-{}", short(&[namespace, channel, &at.to_string()])),
@@ -180,10 +180,7 @@ pub fn test_message(namespace: &str, channel: &str, who: &str, at: Timestamp) ->
         weight: Weight::Info,
         standing: Standing::Unchanged,
         title: format!("Test of the notification channel {}", text(channel)),
-        text: vec![format!(
-            "{} asked for this message with kubectl rollback notify test. Nothing happened and nobody has to do anything.",
-            text(who)
-        )],
+        text: vec!["Somebody asked for this message with kubectl rollback notify test. Nothing happened, and nobody has to do anything.".to_owned()],
         facts: vec![("Namespace", text(namespace))],
         todo: None,
         links: Vec::new(),
@@ -196,5 +193,31 @@ pub fn test_message(namespace: &str, channel: &str, who: &str, at: Timestamp) ->
             urgency: Urgency::Low,
             result: None,
         },
+    }
+}
+
+/// Name of the Event that says what became of a test that was asked for in these words.
+pub fn test_event(asked: &str) -> String {
+    format!("default.test-{}", short(&[asked]))
+}
+
+/// What a channel would be sent, as its service gets it, but for addresses and keys.
+pub fn laid_out(channel: &Channel, message: &Message, now: Timestamp) -> Vec<Value> {
+    if channel.slack.is_some() {
+        vec![layout::slack::layout(message)]
+    } else if channel.teams.is_some() {
+        vec![layout::teams::layout(message)]
+    } else if channel.pager_duty.is_some() {
+        let events = layout::pagerduty::layout(message).into_iter();
+        events.map(|(_, event)| event).collect()
+    } else if channel.alertmanager.is_some() {
+        layout::alertmanager::layout(message, now)
+            .into_iter()
+            .collect()
+    } else if channel.email.is_some() {
+        let letter = layout::email::layout(message);
+        vec![json!({"subject": letter.subject, "body": letter.body})]
+    } else {
+        vec![layout::webhook::layout(message)]
     }
 }

@@ -154,27 +154,6 @@ pub struct Missing {
     pub key: String,
 }
 
-/// The keys of Secrets that a channel needs.
-pub fn keys(channel: &Channel) -> Vec<&SecretKey> {
-    let slack = channel.slack.iter();
-    let slack = slack.flat_map(|it| it.webhook.iter().chain(&it.bot_token));
-    let mail = channel.email.iter();
-    let mail = mail.flat_map(|it| it.username.iter().chain(&it.password));
-    let hook = channel.webhook.iter();
-    slack
-        .chain(channel.teams.iter().map(|it| &it.webhook))
-        .chain(channel.pager_duty.iter().map(|it| &it.routing_key))
-        .chain(
-            channel
-                .alertmanager
-                .iter()
-                .filter_map(|it| it.bearer_token.as_ref()),
-        )
-        .chain(mail)
-        .chain(hook.flat_map(|it| [&it.url, &it.signing_key]))
-        .collect()
-}
-
 impl Address {
     /// The address of a channel, with what was read of its Secrets, by name and key.
     pub fn of(

@@ -18,7 +18,7 @@ use rollback_core::notify::Message;
 use rollback_probe::networks::{Externals, Networks};
 use url::Url;
 
-pub use address::{Address, Kind, Missing, Secret, keys};
+pub use address::{Address, Kind, Missing, Secret};
 pub use answer::Answer;
 pub use destinations::Destinations;
 

@@ -74,16 +74,7 @@ async fn a_failure_that_nobody_answers_goes_up_after_the_request_is_over() -> Re
         .scene
         .policy(json!({"notifications": levels([1, 1, 3600]), "ledger": {"record": false}, "rollout": {"timeoutSeconds": 2}}))
         .await?;
-    for (version, behaviour) in [
-        ("v1", testkit::shop::Behaviour::Healthy),
-        ("v2", testkit::shop::Behaviour::Healthy),
-    ] {
-        let deployment = testkit::shop::deployment("api")
-            .version(version)
-            .replicas(1)
-            .behaviour(behaviour);
-        stage.scene.deploy(deployment).await?;
-    }
+    stage.two_versions().await?;
     let controller = stage.start(&[]).await?;
     stage.ask("api-5xx").await?;
     // There is room for nothing any more, so the old version does not come up.

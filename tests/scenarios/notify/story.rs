@@ -2,7 +2,11 @@
 
 use anyhow::{Context as _, Result, ensure};
 use hmac::{Hmac, KeyInit, Mac};
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use rollback_api::policy::NotificationEvent;
+use rollback_api::{RollbackPolicy, TEST_CHANNEL};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use testkit::scene::PATIENCE;
@@ -209,4 +213,83 @@ async fn a_channel_gets_what_it_asks_for_and_may_come_later() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// The example of docs/notifications.md is a policy that the API server takes.
+#[tokio::test]
+async fn the_example_of_the_documentation_is_taken() -> Result<()> {
+    let stage = Stage::new("example").await?;
+    let page = std::fs::read_to_string(testkit::workspace().join("docs/notifications.md"))?;
+    let (_, block) = page
+        .split_once("<!-- a test applies this -->\n```yaml\n")
+        .context("no example")?;
+    let (block, _) = block.split_once("\n```").context("no end")?;
+    let policy: Value = serde_saphyr::from_str(block)?;
+    stage.scene.policy(policy["spec"].clone()).await?;
+    let mut wrong = policy["spec"].clone();
+    wrong["notifications"]["escalation"]["levels"][0]["channels"] = json!(["nobody"]);
+    let refused = stage
+        .scene
+        .policy(wrong)
+        .await
+        .err()
+        .context("a level names a channel that there is not")?;
+    ensure!(
+        format!("{refused:?}").contains("names channels that are in spec.notifications.channels"),
+        "{refused:?}"
+    );
+    Ok(())
+}
+
+/// What `kubectl rollback notify test` writes, and what the controller answers.
+#[tokio::test]
+async fn a_channel_is_tried_when_somebody_asks_for_that() -> Result<()> {
+    let stage = Stage::new("tried").await?;
+    stage.policy(json!({"channels": [hook("hook"), {"name": "teams", "teams": {"webhook": key("elsewhere")}}]})).await?;
+    let controller = stage.start(&[]).await?;
+    let client = stage.scene.client(User::Admin).await?;
+    let policies: Api<RollbackPolicy> = Api::namespaced(client.clone(), stage.scene.ns());
+    let events: Api<Event> = Api::namespaced(client, stage.scene.ns());
+    for (channel, reason, says) in [
+        (
+            "hook",
+            "NotificationTested",
+            "The channel hook has taken the message",
+        ),
+        (
+            "teams",
+            "NotificationFailed",
+            "--notify-allow does not name evil.example",
+        ),
+        (
+            "nobody",
+            "NotificationFailed",
+            "the policy has no channel of this name",
+        ),
+    ] {
+        let asked = format!("{channel}/1");
+        let patch = json!({"metadata": {"annotations": {TEST_CHANNEL: asked}}});
+        policies
+            .patch("default", &PatchParams::default(), &Patch::Merge(&patch))
+            .await?;
+        let event = eventually("the controller answers", PATIENCE, async || {
+            let event = events
+                .get_opt(&rollback_core::notify::test_event(&asked))
+                .await?;
+            event.context("no answer")
+        })
+        .await
+        .with_context(|| controller.log())?;
+        ensure!(event.reason.as_deref() == Some(reason), "{event:?}");
+        ensure!(
+            event.note.as_ref().is_some_and(|it| it.contains(says)),
+            "{event:?}"
+        );
+    }
+    let taken = stage.services.taken("/hook");
+    ensure!(
+        taken.len() == 1 && taken[0].json()["type"] == "com.broxiva.rollback.test.v1",
+        "{taken:?}"
+    );
+    Ok(())
 }

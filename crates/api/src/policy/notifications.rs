@@ -75,6 +75,25 @@ pub struct Channel {
     pub webhook: Option<Webhook>,
 }
 
+impl Channel {
+    /// The keys of Secrets that it takes to reach it.
+    pub fn secret_keys(&self) -> Vec<&SecretKey> {
+        let slack = self.slack.iter();
+        let slack = slack.flat_map(|it| it.webhook.iter().chain(&it.bot_token));
+        let mail = self.email.iter();
+        let mail = mail.flat_map(|it| it.username.iter().chain(&it.password));
+        let alerts = self.alertmanager.iter();
+        let hook = self.webhook.iter();
+        slack
+            .chain(self.teams.iter().map(|it| &it.webhook))
+            .chain(self.pager_duty.iter().map(|it| &it.routing_key))
+            .chain(alerts.filter_map(|it| it.bearer_token.as_ref()))
+            .chain(mail)
+            .chain(hook.flat_map(|it| [&it.url, &it.signing_key]))
+            .collect()
+    }
+}
+
 /// What is told in a channel. Each list that is left out takes everything, but `events`, which takes what people have to know.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

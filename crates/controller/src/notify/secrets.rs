@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Secret as Stored;
 use kube::{Api, Client};
 use rollback_api::policy::Channel;
-use rollback_notify::{Address, Secret, keys};
+use rollback_notify::{Address, Secret};
 
 /// Why a channel cannot be reached: in words for the status.
 pub enum Unreachable {
@@ -21,7 +21,7 @@ pub async fn address(
 ) -> Result<Address, Unreachable> {
     let api: Api<Stored> = Api::namespaced(client.clone(), namespace);
     let mut found = BTreeMap::new();
-    for key in keys(channel) {
+    for key in channel.secret_keys() {
         let at = (key.name.clone(), key.key.clone());
         if found.contains_key(&at) {
             continue;

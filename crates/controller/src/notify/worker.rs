@@ -10,16 +10,19 @@ use rollback_api::policy::Channel;
 use rollback_api::status::{ChannelStatus, DeliveryResult};
 use rollback_core::notify::cursor::{self, Receipt};
 use rollback_core::notify::{self, Message, STORM};
+use rollback_core::time;
 use rollback_notify::{Answer, Client, Kind};
 use tokio::task::JoinSet;
 
 use super::lanes::Lane;
 use super::secrets::{self, Unreachable};
-use super::{Entry, Outbox};
+use super::{Entry, Outbox, trial};
 use crate::context::Context;
 
 /// Longest time between two looks.
 const LOOK: Duration = Duration::from_secs(30);
+/// How many seconds a pass that was asked for has to come.
+const PASS_SECONDS: i64 = 2;
 /// For how long a request is kept in mind of which nothing is due any more.
 const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 
@@ -67,6 +70,7 @@ pub async fn run(context: Arc<Context>, client: Client) {
     };
     loop {
         let look = worker.go_on();
+        worker.try_channels();
         tokio::select! {
             () = worker.context.outbox.changed.notified() => {}
             Some(done) = worker.under_way.join_next() => match done {
@@ -89,6 +93,14 @@ struct Worker {
 impl Worker {
     fn outbox(&self) -> &Outbox {
         &self.context.outbox
+    }
+
+    /// Tries the channels that somebody asks for.
+    fn try_channels(&self) {
+        for trial in self.outbox().trials() {
+            let (context, client) = (self.context.clone(), self.client.clone());
+            tokio::spawn(async move { trial::run(&context, &client, &trial).await });
+        }
     }
 
     /// Sends what can be sent now; how long there is nothing to do then, unless something happens.
@@ -133,7 +145,7 @@ impl Worker {
     fn look(&mut self, now: Timestamp) {
         let context = self.context.clone();
         let mut entries = context.outbox.locked();
-        entries.retain(|_, entry| !is_done_with(entry, now));
+        entries.retain(|uid, entry| !is_done_with(entry, self.waiting.get(uid), now));
         self.waiting.retain(|uid, _| entries.contains_key(uid));
         let mut asks = Vec::new();
         for (uid, entry) in entries.iter_mut() {
@@ -367,6 +379,14 @@ fn waiting(outbox: &Outbox, entry: &Entry, now: Timestamp) -> Waiting {
     let level = kept
         .and_then(|it| it.escalation.as_ref())
         .and_then(|it| it.next_at);
+    // When it is overdue a pass has been asked for, and is asked for again if it does not come.
+    let level = level.map(|at| {
+        if at > now {
+            at
+        } else {
+            time::after(now, PASS_SECONDS)
+        }
+    });
     let by_time = notify::due_by_time(request, status, now);
     Waiting {
         due,
@@ -374,16 +394,18 @@ fn waiting(outbox: &Outbox, entry: &Entry, now: Timestamp) -> Waiting {
     }
 }
 
-/// Whether nothing can come any more of a request that is over, or gone.
-fn is_done_with(entry: &Entry, now: Timestamp) -> bool {
+/// Whether nothing can come any more of a request that is over.
+fn is_done_with(entry: &Entry, waiting: Option<&Waiting>, now: Timestamp) -> bool {
     let status = entry.request.status.as_ref();
-    let is_over = status.is_some_and(|it| it.outcome.is_some());
+    if entry.is_new || status.is_none_or(|it| it.outcome.is_none()) {
+        return false;
+    }
     let kept = status.and_then(|it| it.notifications.as_ref());
-    let is_settled = kept.is_some_and(|it| it.settled) && entry.receipts.is_empty();
-    is_over && (is_settled || now.duration_since(entry.at) > cursor::STALE)
-        || is_over
-            && entry.request.metadata.deletion_timestamp.is_some()
-            && now.duration_since(entry.at) > KEPT
+    let is_stored = entry.receipts.is_empty() && kept.is_some_and(|it| it.settled);
+    let is_quiet = waiting.is_none_or(|it| it.wake.is_none() && it.due.values().all(Vec::is_empty));
+    let age = now.duration_since(entry.at);
+    // What was deleted is stored by nobody.
+    is_stored || (is_quiet && age > KEPT) || age > cursor::STALE
 }
 
 async fn deliver(context: &Context, client: &Client, batch: &Batch, now: Timestamp) -> Answer {

@@ -10,6 +10,7 @@ pub mod webhook;
 use serde_json::{Map, Value, json};
 
 use super::{Message, Weight};
+use crate::message::text::plain;
 
 /// As much of `text` as fits into `limit` characters once each is escaped; what is cut off leaves an ellipsis.
 fn fit(text: &str, limit: usize, escape: fn(char) -> Option<&'static str>) -> String {
@@ -38,7 +39,7 @@ fn fit(text: &str, limit: usize, escape: fn(char) -> Option<&'static str>) -> St
 
 /// The message with less and less of its text, facts and links, until it fits.
 fn shrunk<T>(message: &Message, lay_out: impl Fn(&Message) -> T, fits: impl Fn(&T) -> bool) -> T {
-    let mut message = message.clone();
+    let mut message = bounded(message);
     loop {
         let laid_out = lay_out(&message);
         let has_less = message.text.len() > 1 && message.text.pop().is_some();
@@ -48,6 +49,24 @@ fn shrunk<T>(message: &Message, lay_out: impl Fn(&Message) -> T, fits: impl Fn(&
             return laid_out;
         }
     }
+}
+
+/// What no shrinking takes away is short from the beginning.
+fn bounded(message: &Message) -> Message {
+    let mut message = message.clone();
+    message.title = plain(&message.title, 1000);
+    message.request.workloads = plain(&message.request.workloads, 300);
+    for text in &mut message.text {
+        *text = plain(text, 2000);
+    }
+    for (_, value) in &mut message.facts {
+        *value = plain(value, 2000);
+    }
+    if let Some(todo) = &mut message.todo {
+        todo.what = plain(&todo.what, 500);
+        todo.command = plain(&todo.command, 1000);
+    }
+    message
 }
 
 /// Everything that a message says, for programs.

@@ -149,7 +149,7 @@ fn a_message_says_what_to_do_and_the_command_for_it() {
     };
     assert_eq!(message.standing, Standing::Open);
     let todo = message.todo.as_ref().unwrap();
-    assert_eq!(todo.command, "kubectl rollback approve api-5xx -n broxiva");
+    assert_eq!(todo.command, "kubectl rollback approve api-5xx -n shop");
     assert!(todo.what.contains("not the requester"), "{}", todo.what);
     let facts: Vec<&str> = message.facts.iter().map(|(name, _)| *name).collect();
     assert!(
@@ -330,7 +330,7 @@ fn a_failure_goes_up_the_levels_too() {
     let mut scene = Scene::default().reverted();
     scene.now = after(scene.now, 10_000);
     scene.settle();
-    assert_eq!(scene.state(), "Failed");
+    assert_eq!(scene.state(), "Failed/RolloutTimedOut");
     let mut request = of(&scene);
     store(&policy, &mut request, &[], scene.now);
     deliver(&policy, &mut request, scene.now);
@@ -347,7 +347,7 @@ fn a_failure_goes_up_the_levels_too() {
             .text
             .last()
             .unwrap()
-            .contains("kubectl rollback ack api-5xx -n broxiva")
+            .contains("kubectl rollback ack api-5xx -n shop")
     );
     assert!(
         !request
