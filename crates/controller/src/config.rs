@@ -66,7 +66,7 @@ pub struct Config {
     )]
     pub slack_url: Url,
 
-    /// Where the events API of PagerDuty is; https://events.eu.pagerduty.com for its region in Europe.
+    /// Where the events API of `PagerDuty` is; its region in Europe is at `https://events.eu.pagerduty.com`.
     #[arg(
         long,
         default_value = "https://events.pagerduty.com",

@@ -85,14 +85,15 @@ impl Client {
                 "the controller's --notify-allow does not name {host} with this scheme and port; an administrator of the cluster adds it there"
             )));
         }
-        let sent = tokio::time::timeout(LIMIT, self.send(post, &host));
-        sent.await
+        let exchange = tokio::time::timeout(LIMIT, self.send(post, &host));
+        exchange
+            .await
             .unwrap_or_else(|_| Err(Answer::later(format!("{host}: no answer in time"))))
     }
 
-    async fn send(&self, post: Post, host: &str) -> Result<Reply, Answer> {
-        let port = post.url.port_or_known_default().unwrap_or_default();
-        let addresses = match post.url.host() {
+    async fn send(&self, wanted: Post, host: &str) -> Result<Reply, Answer> {
+        let port = wanted.url.port_or_known_default().unwrap_or_default();
+        let addresses = match wanted.url.host() {
             Some(Host::Ipv4(address)) => vec![SocketAddr::new(address.into(), port)],
             Some(Host::Ipv6(address)) => vec![SocketAddr::new(address.into(), port)],
             Some(Host::Domain(name)) => resolve(name, port).await?,
@@ -102,21 +103,21 @@ impl Client {
         let failed = |error: reqwest::Error| Answer::later(explain(host, &error));
         let client = self.pinned(addresses).map_err(failed)?;
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(post.content_type));
-        if let Some(bearer) = &post.bearer {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(wanted.content_type));
+        if let Some(bearer) = &wanted.bearer {
             let value = HeaderValue::from_str(&format!("Bearer {}", bearer.expose()));
             let mut value = value
                 .map_err(|_| Answer::refused("the token in its Secret is not one line of ASCII"))?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        if let Some(signature) = post
+        if let Some(signature) = wanted
             .signature
             .and_then(|it| HeaderValue::from_str(&it).ok())
         {
             headers.insert("x-rollback-signature", signature);
         }
-        let request = client.post(post.url).headers(headers).body(post.body);
+        let request = client.post(wanted.url).headers(headers).body(wanted.body);
         let mut response = request.send().await.map_err(failed)?;
         let retry_after = retry_after(response.headers());
         let mut body = Vec::new();

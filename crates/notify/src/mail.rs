@@ -21,7 +21,7 @@ use crate::http::resolve;
 /// How long one step with the server may take.
 const STEP: Duration = Duration::from_secs(10);
 /// How long all of it may take.
-const WHOLE: Duration = Duration::from_secs(60);
+const WHOLE: Duration = Duration::from_mins(1);
 
 type Transport = AsyncSmtpTransport<Tokio1Executor>;
 
@@ -68,13 +68,13 @@ impl Client {
             answers
                 .push(sent.map_or_else(|error| explain(server, &error), |_| Answer::delivered()));
         }
-        together(server, answers)
+        together(server, &answers)
     }
 }
 
 /// It is through when one has it and nobody is to be tried again; whoever gets it twice sees by its identifier that it is the
 /// same one.
-fn together(server: &str, answers: Vec<Answer>) -> Answer {
+fn together(server: &str, answers: &[Answer]) -> Answer {
     let later = answers.iter().find(|it| matches!(it, Answer::Later { .. }));
     if let Some(later) = later {
         return later.clone();

@@ -186,9 +186,8 @@ impl Client {
             };
             match answer {
                 Answer::Delivered { .. } => arrived = true,
-                Answer::Later { .. } => last = answer,
                 Answer::Refused { .. } if matches!(last, Answer::Later { .. }) => {}
-                Answer::Refused { .. } => last = answer,
+                Answer::Later { .. } | Answer::Refused { .. } => last = answer,
             }
         }
         if arrived { Answer::delivered() } else { last }

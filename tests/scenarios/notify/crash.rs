@@ -24,8 +24,8 @@ async fn a_message_that_arrived_before_a_crash_comes_again_under_its_key_and_non
     let mut is_approved = false;
     loop {
         let killer = controller.killer();
-        let killed = Arc::new(AtomicUsize::new(0));
-        let count = killed.clone();
+        let arrivals = Arc::new(AtomicUsize::new(0));
+        let count = arrivals.clone();
         // Every second message arrives undisturbed, or nothing would ever be stored.
         stage.services.on_taken(move |_| {
             if count.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -37,7 +37,7 @@ async fn a_message_that_arrived_before_a_crash_comes_again_under_its_key_and_non
                 return Ok(false);
             }
             ensure!(
-                killed.load(Ordering::SeqCst) > 0 && controller.exited()?.is_some(),
+                arrivals.load(Ordering::SeqCst) > 0 && controller.exited()?.is_some(),
                 "not yet"
             );
             Ok(true)

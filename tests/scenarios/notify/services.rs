@@ -7,7 +7,7 @@
 //! - Alertmanager `POST /api/v2/alerts`: 200 without a body.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use axum::Router;
@@ -104,6 +104,10 @@ impl Services {
         Ok(services)
     }
 
+    fn locked(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Where they are.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.address)
@@ -111,7 +115,7 @@ impl Services {
 
     /// What came to a path, in this order.
     pub fn at(&self, path: &str) -> Vec<Received> {
-        let memory = self.memory.lock().unwrap();
+        let memory = self.locked();
         memory
             .received
             .iter()
@@ -127,12 +131,12 @@ impl Services {
 
     /// Everything that came.
     pub fn all(&self) -> Vec<Received> {
-        self.memory.lock().unwrap().received.clone()
+        self.locked().received.clone()
     }
 
     /// The next request to this path is answered so.
     pub fn fail(&self, path: &str, fault: Fault) {
-        let mut memory = self.memory.lock().unwrap();
+        let mut memory = self.locked();
         memory
             .faults
             .entry(path.to_owned())
@@ -151,17 +155,17 @@ impl Services {
 
     /// The path answers again.
     pub fn mend(&self, path: &str) {
-        self.memory.lock().unwrap().lasting.remove(path);
+        self.locked().lasting.remove(path);
     }
 
     /// What Slack has is gone: an update finds nothing.
     pub fn delete_slack_messages(&self) {
-        self.memory.lock().unwrap().messages.clear();
+        self.locked().messages.clear();
     }
 
     /// Called with everything that is taken, before it is answered.
     pub fn on_taken(&self, hook: impl Fn(&Received) + Send + 'static) {
-        self.memory.lock().unwrap().hook = Some(Box::new(hook));
+        self.locked().hook = Some(Box::new(hook));
     }
 }
 
@@ -171,7 +175,7 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let mut memory = services.memory.lock().unwrap();
+    let mut memory = services.locked();
     let path = uri.path().to_owned();
     let mut received = Received {
         body: String::from_utf8_lossy(&body).into_owned(),
@@ -182,20 +186,19 @@ async fn answer(
     };
     let fault = memory.faults.get_mut(&path).and_then(VecDeque::pop_front);
     let fault = fault.or_else(|| memory.lasting.get(&path).cloned());
-    let (status, retry_after, text) = match fault {
-        Some(fault) => (fault.status, fault.retry_after, fault.body),
-        None => {
-            let (status, text, taken) = memory.as_usual(&received);
-            received.taken = taken;
-            (status, None, text)
-        }
+    let (status, retry_after, text) = if let Some(fault) = fault {
+        (fault.status, fault.retry_after, fault.body)
+    } else {
+        let (status, text, taken) = memory.as_usual(&received);
+        received.taken = taken;
+        (status, None, text)
     };
     received.status = status;
     if let (true, Some(hook)) = (received.taken, &memory.hook) {
         hook(&received);
     }
     memory.received.push(received);
-    let mut response = (StatusCode::from_u16(status).unwrap(), text).into_response();
+    let mut response = (StatusCode::from_u16(status).unwrap_or_default(), text).into_response();
     if let Some(seconds) = retry_after {
         response.headers_mut().insert("retry-after", seconds.into());
     }

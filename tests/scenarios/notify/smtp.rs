@@ -1,6 +1,6 @@
 //! A mail server, as RFC 5321 has it, without TLS. The real one (mailpit, with TLS and a password) is in `--full` alone.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -46,19 +46,19 @@ impl Smtp {
 
     /// What it has taken.
     pub fn mails(&self) -> Vec<Mail> {
-        self.mails.lock().unwrap().clone()
+        locked(&self.mails).clone()
     }
 
     /// So many recipients are asked to come again later.
     pub fn greylist(&self, times: u32) {
-        *self.grey.lock().unwrap() = times;
+        *locked(&self.grey) = times;
     }
 
     fn recipient(&self, line: &str) -> &'static str {
         if line.contains("nobody@") {
             return "550 5.1.1 no such user";
         }
-        let mut grey = self.grey.lock().unwrap();
+        let mut grey = locked(&self.grey);
         if *grey > 0 {
             *grey -= 1;
             return "451 4.7.1 greylisted, come again";
@@ -96,7 +96,7 @@ impl Smtp {
                         mail.text.push_str(&line);
                         mail.text.push('\n');
                     }
-                    self.mails.lock().unwrap().push(mail.clone());
+                    locked(&self.mails).push(mail.clone());
                     "250 taken"
                 }
                 "QUIT" => {
@@ -109,4 +109,8 @@ impl Smtp {
         }
         Ok(())
     }
+}
+
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }

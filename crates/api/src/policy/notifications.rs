@@ -58,7 +58,7 @@ pub struct Channel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teams: Option<Teams>,
 
-    /// A service of PagerDuty (Events API v2).
+    /// A service of `PagerDuty` (Events API v2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pager_duty: Option<PagerDuty>,
 
@@ -248,7 +248,7 @@ pub struct Teams {
     pub webhook: SecretKey,
 }
 
-/// A service of PagerDuty.
+/// A service of `PagerDuty`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PagerDuty {

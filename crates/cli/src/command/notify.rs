@@ -33,15 +33,11 @@ pub async fn test(cluster: &Cluster, channel: &str) -> Result<Ending, Error> {
         .await?;
     let name = test_event(&asked);
     let answer = tokio::time::timeout(PATIENCE, answer(cluster, &name)).await;
-    let event = match answer {
-        Ok(event) => event?,
-        Err(_) => {
-            complain(
-                "The controller has not answered. Whether it is there: kubectl rollback doctor",
-            );
-            return Ok(Ending::NotDone);
-        }
+    let Ok(event) = answer else {
+        complain("The controller has not answered. Whether it is there: kubectl rollback doctor");
+        return Ok(Ending::NotDone);
     };
+    let event = event?;
     let note = clean(event.note.as_deref().unwrap_or_default());
     if event.type_.as_deref() == Some("Normal") {
         say(&format!("{note}."))?;

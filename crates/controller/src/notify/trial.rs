@@ -47,8 +47,8 @@ async fn sent(
     now: Timestamp,
 ) -> Result<(), String> {
     let policy = context.outbox.policies.of(&trial.namespace);
-    let channels = policy.iter().flat_map(|policy| &policy.channels);
-    let channel = channels.filter(|it| it.name == trial.channel).next_back();
+    let mut channels = policy.iter().flat_map(|policy| &policy.channels);
+    let channel = channels.find(|it| it.name == trial.channel);
     let channel = channel.ok_or("the policy has no channel of this name")?;
     let address = secrets::address(&context.client, &trial.namespace, channel).await;
     let address = address.map_err(|Unreachable::Now(why)| why)?;

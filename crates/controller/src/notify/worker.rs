@@ -353,12 +353,9 @@ fn stored<'a>(entry: &'a Entry, channel: &str) -> Option<&'a ChannelStatus> {
 
 /// What the service calls the message of this request.
 fn known(entry: &Entry, channel: &str) -> Option<String> {
-    let new = entry
-        .receipts
-        .iter()
-        .rev()
-        .filter(|it| it.channel == channel);
-    let new = new.filter_map(|it| it.message.clone()).next();
+    let of_channel = |it: &&Receipt| it.channel == channel;
+    let mut new = entry.receipts.iter().rev().filter(of_channel);
+    let new = new.find_map(|it| it.message.clone());
     new.or_else(|| stored(entry, channel)?.message.clone())
 }
 

@@ -48,11 +48,9 @@ pub(super) fn advance(
 }
 
 /// Nobody is asked any more.
-fn ended(before: EscalationStatus) -> EscalationStatus {
-    EscalationStatus {
-        next_at: None,
-        ..before
-    }
+fn ended(mut before: EscalationStatus) -> EscalationStatus {
+    before.next_at = None;
+    before
 }
 
 /// When the level after `level` is asked; none after the last.
@@ -74,16 +72,14 @@ fn about(
     if !rules.urgencies.is_empty() && !rules.urgencies.contains(&urgency) {
         return None;
     }
-    match &status.outcome {
-        Some(outcome) => calls_for_people(request, outcome).then_some(EscalationAbout::Failed),
-        None => {
-            let plan = plan.filter(|_| Phase::of(status) == Phase::AwaitingApproval)?;
-            // The policy has not said yet what it makes of this plan.
-            let is_open = plan.rules.auto_approval.is_none() || status.auto_approval.is_some();
-            let waits = is_open && !approval::suffices(plan, &status.approvals);
-            waits.then_some(EscalationAbout::Waiting)
-        }
+    if let Some(outcome) = &status.outcome {
+        return calls_for_people(request, outcome).then_some(EscalationAbout::Failed);
     }
+    let plan = plan.filter(|_| Phase::of(status) == Phase::AwaitingApproval)?;
+    // The policy has not said yet what it makes of this plan.
+    let is_open = plan.rules.auto_approval.is_none() || status.auto_approval.is_some();
+    let waits = is_open && !approval::suffices(plan, &status.approvals);
+    waits.then_some(EscalationAbout::Waiting)
 }
 
 /// A failure does; that something was refused, or expired, only when no person asked, who would see it.

@@ -43,8 +43,8 @@ fn filled(url: &str, request: &RollbackRequest, subject: &Subject, now: Timestam
     let created = request.metadata.creation_timestamp.as_ref();
     let begin = created.map_or(now, |created| created.0);
     let from = begin.checked_sub(BEFORE).unwrap_or(begin);
-    let targets = request.spec.targets.iter();
-    let workload = targets.filter_map(|it| it.name.as_deref()).next();
+    let mut targets = request.spec.targets.iter();
+    let workload = targets.find_map(|it| it.name.as_deref());
     let milliseconds = |at: Timestamp| at.as_millisecond().to_string();
     [
         ("{namespace}", encoded(&subject.namespace)),

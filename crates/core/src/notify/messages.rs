@@ -290,15 +290,15 @@ impl<'a> Teller<'a> {
         facts
     }
 
-    fn todo(&self, what: String, command: &str) -> Option<Todo> {
-        Some(Todo {
+    fn todo(&self, what: String, command: &str) -> Todo {
+        Todo {
             what,
             command: format!("kubectl rollback {command} {}", self.place),
-        })
+        }
     }
 
     /// What an approver has to know.
-    fn to_approve(&self, plan: &Plan) -> Option<Todo> {
+    fn to_approve(&self, plan: &Plan) -> Todo {
         let people = match plan.rules.approvals.required.max(1) {
             1 => "An approver".to_owned(),
             some => format!("{some} different approvers"),
@@ -355,7 +355,7 @@ impl<'a> Teller<'a> {
             message.text.push(said(&two, LINE));
         }
         message.standing = Standing::Open;
-        message.todo = self.to_approve(plan);
+        message.todo = Some(self.to_approve(plan));
         Some(message)
     }
 
@@ -374,7 +374,7 @@ impl<'a> Teller<'a> {
                 .to_owned(),
         );
         message.standing = Standing::Open;
-        message.todo = self.to_approve(plan);
+        message.todo = Some(self.to_approve(plan));
         Some(message)
     }
 
@@ -416,7 +416,7 @@ impl<'a> Teller<'a> {
                 self.message(key, Event::NeedsPerson, notice.at, Weight::Critical, title);
             message.text.push(said(&notice.note, LINE));
             message.standing = Standing::Open;
-            message.todo = self.todo("Look how it goes on.".to_owned(), "status");
+            message.todo = Some(self.todo("Look how it goes on.".to_owned(), "status"));
             message
         });
         troubles.collect()
@@ -445,7 +445,7 @@ impl<'a> Teller<'a> {
         let at = begun.map(|begun| begun.at).min()?;
         let title = format!("Rollback of {} has begun", self.subject.workloads);
         let mut message = self.message("Begun".to_owned(), Event::Begun, at, Weight::Info, title);
-        message.todo = self.todo("To watch it:".to_owned(), "status");
+        message.todo = Some(self.todo("To watch it:".to_owned(), "status"));
         Some(message)
     }
 
@@ -498,7 +498,7 @@ impl<'a> Teller<'a> {
         }
         if event == Event::Failed {
             message.standing = Standing::Open;
-            message.todo = self.todo("Look what is left to do.".to_owned(), "status");
+            message.todo = Some(self.todo("Look what is left to do.".to_owned(), "status"));
         } else {
             message.standing = Standing::Closed;
             let command = if self.status.incident.is_some() {
@@ -506,7 +506,7 @@ impl<'a> Teller<'a> {
             } else {
                 "status"
             };
-            message.todo = self.todo("How it went:".to_owned(), command);
+            message.todo = Some(self.todo("How it went:".to_owned(), command));
         }
         message
     }
@@ -521,7 +521,7 @@ impl<'a> Teller<'a> {
         let key = "ReviewOverdue".to_owned();
         let mut message = self.message(key, Event::ReviewOverdue, due, Weight::Warning, title);
         let what = "Read the report, hold the review, then say so:".to_owned();
-        message.todo = self.todo(what, "report --reviewed");
+        message.todo = Some(self.todo(what, "report --reviewed"));
         Some(message)
     }
 
@@ -581,17 +581,13 @@ impl<'a> Teller<'a> {
 
 /// The Deployments, as long as they are few.
 fn workloads(request: &RollbackRequest, status: &RollbackRequestStatus) -> String {
-    let planned = status.plan.as_ref().map(|plan| {
+    let names: Vec<&str> = if let Some(plan) = &status.plan {
         let targets = plan.targets.iter();
         targets.map(|it| it.workload.name.as_str()).collect()
-    });
-    let named = || {
-        let named = request.spec.targets.iter();
-        named
-            .filter_map(|it| it.name.as_deref())
-            .collect::<Vec<_>>()
+    } else {
+        let targets = request.spec.targets.iter();
+        targets.filter_map(|it| it.name.as_deref()).collect()
     };
-    let names: Vec<&str> = planned.unwrap_or_else(named);
     let text = match names.as_slice() {
         [] => "some Deployments".to_owned(),
         few @ ([_] | [_, _] | [_, _, _]) => few.join(", "),

@@ -125,7 +125,7 @@ pub fn secrets() -> Family {
         attacks: rows! {
             "another Secret", &[POLICY_ADMIN, RELAXER], &[MERGE, JSON, PUT, APPLY, MERGE.dry()], ITS, channels(&[kept(), hook("new", "stolen")]), one;
             "a routing key", &[POLICY_ADMIN], &[MERGE, JSON], ITS, channels(&[kept(), pager.clone()]), one;
-            "a password", &[POLICY_ADMIN], &[MERGE, JSON], ITS, channels(&[mail.clone()]), one;
+            "a password", &[POLICY_ADMIN], &[MERGE, JSON], ITS, channels(std::slice::from_ref(&mail)), one;
             "a bot", &[POLICY_ADMIN], &[MERGE], ITS, channels(&[bot]), one;
             "a Secret to sign with", &[POLICY_ADMIN], &[MERGE], ITS, channels(&[signed]), many;
             "the same name, another Secret", &[POLICY_ADMIN], &[MERGE, JSON], ITS, channels(&[hook("known", "stolen")]), one;
