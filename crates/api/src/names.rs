@@ -31,6 +31,11 @@ pub const DENIED_BY: &str = "rollback.broxiva.com/denied-by";
 pub const DENIED_REASON: &str = "rollback.broxiva.com/denied-reason";
 /// Mailbox: who cancels.
 pub const CANCELLED_BY: &str = "rollback.broxiva.com/cancelled-by";
+/// Who has seen what a request needs and sees to it: then nobody else is asked. The API server accepts only one's own name.
+pub const ACKNOWLEDGED_BY: &str = "rollback.broxiva.com/acknowledge";
+/// On a policy: a channel that is to be tried, as `CHANNEL/ANYTHING-NEW`. The controller sends a message there, and says in an
+/// Event of the policy what became of it.
+pub const TEST_CHANNEL: &str = "rollback.broxiva.com/test-channel";
 /// On a ledger: digest of a template whose quarantine is lifted. Written by a person who may approve.
 pub const LIFT: &str = "rollback.broxiva.com/lift";
 /// On a ledger: who lifts the quarantine. The API server accepts only one's own name.

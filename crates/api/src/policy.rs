@@ -2,6 +2,7 @@
 
 mod approvals;
 mod jobs;
+mod notifications;
 mod triggers;
 mod verification;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use approvals::*;
 pub use jobs::*;
+pub use notifications::*;
 pub use triggers::*;
 pub use verification::*;
 
@@ -93,6 +95,10 @@ pub struct RollbackPolicySpec {
     /// What is remembered of the versions of each Deployment.
     #[serde(default)]
     pub ledger: Ledger,
+
+    /// Who hears of rollbacks, and who is asked next when nobody answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<Notifications>,
 
     /// What the API server does when somebody brings back a version that was rolled back.
     #[serde(default)]

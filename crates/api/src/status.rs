@@ -4,6 +4,7 @@
 //! definitions are updated, and a newer one could not read what an older one has written.
 
 mod health;
+mod notifications;
 mod plan;
 mod taken;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::open_enum::open_enum;
 
 pub use health::*;
+pub use notifications::*;
 pub use plan::*;
 pub use taken::Taken;
 
@@ -80,6 +82,10 @@ pub struct RollbackRequestStatus {
     /// The incident report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<Artifact>,
+
+    /// What people were told, where the policy has channels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<NotificationStatus>,
 }
 
 /// Most items of a checklist in a plan: ten of the policy, and the three questions about the data.
@@ -132,6 +138,7 @@ impl Default for RollbackRequestStatus {
             stopped: None,
             outcome: None,
             incident: None,
+            notifications: None,
         }
     }
 }

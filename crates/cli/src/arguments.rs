@@ -102,6 +102,11 @@ pub enum Command {
         /// Name of the request
         name: String,
     },
+    /// Say that you see to a request, so that nobody else is asked; it approves nothing
+    Ack {
+        /// Name of the request
+        name: String,
+    },
     /// Take your own approval back
     Withdraw {
         /// Name of the request
@@ -144,6 +149,12 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         command: Policy,
+    },
+    /// The notification channels of the namespace
+    Notify {
+        /// What to do.
+        #[command(subcommand)]
+        command: Notify,
     },
     /// Look whether everything is there that a rollback needs
     Doctor {
@@ -190,6 +201,22 @@ pub enum Quarantine {
         workload: String,
         /// Which revision, when more than one is in quarantine
         revision: Option<String>,
+    },
+}
+
+/// What of the channels.
+#[derive(Subcommand, Debug)]
+pub enum Notify {
+    /// Have the controller send a message to a channel, and say what became of it
+    Test {
+        /// Name of the channel in the policy
+        channel: String,
+        /// Send nothing: print what the service would get, of a request with --request
+        #[arg(long)]
+        dry_run: bool,
+        /// What would be told of this request now
+        #[arg(long, value_name = "NAME", requires = "dry_run")]
+        request: Option<String>,
     },
 }
 

@@ -10,6 +10,7 @@ mod doctor;
 mod guided;
 pub mod history;
 mod logs;
+mod notify;
 mod plan;
 mod policy;
 mod quarantine;
@@ -19,7 +20,9 @@ pub mod say;
 mod status;
 
 use crate::Ending;
-use crate::arguments::{Cli, Command, Create, Environment, Place, Policy, Quarantine, Wish};
+use crate::arguments::{
+    Cli, Command, Create, Environment, Notify, Place, Policy, Quarantine, Wish,
+};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::{environments, ui};
@@ -61,6 +64,21 @@ async fn on_cluster(place: &Place, command: Command) -> Result<Ending, Error> {
         Command::Approve(approve) => approve::run(cluster, place, &approve).await,
         Command::Deny { name, reason } => say::deny(cluster, format, &name, &reason).await,
         Command::Cancel { name } => say::cancel(cluster, format, &name).await,
+        Command::Ack { name } => say::acknowledge(cluster, format, &name).await,
+        Command::Notify {
+            command:
+                Notify::Test {
+                    channel,
+                    dry_run,
+                    request,
+                },
+        } => {
+            if dry_run {
+                notify::show(cluster, format, &channel, request.as_deref()).await
+            } else {
+                notify::test(cluster, &channel).await
+            }
+        }
         Command::Withdraw { name } => say::withdraw(cluster, format, &name).await,
         Command::History { workload } => history::run(cluster, format, &workload).await,
         Command::Diff { workload, from, to } => {

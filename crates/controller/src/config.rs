@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
+use rollback_notify::destinations::Destination;
 use rollback_probe::allow::{AllowList, Oddity};
+use url::Url;
 
 /// Carries out `RollbackRequests`.
 ///
@@ -44,6 +46,33 @@ pub struct Config {
         env = "ROLLBACK_PROMETHEUS_ALLOW"
     )]
     pub prometheus_allow: Vec<String>,
+
+    /// Hosts that notifications may go to, separated by commas: HOST (with HTTPS), *.DOMAIN, or one of https://HOST:PORT,
+    /// http://HOST:PORT and smtp://HOST:PORT. What is given here takes the place of the well-known services. They may lead
+    /// to public addresses, and to those of --probe-networks and --external-networks.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = rollback_notify::destinations::WELL_KNOWN,
+        env = "ROLLBACK_NOTIFY_ALLOW"
+    )]
+    pub notify_allow: Vec<Destination>,
+
+    /// Where Slack's web API is, for bots.
+    #[arg(
+        long,
+        default_value = "https://slack.com/api",
+        env = "ROLLBACK_SLACK_URL"
+    )]
+    pub slack_url: Url,
+
+    /// Where the events API of `PagerDuty` is; its region in Europe is at `https://events.eu.pagerduty.com`.
+    #[arg(
+        long,
+        default_value = "https://events.pagerduty.com",
+        env = "ROLLBACK_PAGERDUTY_URL"
+    )]
+    pub pagerduty_url: Url,
 
     /// How many requests are worked on at the same time; of one namespace at most three quarters of them, and less
     /// while others have work.

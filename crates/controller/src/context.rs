@@ -14,6 +14,7 @@ use rollback_observe::{self as observe, Knowledge, Size};
 use crate::guard::GuardWatch;
 use crate::lease::leader::LeaderOnly;
 use crate::metrics::Metrics;
+use crate::notify::Outbox;
 use crate::read_permits::ReadPermits;
 use crate::shares::Shares;
 use crate::watch::Watches;
@@ -34,6 +35,8 @@ pub struct Context {
     pub watches: Watches,
     /// The controller's own namespace.
     pub home: String,
+    /// What people are told beyond Events.
+    pub outbox: Arc<Outbox>,
     /// The cached requests of all namespaces, and how many of one namespace may be open.
     pub open: Option<(Store<RollbackRequest>, usize)>,
     /// Room in memory for passes that read much.
@@ -63,6 +66,10 @@ pub struct Memory {
 
 impl Context {
     /// A context with nothing remembered.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is made by somebody else, once"
+    )]
     pub fn new(
         client: Client,
         leader: LeaderOnly,
@@ -71,6 +78,7 @@ impl Context {
         guard: Arc<GuardWatch>,
         watches: Watches,
         home: String,
+        outbox: Arc<Outbox>,
     ) -> Self {
         Self {
             client,
@@ -80,6 +88,7 @@ impl Context {
             guard,
             watches,
             home,
+            outbox,
             open: None,
             read_permits: ReadPermits::default(),
             passes: Shares::new(0),

@@ -1,7 +1,7 @@
 //! `rollback-controller`: watches `RollbackRequests` and carries them out.
 //!
 //! A request goes through [`reconcile`]: read (`rollback-observe`), decide (`rollback-core`), commit the
-//! status, act ([`act`]), tell people of it ([`events`]). Of several controllers one does so, the others stand by
+//! status, act ([`act`]), tell people of it ([`events`], [`notify`]). Of several controllers one does so, the others stand by
 //! ([`lease`]). Everything else here is plumbing.
 
 mod act;
@@ -14,6 +14,7 @@ mod lease;
 mod ledger;
 mod metrics;
 mod newer;
+mod notify;
 mod read_permits;
 mod reconcile;
 mod record;

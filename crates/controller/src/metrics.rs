@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use rollback_api::RollbackRequest;
-use rollback_api::status::Outcome;
+use rollback_api::status::{DeliveryResult, Outcome};
 use rollback_core::report::review;
 use rollback_process::pages;
 
@@ -29,6 +29,7 @@ pub struct Metrics {
     auto_approvals: Family<Decision, Counter>,
     names_taken: Counter,
     versions_returned: Counter,
+    notifications: Family<Notified, Counter>,
     leader: Gauge,
     guard_holes: Family<Policy, Gauge>,
     guard_stamp_missing: Gauge,
@@ -59,6 +60,12 @@ struct Decision {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Notified {
+    channel: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct End {
     result: &'static str,
     reason: &'static str,
@@ -82,6 +89,7 @@ impl Default for Metrics {
             auto_approvals: Family::default(),
             names_taken: Counter::default(),
             versions_returned: Counter::default(),
+            notifications: Family::default(),
             leader: Gauge::default(),
             guard_holes: Family::default(),
             guard_stamp_missing: Gauge::default(),
@@ -131,6 +139,11 @@ impl Default for Metrics {
             "quarantined_versions_returned",
             "Times that somebody brought back a version that was rolled back and is in quarantine",
             metrics.versions_returned.clone(),
+        );
+        registry.register(
+            "notifications",
+            "Messages to channels of policies, by kind of channel and what became of them; Later is tried again",
+            metrics.notifications.clone(),
         );
         registry.register(
             "leader",
@@ -205,6 +218,14 @@ impl Metrics {
     /// Somebody brought back a version in quarantine.
     pub fn version_returned(&self) {
         self.versions_returned.inc();
+    }
+
+    /// A message went to a channel of this kind; without a result it is tried again.
+    pub fn notified(&self, channel: &'static str, result: Option<DeliveryResult>) {
+        let result = result.and_then(DeliveryResult::known).unwrap_or("Later");
+        self.notifications
+            .get_or_create(&Notified { channel, result })
+            .inc();
     }
 
     /// Whether this controller leads.

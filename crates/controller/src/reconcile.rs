@@ -21,7 +21,7 @@ use rollback_observe::newer::{Newer, Served};
 use rollback_observe::{self as observe, Reader};
 
 use crate::context::Context;
-use crate::{act, events, newer, selftest};
+use crate::{act, events, newer, notify, selftest};
 
 /// How long one pass may take, whatever hangs.
 const PASS_LIMIT: Duration = Duration::from_mins(1);
@@ -107,6 +107,7 @@ pub async fn reconcile(
     }
     let uid = cached.uid().unwrap_or_default();
     if is_over(&cached) {
+        notify::after_end(&cached, &context).await?;
         let next = remind(&cached, &context).await;
         context.forget(&uid);
         return Ok(next);
@@ -126,6 +127,7 @@ pub async fn reconcile(
     // The cache may be behind our own last write: begin with what is there now.
     let mut request = match observe::request(&context.client, &cached).await? {
         Some(Served::Known(live)) if is_over(&live) => {
+            notify::after_end(&live, &context).await?;
             let next = remind(&live, &context).await;
             context.forget(&uid);
             return Ok(next);
@@ -134,6 +136,7 @@ pub async fn reconcile(
         Some(Served::Newer(live)) => return leave_alone(&context, &live).await,
         None => {
             context.forget(&uid);
+            context.outbox.gone(&uid);
             return Ok(Action::await_change());
         }
     };
@@ -366,11 +369,13 @@ async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Erro
     let (view, read) = observed?;
     remember_logs(context, request, &view);
     let Decision {
-        status,
+        mut status,
         steps,
         next,
     } = decide(request, &view, now);
+    status.notifications = context.outbox.advance(request, &status, now);
     let committed = commit(context, request, &status).await?;
+    context.outbox.committed(&committed, now);
     let mut next = next;
     if matches!(next, step::Next::Wait { .. }) && !context.watches.keep(request, &status) {
         let until = Some(time::after(now, UNWATCHED_SECONDS));

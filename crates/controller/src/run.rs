@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
+use jiff::Timestamp;
 use kube::client::ClientBuilder;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::store::Writer;
@@ -14,6 +15,8 @@ use kube::runtime::{
 };
 use kube::{Api, Client, ResourceExt};
 use rollback_api::{RollbackPolicy, RollbackRequest, RollbackRequestStatus};
+use rollback_core::notify::cursor;
+use rollback_notify::{Destinations, Services};
 use rollback_observe::newer::{Newer, Served, served};
 use rollback_probe::allow::{AllowList, Oddity};
 use rollback_probe::networks::{Externals, Networks};
@@ -31,6 +34,7 @@ use crate::lease::Leadership;
 use crate::lease::election::Lost;
 use crate::lease::leader::LeaderOnly;
 use crate::metrics::Metrics;
+use crate::notify::{self, Outbox};
 use crate::reconcile::{error_policy, reconcile};
 use crate::record;
 use crate::selftest;
@@ -58,6 +62,9 @@ pub enum Error {
     /// What checks ask with cannot be made.
     #[error("preparing what checks ask with")]
     Probe(#[from] rollback_probe::Setup),
+    /// What notifications are delivered with cannot be made.
+    #[error("preparing what notifications are delivered with")]
+    Notify(#[from] rollback_notify::Setup),
     /// An address of a Prometheus is none.
     #[error("reading --prometheus-allow")]
     Prometheus(#[from] Oddity),
@@ -166,10 +173,10 @@ fn control(
     let prometheus = config.prometheus_allow.iter().map(String::as_str);
     let prometheus = AllowList::parse(prometheus).map_err(|(_, oddity)| oddity)?;
     let probe = probe.with_prometheus(prometheus);
+    let deliverer = deliverer(config)?;
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
-    let deployments = futures::stream::unfold(receiver, |mut receiver| async move {
-        Some((receiver.recv().await?, receiver))
-    });
+    let deployments = received(receiver);
+    let (outbox, asked) = Outbox::new();
     let deployment_watches = Watches::new(watches.clone(), sender);
     let (guard, follow_guard) = GuardWatch::new(watches, metrics.clone())?;
     let (reader, writer) = reflector::store();
@@ -182,6 +189,7 @@ fn control(
         guard,
         deployment_watches,
         home,
+        outbox.clone(),
     );
     let mut context = context.with_places(config.concurrency.into());
     context.open = Some((reader.clone(), config.max_open_requests as usize));
@@ -208,19 +216,30 @@ fn control(
     let slots = Shares::new(config.max_analyses.into());
     let analyses = analysis::run(context.clone(), watches.clone(), identity, slots, changes);
     let tester = selftest::run(context.clone());
+    let teller = notify::run(context.clone(), deliverer);
+    let told = outbox.clone();
+    let policies = watcher(
+        scoped::<DeserializeGuard<RollbackPolicy>>(config, watches),
+        watching(),
+    )
+    .default_backoff()
+    .inspect_ok(move |event| told.policy(event))
+    .touched_objects();
     let controller = Controller::for_stream(requests, reader)
         .with_config(limits)
-        .watches(
-            scoped::<DeserializeGuard<RollbackPolicy>>(config, watches),
-            watching(),
-            move |policy| {
-                let namespace = policy.namespace();
-                waiting(&by_policy, |request| {
-                    request.metadata.namespace == namespace
-                })
-            },
-        )
+        .watches_stream(policies, move |policy| {
+            let namespace = policy.namespace();
+            let is_told = outbox.policies.of(namespace.as_deref().unwrap_or_default());
+            let is_told = is_told.is_some();
+            let here = |request: &RollbackRequest| request.metadata.namespace == namespace;
+            let mut affected = waiting(&by_policy, here);
+            if is_told {
+                affected.extend(untold(&by_policy, here));
+            }
+            affected
+        })
         .reconcile_on(deployments)
+        .reconcile_on(received(asked))
         .reconcile_on(unguarded)
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(reconcile, error_policy, context)
@@ -238,9 +257,30 @@ fn control(
             () = recorder => {}
             () = analyses => {}
             () = tester => {}
+            () = teller => {}
         }
     }
     .boxed())
+}
+
+/// What delivers notifications.
+fn deliverer(config: &Config) -> Result<rollback_notify::Client, rollback_notify::Setup> {
+    rollback_notify::Client::new(
+        Destinations(config.notify_allow.clone()),
+        Services {
+            slack: config.slack_url.clone(),
+            pagerduty: config.pagerduty_url.clone(),
+        },
+        Networks(config.probe_networks.clone()),
+        Externals(config.external_networks.clone()),
+    )
+}
+
+/// What comes through a channel.
+fn received<T>(receiver: tokio::sync::mpsc::UnboundedReceiver<T>) -> impl Stream<Item = T> {
+    futures::stream::unfold(receiver, |mut receiver| async move {
+        Some((receiver.recv().await?, receiver))
+    })
 }
 
 /// Every request that can be read, whenever its spec or its annotations change; all of them are kept in `writer`.
@@ -367,6 +407,24 @@ fn waiting(
         .iter()
         .filter(|request| affected(request))
         .filter(|request| request.outcome().is_none())
+        .map(|request| ObjectRef::from_obj(request.as_ref()))
+        .collect()
+}
+
+/// Those of the requests that have ended, and of which people have not been told everything, as far as the cache knows.
+fn untold(
+    requests: &Store<RollbackRequest>,
+    affected: impl Fn(&RollbackRequest) -> bool,
+) -> Vec<ObjectRef<RollbackRequest>> {
+    let now = Timestamp::now();
+    let is_untold = |request: &RollbackRequest| {
+        let ended = request.status.as_ref().filter(|it| it.outcome.is_some());
+        ended.is_some_and(|status| !cursor::is_settled(status, now))
+    };
+    requests
+        .state()
+        .iter()
+        .filter(|request| affected(request) && is_untold(request))
         .map(|request| ObjectRef::from_obj(request.as_ref()))
         .collect()
 }

@@ -11,6 +11,7 @@ pub mod execution;
 pub mod health;
 pub mod history;
 pub mod message;
+pub mod notify;
 pub mod observed;
 pub mod plan;
 pub mod report;

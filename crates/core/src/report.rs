@@ -246,6 +246,11 @@ fn without_queries(plan: &Plan) -> Plan {
     plan
 }
 
+/// What is left to do after such an end.
+pub fn follow_ups(outcome: &Outcome, plan: &Plan, approvals: &[&Approval]) -> Vec<String> {
+    story::follow_ups(outcome, plan, approvals)
+}
+
 /// Until when the incident has to be reviewed.
 pub fn review_due(plan: &Plan, outcome: &Outcome) -> Timestamp {
     let within = match plan.rules.report.review_within_seconds {

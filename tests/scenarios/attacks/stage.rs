@@ -237,6 +237,9 @@ impl Stage {
                 "rollout": {"logTailLines": 5},
                 "decisionMatrix": [{"category": "Latency", "approval": "Automatic"}],
                 "triggers": {"approve": true, "sources": ["alertmanager"]},
+                "notifications": {"channels": [
+                    {"name": "known", "on": {"events": ["ReviewOverdue"]}, "teams": {"webhook": {"name": "known", "key": "url"}}},
+                ]},
                 // The ledger that is attacked is made here.
                 "ledger": {"record": false},
             }))

@@ -55,7 +55,9 @@ fn positionals<'a>(place: &mut Place, words: &'a [String]) -> Vec<&'a str> {
 async fn candidates(place: &Place, typed: &[&str]) -> Vec<String> {
     match typed {
         [] => commands(&Cli::command()),
-        ["approve" | "deny" | "cancel" | "withdraw" | "status"] => requests(place, true).await,
+        ["ack" | "approve" | "deny" | "cancel" | "withdraw" | "status"] => {
+            requests(place, true).await
+        }
         ["report" | "restore"] => requests(place, false).await,
         ["history" | "diff"]
         | ["quarantine", "lift"]

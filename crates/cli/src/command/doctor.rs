@@ -1,5 +1,6 @@
 //! `doctor`: whether everything is there that a rollback needs. It changes nothing.
 
+mod channels;
 mod guard;
 mod operator;
 mod quarantine;
@@ -140,6 +141,7 @@ pub async fn run(cluster: &Cluster, place: &Place, operator: bool) -> Result<End
         findings.push(namespace(cluster).await);
         findings.push(opted_in(cluster).await);
         findings.push(by_itself(cluster).await);
+        findings.extend(channels::look(cluster).await);
         findings.extend(rights::look(cluster).await?);
     }
     print(place.output, &findings)?;

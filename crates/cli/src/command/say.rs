@@ -1,9 +1,10 @@
-//! `deny`, `cancel`, `withdraw`: a person's decision, as annotations in the own name. Whether it may be said the server
+//! `deny`, `cancel`, `withdraw`, `ack`: a person's decision, as annotations in the own name. Whether it may be said the server
 //! says.
 
 use rollback_api::{
-    ACCEPT_DATA_RISK, APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, BREAK_GLASS, CANCELLED_BY,
-    CHECKLIST, CONFIRM, DENIED_BY, DENIED_REASON, PLAN, RollbackRequest, WITHDRAWN_BY,
+    ACCEPT_DATA_RISK, ACKNOWLEDGED_BY, APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, BREAK_GLASS,
+    CANCELLED_BY, CHECKLIST, CONFIRM, DENIED_BY, DENIED_REASON, PLAN, RollbackRequest,
+    WITHDRAWN_BY,
 };
 use rollback_core::message::shell;
 use serde_json::{Value, json};
@@ -41,6 +42,19 @@ pub async fn withdraw(
     name: &str,
 ) -> Result<Ending, Error> {
     speak(cluster, format, name, "withdrawn", Decision::Withdraw).await
+}
+
+/// Says that I see to it. Of a request that has ended too: a failure asks for people as well.
+pub async fn acknowledge(
+    cluster: &Cluster,
+    format: Option<Format>,
+    name: &str,
+) -> Result<Ending, Error> {
+    let me = cluster.who().await?;
+    let annotations = |_: &RollbackRequest| Ok(json!({ACKNOWLEDGED_BY: me}));
+    let written = cluster.annotate(name, annotations).await?;
+    told(format, &written, "acknowledged")?;
+    Ok(Ending::Done)
 }
 
 /// A person's decision.

@@ -112,7 +112,7 @@ impl Version {
         let mut known = Remembered::default();
         let mut failures = 0_u32;
         loop {
-            match self.follow(&mut known, &mut failures).await {
+            match Box::pin(self.follow(&mut known, &mut failures)).await {
                 Ok(end) => return end,
                 Err(error) => {
                     failures = failures.saturating_add(1);

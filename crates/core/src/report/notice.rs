@@ -170,6 +170,7 @@ pub fn notices(status: &RollbackRequestStatus) -> Vec<Notice> {
         );
     }
     notices.extend(status.targets.iter().filter_map(cause).take(MOST_TOLD));
+    notices.extend(channels(status));
     notices
 }
 
@@ -195,6 +196,25 @@ fn cause(target: &TargetStatus) -> Option<Notice> {
         action: "RollOut",
         note: shortened(&format!("Deployment {name}: {kind}: {}", cause.message)),
         key: Some(format!("{name} {kind}")),
+    })
+}
+
+/// The channels of the policy through which nothing comes.
+fn channels(status: &RollbackRequestStatus) -> impl Iterator<Item = Notice> {
+    let kept = status.notifications.iter().flat_map(|it| &it.channels);
+    kept.filter_map(|channel| {
+        let failing = channel.failing.as_ref()?;
+        Some(Notice {
+            at: failing.since,
+            warning: true,
+            reason: "NotificationFailed",
+            action: "Notify",
+            note: shortened(&format!(
+                "Nothing comes through the channel {}: {}",
+                channel.name, failing.message
+            )),
+            key: Some(format!("{} {}", channel.name, failing.since)),
+        })
     })
 }
 

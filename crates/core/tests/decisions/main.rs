@@ -47,6 +47,8 @@ mod known_good;
 mod lifecycle;
 mod many;
 mod notice;
+mod notify;
+mod notify_layout;
 mod owner;
 mod ownership;
 mod plan;

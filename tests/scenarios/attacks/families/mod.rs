@@ -28,6 +28,7 @@ macro_rules! twins {
     };
 }
 
+mod acknowledge;
 mod approval;
 mod artifact;
 mod asking;
@@ -97,6 +98,7 @@ fn everywhere() -> Vec<Family> {
         denial::family(),
         cancel::family(),
         withdrawal::family(),
+        acknowledge::family(),
         changes::finalizer(),
         changes::status(),
         changes::strategic(),
@@ -112,6 +114,7 @@ fn everywhere() -> Vec<Family> {
         phrases::family(),
         policy_powers::by_hand(),
         policy_powers::logs(),
+        policy_powers::secrets(),
         policy_powers::relaxing(),
         powers::controller(),
         powers::receiver(),

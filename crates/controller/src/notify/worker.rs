@@ -1,0 +1,417 @@
+//! What delivers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+use rollback_api::policy::Channel;
+use rollback_api::status::{ChannelStatus, DeliveryResult};
+use rollback_core::notify::cursor::{self, Receipt};
+use rollback_core::notify::{self, Message, STORM};
+use rollback_core::time;
+use rollback_notify::{Answer, Client, Kind};
+use tokio::task::JoinSet;
+
+use super::lanes::Lane;
+use super::secrets::{self, Unreachable};
+use super::{Entry, Outbox, trial};
+use crate::context::Context;
+
+/// Longest time between two looks.
+const LOOK: Duration = Duration::from_secs(30);
+/// How many seconds a pass that was asked for has to come.
+const PASS_SECONDS: i64 = 2;
+/// For how long a request is kept in mind of which nothing is due any more.
+const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
+
+/// Namespace and name of a channel.
+type Place = (String, String);
+
+/// What is due of one request.
+#[derive(Default)]
+struct Waiting {
+    /// By the name of the channel, in the order of the facts.
+    due: BTreeMap<String, Vec<Message>>,
+    /// When there will be more by itself.
+    wake: Option<Timestamp>,
+}
+
+/// What is sent now.
+struct Batch {
+    place: Place,
+    channel: Channel,
+    kind: Kind,
+    message: Message,
+    /// What it stands for: the request, its messages, and what the service calls its message.
+    stands_for: Vec<(String, Vec<Message>)>,
+    known: Option<String>,
+    is_summary: bool,
+}
+
+/// What came of it.
+struct Done {
+    batch: Batch,
+    answer: Answer,
+}
+
+/// Delivers, as long as this controller leads.
+pub async fn run(context: Arc<Context>, client: Client) {
+    if !context.leader.elected().await {
+        return;
+    }
+    let mut worker = Worker {
+        context,
+        client,
+        lanes: HashMap::new(),
+        waiting: HashMap::new(),
+        under_way: JoinSet::new(),
+    };
+    loop {
+        let look = worker.go_on();
+        worker.try_channels();
+        tokio::select! {
+            () = worker.context.outbox.changed.notified() => {}
+            Some(done) = worker.under_way.join_next() => match done {
+                Ok(done) => worker.settle(done),
+                Err(error) => tracing::warn!(%error, "a delivery broke off"),
+            },
+            () = tokio::time::sleep(look) => {}
+        }
+    }
+}
+
+struct Worker {
+    context: Arc<Context>,
+    client: Client,
+    lanes: HashMap<Place, Lane>,
+    waiting: HashMap<String, Waiting>,
+    under_way: JoinSet<Done>,
+}
+
+impl Worker {
+    fn outbox(&self) -> &Outbox {
+        &self.context.outbox
+    }
+
+    /// Tries the channels that somebody asks for.
+    fn try_channels(&self) {
+        for trial in self.outbox().trials() {
+            let (context, client) = (self.context.clone(), self.client.clone());
+            tokio::spawn(async move { trial::run(&context, &client, &trial).await });
+        }
+    }
+
+    /// Sends what can be sent now; how long there is nothing to do then, unless something happens.
+    fn go_on(&mut self) -> Duration {
+        let now = Timestamp::now();
+        self.look(now);
+        let mut places: Vec<(Place, Channel)> = Vec::new();
+        for namespace in self.namespaces() {
+            let Some(policy) = self.outbox().policies.of(&namespace) else {
+                continue;
+            };
+            for channel in &policy.channels {
+                places.push(((namespace.clone(), channel.name.clone()), channel.clone()));
+            }
+        }
+        let mut next = LOOK;
+        let instant = Instant::now();
+        for (place, channel) in places {
+            let lane = self.lanes.entry(place.clone()).or_default();
+            if lane.is_busy {
+                continue;
+            }
+            let ready = lane.is_ready(instant);
+            let ready_at = lane.ready_at(instant);
+            let Some(batch) = self.batch(place, channel, now) else {
+                continue;
+            };
+            if ready {
+                self.send(batch);
+            } else {
+                next = next.min(ready_at.duration_since(instant));
+            }
+        }
+        let wakes = self.waiting.values().filter_map(|it| it.wake);
+        let wake = wakes.min().map(|at| at.duration_since(now));
+        let wake = wake.map(|it| Duration::try_from(it).unwrap_or_default());
+        next.min(wake.unwrap_or(LOOK))
+            .max(Duration::from_millis(20))
+    }
+
+    /// Finds out what is due of what has changed, and of what time has brought.
+    fn look(&mut self, now: Timestamp) {
+        let context = self.context.clone();
+        let mut entries = context.outbox.locked();
+        entries.retain(|uid, entry| !is_done_with(entry, self.waiting.get(uid), now));
+        self.waiting.retain(|uid, _| entries.contains_key(uid));
+        let mut asks = Vec::new();
+        for (uid, entry) in entries.iter_mut() {
+            let woken = self.waiting.get(uid).and_then(|it| it.wake);
+            let is_woken = woken.is_some_and(|at| at <= now);
+            if !entry.is_new && !is_woken {
+                continue;
+            }
+            if is_woken {
+                asks.push(ObjectRef::from_obj(entry.request.as_ref()));
+            }
+            entry.is_new = false;
+            let found = waiting(&context.outbox, entry, now);
+            self.waiting.insert(uid.clone(), found);
+        }
+        drop(entries);
+        for of in asks {
+            // The next level is decided by a pass.
+            let _ = context.outbox.ask.send(of);
+        }
+    }
+
+    fn namespaces(&self) -> Vec<String> {
+        let entries = self.outbox().locked();
+        let namespaces = entries
+            .values()
+            .filter_map(|it| it.request.metadata.namespace.clone());
+        let mut namespaces: Vec<String> = namespaces.collect();
+        namespaces.sort_unstable();
+        namespaces.dedup();
+        namespaces
+    }
+
+    /// The next thing to send to a channel: the oldest message, or one for all when there is too much.
+    fn batch(&self, place: Place, channel: Channel, now: Timestamp) -> Option<Batch> {
+        let kind = Kind::of(&channel)?;
+        let entries = self.outbox().locked();
+        let mut with_news: Vec<(&String, &Entry, &Vec<Message>)> = Vec::new();
+        for (uid, entry) in entries.iter() {
+            let is_here = entry.request.metadata.namespace.as_deref() == Some(place.0.as_str());
+            let due = self.waiting.get(uid).and_then(|it| it.due.get(&place.1));
+            if let Some(due) = due.filter(|due| is_here && !due.is_empty()) {
+                with_news.push((uid, entry, due));
+            }
+        }
+        if kind.is_for_people() && with_news.len() > STORM {
+            let all: Vec<&Message> = with_news
+                .iter()
+                .flat_map(|(_, _, due)| due.iter())
+                .collect();
+            let message = notify::summary(&all, now)?;
+            let stands_for = with_news.into_iter();
+            let stands_for = stands_for.map(|(uid, _, due)| (uid.clone(), due.clone()));
+            return Some(Batch {
+                stands_for: stands_for.collect(),
+                place,
+                channel,
+                kind,
+                message,
+                known: None,
+                is_summary: true,
+            });
+        }
+        let oldest = with_news
+            .into_iter()
+            .min_by_key(|(_, _, due)| due.first().map(|it| it.at));
+        let (uid, entry, due) = oldest?;
+        let message = due.first()?.clone();
+        Some(Batch {
+            known: known(entry, &place.1),
+            stands_for: vec![(uid.clone(), vec![message.clone()])],
+            place,
+            channel,
+            kind,
+            message,
+            is_summary: false,
+        })
+    }
+
+    fn send(&mut self, batch: Batch) {
+        let now = Timestamp::now();
+        if let Some(lane) = self.lanes.get_mut(&batch.place) {
+            lane.is_busy = true;
+        }
+        let (context, client) = (self.context.clone(), self.client.clone());
+        self.under_way.spawn(async move {
+            let answer = if cursor::is_stale(&batch.message, now) {
+                Answer::Refused {
+                    why: STALE.to_owned(),
+                }
+            } else {
+                deliver(&context, &client, &batch, now).await
+            };
+            Done { batch, answer }
+        });
+    }
+
+    fn settle(&mut self, done: Done) {
+        let Done { batch, answer } = done;
+        let (now, instant) = (Timestamp::now(), Instant::now());
+        let lane = self.lanes.entry(batch.place.clone()).or_default();
+        let (result, message, failing) = match answer {
+            Answer::Delivered { message } => {
+                lane.answered(batch.kind, instant);
+                let result = if batch.is_summary {
+                    DeliveryResult::Summarized
+                } else {
+                    DeliveryResult::Delivered
+                };
+                (Some(result), message.filter(|_| !batch.is_summary), None)
+            }
+            Answer::Refused { why } if why == STALE => {
+                lane.answered(batch.kind, instant);
+                (Some(DeliveryResult::Abandoned), None, Some(why))
+            }
+            Answer::Refused { why } => {
+                lane.answered(batch.kind, instant);
+                (Some(DeliveryResult::Refused), None, Some(why))
+            }
+            Answer::Later { after, why } => {
+                lane.failed(after, instant, now.subsec_nanosecond().unsigned_abs());
+                (None, None, Some(why))
+            }
+        };
+        self.context.metrics.notified(batch.kind.as_str(), result);
+        if let Some(why) = &failing {
+            tracing::warn!(
+                namespace = batch.place.0,
+                channel = batch.place.1,
+                kind = batch.kind.as_str(),
+                why = cursor::failing(now, why).message,
+                is_final = result.is_some(),
+                "a notification was not delivered"
+            );
+        }
+        for (uid, messages) in &batch.stands_for {
+            self.hand_in(
+                &batch,
+                uid,
+                messages,
+                result,
+                message.clone(),
+                failing.as_deref(),
+                now,
+            );
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is one column of a receipt")]
+    fn hand_in(
+        &mut self,
+        batch: &Batch,
+        uid: &str,
+        messages: &[Message],
+        result: Option<DeliveryResult>,
+        message: Option<String>,
+        failing: Option<&str>,
+        now: Timestamp,
+    ) {
+        let told = result
+            .map(|result| cursor::told(messages, result, now))
+            .unwrap_or_default();
+        let waiting = self
+            .waiting
+            .get_mut(uid)
+            .and_then(|it| it.due.get_mut(&batch.place.1));
+        if let Some(due) = waiting {
+            due.retain(|due| told.iter().all(|told| told.key != due.key));
+        }
+        // That it still fails is known already.
+        let is_known = self.is_failing(uid, &batch.place.1);
+        if told.is_empty() && is_known == failing.is_some() {
+            return;
+        }
+        let receipt = Receipt {
+            channel: batch.place.1.clone(),
+            told,
+            message,
+            failing: failing.map(|why| cursor::failing(now, why)),
+        };
+        self.outbox().hand_in(uid, receipt, now);
+    }
+
+    /// Whether the status, or what is on its way there, says that the channel fails.
+    fn is_failing(&self, uid: &str, channel: &str) -> bool {
+        let entries = self.outbox().locked();
+        let Some(entry) = entries.get(uid) else {
+            return false;
+        };
+        let new = entry.receipts.iter().rev().find(|it| it.channel == channel);
+        match new {
+            Some(receipt) => receipt.failing.is_some(),
+            None => stored(entry, channel).is_some_and(|it| it.failing.is_some()),
+        }
+    }
+}
+
+/// Why a message is not sent any more.
+const STALE: &str = "it could not be delivered for a day and is no news any more";
+
+fn stored<'a>(entry: &'a Entry, channel: &str) -> Option<&'a ChannelStatus> {
+    let kept = entry.request.status.as_ref()?.notifications.as_ref()?;
+    kept.channels.iter().find(|it| it.name == channel)
+}
+
+/// What the service calls the message of this request.
+fn known(entry: &Entry, channel: &str) -> Option<String> {
+    let of_channel = |it: &&Receipt| it.channel == channel;
+    let mut new = entry.receipts.iter().rev().filter(of_channel);
+    let new = new.find_map(|it| it.message.clone());
+    new.or_else(|| stored(entry, channel)?.message.clone())
+}
+
+/// What is due of a request.
+fn waiting(outbox: &Outbox, entry: &Entry, now: Timestamp) -> Waiting {
+    let request = entry.request.as_ref();
+    let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
+    let (Some(policy), Some(status)) = (outbox.policies.of(namespace), &request.status) else {
+        return Waiting::default();
+    };
+    let mut due: BTreeMap<String, Vec<Message>> = BTreeMap::new();
+    for one in cursor::due(&policy, request, &entry.receipts, now) {
+        due.entry(one.channel.name.clone())
+            .or_default()
+            .push(one.message);
+    }
+    let kept = status.notifications.as_ref();
+    let level = kept
+        .and_then(|it| it.escalation.as_ref())
+        .and_then(|it| it.next_at);
+    // When it is overdue a pass has been asked for, and is asked for again if it does not come.
+    let level = level.map(|at| {
+        if at > now {
+            at
+        } else {
+            time::after(now, PASS_SECONDS)
+        }
+    });
+    let by_time = notify::due_by_time(request, status, now);
+    Waiting {
+        due,
+        wake: level.into_iter().chain(by_time).min(),
+    }
+}
+
+/// Whether nothing can come any more of a request that is over.
+fn is_done_with(entry: &Entry, waiting: Option<&Waiting>, now: Timestamp) -> bool {
+    let status = entry.request.status.as_ref();
+    if entry.is_new || status.is_none_or(|it| it.outcome.is_none()) {
+        return false;
+    }
+    let kept = status.and_then(|it| it.notifications.as_ref());
+    let is_stored = entry.receipts.is_empty() && kept.is_some_and(|it| it.settled);
+    let is_quiet = waiting.is_none_or(|it| it.wake.is_none() && it.due.values().all(Vec::is_empty));
+    let age = now.duration_since(entry.at);
+    // What was deleted is stored by nobody.
+    is_stored || (is_quiet && age > KEPT) || age > cursor::STALE
+}
+
+async fn deliver(context: &Context, client: &Client, batch: &Batch, now: Timestamp) -> Answer {
+    let address = secrets::address(&context.client, &batch.place.0, &batch.channel).await;
+    match address {
+        Ok(address) => {
+            let known = batch.known.as_deref();
+            client.deliver(&address, &batch.message, known, now).await
+        }
+        Err(Unreachable::Now(why)) => Answer::Later { after: None, why },
+    }
+}

@@ -1,0 +1,237 @@
+//! What was told already, as the status keeps it, and what therefore is still to be told.
+
+use jiff::{SignedDuration, Timestamp};
+use rollback_api::policy::{Channel, Notifications};
+use rollback_api::status::{
+    Acknowledged, ChannelStatus, DeliveryResult, Failing, MOST_TOLD, NotificationStatus, Told,
+};
+use rollback_api::{ACKNOWLEDGED_BY, RollbackRequest, RollbackRequestStatus};
+
+use super::messages::channel_fails;
+use super::{Message, escalation, messages, takes};
+use crate::message::redact::redact;
+use crate::message::text::plain;
+
+/// How old news may become while a channel does not get through.
+pub const STALE: SignedDuration = SignedDuration::from_hours(24);
+/// Of a request that ended longer ago than this, and of which nothing was told, nothing is told any more.
+const UNHEARD: SignedDuration = SignedDuration::from_hours(1);
+
+/// What delivery hands in for the cursor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Name of the channel.
+    pub channel: String,
+    /// The messages that are through with, by their keys.
+    pub told: Vec<Told>,
+    /// The name of the message at the service, when it has one now.
+    pub message: Option<String>,
+    /// That it does not get through; `None` when it does.
+    pub failing: Option<Failing>,
+}
+
+/// One message that is still to be told in a channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Due<'a> {
+    /// Where.
+    pub channel: &'a Channel,
+    /// What.
+    pub message: Message,
+}
+
+/// What is still to be told, channel by channel, in the order of the facts. `receipts` are those that are not in the status
+/// yet.
+pub fn due<'a>(
+    policy: &'a Notifications,
+    request: &RollbackRequest,
+    receipts: &[Receipt],
+    now: Timestamp,
+) -> Vec<Due<'a>> {
+    let Some(status) = &request.status else {
+        return Vec::new();
+    };
+    let kept = status.notifications.as_ref();
+    if kept.is_none() && receipts.is_empty() && has_long_ended(status, now) {
+        return Vec::new();
+    }
+    let all = messages(request, status, &policy.links, now);
+    let mut due = Vec::new();
+    for channel in &policy.channels {
+        let told = |key: &str| {
+            let kept = kept.into_iter().flat_map(|kept| &kept.channels);
+            let kept = kept
+                .filter(|it| it.name == channel.name)
+                .flat_map(|it| &it.told);
+            let new = receipts.iter().filter(|it| it.channel == channel.name);
+            let mut both = kept.chain(new.flat_map(|it| &it.told));
+            both.any(|told| told.key == key)
+        };
+        let own = channel_fails(&channel.name);
+        let left = all
+            .iter()
+            .filter(|it| it.key != own && takes(policy, channel, it));
+        let left = left.filter(|it| !told(&it.key));
+        due.extend(left.cloned().map(|message| Due { channel, message }));
+    }
+    due
+}
+
+/// Whether a message has become too old to be told.
+pub fn is_stale(message: &Message, now: Timestamp) -> bool {
+    now.duration_since(message.at) > STALE
+}
+
+fn has_long_ended(status: &RollbackRequestStatus, now: Timestamp) -> bool {
+    let ended = status.outcome.as_ref();
+    ended.is_some_and(|outcome| now.duration_since(outcome.at) > UNHEARD)
+}
+
+/// Whether there is nothing to do for a request that is over, as far as its cached status tells.
+pub fn is_settled(status: &RollbackRequestStatus, now: Timestamp) -> bool {
+    match &status.notifications {
+        None => has_long_ended(status, now),
+        Some(kept) => kept.settled,
+    }
+}
+
+/// The next state of `status.notifications`: with what was handed in, who has acknowledged, and the level that is asked now.
+/// Without channels in the policy nothing is begun, and what is there stays as it is.
+pub fn advance(
+    policy: Option<&Notifications>,
+    request: &RollbackRequest,
+    status: &RollbackRequestStatus,
+    receipts: &[Receipt],
+    now: Timestamp,
+) -> Option<NotificationStatus> {
+    let before = status.notifications.clone();
+    let Some(policy) = policy else {
+        return before;
+    };
+    if request.spec.dry_run {
+        return before;
+    }
+    let mut next = before.clone().unwrap_or_default();
+    for receipt in receipts {
+        enter(&mut next, receipt);
+    }
+    let is_named = |it: &ChannelStatus| {
+        policy
+            .channels
+            .iter()
+            .any(|channel| channel.name == it.name)
+    };
+    next.channels.retain(is_named);
+    bound(&mut next, request, status, now);
+    if next.acknowledged.is_none() {
+        next.acknowledged = acknowledged(request, now);
+    }
+    next.escalation = escalation::advance(policy, request, status, &next, now);
+    if next == NotificationStatus::default() {
+        return before;
+    }
+    next.settled = status.outcome.is_some()
+        && next
+            .escalation
+            .as_ref()
+            .is_none_or(|it| it.next_at.is_none())
+        && {
+            let whole = RollbackRequest {
+                status: Some(RollbackRequestStatus {
+                    notifications: Some(next.clone()),
+                    ..status.clone()
+                }),
+                ..request.clone()
+            };
+            due(policy, &whole, &[], now).is_empty()
+        };
+    Some(next)
+}
+
+/// Who has acknowledged, as the API server let them sign.
+fn acknowledged(request: &RollbackRequest, now: Timestamp) -> Option<Acknowledged> {
+    let annotations = request.metadata.annotations.as_ref()?;
+    let by = annotations.get(ACKNOWLEDGED_BY)?.trim();
+    (!by.is_empty()).then(|| Acknowledged {
+        by: plain(by, 253),
+        at: now,
+    })
+}
+
+fn enter(next: &mut NotificationStatus, receipt: &Receipt) {
+    let at = next
+        .channels
+        .iter()
+        .position(|it| it.name == receipt.channel);
+    let at = at.unwrap_or_else(|| {
+        next.channels.push(ChannelStatus {
+            name: receipt.channel.clone(),
+            ..ChannelStatus::default()
+        });
+        next.channels.len() - 1
+    });
+    let Some(channel) = next.channels.get_mut(at) else {
+        return;
+    };
+    for told in &receipt.told {
+        if channel.told.iter().all(|it| it.key != told.key) {
+            channel.told.push(told.clone());
+        }
+    }
+    if let Some(message) = &receipt.message {
+        channel.message = Some(message.clone()).filter(|it| !it.is_empty() && it.len() <= 80);
+    }
+    // Since when it fails was known before, when it failed before.
+    channel.failing = match (&receipt.failing, channel.failing.take()) {
+        (Some(now), Some(before)) => Some(Failing {
+            since: before.since,
+            message: now.message.clone(),
+        }),
+        (Some(now), None) => Some(now.clone()),
+        (None, _) => None,
+    };
+}
+
+/// Forgets what was told of what is no fact any more, an earlier plan for example, when there is too much of it.
+fn bound(
+    next: &mut NotificationStatus,
+    request: &RollbackRequest,
+    status: &RollbackRequestStatus,
+    now: Timestamp,
+) {
+    if next.channels.iter().all(|it| it.told.len() <= MOST_TOLD) {
+        return;
+    }
+    let facts = messages(request, status, &[], now);
+    for channel in &mut next.channels {
+        let mut surplus = channel.told.len().saturating_sub(MOST_TOLD);
+        channel.told.retain(|told| {
+            let goes = surplus > 0 && facts.iter().all(|it| it.key != told.key);
+            surplus -= usize::from(goes);
+            !goes
+        });
+        channel.told.truncate(MOST_TOLD);
+    }
+}
+
+/// That nothing gets through, in words that can be kept.
+pub fn failing(since: Timestamp, why: &str) -> Failing {
+    Failing {
+        since,
+        message: plain(&redact(why), 300),
+    }
+}
+
+/// What becomes of these messages.
+pub fn told<'a>(
+    messages: impl IntoIterator<Item = &'a Message>,
+    result: DeliveryResult,
+    at: Timestamp,
+) -> Vec<Told> {
+    let messages = messages.into_iter();
+    let told = messages.map(|message| Told {
+        key: message.key.clone(),
+        result,
+        at,
+    });
+    told.collect()
+}

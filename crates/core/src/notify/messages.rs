@@ -1,0 +1,620 @@
+//! The messages that a status gives cause for.
+
+use jiff::{SignedDuration, Timestamp};
+use rollback_api::policy::{EndResult, Link, NotificationEvent as Event};
+use rollback_api::status::{
+    Approval, BlockedBy, EscalationAbout, Outcome, Plan, RolloutStatus, TargetStatus,
+};
+use rollback_api::{RequestState, RollbackRequest, RollbackRequestStatus};
+
+use super::{About, Message, Standing, Subject, Todo, Weight, links, short};
+use crate::approval::{self, consent};
+use crate::execution::phase::Phase;
+use crate::message::redact::redact;
+use crate::message::shell;
+use crate::message::text::plain;
+use crate::report::conditions::{self, GUARD_MISSING};
+use crate::report::{self, notice, review};
+use crate::time::{self, stamp};
+
+/// Longest sentence of others that is repeated.
+const LINE: usize = 500;
+/// Up to how many Deployments are described one by one.
+const FEW: usize = 5;
+/// Up to how many troubles on the way are told.
+const MOST_TROUBLES: usize = 8;
+/// How long before a request expires that is said, unless it has less time anyway.
+const EXPIRY_LEAD: SignedDuration = SignedDuration::from_mins(15);
+/// After how many seconds a channel that does not get through is told of in the others.
+const FAILS_FOR_LONG: i64 = 300;
+/// Troubles on the way that need a person, by the reason of their Event.
+const TROUBLES: [&str; 6] = [
+    "BreakGlass",
+    "DataRiskAccepted",
+    "CauseFound",
+    "JobFailed",
+    "FallbackTried",
+    "Stopped",
+];
+
+/// Every message that there is cause for at `now`, in the order of the facts. None for a dry run.
+pub fn messages(
+    request: &RollbackRequest,
+    status: &RollbackRequestStatus,
+    links: &[Link],
+    now: Timestamp,
+) -> Vec<Message> {
+    if request.spec.dry_run {
+        return Vec::new();
+    }
+    let teller = Teller::new(request, status, links, now);
+    let mut told = Vec::new();
+    match &status.outcome {
+        None => {
+            told.extend(teller.waiting());
+            told.extend(teller.expiring());
+            told.extend(teller.guard());
+            told.extend(teller.troubles());
+        }
+        Some(outcome) => {
+            told.push(teller.end(outcome));
+            told.extend(teller.overdue());
+        }
+    }
+    told.extend(teller.approved());
+    told.extend(teller.begun());
+    told.extend(teller.progress());
+    told.extend(teller.level());
+    told.extend(teller.failing_channels());
+    told.sort_by_key(|message| message.at);
+    told
+}
+
+/// When the next message comes up by itself, if nothing else happens.
+pub fn due_by_time(
+    request: &RollbackRequest,
+    status: &RollbackRequestStatus,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let plan = status.plan.as_ref()?;
+    let expiry = (Phase::of(status) == Phase::AwaitingApproval).then(|| expiry_told_at(plan));
+    let review = status.outcome.as_ref().and_then(|_| review::due(request));
+    let kept = status.notifications.iter().flat_map(|it| &it.channels);
+    let failing = kept.filter_map(|it| Some(long_after(it.failing.as_ref()?.since)));
+    let all = expiry.into_iter().chain(review).chain(failing);
+    all.filter(|at| *at > now).min()
+}
+
+/// When a channel that does not get through is told of in the others.
+fn long_after(since: Timestamp) -> Timestamp {
+    time::after(since, FAILS_FOR_LONG)
+}
+
+/// The key of the message that this channel does not get through.
+pub(super) fn channel_fails(name: &str) -> String {
+    format!("ChannelFails-{}", short(&[name]))
+}
+
+fn expiry_told_at(plan: &Plan) -> Timestamp {
+    let whole = plan.not_after.duration_since(plan.planned_at);
+    let lead = EXPIRY_LEAD.min(whole / 4);
+    plan.not_after.checked_sub(lead).unwrap_or(plan.not_after)
+}
+
+/// Whether a person has to look at such an end. What a person has decided needs no other one.
+pub(super) fn needs_person(outcome: &Outcome) -> bool {
+    let decided = [RequestState::Denied, RequestState::Cancelled].contains(&outcome.result);
+    !decided && !conditions::is_settled(outcome)
+}
+
+/// Why the policy holds a request back, as long as the request waits for that.
+pub(super) fn held_back(status: &RollbackRequestStatus) -> Option<BlockedBy> {
+    let plan = status.plan.as_ref()?;
+    let said = status.auto_approval.as_ref()?;
+    said.blocked_by.filter(|_| said.plan_digest == plan.digest)
+}
+
+fn end_result(result: RequestState) -> Option<EndResult> {
+    match result {
+        RequestState::Succeeded => Some(EndResult::Succeeded),
+        RequestState::Denied => Some(EndResult::Denied),
+        RequestState::Cancelled => Some(EndResult::Cancelled),
+        RequestState::Expired => Some(EndResult::Expired),
+        RequestState::Refused => Some(EndResult::Refused),
+        RequestState::Superseded => Some(EndResult::Superseded),
+        RequestState::Failed => Some(EndResult::Failed),
+        RequestState::Restored => Some(EndResult::Restored),
+        RequestState::Planning
+        | RequestState::AwaitingApproval
+        | RequestState::Blocked
+        | RequestState::Frozen
+        | RequestState::BackingUp
+        | RequestState::Reverting
+        | RequestState::RollingOut
+        | RequestState::Verifying
+        | RequestState::Restoring
+        | RequestState::Newer(_) => None,
+    }
+}
+
+/// Text of others, fit to be told.
+fn said(text: &str, limit: usize) -> String {
+    plain(redact(text).trim(), limit)
+}
+
+/// What every message of one request has in common.
+struct Teller<'a> {
+    request: &'a RollbackRequest,
+    status: &'a RollbackRequestStatus,
+    links: Vec<(String, String)>,
+    now: Timestamp,
+    subject: Subject,
+    /// The name and the namespace, as words of a command.
+    place: String,
+}
+
+impl<'a> Teller<'a> {
+    fn new(
+        request: &'a RollbackRequest,
+        status: &'a RollbackRequestStatus,
+        links: &[Link],
+        now: Timestamp,
+    ) -> Self {
+        let meta = &request.metadata;
+        let (name, namespace) = (
+            meta.name.clone().unwrap_or_default(),
+            meta.namespace.clone().unwrap_or_default(),
+        );
+        let reason = &request.spec.reason;
+        let planned = status.plan.as_ref().map(|plan| plan.rules.urgency);
+        let urgency = planned.or(request.spec.urgency);
+        let subject = Subject {
+            workloads: workloads(request, status),
+            uid: meta.uid.clone().unwrap_or_default(),
+            category: reason.category,
+            urgency: urgency.unwrap_or(reason.category.default_urgency()),
+            result: status
+                .outcome
+                .as_ref()
+                .and_then(|outcome| end_result(outcome.result)),
+            namespace,
+            name,
+        };
+        let place = format!(
+            "{} -n {}",
+            shell::name(&subject.name, "REQUEST"),
+            shell::name(&subject.namespace, "NAMESPACE")
+        );
+        Self {
+            links: links::all(request, &subject, links, now),
+            request,
+            status,
+            now,
+            subject,
+            place,
+        }
+    }
+
+    fn message(
+        &self,
+        key: String,
+        event: Event,
+        at: Timestamp,
+        weight: Weight,
+        title: String,
+    ) -> Message {
+        Message {
+            key,
+            about: About::Event(event),
+            at,
+            weight,
+            standing: Standing::Unchanged,
+            title,
+            text: Vec::new(),
+            facts: self.facts(),
+            todo: None,
+            links: self.links.clone(),
+            request: self.subject.clone(),
+        }
+    }
+
+    /// Where, why, who, and from what to what.
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let reason = &self.request.spec.reason;
+        let mut facts = vec![
+            (
+                "Request",
+                format!(
+                    "{} in namespace {}",
+                    self.subject.name, self.subject.namespace
+                ),
+            ),
+            ("Why", said(&reason.summary, LINE)),
+            (
+                "Category, urgency",
+                format!("{:?}, {:?}", self.subject.category, self.subject.urgency),
+            ),
+        ];
+        if let Some(by) = &self.request.spec.requested_by {
+            facts.push(("Asked for by", said(&by.username, 200)));
+        }
+        if let Some(trigger) = &self.request.spec.trigger {
+            facts.push((
+                "Reported by",
+                format!(
+                    "{}: {}, since {}",
+                    said(&trigger.source, 63),
+                    said(&trigger.alert, 200),
+                    stamp(trigger.started_at)
+                ),
+            ));
+        }
+        if let Some(plan) = &self.status.plan {
+            let targets: Vec<String> = plan
+                .targets
+                .iter()
+                .take(FEW)
+                .map(notice::describe)
+                .collect();
+            let more = plan.targets.len().saturating_sub(FEW);
+            let more = if more > 0 {
+                format!("; and {more} more")
+            } else {
+                String::new()
+            };
+            facts.push(("From, to", said(&(targets.join("; ") + &more), 1500)));
+        }
+        let people: Vec<&str> = consent::approvals(self.status)
+            .into_iter()
+            .map(approval::approver)
+            .collect();
+        if !people.is_empty() {
+            facts.push(("Approved by", said(&people.join(", "), LINE)));
+        }
+        let numbers: Vec<String> = self
+            .status
+            .targets
+            .iter()
+            .flat_map(numbers)
+            .take(6)
+            .collect();
+        if !numbers.is_empty() {
+            facts.push(("Checks", said(&numbers.join("; "), 1000)));
+        }
+        if let Some(incident) = &self.status.incident {
+            facts.push((
+                "Report",
+                format!("ConfigMap {}", said(&incident.config_map, 253)),
+            ));
+        }
+        facts
+    }
+
+    fn todo(&self, what: String, command: &str) -> Todo {
+        Todo {
+            what,
+            command: format!("kubectl rollback {command} {}", self.place),
+        }
+    }
+
+    /// What an approver has to know.
+    fn to_approve(&self, plan: &Plan) -> Todo {
+        let people = match plan.rules.approvals.required.max(1) {
+            1 => "An approver".to_owned(),
+            some => format!("{some} different approvers"),
+        };
+        let eyes = if plan.rules.four_eyes() {
+            ", not the requester"
+        } else {
+            ""
+        };
+        let until = stamp(plan.not_after);
+        self.todo(
+            format!("{people}{eyes}: read the plan and approve it before {until}."),
+            "approve",
+        )
+    }
+
+    fn waiting(&self) -> Option<Message> {
+        let plan = self.status.plan.as_ref()?;
+        if Phase::of(self.status) != Phase::AwaitingApproval {
+            return None;
+        }
+        let digest = short(&[&plan.digest]);
+        let what = &self.subject.workloads;
+        let mut message = match (&self.status.auto_approval, held_back(self.status)) {
+            (Some(said_it), Some(_)) => {
+                let title = format!("Rollback of {what} is held back and waits for a person");
+                let key = format!("HeldBack-{digest}");
+                let mut message =
+                    self.message(key, Event::HeldBack, said_it.at, Weight::Warning, title);
+                message.text.push(said(&said_it.message, LINE));
+                let evidence = said_it.evidence.iter().take(5);
+                message.text.extend(evidence.map(|it| said(it, LINE)));
+                message
+            }
+            // The policy has not said yet what it makes of this plan.
+            (_, None) if plan.rules.auto_approval.is_some() => return None,
+            (_, _) => {
+                let title = format!("Rollback of {what} waits for approval");
+                let key = format!("AwaitingApproval-{digest}");
+                self.message(
+                    key,
+                    Event::AwaitingApproval,
+                    plan.planned_at,
+                    Weight::Warning,
+                    title,
+                )
+            }
+        };
+        if let Some(risk) = &plan.data_risk {
+            message.text.push(said(&risk.message, LINE));
+        }
+        let two = approval::because_of_a_machine(plan);
+        if !two.is_empty() {
+            message.text.push(said(&two, LINE));
+        }
+        message.standing = Standing::Open;
+        message.todo = Some(self.to_approve(plan));
+        Some(message)
+    }
+
+    fn expiring(&self) -> Option<Message> {
+        let plan = self.status.plan.as_ref()?;
+        let at = expiry_told_at(plan);
+        if Phase::of(self.status) != Phase::AwaitingApproval || at > self.now {
+            return None;
+        }
+        let what = &self.subject.workloads;
+        let title = format!("Rollback of {what} expires at {}", stamp(plan.not_after));
+        let key = format!("Expiring-{}", short(&[&plan.digest]));
+        let mut message = self.message(key, Event::Expiring, at, Weight::Critical, title);
+        message.text.push(
+            "Nobody has approved it so far. When it has expired, nothing is rolled back."
+                .to_owned(),
+        );
+        message.standing = Standing::Open;
+        message.todo = Some(self.to_approve(plan));
+        Some(message)
+    }
+
+    fn guard(&self) -> Option<Message> {
+        let missing = |it: &&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
+            it.reason == GUARD_MISSING
+        };
+        let condition = self.status.conditions.iter().find(missing)?;
+        let title = format!(
+            "No approval of the rollback of {} counts",
+            self.subject.workloads
+        );
+        let at = condition.last_transition_time.0;
+        let key = "GuardMissing".to_owned();
+        let mut message = self.message(key, Event::NeedsPerson, at, Weight::Critical, title);
+        message.text.push(said(&condition.message, LINE));
+        message.standing = Standing::Open;
+        message.todo = Some(Todo {
+            what: "An administrator of the cluster: put the admission policies back.".to_owned(),
+            command: "kubectl rollback doctor --operator".to_owned(),
+        });
+        Some(message)
+    }
+
+    /// What went wrong on the way, in the words of the Events.
+    fn troubles(&self) -> Vec<Message> {
+        let told = notice::notices(self.status).into_iter();
+        let told = told.filter(|notice| TROUBLES.contains(&notice.reason));
+        let troubles = told.take(MOST_TROUBLES).map(|notice| {
+            let what = &self.subject.workloads;
+            let title = match notice.reason {
+                "BreakGlass" => format!("One person approved the rollback of {what} alone"),
+                "DataRiskAccepted" => format!("The risk for the data of {what} was accepted"),
+                _ => format!("The rollback of {what} meets trouble"),
+            };
+            let identity = notice.key.clone().unwrap_or_else(|| notice.note.clone());
+            let key = format!("{}-{}", notice.reason, short(&[&identity]));
+            let mut message =
+                self.message(key, Event::NeedsPerson, notice.at, Weight::Critical, title);
+            message.text.push(said(&notice.note, LINE));
+            message.standing = Standing::Open;
+            message.todo = Some(self.todo("Look how it goes on.".to_owned(), "status"));
+            message
+        });
+        troubles.collect()
+    }
+
+    fn approved(&self) -> Vec<Message> {
+        let told = |approval: &&Approval| {
+            let who = said(approval::approver(approval), 200);
+            let title = format!("{who} approved the rollback of {}", self.subject.workloads);
+            let key = format!(
+                "Approved-{}",
+                short(&[approval::approver(approval), &approval.plan_digest])
+            );
+            self.message(key, Event::Approved, approval.at, Weight::Info, title)
+        };
+        let approvals = consent::approvals(self.status);
+        approvals.iter().take(FEW).map(told).collect()
+    }
+
+    fn begun(&self) -> Option<Message> {
+        let begun = self
+            .status
+            .targets
+            .iter()
+            .filter_map(|it| it.begun.as_ref());
+        let at = begun.map(|begun| begun.at).min()?;
+        let title = format!("Rollback of {} has begun", self.subject.workloads);
+        let mut message = self.message("Begun".to_owned(), Event::Begun, at, Weight::Info, title);
+        message.todo = Some(self.todo("To watch it:".to_owned(), "status"));
+        Some(message)
+    }
+
+    fn progress(&self) -> Vec<Message> {
+        let step = |target: &TargetStatus, what: &str, words: &str, at: Timestamp| {
+            let title = format!("Deployment {} {words}", said(&target.name, 253));
+            let key = format!("{what}-{}", short(&[&target.name]));
+            self.message(key, Event::Progress, at, Weight::Info, title)
+        };
+        let mut told = Vec::new();
+        for target in self.status.targets.iter().take(FEW) {
+            if let Some(at) = target.reverted_at {
+                told.push(step(target, "Reverted", "has the old template", at));
+            }
+            let completed = |rollout: &RolloutStatus| rollout.completed_at;
+            if let Some(at) = target.rollout.as_ref().and_then(completed) {
+                told.push(step(
+                    target,
+                    "RolledOut",
+                    "runs the old version with every replica",
+                    at,
+                ));
+            }
+        }
+        told
+    }
+
+    fn end(&self, outcome: &Outcome) -> Message {
+        let what = &self.subject.workloads;
+        let (event, weight) = if needs_person(outcome) {
+            let down = [RequestState::Failed, RequestState::Restored].contains(&outcome.result);
+            let weight = if down {
+                Weight::Critical
+            } else {
+                Weight::Warning
+            };
+            (Event::Failed, weight)
+        } else {
+            (Event::Ended, Weight::Info)
+        };
+        let title = format!("Rollback of {what}: {}", outcome.result.as_str());
+        let mut message = self.message("End".to_owned(), event, outcome.at, weight, title);
+        message.text.push(said(&outcome.message, LINE));
+        if let Some(plan) = &self.status.plan {
+            let approvals = consent::approvals(self.status);
+            let owed = report::follow_ups(outcome, plan, &approvals);
+            message
+                .text
+                .extend(owed.iter().take(4).map(|it| said(it, LINE)));
+        }
+        if event == Event::Failed {
+            message.standing = Standing::Open;
+            message.todo = Some(self.todo("Look what is left to do.".to_owned(), "status"));
+        } else {
+            message.standing = Standing::Closed;
+            let command = if self.status.incident.is_some() {
+                "report"
+            } else {
+                "status"
+            };
+            message.todo = Some(self.todo("How it went:".to_owned(), command));
+        }
+        message
+    }
+
+    fn overdue(&self) -> Option<Message> {
+        let due = review::due(self.request).filter(|due| *due <= self.now)?;
+        let what = &self.subject.workloads;
+        let title = format!(
+            "The review of the rollback of {what} is overdue since {}",
+            stamp(due)
+        );
+        let key = "ReviewOverdue".to_owned();
+        let mut message = self.message(key, Event::ReviewOverdue, due, Weight::Warning, title);
+        let what = "Read the report, hold the review, then say so:".to_owned();
+        message.todo = Some(self.todo(what, "report --reviewed"));
+        Some(message)
+    }
+
+    /// The channels through which nothing has come for long: the others are told.
+    fn failing_channels(&self) -> Vec<Message> {
+        let kept = self.status.notifications.iter().flat_map(|it| &it.channels);
+        let failing = kept.filter_map(|channel| {
+            let failing = channel.failing.as_ref()?;
+            let at = long_after(failing.since);
+            let name = said(&channel.name, 40);
+            let title = format!("Nothing comes through the notification channel {name}");
+            let key = channel_fails(&channel.name);
+            let mut message = self.message(key, Event::NeedsPerson, at, Weight::Warning, title);
+            let since = stamp(failing.since);
+            message
+                .text
+                .push(format!("Since {since}: {}", said(&failing.message, LINE)));
+            Some(message).filter(|_| at <= self.now)
+        });
+        failing.collect()
+    }
+
+    /// The level that is asked now.
+    fn level(&self) -> Option<Message> {
+        let kept = self.status.notifications.as_ref()?;
+        let escalation = kept.escalation.as_ref().filter(|it| it.level > 0)?;
+        if kept.acknowledged.is_some() {
+            return None;
+        }
+        let (level, at) = (escalation.level, escalation.notified_at);
+        let mut message = match escalation.about {
+            EscalationAbout::Waiting => self.waiting()?,
+            EscalationAbout::Failed => self.end(self.status.outcome.as_ref()?),
+            EscalationAbout::Newer(_) => return None,
+        };
+        message.key = format!("Level{level}-{}", escalation.about.as_str());
+        message.about = About::Level(level);
+        message.at = at;
+        message.weight = Weight::Critical;
+        message.standing = Standing::Open;
+        message.title = format!("Level {level}: {}", message.title);
+        let next = match escalation.next_at {
+            Some(next) => format!(
+                "level {} is asked at {}",
+                level.saturating_add(1),
+                stamp(next)
+            ),
+            None => "nobody else is asked".to_owned(),
+        };
+        message.text.push(format!(
+            "Nobody has acknowledged it so far; unless somebody does, {next}. To acknowledge: kubectl rollback ack {}",
+            self.place
+        ));
+        Some(message)
+    }
+}
+
+/// The Deployments, as long as they are few.
+fn workloads(request: &RollbackRequest, status: &RollbackRequestStatus) -> String {
+    let names: Vec<&str> = if let Some(plan) = &status.plan {
+        let targets = plan.targets.iter();
+        targets.map(|it| it.workload.name.as_str()).collect()
+    } else {
+        let targets = request.spec.targets.iter();
+        targets.filter_map(|it| it.name.as_deref()).collect()
+    };
+    let text = match names.as_slice() {
+        [] => "some Deployments".to_owned(),
+        few @ ([_] | [_, _] | [_, _, _]) => few.join(", "),
+        [first, ..] => format!("{} Deployments ({first} and others)", names.len()),
+    };
+    said(&text, 250)
+}
+
+/// What the checks found before and find now.
+fn numbers(target: &TargetStatus) -> Vec<String> {
+    let fallback = target
+        .fallback
+        .as_ref()
+        .and_then(|it| it.verification.as_ref());
+    let Some(now) = fallback.or(target.verification.as_ref()) else {
+        return Vec::new();
+    };
+    let checks = now.checks.iter().map(|check| {
+        let before = target.before.iter().find(|it| it.check == check.name);
+        let before = before.map_or_else(String::new, |it| format!(" (before: {})", it.result));
+        let found = check.last_result.as_str();
+        let found = if found.is_empty() {
+            "not asked yet"
+        } else {
+            found
+        };
+        format!("{} {}: {found}{before}", target.name, check.name)
+    });
+    checks.collect()
+}

@@ -1,0 +1,258 @@
+//! The services that speak HTTP, each as it wants to be asked and as it answers.
+
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use rollback_core::notify::Message;
+use rollback_core::notify::layout::{alertmanager, pagerduty, slack, teams, webhook};
+use serde_json::{Value, json};
+use sha2::Sha256;
+use url::Url;
+
+use crate::Client;
+use crate::address::Secret;
+use crate::answer::Answer;
+use crate::http::{Post, Reply, classified, parse};
+
+/// Errors of Slack that pass.
+const PASSING: [&str; 7] = [
+    "ratelimited",
+    "rate_limited",
+    "internal_error",
+    "fatal_error",
+    "service_unavailable",
+    "request_timeout",
+    "team_added_to_org",
+];
+/// Errors of Slack that mean that the message of a request is gone, or cannot be written any more.
+const GONE: [&str; 4] = [
+    "message_not_found",
+    "cant_update_message",
+    "edit_window_closed",
+    "thread_not_found",
+];
+
+/// What Slack's web API said.
+enum Said {
+    /// It did it.
+    Done {
+        /// Channel and timestamp of the message.
+        message: Option<String>,
+    },
+    /// The message that is meant is gone.
+    Gone,
+    /// Something else.
+    Not(Answer),
+}
+
+impl Client {
+    /// Posts JSON, and goes by the status of the answer.
+    async fn post(&self, url: Url, body: &Value) -> Answer {
+        self.sent(Post::json(url, body)).await
+    }
+
+    async fn sent(&self, post: Post) -> Answer {
+        let host = post.url.host_str().unwrap_or_default().to_owned();
+        match self.exchange(post).await {
+            Ok(reply) => classified(&host, &reply),
+            Err(answer) => answer,
+        }
+    }
+
+    pub(crate) async fn slack_webhook(&self, url: &Secret, message: &Message) -> Answer {
+        let url = match parse(url.expose()) {
+            Ok(url) => url,
+            Err(answer) => return answer,
+        };
+        self.post(url, &slack::layout(message)).await
+    }
+
+    /// One message for each request, kept up to date, with the story in its thread.
+    pub(crate) async fn slack_bot(
+        &self,
+        token: &Secret,
+        channel: &str,
+        message: &Message,
+        known: Option<&str>,
+    ) -> Answer {
+        // Of another channel, when the policy has changed, it is no message of this one.
+        let known = known.and_then(|it| it.split_once('/'));
+        let known = known.filter(|(of, _)| *of == channel);
+        let mut body = slack::layout(message);
+        body["channel"] = json!(channel);
+        body["metadata"] = json!({
+            "event_type": "rollback_notification",
+            "event_payload": {"key": message.identity()},
+        });
+        body["unfurl_links"] = json!(false);
+        if let Some((_, ts)) = known {
+            body["ts"] = json!(ts);
+            match self.slack_call(token, "chat.update", &body).await {
+                Said::Done { .. } => return self.slack_reply(token, channel, ts, message).await,
+                Said::Gone => {}
+                Said::Not(answer) => return answer,
+            }
+        }
+        if let Some(body) = body.as_object_mut() {
+            body.remove("ts");
+        }
+        match self.slack_call(token, "chat.postMessage", &body).await {
+            Said::Done { message } => Answer::Delivered { message },
+            Said::Gone => Answer::refused("Slack answered that there is no such message or thread"),
+            Said::Not(answer) => answer,
+        }
+    }
+
+    async fn slack_reply(
+        &self,
+        token: &Secret,
+        channel: &str,
+        ts: &str,
+        message: &Message,
+    ) -> Answer {
+        let mut body = slack::reply(message);
+        body["channel"] = json!(channel);
+        body["thread_ts"] = json!(ts);
+        body["reply_broadcast"] = json!(slack::is_broadcast(message));
+        body["unfurl_links"] = json!(false);
+        match self.slack_call(token, "chat.postMessage", &body).await {
+            Said::Done { .. } | Said::Gone => Answer::delivered(),
+            Said::Not(answer) => answer,
+        }
+    }
+
+    async fn slack_call(&self, token: &Secret, method: &str, body: &Value) -> Said {
+        let mut url = self.slack.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().push(method);
+        }
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let mut post = Post::json(url, body);
+        post.content_type = "application/json; charset=utf-8";
+        post.bearer = Some(token.clone());
+        let reply = match self.exchange(post).await {
+            Ok(reply) => reply,
+            Err(answer) => return Said::Not(answer),
+        };
+        match classified(&host, &reply) {
+            Answer::Delivered { .. } => understood(&host, &reply),
+            other => Said::Not(other),
+        }
+    }
+
+    pub(crate) async fn teams(&self, url: &Secret, message: &Message) -> Answer {
+        match parse(url.expose()) {
+            Ok(url) => self.post(url, &teams::layout(message)).await,
+            Err(answer) => answer,
+        }
+    }
+
+    pub(crate) async fn page(&self, routing_key: &Secret, message: &Message) -> Answer {
+        for (queue, mut event) in pagerduty::layout(message) {
+            event["routing_key"] = json!(routing_key.expose());
+            let mut url = self.pagerduty.clone();
+            url.set_path(queue.path());
+            match self.post(url, &event).await {
+                Answer::Delivered { .. } => {}
+                other => return other,
+            }
+        }
+        Answer::delivered()
+    }
+
+    /// Each of them is told; it has arrived when one has it, because they tell each other.
+    pub(crate) async fn alertmanager(
+        &self,
+        urls: &[String],
+        bearer: Option<&Secret>,
+        message: &Message,
+        now: Timestamp,
+    ) -> Answer {
+        let Some(body) = alertmanager::layout(message, now) else {
+            return Answer::delivered();
+        };
+        let mut last = Answer::refused("the policy names no Alertmanager");
+        let mut arrived = false;
+        for url in urls {
+            let answer = match parse(url) {
+                Ok(mut url) => {
+                    if let Ok(mut path) = url.path_segments_mut() {
+                        path.pop_if_empty().extend(["api", "v2", "alerts"]);
+                    }
+                    let mut post = Post::json(url, &body);
+                    post.bearer = bearer.cloned();
+                    self.sent(post).await
+                }
+                Err(answer) => answer,
+            };
+            match answer {
+                Answer::Delivered { .. } => arrived = true,
+                Answer::Refused { .. } if matches!(last, Answer::Later { .. }) => {}
+                Answer::Later { .. } | Answer::Refused { .. } => last = answer,
+            }
+        }
+        if arrived { Answer::delivered() } else { last }
+    }
+
+    pub(crate) async fn webhook(
+        &self,
+        url: &Secret,
+        key: &Secret,
+        message: &Message,
+        now: Timestamp,
+    ) -> Answer {
+        let url = match parse(url.expose()) {
+            Ok(url) => url,
+            Err(answer) => return answer,
+        };
+        let mut post = Post::json(url, &webhook::layout(message));
+        post.content_type = webhook::CONTENT_TYPE;
+        post.signature = signature(key, now, &post.body);
+        if post.signature.is_none() {
+            return Answer::refused("the key to sign with cannot be used");
+        }
+        self.sent(post).await
+    }
+}
+
+/// `t=SECONDS,v1=HEX`: HMAC-SHA256 of `SECONDS.BODY`.
+fn signature(key: &Secret, now: Timestamp, body: &str) -> Option<String> {
+    let seconds = now.as_second();
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose().as_bytes()).ok()?;
+    mac.update(format!("{seconds}.{body}").as_bytes());
+    Some(format!(
+        "t={seconds},v1={}",
+        hex::encode(mac.finalize().into_bytes())
+    ))
+}
+
+/// Slack answers 200 whatever happened: only `ok` tells.
+fn understood(host: &str, reply: &Reply) -> Said {
+    let Ok(body) = serde_json::from_slice::<Value>(&reply.body) else {
+        return Said::Not(Answer::later(format!("{host}: the answer is no JSON")));
+    };
+    if body["ok"] == true {
+        let message = match (body["channel"].as_str(), body["ts"].as_str()) {
+            (Some(channel), Some(ts)) => Some(format!("{channel}/{ts}")),
+            (_, _) => None,
+        };
+        return Said::Done { message };
+    }
+    let error = body["error"].as_str().unwrap_or("unknown");
+    let is_code = error.len() <= 60
+        && error
+            .bytes()
+            .all(|it| it.is_ascii_lowercase() || it == b'_');
+    let error = if is_code { error } else { "unknown" };
+    if GONE.contains(&error) {
+        return Said::Gone;
+    }
+    let why = format!("Slack answered {error}");
+    Said::Not(if PASSING.contains(&error) {
+        Answer::Later {
+            after: reply.retry_after,
+            why,
+        }
+    } else {
+        Answer::Refused { why }
+    })
+}
