@@ -2,6 +2,7 @@
 //! the real controller beside it.
 
 mod asking;
+mod channels;
 mod faults;
 mod formats;
 mod hostile;

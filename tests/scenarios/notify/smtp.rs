@@ -1,4 +1,4 @@
-//! A mail server, as RFC 5321 has it, without TLS. The real one (mailpit, with TLS and a password) is in `--full` alone.
+//! A mail server, as RFC 5321 has it, without TLS and without passwords.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
