@@ -84,15 +84,18 @@ async fn send(
     let me = who(inner, known, &parts.headers).await?;
     let kind = parts.headers.get(CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let is_new = match (&parts.method, kind) {
-        (&Method::POST, _) => true,
-        (_, "application/apply-patch+yaml") => !is_there(inner, &parts.headers, &path).await?,
-        _ => false,
-    };
-    if is_new {
-        ask(&mut said, &me);
-    } else {
-        approve(&mut said, &me);
+    match (&parts.method, kind) {
+        (&Method::POST, _) => ask(&mut said, &me),
+        (_, "application/apply-patch+yaml") => {
+            // A file that is applied again says who asked.
+            match there(inner, &parts.headers, &path).await? {
+                Some(there) if there.is_object() => ask(&mut said, &there),
+                Some(_) => {}
+                None => ask(&mut said, &me),
+            }
+            approve(&mut said, &me);
+        }
+        _ => approve(&mut said, &me),
     }
     let body = serde_json::to_vec(&said).map_err(kube::Error::SerdeError)?;
     inner
@@ -110,11 +113,17 @@ fn as_the_same(headers: &HeaderMap, mut request: Request<Body>) -> Request<Body>
     request
 }
 
-async fn is_there(inner: &Client, headers: &HeaderMap, path: &str) -> kube::Result<bool> {
+/// Who asked for what is there; `None` when nothing is.
+async fn there(inner: &Client, headers: &HeaderMap, path: &str) -> kube::Result<Option<Value>> {
     let request = Request::get(path).body(Body::empty());
     let request = request.map_err(kube::Error::HttpError)?;
     let answer = inner.send(as_the_same(headers, request)).await?;
-    Ok(answer.status() != StatusCode::NOT_FOUND)
+    if answer.status() == StatusCode::NOT_FOUND {
+        return Ok(None);
+    }
+    let bytes = answer.into_body().collect_bytes().await?;
+    let there: Value = serde_json::from_slice(&bytes).map_err(kube::Error::SerdeError)?;
+    Ok(Some(there["spec"]["requestedBy"].clone()))
 }
 
 async fn who(inner: &Client, known: &Known, headers: &HeaderMap) -> kube::Result<Value> {
