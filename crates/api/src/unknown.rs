@@ -241,6 +241,7 @@ mod tests {
     /// Words that a status repeats from a spec: such a status is told of, and cannot be read.
     const REPEATED: &[&str] = &[
         "approval",
+        "enforce",
         "environment",
         "imageOf",
         "onFailure",
@@ -276,6 +277,7 @@ mod tests {
             found,
             [
                 "/claim/urgency",
+                "/quarantine/0/enforce",
                 "/rollbacks/0/outcome",
                 "/targetRef/kind",
                 "/templates/0/verdict"

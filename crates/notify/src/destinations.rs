@@ -57,6 +57,9 @@ impl FromStr for Destination {
             .host()
             .filter(|_| is_bare && !rest.ends_with('/'))
             .ok_or(Malformed)?;
+        if rest.contains('*') {
+            return Err(Malformed);
+        }
         if below && (!matches!(host, Host::Domain(_)) || !rest.contains('.')) {
             return Err(Malformed);
         }
