@@ -10,15 +10,16 @@ use super::stage::{asked, run, scene};
 #[tokio::test]
 async fn who_may_approve_says_that_they_see_to_it_and_nobody_else_does() -> Result<()> {
     let scene = asked("ack").await?;
-    run(&scene, Outsider, &["ack", "api-5xx"])
-        .await?
-        .ended(6)?;
+    run(&scene, Outsider, &["ack", "api-5xx"]).await?.ended(6)?;
     run(&scene, Approver, &["ack", "api-5xx"])
         .await?
         .ended(0)?
         .prints(&["rollbackrequest/api-5xx acknowledged"])?;
     let request = scene.request("api-5xx").await?;
-    let by = request.metadata.annotations.and_then(|all| all.get(ACKNOWLEDGED_BY).cloned());
+    let by = request
+        .metadata
+        .annotations
+        .and_then(|all| all.get(ACKNOWLEDGED_BY).cloned());
     ensure!(by.as_deref() == Some(Approver.as_str()), "{by:?}");
     Ok(())
 }
@@ -33,21 +34,37 @@ async fn a_channel_shows_what_it_would_get_and_doctor_what_it_lacks() -> Result<
         .complains(&["has no notification channel team; it has: none"])?;
     let url = json!({"name": "channels", "key": "url"});
     let channels = json!([{"name": "team", "teams": {"webhook": url}}]);
-    scene.policy(json!({"notifications": {"channels": channels}})).await?;
-    let shown = run(&scene, Admin, &["notify", "test", "team", "--dry-run", "-o", "json"])
-        .await?
-        .ended(0)?
-        .json()?;
+    scene
+        .policy(json!({"notifications": {"channels": channels}}))
+        .await?;
+    let shown = run(
+        &scene,
+        Admin,
+        &["notify", "test", "team", "--dry-run", "-o", "json"],
+    )
+    .await?
+    .ended(0)?
+    .json()?;
     let card = &shown[0]["attachments"][0]["content"];
     ensure!(card["type"] == "AdaptiveCard", "{shown}");
     let lacks = async || {
-        let findings = run(&scene, Admin, &["doctor", "-o", "json"]).await?.json()?;
+        let findings = run(&scene, Admin, &["doctor", "-o", "json"])
+            .await?
+            .json()?;
         let all = findings.as_array().context("no list")?;
         let channel = all.iter().find(|it| it["check"] == "channel");
-        Ok::<_, anyhow::Error>(channel.with_context(|| format!("no channel in {findings}"))?.clone())
+        Ok::<_, anyhow::Error>(
+            channel
+                .with_context(|| format!("no channel in {findings}"))?
+                .clone(),
+        )
     };
     let finding = lacks().await?;
-    ensure!(finding["verdict"] == "Fault" && finding["seen"] == "team: the controller may not read the Secret channels", "{finding}");
+    ensure!(
+        finding["verdict"] == "Fault"
+            && finding["seen"] == "team: the controller may not read the Secret channels",
+        "{finding}"
+    );
     // What it says to type works.
     let next = finding["next"].as_str().context("nothing to type")?;
     for command in next.split(" && ") {
@@ -55,8 +72,19 @@ async fn a_channel_shows_what_it_would_get_and_doctor_what_it_lacks() -> Result<
         scene.cluster.kubectl_ok(Admin, &words, "").await?;
     }
     let finding = lacks().await?;
-    ensure!(finding["seen"] == "team: the Secret channels does not exist", "{finding}");
-    let create = ["create", "secret", "generic", "channels", "-n", scene.ns(), "--from-literal=url=https://evil.example/x"];
+    ensure!(
+        finding["seen"] == "team: the Secret channels does not exist",
+        "{finding}"
+    );
+    let create = [
+        "create",
+        "secret",
+        "generic",
+        "channels",
+        "-n",
+        scene.ns(),
+        "--from-literal=url=https://evil.example/x",
+    ];
     scene.cluster.kubectl_ok(Admin, &create, "").await?;
     let finding = lacks().await?;
     ensure!(finding["verdict"] == "Ok", "{finding}");

@@ -137,6 +137,7 @@ impl Run {
 /// on is made by whoever comes first, and is no part of a rollback.
 pub fn is_counted(mutation: &Mutation) -> bool {
     !mutation.path.contains("/authorization.k8s.io/")
+        && !mutation.path.contains("/authentication.k8s.io/")
         && !mutation.path.contains("/namespaces/rollback-system/")
         && !mutation.dry_run
 }

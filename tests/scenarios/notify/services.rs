@@ -146,9 +146,7 @@ impl Services {
 
     /// Every request to this path is answered so, until [`Services::mend`].
     pub fn break_down(&self, path: &str, fault: Fault) {
-        self.locked()
-            .lasting
-            .insert(path.to_owned(), fault);
+        self.locked().lasting.insert(path.to_owned(), fault);
     }
 
     /// The path answers again.

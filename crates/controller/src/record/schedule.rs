@@ -83,8 +83,24 @@ impl Schedule {
             WatchEvent::Deployment { name, complete, .. } => {
                 self.deployment(name, complete, scopes);
             }
-            WatchEvent::Gone(name) => self.queue.forget(&Job::Look(name)),
-            WatchEvent::Ledger { name, quarantined } => self.ledger(name, quarantined),
+            WatchEvent::Gone(name) => {
+                // A ledger with a quarantine stays, and somebody has to see when it is over.
+                let (nothing, job) = (self.nothing(), Job::Quarantine(name.clone()));
+                self.queue.notice(&job, nothing, PAUSE);
+                self.queue.forget(&Job::Look(name));
+            }
+            WatchEvent::Ledger {
+                name,
+                lifts,
+                quarantined,
+            } => {
+                // Where all is recorded, a look at the Deployment sees to its quarantine as well.
+                let looked_at = self.listed.is_none()
+                    && scopes
+                        .fresh(&name.namespace)
+                        .is_some_and(|scope| scope.records());
+                self.ledger(name, lifts || (quarantined && !looked_at));
+            }
             WatchEvent::NoLedger(name) => {
                 let nothing = self.nothing();
                 self.queue.notice(&Job::Look(name), nothing, PAUSE);
@@ -100,9 +116,9 @@ impl Schedule {
     }
 
     /// Whatever was written there: a claim that was in the way may be gone.
-    fn ledger(&mut self, name: Name, quarantined: bool) {
+    fn ledger(&mut self, name: Name, due: bool) {
         let lift = Job::Quarantine(name.clone());
-        if quarantined {
+        if due {
             let nothing = self.nothing();
             self.queue.notice(&lift, nothing, PAUSE);
         }

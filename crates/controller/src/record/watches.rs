@@ -82,7 +82,9 @@ pub enum WatchEvent {
     Ledger {
         /// Whose.
         name: Name,
-        /// Whether somebody lifts a quarantine, or admission looks at one.
+        /// Whether somebody lifts a quarantine.
+        lifts: bool,
+        /// Whether admission looks at one.
         quarantined: bool,
     },
     /// The ledger of this Deployment is gone.
@@ -189,8 +191,8 @@ fn of_ledgers(event: Event<PartialObjectMeta<RevisionLedger>>) -> Option<WatchEv
     match event {
         Event::Init | Event::InitDone => None,
         Event::InitApply(ledger) | Event::Apply(ledger) => Some(WatchEvent::Ledger {
-            quarantined: ledger.annotations().contains_key(LIFT)
-                || ledger.labels().contains_key(QUARANTINE_LABEL),
+            lifts: ledger.annotations().contains_key(LIFT),
+            quarantined: ledger.labels().contains_key(QUARANTINE_LABEL),
             name: owner(&ledger)?,
         }),
         Event::Delete(ledger) => owner(&ledger).map(WatchEvent::NoLedger),

@@ -202,6 +202,8 @@ pub fn released(
             let until = time::after(rollback.at, i64::from(quarantine_seconds));
             pronounce(entry, Verdict::Bad, &rollback, Some(until));
         }
+        // Until when is known now, so that nobody has to write it a second time.
+        quarantine::settle(&mut next, rollback.at);
         next.rollbacks.push(rollback);
     }
     let surplus = next.rollbacks.len().saturating_sub(MAX_ROLLBACKS);
