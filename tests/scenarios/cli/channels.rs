@@ -14,7 +14,7 @@ async fn who_may_approve_says_that_they_see_to_it_and_nobody_else_does() -> Resu
     run(&scene, Approver, &["ack", "api-5xx"])
         .await?
         .ended(0)?
-        .prints(&["rollbackrequest/api-5xx acknowledged"])?;
+        .prints(&["rollbackrequest.rollback.broxiva.com/api-5xx acknowledged"])?;
     let request = scene.request("api-5xx").await?;
     let by = request
         .metadata
