@@ -47,7 +47,7 @@ async fn many_requests_at_once_are_few_messages_for_people_and_one_each_for_prog
         "{many} requests: {messages} messages in Slack, {summarized} of them told in summaries"
     );
     ensure!(
-        messages <= many / 4 && summarized >= many / 2,
+        messages <= many / 3 && summarized >= many / 2,
         "{messages} {summarized}"
     );
     let ids: std::collections::BTreeSet<String> = stage
