@@ -13,6 +13,8 @@ use testkit::{Cluster, Scene, User};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
+use super::percentile;
+
 /// How many requests are listed.
 const REQUESTS: usize = 20;
 
@@ -26,11 +28,11 @@ pub async fn measure(cluster: &'static Cluster, program: &Path, rounds: usize) -
     }
     let api: Api<RollbackRequest> =
         Api::namespaced(cluster.client(User::Requester).await?, scene.ns());
-    let mut took: [Vec<Duration>; 3] = Default::default();
+    let mut took: [Vec<f64>; 3] = Default::default();
     for _ in 0..rounds {
         let started = Instant::now();
         let listed = api.list(&ListParams::default()).await?;
-        took[0].push(started.elapsed());
+        took[0].push(started.elapsed().as_secs_f64() * 1000.0);
         ensure!(
             listed.items.len() == REQUESTS,
             "{} are listed",
@@ -38,7 +40,7 @@ pub async fn measure(cluster: &'static Cluster, program: &Path, rounds: usize) -
         );
         let mut kubectl = cluster.kubectl_command(User::Requester);
         kubectl.args(["get", "rbr", "-n", scene.ns()]);
-        took[1].push(first_output(kubectl).await?);
+        took[1].push(first_output(kubectl).await?.as_secs_f64() * 1000.0);
         let mut plugin = Command::new(program);
         plugin.env("KUBECONFIG", cluster.kubeconfig());
         plugin.args([
@@ -48,10 +50,7 @@ pub async fn measure(cluster: &'static Cluster, program: &Path, rounds: usize) -
             "--context",
             User::Requester.context(),
         ]);
-        took[2].push(first_output(plugin).await?);
-    }
-    for times in &mut took {
-        times.sort_unstable();
+        took[2].push(first_output(plugin).await?.as_secs_f64() * 1000.0);
     }
     println!(
         "from start to first output, {rounds} times each by turns, {REQUESTS} requests listed:"
@@ -63,13 +62,13 @@ pub async fn measure(cluster: &'static Cluster, program: &Path, rounds: usize) -
     ];
     for (name, times) in names.into_iter().zip(&took) {
         println!(
-            "  {name:<34} median {:>4} ms, 99th percentile {:>4} ms",
-            at(times, 50)?,
-            at(times, 99)?
+            "  {name:<34} median {:>4.0} ms, 99th percentile {:>4.0} ms",
+            percentile(times, 50),
+            percentile(times, 99)
         );
     }
-    let more = at(&took[2], 50)?.saturating_sub(at(&took[0], 50)?);
-    println!("  the plugin takes {more} ms more than the list call");
+    let more = percentile(&took[2], 50) - percentile(&took[0], 50);
+    println!("  the plugin takes {more:.0} ms more than the list call");
     Ok(())
 }
 
@@ -91,13 +90,4 @@ async fn first_output(mut command: Command) -> Result<Duration> {
     let said = String::from_utf8_lossy(&ended.stderr);
     ensure!(ended.status.success() && read == 1, "{command:?}: {said}");
     Ok(took)
-}
-
-/// Milliseconds that so many of a hundred did not exceed.
-fn at(sorted: &[Duration], percent: usize) -> Result<u128> {
-    let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-    Ok(sorted
-        .get(index)
-        .context("nothing was measured")?
-        .as_millis())
 }

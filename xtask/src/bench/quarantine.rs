@@ -1,9 +1,9 @@
 //! What the admission policy costs that looks at versions in quarantine: writes of a Deployment in a namespace where ledgers
 //! are looked at, beside the same writes in one without.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -13,6 +13,8 @@ use rollback_api::policy::Enforce;
 use rollback_api::{QUARANTINE_LABEL, RevisionLedger, WorkloadRef};
 use serde_json::json;
 use testkit::{Cluster, Scene, User, shop};
+
+use super::percentile;
 
 /// How many ledgers with a quarantine the namespace has.
 const LEDGERS: usize = 20;
@@ -31,14 +33,11 @@ pub async fn measure(cluster: &'static Cluster, writes: usize) -> Result<()> {
         let parked = shop::deployment("app-0").replicas(0);
         scene.apply_deployment(parked).await?;
     }
-    let mut took: [Vec<Duration>; 2] = Default::default();
+    let mut took: [Vec<f64>; 2] = Default::default();
     for number in 0..writes {
         for (scene, times) in [&with, &without].into_iter().zip(&mut took) {
             times.push(write(scene, number).await?);
         }
-    }
-    for times in &mut took {
-        times.sort_unstable();
     }
     println!(
         "{writes} new images of a Deployment, by turns; {LEDGERS} ledgers with {VERSIONS} versions in quarantine each, and none:"
@@ -46,18 +45,19 @@ pub async fn measure(cluster: &'static Cluster, writes: usize) -> Result<()> {
     for (name, times) in ["with ledgers", "without"].into_iter().zip(&took) {
         println!(
             "  {name:<14} median {:>6.2} ms, 99th percentile {:>6.2} ms",
-            at(times, 50)?,
-            at(times, 99)?
+            percentile(times, 50),
+            percentile(times, 99)
         );
     }
     println!(
         "  ratio of the medians {:.2}",
-        at(&took[0], 50)? / at(&took[1], 50)?
+        percentile(&took[0], 50) / percentile(&took[1], 50)
     );
     Ok(())
 }
 
-async fn write(scene: &Scene, number: usize) -> Result<Duration> {
+/// Milliseconds that one write takes.
+async fn write(scene: &Scene, number: usize) -> Result<f64> {
     let client = scene.client(User::Admin).await?;
     let api = shop::api(&client, scene.ns(), "apps/v1", "Deployment");
     let image = format!("registry.broxiva.example/app-0:fix-{number}");
@@ -66,7 +66,7 @@ async fn write(scene: &Scene, number: usize) -> Result<Duration> {
     let started = Instant::now();
     api.patch("app-0", &PatchParams::default(), &Patch::Strategic(&patch))
         .await?;
-    Ok(started.elapsed())
+    Ok(started.elapsed().as_secs_f64() * 1000.0)
 }
 
 async fn ledger(scene: &Scene, name: &str) -> Result<()> {
@@ -101,11 +101,4 @@ async fn ledger(scene: &Scene, name: &str) -> Result<()> {
     let api: Api<RevisionLedger> = Api::namespaced(client, scene.ns());
     api.create(&PostParams::default(), &ledger).await?;
     Ok(())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "microseconds of a request")]
-fn at(sorted: &[Duration], percent: usize) -> Result<f64> {
-    let place = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
-    let time = sorted.get(place).context("nothing was measured")?;
-    Ok(time.as_micros() as f64 / 1000.0)
 }
