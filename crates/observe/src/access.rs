@@ -1,6 +1,5 @@
 //! Whether those who ask and approve may do by themselves what they have done here.
 
-use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
     SubjectAccessReviewSpec,
@@ -12,6 +11,7 @@ use rollback_api::status::Approval;
 use rollback_api::{GROUP, RollbackRequest};
 use rollback_core::approval::consent;
 use rollback_core::observed::Access;
+use rollback_reads::identity;
 
 use super::{Error, reading};
 
@@ -20,16 +20,7 @@ use super::{Error, reading};
 /// # Errors
 /// It does not say.
 pub async fn who_am_i(client: &Client) -> Result<Identity, Error> {
-    let api: Api<SelfSubjectReview> = Api::all(client.clone());
-    let (parameters, review) = (PostParams::default(), SelfSubjectReview::default());
-    let review = reading("who we are", api.create(&parameters, &review).await)?;
-    let user = review.status.and_then(|status| status.user_info);
-    let user = user.unwrap_or_default();
-    Ok(Identity {
-        username: user.username.unwrap_or_default(),
-        uid: user.uid,
-        groups: user.groups.unwrap_or_default(),
-    })
+    reading("who we are", identity::who_am_i(client).await)
 }
 
 /// One question to the authorizer: whether somebody holds one of these permissions.

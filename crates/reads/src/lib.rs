@@ -11,6 +11,7 @@ pub mod bounded;
 pub mod budget;
 pub mod get;
 pub mod history;
+pub mod identity;
 pub mod layer;
 pub mod list;
 pub mod value;

@@ -1,11 +1,11 @@
 //! Making the request, or finding the one that is there already. That something has its name does not make it that one.
 
-use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use rollback_api::{Identity, RollbackRequest};
 use rollback_core::evidence::trigger::{RECEIVER, WATCH, account, difference};
 use rollback_core::message::text::plain;
+use rollback_reads::identity;
 use tokio::sync::OnceCell;
 
 use super::Outcome;
@@ -172,23 +172,10 @@ impl Creator {
 
     /// Asked once. Where nobody may ask, it is what it is as it is shipped.
     async fn who_am_i(&self) -> kube::Result<Identity> {
-        let api: Api<SelfSubjectReview> = Api::all(self.client.clone());
-        let review = SelfSubjectReview::default();
-        match api.create(&PostParams::default(), &review).await {
-            Ok(review) => {
-                let user = review.status.and_then(|status| status.user_info);
-                let user = user.unwrap_or_default();
-                let name = user.username.filter(|name| !name.is_empty());
-                Ok(name.map_or_else(
-                    || account(RECEIVER),
-                    |username| Identity {
-                        username,
-                        // The account may be another one by the time that it asks.
-                        uid: None,
-                        groups: user.groups.unwrap_or_default(),
-                    },
-                ))
-            }
+        match identity::who_am_i(&self.client).await {
+            Ok(me) if me.username.is_empty() => Ok(account(RECEIVER)),
+            // The account may be another one by the time that it asks.
+            Ok(me) => Ok(Identity { uid: None, ..me }),
             Err(kube::Error::Api(status)) if is_final(status.code) => Ok(account(RECEIVER)),
             Err(error) => Err(error),
         }
