@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rollback_probe::Failure;
+
 /// What became of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -38,5 +40,12 @@ impl Answer {
 
     pub(crate) fn refused(why: impl Into<String>) -> Self {
         Self::Refused { why: why.into() }
+    }
+}
+
+/// There was no answer: another time there may be one.
+impl From<Failure> for Answer {
+    fn from(failure: Failure) -> Self {
+        Self::later(failure.to_string())
     }
 }

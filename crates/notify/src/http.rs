@@ -1,17 +1,11 @@
 //! One POST: allowed by name and by address, without proxies and redirects, and short.
 
-use std::error::Error;
-use std::future::ready;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{redirect, retry};
-use rustls::client::Resumption;
-use rustls::{ClientConfig, RootCertStore};
-use url::{Host, Url};
+use rollback_probe::pinned;
+use url::Url;
 
 use crate::address::Secret;
 use crate::answer::Answer;
@@ -19,8 +13,6 @@ use crate::{Client, LIMIT};
 
 /// How much of an answer is read.
 const READ: usize = 16 * 1024;
-/// Who asks.
-const USER_AGENT: &str = "rollback-controller";
 /// How long a service is left alone that says that it has enough, and not for how long.
 const ENOUGH: Duration = Duration::from_secs(30);
 /// Longest time that a service may ask to be left alone for.
@@ -54,20 +46,6 @@ pub(crate) struct Reply {
     pub body: Vec<u8>,
 }
 
-/// What this system trusts.
-pub(crate) fn trust() -> Result<ClientConfig, rustls::Error> {
-    let mut roots = RootCertStore::empty();
-    // An image may have no certificates, or a broken one among them: then less is trusted.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls.resumption = Resumption::disabled();
-    Ok(tls)
-}
-
 /// The URL in a Secret.
 pub(crate) fn parse(text: &str) -> Result<Url, Answer> {
     let no_url = || Answer::refused("what stands in its Secret or the policy is no URL");
@@ -92,16 +70,12 @@ impl Client {
     }
 
     async fn send(&self, wanted: Post, host: &str) -> Result<Reply, Answer> {
-        let port = wanted.url.port_or_known_default().unwrap_or_default();
-        let addresses = match wanted.url.host() {
-            Some(Host::Ipv4(address)) => vec![SocketAddr::new(address.into(), port)],
-            Some(Host::Ipv6(address)) => vec![SocketAddr::new(address.into(), port)],
-            Some(Host::Domain(name)) => resolve(name, port).await?,
-            None => return Err(Answer::refused("the URL has no host")),
-        };
+        let addresses = pinned::resolve(&wanted.url, host)
+            .await
+            .map_err(Answer::from)?;
         self.judge(host, &addresses)?;
-        let failed = |error: reqwest::Error| Answer::later(explain(host, &error));
-        let client = self.pinned(addresses).map_err(failed)?;
+        let failed = |error: reqwest::Error| Answer::from(pinned::explain(host, &error));
+        let client = pinned::client(&self.tls, addresses).map_err(failed)?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(wanted.content_type));
         if let Some(bearer) = &wanted.bearer {
@@ -120,13 +94,7 @@ impl Client {
         let request = client.post(wanted.url).headers(headers).body(wanted.body);
         let mut response = request.send().await.map_err(failed)?;
         let retry_after = retry_after(response.headers());
-        let mut body = Vec::new();
-        while body.len() < READ
-            && let Some(chunk) = response.chunk().await.map_err(failed)?
-        {
-            body.extend_from_slice(&chunk);
-        }
-        body.truncate(READ);
+        let (body, _) = pinned::read(&mut response, READ).await.map_err(failed)?;
         Ok(Reply {
             status: response.status().as_u16(),
             retry_after,
@@ -144,21 +112,6 @@ impl Client {
                 address.ip()
             ))),
         }
-    }
-
-    /// A client that knows these addresses and no others, whatever a URL says.
-    fn pinned(&self, addresses: Vec<SocketAddr>) -> reqwest::Result<reqwest::Client> {
-        reqwest::Client::builder()
-            .tls_backend_preconfigured(self.tls.clone())
-            .dns_resolver(Pinned(addresses))
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .no_proxy()
-            .referer(false)
-            .http1_only()
-            .pool_max_idle_per_host(0)
-            .user_agent(USER_AGENT)
-            .build()
     }
 }
 
@@ -189,38 +142,4 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         .parse()
         .ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST))
-}
-
-/// The addresses of a name.
-pub(crate) async fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, Answer> {
-    let found = tokio::net::lookup_host((name, port)).await;
-    let found: Vec<SocketAddr> = found.into_iter().flatten().collect();
-    if found.is_empty() {
-        return Err(Answer::later(format!("the name {name} cannot be resolved")));
-    }
-    Ok(found)
-}
-
-/// Nothing of the URL but its host, and nothing of what came back.
-fn explain(host: &str, error: &reqwest::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| (*error).source());
-    let is_tls = causes
-        .into_iter()
-        .any(|it| it.to_string().contains("certificate"));
-    if is_tls {
-        format!("{host} has no certificate for this name that this system trusts")
-    } else if error.is_connect() {
-        format!("{host}: connection refused or unreachable")
-    } else {
-        format!("{host}: the answer is not HTTP, or broke off")
-    }
-}
-
-struct Pinned(Vec<SocketAddr>);
-
-impl Resolve for Pinned {
-    fn resolve(&self, _: Name) -> Resolving {
-        let addresses: Addrs = Box::new(self.0.clone().into_iter());
-        Box::pin(ready(Ok(addresses)))
-    }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rollback_core::notify::Message;
 use rollback_probe::networks::{Externals, Networks};
+use rollback_probe::pinned;
 use url::Url;
 
 pub use address::{Address, Kind, Missing, Secret};
@@ -62,7 +63,7 @@ impl Client {
         externals: Externals,
     ) -> Result<Self, Setup> {
         Ok(Self {
-            tls: http::trust()?,
+            tls: pinned::trust()?,
             networks,
             externals,
             destinations,

@@ -12,11 +12,11 @@ use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use rollback_api::policy::{Email, EmailTls};
 use rollback_core::notify::Message;
 use rollback_core::notify::layout::email;
+use rollback_probe::pinned;
 
 use crate::Client;
 use crate::address::Mailbox;
 use crate::answer::Answer;
-use crate::http::resolve;
 
 /// How long one step with the server may take.
 const STEP: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ impl Client {
         let server = &mailbox.rules.server;
         let addresses = match server.parse() {
             Ok(ip) => Ok(vec![SocketAddr::new(ip, port)]),
-            Err(_) => resolve(server, port).await,
+            Err(_) => pinned::lookup(server, port).await.map_err(Answer::from),
         };
         let addresses = match addresses {
             Ok(addresses) => addresses,

@@ -8,6 +8,7 @@
 pub mod allow;
 pub mod http;
 pub mod networks;
+pub mod pinned;
 pub mod prometheus;
 mod wire;
 

@@ -1,25 +1,15 @@
 //! One exchange: a name is resolved once, every address it has is judged, and only those are connected to.
 
-use std::error::Error;
-use std::future::ready;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
-use reqwest::{Response, redirect, retry};
-use rustls::client::Resumption;
-use rustls::{ClientConfig, RootCertStore};
-use url::{Host, Url};
+use rustls::ClientConfig;
+use url::Url;
 
 use crate::allow::{AllowList, Oddity};
 use crate::networks::{Externals, Networks};
-
-/// How many headers an answer may have. Their bytes are bounded by the reader (about 400 KiB).
-const MAX_HEADERS: usize = 100;
-/// Who asks.
-const USER_AGENT: &str = "rollback-controller";
+use crate::pinned;
 
 /// Why there is nothing to ask with.
 #[derive(Debug, thiserror::Error)]
@@ -159,17 +149,8 @@ pub(crate) struct Reply {
 impl Client {
     /// A client that trusts what this system trusts. It reads the certificates from the disk, so make it once.
     pub fn new(pods: Networks, externals: Externals) -> Result<Self, Setup> {
-        let mut roots = RootCertStore::empty();
-        // An image may have no certificates, or a broken one among them: then less is trusted.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.resumption = Resumption::disabled();
         Ok(Self {
-            tls,
+            tls: pinned::trust()?,
             pods,
             externals,
             prometheus: AllowList::default(),
@@ -198,12 +179,12 @@ impl Client {
     }
 
     async fn exchange(&self, question: Question<'_>, host: &str) -> Result<Reply, Failure> {
-        let addresses = resolve(question.url, host).await?;
+        let addresses = pinned::resolve(question.url, host).await?;
         for address in &addresses {
             self.judge(question.reach, host, address.ip())?;
         }
-        let explain = |error: reqwest::Error| explain(host, &error);
-        let client = self.pinned(addresses).map_err(explain)?;
+        let explain = |error: reqwest::Error| pinned::explain(host, &error);
+        let client = pinned::client(&self.tls, addresses).map_err(explain)?;
         let request = match question.form {
             None => client.get(question.url.clone()),
             Some(form) => client
@@ -217,7 +198,7 @@ impl Client {
         let mut response = request.send().await.map_err(explain)?;
         let status = response.status().as_u16();
         let (body, cut) = match question.read {
-            Some(most) => read(&mut response, most).await.map_err(explain)?,
+            Some(most) => pinned::read(&mut response, most).await.map_err(explain)?,
             None => (Vec::new(), false),
         };
         Ok(Reply { status, body, cut })
@@ -235,92 +216,9 @@ impl Client {
             Reach::Cluster | Reach::External => Ok(()),
         }
     }
-
-    /// A client that knows these addresses and no others, whatever a URL says.
-    fn pinned(&self, addresses: Vec<SocketAddr>) -> reqwest::Result<reqwest::Client> {
-        reqwest::Client::builder()
-            .tls_backend_preconfigured(self.tls.clone())
-            .dns_resolver(Pinned(addresses))
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .no_proxy()
-            .referer(false)
-            .http1_only()
-            .http1_max_headers(MAX_HEADERS)
-            .pool_max_idle_per_host(0)
-            .user_agent(USER_AGENT)
-            .build()
-    }
-}
-
-struct Pinned(Vec<SocketAddr>);
-
-impl Resolve for Pinned {
-    fn resolve(&self, _: Name) -> Resolving {
-        let addresses: Addrs = Box::new(self.0.clone().into_iter());
-        Box::pin(ready(Ok(addresses)))
-    }
 }
 
 /// The host for messages: as the URL has it, without its port.
 pub(crate) fn host(url: &Url) -> String {
     url.host_str().unwrap_or_default().to_owned()
-}
-
-async fn resolve(url: &Url, host: &str) -> Result<Vec<SocketAddr>, Failure> {
-    let port = url.port_or_known_default().unwrap_or_default();
-    let unresolvable = || Failure::Unresolvable {
-        host: host.to_owned(),
-    };
-    let addresses: Vec<_> = match url.host() {
-        Some(Host::Ipv4(address)) => vec![SocketAddr::new(address.into(), port)],
-        Some(Host::Ipv6(address)) => vec![SocketAddr::new(address.into(), port)],
-        Some(Host::Domain(name)) => tokio::net::lookup_host((name, port))
-            .await
-            .map_err(|_| unresolvable())?
-            .collect(),
-        None => Vec::new(),
-    };
-    if addresses.is_empty() {
-        return Err(unresolvable());
-    }
-    Ok(addresses)
-}
-
-/// At most `most` bytes of the body, and whether there are more.
-async fn read(response: &mut Response, most: usize) -> reqwest::Result<(Vec<u8>, bool)> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        let free = most.saturating_sub(body.len());
-        if chunk.len() > free {
-            body.extend(chunk.iter().take(free));
-            return Ok((body, true));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok((body, false))
-}
-
-/// What an error of the client means. Its own text holds the whole URL.
-fn explain(host: &str, error: &reqwest::Error) -> Failure {
-    let host = host.to_owned();
-    if is_tls(error) {
-        Failure::Untrusted { host }
-    } else if error.is_timeout() {
-        Failure::TimedOut { host }
-    } else if error.is_connect() || error.is_builder() {
-        Failure::Unreachable { host }
-    } else {
-        Failure::NotHttp { host }
-    }
-}
-
-/// Looks into I/O errors too: their source is that of the error they carry, not that error.
-fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    let carried = error
-        .downcast_ref::<std::io::Error>()
-        .and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>()
-        || carried.is_some_and(|inner| is_tls(inner))
-        || error.source().is_some_and(is_tls)
 }
