@@ -6,6 +6,7 @@
 
 pub mod cursor;
 pub mod escalation;
+mod facts;
 pub mod layout;
 mod links;
 mod messages;

@@ -5,6 +5,7 @@ use rollback_api::policy::{Escalation, Notifications};
 use rollback_api::status::{EscalationAbout, EscalationStatus, NotificationStatus, Outcome};
 use rollback_api::{RequestState, RollbackRequest, RollbackRequestStatus};
 
+use super::facts::urgency;
 use super::messages::needs_person;
 use crate::approval;
 use crate::execution::phase::Phase;
@@ -65,16 +66,14 @@ fn about(
     request: &RollbackRequest,
     status: &RollbackRequestStatus,
 ) -> Option<EscalationAbout> {
-    let plan = status.plan.as_ref();
-    let reason = request.spec.reason.category.default_urgency();
-    let urgency = plan.map(|plan| plan.rules.urgency);
-    let urgency = urgency.or(request.spec.urgency).unwrap_or(reason);
+    let urgency = urgency(request, status);
     if !rules.urgencies.is_empty() && !rules.urgencies.contains(&urgency) {
         return None;
     }
     if let Some(outcome) = &status.outcome {
         return calls_for_people(request, outcome).then_some(EscalationAbout::Failed);
     }
+    let plan = status.plan.as_ref();
     let plan = plan.filter(|_| Phase::of(status) == Phase::AwaitingApproval)?;
     // The policy has not said yet what it makes of this plan.
     let is_open = plan.rules.auto_approval.is_none() || status.auto_approval.is_some();

@@ -1,40 +1,44 @@
 //! The messages that a status gives cause for.
 
 use jiff::{SignedDuration, Timestamp};
-use rollback_api::policy::{EndResult, Link, NotificationEvent as Event};
+use rollback_api::policy::{Link, NotificationEvent as Event};
 use rollback_api::status::{
     Approval, BlockedBy, EscalationAbout, Outcome, Plan, RolloutStatus, TargetStatus,
 };
 use rollback_api::{RequestState, RollbackRequest, RollbackRequestStatus};
 
-use super::{About, Message, Standing, Subject, Todo, Weight, links, short};
+use super::facts::{FEW, LINE, said};
+use super::{About, Message, Standing, Subject, Todo, Weight, facts, links, short};
 use crate::approval::{self, consent};
 use crate::execution::phase::Phase;
-use crate::message::redact::redact;
 use crate::message::shell;
-use crate::message::text::plain;
 use crate::report::conditions::{self, GUARD_MISSING};
 use crate::report::{self, notice, review};
 use crate::time::{self, stamp};
 
-/// Longest sentence of others that is repeated.
-const LINE: usize = 500;
-/// Up to how many Deployments are described one by one.
-const FEW: usize = 5;
 /// Up to how many troubles on the way are told.
 const MOST_TROUBLES: usize = 8;
 /// How long before a request expires that is said, unless it has less time anyway.
 const EXPIRY_LEAD: SignedDuration = SignedDuration::from_mins(15);
 /// After how many seconds a channel that does not get through is told of in the others.
 const FAILS_FOR_LONG: i64 = 300;
-/// Troubles on the way that need a person, by the reason of their Event.
-const TROUBLES: [&str; 6] = [
-    "BreakGlass",
-    "DataRiskAccepted",
-    "CauseFound",
-    "JobFailed",
-    "FallbackTried",
-    "Stopped",
+/// Troubles on the way that need a person, by the reason of their Event, and what stands before and after the workloads in
+/// their title.
+const TROUBLES: [(&str, &str, &str); 6] = [
+    (
+        "BreakGlass",
+        "One person approved the rollback of ",
+        " alone",
+    ),
+    (
+        "DataRiskAccepted",
+        "The risk for the data of ",
+        " was accepted",
+    ),
+    ("CauseFound", "The rollback of ", " meets trouble"),
+    ("JobFailed", "The rollback of ", " meets trouble"),
+    ("FallbackTried", "The rollback of ", " meets trouble"),
+    ("Stopped", "The rollback of ", " meets trouble"),
 ];
 
 /// Every message that there is cause for at `now`, in the order of the facts. None for a dry run.
@@ -114,39 +118,12 @@ pub(super) fn held_back(status: &RollbackRequestStatus) -> Option<BlockedBy> {
     said.blocked_by.filter(|_| said.plan_digest == plan.digest)
 }
 
-fn end_result(result: RequestState) -> Option<EndResult> {
-    match result {
-        RequestState::Succeeded => Some(EndResult::Succeeded),
-        RequestState::Denied => Some(EndResult::Denied),
-        RequestState::Cancelled => Some(EndResult::Cancelled),
-        RequestState::Expired => Some(EndResult::Expired),
-        RequestState::Refused => Some(EndResult::Refused),
-        RequestState::Superseded => Some(EndResult::Superseded),
-        RequestState::Failed => Some(EndResult::Failed),
-        RequestState::Restored => Some(EndResult::Restored),
-        RequestState::Planning
-        | RequestState::AwaitingApproval
-        | RequestState::Blocked
-        | RequestState::Frozen
-        | RequestState::BackingUp
-        | RequestState::Reverting
-        | RequestState::RollingOut
-        | RequestState::Verifying
-        | RequestState::Restoring
-        | RequestState::Newer(_) => None,
-    }
-}
-
-/// Text of others, fit to be told.
-fn said(text: &str, limit: usize) -> String {
-    plain(redact(text).trim(), limit)
-}
-
 /// What every message of one request has in common.
 struct Teller<'a> {
     request: &'a RollbackRequest,
     status: &'a RollbackRequestStatus,
     links: Vec<(String, String)>,
+    facts: Vec<(&'static str, String)>,
     now: Timestamp,
     subject: Subject,
     /// The name and the namespace, as words of a command.
@@ -160,26 +137,7 @@ impl<'a> Teller<'a> {
         links: &[Link],
         now: Timestamp,
     ) -> Self {
-        let meta = &request.metadata;
-        let (name, namespace) = (
-            meta.name.clone().unwrap_or_default(),
-            meta.namespace.clone().unwrap_or_default(),
-        );
-        let reason = &request.spec.reason;
-        let planned = status.plan.as_ref().map(|plan| plan.rules.urgency);
-        let urgency = planned.or(request.spec.urgency);
-        let subject = Subject {
-            workloads: workloads(request, status),
-            uid: meta.uid.clone().unwrap_or_default(),
-            category: reason.category,
-            urgency: urgency.unwrap_or(reason.category.default_urgency()),
-            result: status
-                .outcome
-                .as_ref()
-                .and_then(|outcome| end_result(outcome.result)),
-            namespace,
-            name,
-        };
+        let subject = facts::subject(request, status);
         let place = format!(
             "{} -n {}",
             shell::name(&subject.name, "REQUEST"),
@@ -187,6 +145,7 @@ impl<'a> Teller<'a> {
         );
         Self {
             links: links::all(request, &subject, links, now),
+            facts: facts::all(request, status, &subject),
             request,
             status,
             now,
@@ -211,83 +170,11 @@ impl<'a> Teller<'a> {
             standing: Standing::Unchanged,
             title,
             text: Vec::new(),
-            facts: self.facts(),
+            facts: self.facts.clone(),
             todo: None,
             links: self.links.clone(),
             request: self.subject.clone(),
         }
-    }
-
-    /// Where, why, who, and from what to what.
-    fn facts(&self) -> Vec<(&'static str, String)> {
-        let reason = &self.request.spec.reason;
-        let mut facts = vec![
-            (
-                "Request",
-                format!(
-                    "{} in namespace {}",
-                    self.subject.name, self.subject.namespace
-                ),
-            ),
-            ("Why", said(&reason.summary, LINE)),
-            (
-                "Category, urgency",
-                format!("{:?}, {:?}", self.subject.category, self.subject.urgency),
-            ),
-        ];
-        if let Some(by) = &self.request.spec.requested_by {
-            facts.push(("Asked for by", said(&by.username, 200)));
-        }
-        if let Some(trigger) = &self.request.spec.trigger {
-            facts.push((
-                "Reported by",
-                format!(
-                    "{}: {}, since {}",
-                    said(&trigger.source, 63),
-                    said(&trigger.alert, 200),
-                    stamp(trigger.started_at)
-                ),
-            ));
-        }
-        if let Some(plan) = &self.status.plan {
-            let targets: Vec<String> = plan
-                .targets
-                .iter()
-                .take(FEW)
-                .map(notice::describe)
-                .collect();
-            let more = plan.targets.len().saturating_sub(FEW);
-            let more = if more > 0 {
-                format!("; and {more} more")
-            } else {
-                String::new()
-            };
-            facts.push(("From, to", said(&(targets.join("; ") + &more), 1500)));
-        }
-        let people: Vec<&str> = consent::approvals(self.status)
-            .into_iter()
-            .map(approval::approver)
-            .collect();
-        if !people.is_empty() {
-            facts.push(("Approved by", said(&people.join(", "), LINE)));
-        }
-        let numbers: Vec<String> = self
-            .status
-            .targets
-            .iter()
-            .flat_map(numbers)
-            .take(6)
-            .collect();
-        if !numbers.is_empty() {
-            facts.push(("Checks", said(&numbers.join("; "), 1000)));
-        }
-        if let Some(incident) = &self.status.incident {
-            facts.push((
-                "Report",
-                format!("ConfigMap {}", said(&incident.config_map, 253)),
-            ));
-        }
-        facts
     }
 
     fn todo(&self, what: String, command: &str) -> Todo {
@@ -402,23 +289,24 @@ impl<'a> Teller<'a> {
     /// What went wrong on the way, in the words of the Events.
     fn troubles(&self) -> Vec<Message> {
         let told = notice::notices(self.status).into_iter();
-        let told = told.filter(|notice| TROUBLES.contains(&notice.reason));
-        let troubles = told.take(MOST_TROUBLES).map(|notice| {
-            let what = &self.subject.workloads;
-            let title = match notice.reason {
-                "BreakGlass" => format!("One person approved the rollback of {what} alone"),
-                "DataRiskAccepted" => format!("The risk for the data of {what} was accepted"),
-                _ => format!("The rollback of {what} meets trouble"),
-            };
-            let identity = notice.key.clone().unwrap_or_else(|| notice.note.clone());
-            let key = format!("{}-{}", notice.reason, short(&[&identity]));
-            let mut message =
-                self.message(key, Event::NeedsPerson, notice.at, Weight::Critical, title);
-            message.text.push(said(&notice.note, LINE));
-            message.standing = Standing::Open;
-            message.todo = Some(self.todo("Look how it goes on.".to_owned(), "status"));
-            message
+        let told = told.filter_map(|notice| {
+            let mut troubles = TROUBLES.iter();
+            let trouble = troubles.find(|(reason, ..)| *reason == notice.reason)?;
+            Some((notice, trouble))
         });
+        let troubles = told
+            .take(MOST_TROUBLES)
+            .map(|(notice, (_, before, after))| {
+                let title = format!("{before}{}{after}", self.subject.workloads);
+                let identity = notice.key.clone().unwrap_or_else(|| notice.note.clone());
+                let key = format!("{}-{}", notice.reason, short(&[&identity]));
+                let mut message =
+                    self.message(key, Event::NeedsPerson, notice.at, Weight::Critical, title);
+                message.text.push(said(&notice.note, LINE));
+                message.standing = Standing::Open;
+                message.todo = Some(self.todo("Look how it goes on.".to_owned(), "status"));
+                message
+            });
         troubles.collect()
     }
 
@@ -577,44 +465,4 @@ impl<'a> Teller<'a> {
         ));
         Some(message)
     }
-}
-
-/// The Deployments, as long as they are few.
-fn workloads(request: &RollbackRequest, status: &RollbackRequestStatus) -> String {
-    let names: Vec<&str> = if let Some(plan) = &status.plan {
-        let targets = plan.targets.iter();
-        targets.map(|it| it.workload.name.as_str()).collect()
-    } else {
-        let targets = request.spec.targets.iter();
-        targets.filter_map(|it| it.name.as_deref()).collect()
-    };
-    let text = match names.as_slice() {
-        [] => "some Deployments".to_owned(),
-        few @ ([_] | [_, _] | [_, _, _]) => few.join(", "),
-        [first, ..] => format!("{} Deployments ({first} and others)", names.len()),
-    };
-    said(&text, 250)
-}
-
-/// What the checks found before and find now.
-fn numbers(target: &TargetStatus) -> Vec<String> {
-    let fallback = target
-        .fallback
-        .as_ref()
-        .and_then(|it| it.verification.as_ref());
-    let Some(now) = fallback.or(target.verification.as_ref()) else {
-        return Vec::new();
-    };
-    let checks = now.checks.iter().map(|check| {
-        let before = target.before.iter().find(|it| it.check == check.name);
-        let before = before.map_or_else(String::new, |it| format!(" (before: {})", it.result));
-        let found = check.last_result.as_str();
-        let found = if found.is_empty() {
-            "not asked yet"
-        } else {
-            found
-        };
-        format!("{} {}: {found}{before}", target.name, check.name)
-    });
-    checks.collect()
 }

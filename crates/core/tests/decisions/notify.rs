@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use rollback_api::policy::Notifications;
-use rollback_api::status::{DeliveryResult, Told};
+use rollback_api::status::{DeliveryResult, NotificationStatus, Told};
 use rollback_api::{ACKNOWLEDGED_BY, RollbackRequest, RollbackRequestStatus};
 use rollback_core::notify::cursor::{self, Receipt, advance, due};
 use rollback_core::notify::{About, Message, Standing, messages};
@@ -277,6 +277,11 @@ fn levels_are_asked_one_after_the_other_each_once_and_over_restarts_and_jumps_of
     );
 }
 
+fn kept_of(request: &RollbackRequest) -> NotificationStatus {
+    let status = request.status.as_ref().unwrap();
+    status.notifications.clone().unwrap()
+}
+
 #[test]
 fn an_acknowledgement_stops_it_and_so_does_the_approval() {
     let (policy, scene) = (two_levels(), waiting());
@@ -284,23 +289,11 @@ fn an_acknowledgement_stops_it_and_so_does_the_approval() {
     store(&policy, &mut request, &[], scene.now);
     annotate(&mut request, ACKNOWLEDGED_BY, "bob@broxiva.com");
     store(&policy, &mut request, &[], after(scene.now, 1));
-    let kept = request
-        .status
-        .as_ref()
-        .unwrap()
-        .notifications
-        .clone()
-        .unwrap();
+    let kept = kept_of(&request);
     assert_eq!(kept.acknowledged.unwrap().by, "bob@broxiva.com");
     assert_eq!(kept.escalation.unwrap().next_at, None);
     store(&policy, &mut request, &[], after(scene.now, 1000));
-    let kept = request
-        .status
-        .as_ref()
-        .unwrap()
-        .notifications
-        .clone()
-        .unwrap();
+    let kept = kept_of(&request);
     assert_eq!((kept.escalation.unwrap().level, kept.settled), (0, false));
 
     let mut scene = waiting();
@@ -378,13 +371,7 @@ fn a_channel_that_does_not_get_through_is_told_of_in_the_others() {
         ..Receipt::default()
     };
     store(&policy, &mut request, &[failing], scene.now);
-    let kept = request
-        .status
-        .as_ref()
-        .unwrap()
-        .notifications
-        .clone()
-        .unwrap();
+    let kept = kept_of(&request);
     let broken = kept.channels[0].failing.as_ref().unwrap();
     assert!(!broken.message.contains("hunter2"), "{}", broken.message);
     let later = after(scene.now, 301);
