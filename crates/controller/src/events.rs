@@ -171,26 +171,49 @@ async fn send_one(
         return Ok(true);
     }
     let name = request.name_any();
-    let api: Api<Event> = Api::namespaced(
-        context.client.clone(),
-        &request.namespace().unwrap_or_default(),
-    );
-    let event = event(request.object_ref(&()), &event_name, notice);
-    let parameters = PostParams::default();
-    match tokio::time::timeout(LIMIT, api.create(&parameters, &event)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
-        Ok(Err(error)) => {
+    match create(context, request.object_ref(&()), &event_name, notice).await {
+        Ok(()) => {}
+        Err(NotSent::Failed(error)) => {
             tracing::warn!(%error, request = %name, "an Event was not sent");
             return Ok(false);
         }
-        Err(_) => {
+        Err(NotSent::Slow) => {
             tracing::warn!(request = %name, "an Event was not sent in time");
             return Err(Slow);
         }
     }
     context.remember(uid, |memory| memory.told.insert(event_name));
     Ok(true)
+}
+
+/// Why an Event is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum NotSent {
+    /// The API server did not take it.
+    #[error("an Event was not sent")]
+    Failed(#[from] kube::Error),
+    /// It did not answer in time.
+    #[error("an Event was not sent in time")]
+    Slow,
+}
+
+/// Sends one Event about an object. One of this name that is there already is the same.
+pub async fn create(
+    context: &Context,
+    regarding: ObjectReference,
+    name: &str,
+    notice: Notice,
+) -> Result<(), NotSent> {
+    let namespace = regarding.namespace.clone().unwrap_or_default();
+    let api: Api<Event> = Api::namespaced(context.client.clone(), &namespace);
+    let event = event(regarding, name, notice);
+    let parameters = PostParams::default();
+    match tokio::time::timeout(LIMIT, api.create(&parameters, &event)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => Ok(()),
+        Ok(Err(error)) => Err(NotSent::Failed(error)),
+        Err(_) => Err(NotSent::Slow),
+    }
 }
 
 /// Says on a Deployment that somebody has brought back a version in quarantine.
@@ -211,14 +234,8 @@ pub async fn returned(
         uid: Some(workload.uid),
         ..ObjectReference::default()
     };
-    let event = event(regarding, &name, notice);
-    let api: Api<Event> = Api::namespaced(context.client.clone(), namespace);
-    let parameters = PostParams::default();
-    match tokio::time::timeout(LIMIT, api.create(&parameters, &event)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
-        Ok(Err(error)) => tracing::warn!(%error, namespace, "an Event was not sent"),
-        Err(_) => tracing::warn!(namespace, "an Event was not sent in time"),
+    if let Err(error) = create(context, regarding, &name, notice).await {
+        tracing::warn!(%error, namespace, "nobody is told that a version in quarantine came back");
     }
 }
 

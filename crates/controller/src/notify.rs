@@ -15,16 +15,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use kube::api::PostParams;
+use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::Event;
-use kube::{Api, ResourceExt};
-use rollback_api::policy::Notifications;
 use rollback_api::status::NotificationStatus;
-use rollback_api::{
-    ACKNOWLEDGED_BY, FIELD_MANAGER, RollbackPolicy, RollbackRequest, RollbackRequestStatus,
-};
+use rollback_api::{ACKNOWLEDGED_BY, RollbackPolicy, RollbackRequest, RollbackRequestStatus};
 use rollback_core::notify::cursor::{self, Receipt};
 use rollback_core::report::review;
 use rollback_observe::newer::Served;
@@ -32,7 +28,7 @@ use rollback_observe::{self as observe};
 use tokio::sync::{Notify, mpsc};
 
 use crate::context::Context;
-use crate::reconcile::Error;
+use crate::reconcile::{Error, store};
 use policies::{Policies, Trial};
 
 pub use worker::run;
@@ -182,41 +178,42 @@ impl Outbox {
     }
 }
 
-/// What is left to tell of a request that is over. Nothing is read for it, however many there are, unless there is something.
+/// What is left to tell of a request that is over, as far as the cache knows. Nothing is read for it, however many there are,
+/// unless there is something.
 pub async fn after_end(cached: &RollbackRequest, context: &Context) -> Result<(), Error> {
-    let now = Timestamp::now();
     let outbox = &context.outbox;
     let namespace = cached.namespace().unwrap_or_default();
-    let Some(policy) = outbox.policies.of(&namespace) else {
-        return Ok(());
-    };
-    if !is_owed(cached, outbox, now) || !context.leader.elected().await {
+    let is_told = outbox.policies.of(&namespace).is_some();
+    if !is_told || !is_owed(cached, outbox, Timestamp::now()) || !context.leader.elected().await {
         return Ok(());
     }
-    let uid = cached.uid().unwrap_or_default();
-    let Some(Served::Known(live)) = observe::request(&context.client, cached).await? else {
-        outbox.gone(&uid);
+    match observe::request(&context.client, cached).await? {
+        Some(Served::Known(live)) => finish(live, context).await,
+        Some(Served::Newer(_)) | None => {
+            outbox.gone(&cached.uid().unwrap_or_default());
+            Ok(())
+        }
+    }
+}
+
+/// The same of one that was read just now.
+pub async fn finish(mut live: Box<RollbackRequest>, context: &Context) -> Result<(), Error> {
+    let now = Timestamp::now();
+    let outbox = &context.outbox;
+    let namespace = live.namespace().unwrap_or_default();
+    let (Some(policy), Some(status)) = (outbox.policies.of(&namespace), &live.status) else {
         return Ok(());
     };
-    let mut live = *live;
-    let Some(status) = &mut live.status else {
+    if !is_owed(&live, outbox, now) {
         return Ok(());
-    };
-    let receipts = outbox.receipts(cached);
-    let before = status.clone();
-    status.notifications = cursor::advance(Some(&policy), cached, &before, &receipts, now);
-    if *status != before {
-        live.metadata.managed_fields = None;
-        let api: Api<RollbackRequest> = Api::namespaced(context.client.clone(), &namespace);
-        let parameters = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
-        let name = live.name_any();
-        live = api
-            .replace_status(&name, &parameters, &live)
-            .await
-            .map_err(Error::Commit)?;
+    }
+    let receipts = outbox.receipts(&live);
+    let next = cursor::advance(Some(&policy), &live, status, &receipts, now);
+    if next != status.notifications {
+        if let Some(status) = &mut live.status {
+            status.notifications = next;
+        }
+        *live = store(context, &mut live).await?;
     }
     outbox.committed(&live, now);
     Ok(())
@@ -239,9 +236,4 @@ fn is_owed(cached: &RollbackRequest, outbox: &Outbox, now: Timestamp) -> bool {
         || outbox.has_receipts(cached)
         || (is_acknowledged && !is_counted)
         || is_review_due
-}
-
-/// The channels of a policy that say something.
-fn says_something(policy: &Notifications) -> bool {
-    !policy.channels.is_empty()
 }

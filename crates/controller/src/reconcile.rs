@@ -127,7 +127,7 @@ pub async fn reconcile(
     // The cache may be behind our own last write: begin with what is there now.
     let mut request = match observe::request(&context.client, &cached).await? {
         Some(Served::Known(live)) if is_over(&live) => {
-            notify::after_end(&live, &context).await?;
+            notify::finish(live.clone(), &context).await?;
             let next = remind(&live, &context).await;
             context.forget(&uid);
             return Ok(next);
@@ -459,24 +459,29 @@ async fn commit(
         return Ok(next);
     }
     next.status = Some(status.clone());
-    next.metadata.managed_fields = None;
-    let api: Api<RollbackRequest> = Api::namespaced(
-        context.client.clone(),
-        &request.namespace().unwrap_or_default(),
-    );
-    let parameters = PostParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PostParams::default()
-    };
-    let committed = api
-        .replace_status(&request.name_any(), &parameters, &next)
-        .await
-        .map_err(Error::Commit)?;
+    let committed = store(context, &mut next).await?;
     remember_intents(context, request, status);
     report_break_glass(context, request, status);
     report_automatic(context, request, status);
     report_end(context, request, status);
     Ok(committed)
+}
+
+/// Writes the status of a request, for exactly the version that was read.
+pub async fn store(
+    context: &Context,
+    next: &mut RollbackRequest,
+) -> Result<RollbackRequest, Error> {
+    next.metadata.managed_fields = None;
+    let namespace = next.namespace().unwrap_or_default();
+    let api: Api<RollbackRequest> = Api::namespaced(context.client.clone(), &namespace);
+    let parameters = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    let name = next.name_any();
+    let stored = api.replace_status(&name, &parameters, next).await;
+    stored.map_err(Error::Commit)
 }
 
 /// Which writes no other process can have made before.

@@ -150,7 +150,7 @@ impl Version {
             match judge(&live, &seen, &[], known) {
                 Finding::Quiet => return Ok(None),
                 Finding::Fire(_) => {
-                    if let Confirmed::Ended(asked) = self.confirm(known).await? {
+                    if let Confirmed::Ended(asked) = Box::pin(self.confirm(known)).await? {
                         return Ok(asked);
                     }
                     pods.drain(&mut news, AGAIN).await?;

@@ -10,8 +10,6 @@ use rollback_api::policy::Notifications;
 use rollback_api::{POLICY_NAME, RollbackPolicy, TEST_CHANNEL};
 use rollback_core::message::text::plain;
 
-use super::says_something;
-
 /// The channels of each namespace that has some.
 #[derive(Default)]
 pub struct Policies(Mutex<Known>);
@@ -107,7 +105,7 @@ impl Known {
         let namespace = policy.namespace().unwrap_or_default();
         let channels = policy.0.as_ref().ok();
         let channels = channels.and_then(|policy| policy.spec.notifications.as_ref());
-        match channels.filter(|it| says_something(it)) {
+        match channels.filter(|it| !it.channels.is_empty()) {
             Some(channels) => {
                 self.by_namespace
                     .insert(namespace, Arc::new(channels.clone()));

@@ -7,11 +7,8 @@ use kube::{Api, Client};
 use rollback_api::policy::Channel;
 use rollback_notify::{Address, Secret};
 
-/// Why a channel cannot be reached: in words for the status.
-pub enum Unreachable {
-    /// Trying again may help.
-    Now(String),
-}
+/// Why a channel cannot be reached now, in words for the status. Trying again may help.
+pub struct Unreachable(pub String);
 
 /// The address of a channel of a namespace.
 pub async fn address(
@@ -30,8 +27,8 @@ pub async fn address(
             .get_opt(&key.name)
             .await
             .map_err(|error| explain(&key.name, &error))?;
-        let stored = stored
-            .ok_or_else(|| Unreachable::Now(format!("the Secret {} does not exist", key.name)))?;
+        let stored =
+            stored.ok_or_else(|| Unreachable(format!("the Secret {} does not exist", key.name)))?;
         let value = stored.data.as_ref().and_then(|data| data.get(&key.key));
         let value = value.and_then(|value| std::str::from_utf8(&value.0).ok());
         if let Some(value) = value {
@@ -40,14 +37,14 @@ pub async fn address(
     }
     match Address::of(channel, &found) {
         Ok(Some(address)) => Ok(address),
-        Ok(None) => Err(Unreachable::Now("the channel leads nowhere".to_owned())),
-        Err(missing) => Err(Unreachable::Now(missing.to_string())),
+        Ok(None) => Err(Unreachable("the channel leads nowhere".to_owned())),
+        Err(missing) => Err(Unreachable(missing.to_string())),
     }
 }
 
 fn explain(name: &str, error: &kube::Error) -> Unreachable {
     let is_forbidden = matches!(error, kube::Error::Api(status) if status.code == 403);
-    Unreachable::Now(if is_forbidden {
+    Unreachable(if is_forbidden {
         format!(
             "the controller may not read the Secret {name}: grant it the verb get on this one name (docs/notifications.md)"
         )

@@ -53,13 +53,14 @@ struct Batch {
 /// What came of it.
 struct Done {
     batch: Batch,
-    answer: Answer,
+    /// None when it was too old to be sent at all.
+    answer: Option<Answer>,
 }
 
 /// Delivers, as long as this controller leads.
 pub async fn run(context: Arc<Context>, client: Client) {
     if !context.leader.elected().await {
-        return;
+        std::future::pending::<()>().await;
     }
     let mut worker = Worker {
         context,
@@ -233,11 +234,9 @@ impl Worker {
         let (context, client) = (self.context.clone(), self.client.clone());
         self.under_way.spawn(async move {
             let answer = if cursor::is_stale(&batch.message, now) {
-                Answer::Refused {
-                    why: STALE.to_owned(),
-                }
+                None
             } else {
-                deliver(&context, &client, &batch, now).await
+                Some(deliver(&context, &client, &batch, now).await)
             };
             Done { batch, answer }
         });
@@ -248,7 +247,7 @@ impl Worker {
         let (now, instant) = (Timestamp::now(), Instant::now());
         let lane = self.lanes.entry(batch.place.clone()).or_default();
         let (result, message, failing) = match answer {
-            Answer::Delivered { message } => {
+            Some(Answer::Delivered { message }) => {
                 lane.answered(batch.kind, instant);
                 let result = if batch.is_summary {
                     DeliveryResult::Summarized
@@ -257,15 +256,16 @@ impl Worker {
                 };
                 (Some(result), message.filter(|_| !batch.is_summary), None)
             }
-            Answer::Refused { why } if why == STALE => {
+            None => {
                 lane.answered(batch.kind, instant);
+                let why = STALE.to_owned();
                 (Some(DeliveryResult::Abandoned), None, Some(why))
             }
-            Answer::Refused { why } => {
+            Some(Answer::Refused { why }) => {
                 lane.answered(batch.kind, instant);
                 (Some(DeliveryResult::Refused), None, Some(why))
             }
-            Answer::Later { after, why } => {
+            Some(Answer::Later { after, why }) => {
                 lane.failed(after, instant, now.subsec_nanosecond().unsigned_abs());
                 (None, None, Some(why))
             }
@@ -412,6 +412,6 @@ async fn deliver(context: &Context, client: &Client, batch: &Batch, now: Timesta
             let known = batch.known.as_deref();
             client.deliver(&address, &batch.message, known, now).await
         }
-        Err(Unreachable::Now(why)) => Answer::Later { after: None, why },
+        Err(Unreachable(why)) => Answer::Later { after: None, why },
     }
 }
