@@ -2,8 +2,10 @@
 //! written, or why none does.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use tokio::process::Command;
 
 use crate::workspace;
 
@@ -47,6 +49,35 @@ pub fn run_by(test: &str) -> Result<Vec<Block>> {
     let blocks: Vec<Block> = all()?.into_iter().filter(is_for).collect();
     ensure!(!blocks.is_empty(), "no block says that {test} runs it");
     Ok(blocks)
+}
+
+impl Block {
+    /// Types the commands as they are written: in `folder`, as whoever `kubeconfig` is, with the programs that `home` has besides
+    /// those of the system.
+    pub async fn type_in(&self, folder: &Path, home: &Path, kubeconfig: &Path) -> Result<()> {
+        let system = ["/usr/local/bin", "/usr/bin", "/bin"].map(Path::new);
+        let path = std::env::join_paths([&[home], &system[..]].concat())?;
+        let output = Command::new("bash")
+            .args(["-euo", "pipefail", "-c", &self.commands])
+            .env("PATH", path)
+            .env("HOME", home)
+            .env("KUBECONFIG", kubeconfig)
+            .current_dir(folder)
+            .kill_on_drop(true)
+            .stdin(Stdio::null())
+            .output()
+            .await?;
+        ensure!(
+            output.status.success(),
+            "{}:{}: {}\n{}{}",
+            self.page,
+            self.line,
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
+    }
 }
 
 /// The pages, from the root of the workspace.

@@ -2,14 +2,12 @@
 //! controller are ready and do nothing; the program runs beside them, under their account.
 
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use anyhow::{Result, ensure};
 use tempfile::TempDir;
 use testkit::blocks::{self, Block};
 use testkit::scene::PATIENCE;
 use testkit::{Cluster, ControllerProcess, User, eventually};
-use tokio::process::Command;
 
 use crate::helm::{HOME, Helm};
 
@@ -75,27 +73,9 @@ impl Shell {
     }
 
     async fn types(&self, block: &Block) -> Result<()> {
-        let mut path: Vec<PathBuf> = vec![self.home.path().to_owned()];
-        path.extend(["/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from));
-        let output = Command::new("bash")
-            .args(["-euo", "pipefail", "-c", &block.commands])
-            .env("PATH", std::env::join_paths(path)?)
-            .env("HOME", self.home.path())
-            .env("KUBECONFIG", &self.kubeconfig)
-            .current_dir(testkit::workspace())
-            .kill_on_drop(true)
-            .stdin(Stdio::null())
-            .output()
-            .await?;
-        ensure!(
-            output.status.success(),
-            "{}:{}: {}\n{}{}",
-            block.page,
-            block.line,
-            output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(())
+        let workspace = testkit::workspace();
+        block
+            .type_in(&workspace, self.home.path(), &self.kubeconfig)
+            .await
     }
 }

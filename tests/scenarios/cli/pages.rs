@@ -2,7 +2,7 @@
 //! name the namespace `shop`, and the controller looks after all of them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -11,7 +11,6 @@ use testkit::User::{Admin, Approver, Requester};
 use testkit::blocks::{self, Block};
 use testkit::scene::PATIENCE;
 use testkit::{Cluster, ControllerProcess, User, eventually, shop};
-use tokio::process::Command;
 
 use super::stage::PLUGIN;
 
@@ -185,26 +184,8 @@ impl Desk {
     }
 
     async fn run(&self, user: User, block: &Block) -> Result<()> {
-        let mut path: Vec<PathBuf> = vec![self.home.path().to_owned()];
-        path.extend(["/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from));
-        let output = Command::new("bash")
-            .args(["-euo", "pipefail", "-c", &block.commands])
-            .env("PATH", std::env::join_paths(path)?)
-            .env("HOME", self.home.path())
-            .env("KUBECONFIG", self.home.path().join(user.context()))
-            .current_dir(self.home.path())
-            .kill_on_drop(true)
-            .stdin(std::process::Stdio::null())
-            .output()
-            .await?;
-        ensure!(
-            output.status.success(),
-            "{}\n{}{}",
-            output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(())
+        let home = self.home.path();
+        block.type_in(home, home, &home.join(user.context())).await
     }
 
     fn has_typed_everything(&self) -> Result<()> {

@@ -41,14 +41,7 @@ async fn each_level_is_asked_once_over_a_restart_and_an_acknowledgement_ends_it(
         .taken("/hook", 2)
         .await
         .with_context(|| controller.log())?;
-    stage
-        .scene
-        .annotate(
-            "api-5xx",
-            User::Approver,
-            json!({ACKNOWLEDGED_BY: User::Approver.as_str()}),
-        )
-        .await?;
+    acknowledge(&stage).await?;
     let kept = eventually("it is counted", PATIENCE, async || {
         let kept = stage.kept("api-5xx").await?;
         kept.acknowledged.clone().context("not yet")?;
@@ -102,14 +95,13 @@ async fn a_failure_that_nobody_answers_goes_up_after_the_request_is_over() -> Re
     .await
     .with_context(|| controller.log())?;
     ensure!(!stage.kept("api-5xx").await?.settled);
-    stage
-        .scene
-        .annotate(
-            "api-5xx",
-            User::Approver,
-            json!({ACKNOWLEDGED_BY: User::Approver.as_str()}),
-        )
-        .await?;
+    acknowledge(&stage).await?;
     stage.settled("api-5xx").await?;
     Ok(())
+}
+
+/// The approver says that they see to it.
+async fn acknowledge(stage: &Stage) -> Result<()> {
+    let by_me = json!({ACKNOWLEDGED_BY: User::Approver.as_str()});
+    stage.scene.annotate("api-5xx", User::Approver, by_me).await
 }
