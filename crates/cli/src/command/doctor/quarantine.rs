@@ -35,16 +35,18 @@ pub async fn look(client: &Client) -> Finding {
 }
 
 async fn missing(client: &Client) -> kube::Result<Vec<&'static str>> {
-    let mut missing = Vec::new();
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
-    if policies.get_metadata_opt(POLICY).await?.is_none() {
-        missing.push(POLICY);
-    }
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
-    for name in BINDINGS {
-        if bindings.get_metadata_opt(name).await?.is_none() {
-            missing.push(name);
-        }
-    }
-    Ok(missing)
+    let (policy, deny, warn) = futures::try_join!(
+        policies.get_metadata_opt(POLICY),
+        bindings.get_metadata_opt(BINDINGS[0]),
+        bindings.get_metadata_opt(BINDINGS[1])
+    )?;
+    let found = [
+        (POLICY, policy.is_some()),
+        (BINDINGS[0], deny.is_some()),
+        (BINDINGS[1], warn.is_some()),
+    ];
+    let missing = found.into_iter().filter(|(_, is_there)| !is_there);
+    Ok(missing.map(|(name, _)| name).collect())
 }
