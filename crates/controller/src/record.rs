@@ -19,10 +19,11 @@ use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use kube::{Client, ResourceExt};
 use rollback_api::policy::Ledger;
-use rollback_api::{LIFT, LIFTED_BY, QUARANTINE_LABEL, RevisionLedger};
+use rollback_api::{LIFT, LIFTED_BY, QUARANTINE_LABEL, RevisionLedger, RevisionLedgerSpec};
 use rollback_core::evidence::{LedgerRules, Lift, Look, Notice, Record, orphaned};
 use rollback_core::history::ledger::current;
 use rollback_core::observed::Deployment;
+use rollback_observe::evidence::Ledgers;
 use rollback_observe::{self as observe, evidence};
 use rollback_reads::budget::Budget;
 use tokio::sync::mpsc::UnboundedSender;
@@ -49,6 +50,8 @@ const LIMIT: Duration = Duration::from_mins(1);
 const CLAIMED: Duration = Duration::from_mins(10);
 /// How much later than computed, so that a clock that is read twice does not say too early.
 const SLACK: Duration = Duration::from_millis(20);
+/// The shortest time between two looks that nothing has asked for.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// The longest time that is waited for anything; longer than any policy asks.
 const LONGEST: Duration = Duration::from_hours(24 * 8);
 /// After how long the recorder is started again, should it ever end.
@@ -242,7 +245,12 @@ impl Recorder {
         } else {
             Vec::new()
         };
-        let quarantined = evidence::quarantined(client, namespace).await?;
+        let which = if records {
+            Ledgers::Enforced
+        } else {
+            Ledgers::All
+        };
+        let quarantined = evidence::quarantined(client, namespace, which).await?;
         Ok(Next::Found {
             recorded,
             quarantined,
@@ -304,6 +312,9 @@ impl Recorder {
         else {
             return Ok(Next::Change);
         };
+        if self.is_held(name, Some(&ledger.spec)).await? {
+            return Ok(Next::Release);
+        }
         let now = Timestamp::now();
         let record = orphaned(&ledger.spec, lift(ledger), rules.enforce, now);
         self.keep(name, Some(ledger), record).await
@@ -332,6 +343,11 @@ impl Recorder {
         ledger: Option<&RevisionLedger>,
     ) -> Result<bool, Error> {
         let spec = current(ledger.map(|ledger| &ledger.spec), deployment.uid());
+        self.is_held(name, spec).await
+    }
+
+    /// Whether the request is there that holds the claim.
+    async fn is_held(&self, name: &Name, spec: Option<&RevisionLedgerSpec>) -> Result<bool, Error> {
         match spec.and_then(|spec| spec.claim.as_ref()) {
             Some(claim) => {
                 Ok(evidence::is_held(&self.context.client, &name.namespace, claim).await?)
@@ -439,5 +455,7 @@ fn lift(ledger: &RevisionLedger) -> Option<Lift<'_>> {
 
 fn until(at: Timestamp) -> Duration {
     let left = at.duration_since(Timestamp::now());
-    Duration::try_from(left).unwrap_or_default().min(LONGEST) + SLACK
+    let left = Duration::try_from(left).unwrap_or_default();
+    // What is past already is looked at soon, and not over and over.
+    left.clamp(SHORTEST, LONGEST) + SLACK
 }

@@ -6,9 +6,11 @@
 pub mod pace;
 pub mod trigger;
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use rollback_api::ledger::{
-    Evidence, MAX_TEMPLATE_BYTES, MAX_TEMPLATES_BYTES, RunningImage, Verdict,
+    Evidence, MAX_TEMPLATE_BYTES, MAX_TEMPLATES_BYTES, Quarantined, RunningImage, Verdict,
 };
 use rollback_api::policy::{Enforce, Ledger};
 use rollback_api::{FIELD_MANAGER, RevisionLedgerSpec};
@@ -140,7 +142,7 @@ impl Look<'_> {
         let template = self.deployment.template();
         let (mut again, mut returned) = (None, None);
         if self.rules.keep.record {
-            returned = self.returned(&before, &template.digest());
+            returned = self.returned(&before, &template);
             let digest = template.digest();
             expire(&mut next, self.now);
             self.close(&mut next, &digest);
@@ -169,19 +171,47 @@ impl Look<'_> {
     }
 
     /// Whether what runs is in quarantine, and did not run at the look before.
-    fn returned(&self, before: &RevisionLedgerSpec, live: &str) -> Option<Returned> {
+    fn returned(&self, before: &RevisionLedgerSpec, live: &Template) -> Option<Returned> {
         let lifted = self.lift.map(|lift| lift.digest);
         let (last, others) = before.templates.split_last()?;
-        let entry = others.iter().find(|entry| entry.digest == live)?;
-        if last.digest == live || !ledger::is_quarantined(entry, lifted, self.now) {
+        let digest = live.digest();
+        if last.digest == digest {
             return None;
         }
+        let (request, until) = match others.iter().find(|entry| entry.digest == digest) {
+            Some(entry) if ledger::is_quarantined(entry, lifted, self.now) => {
+                (entry.judged_by.clone(), entry.bad_until)
+            }
+            Some(entry) if entry.verdict == Verdict::Good => return None,
+            Some(_) | None => {
+                let entry = self.recognized(before, last, live)?;
+                (Some(entry.request.clone()), Some(entry.until))
+            }
+        };
         Some(Returned {
-            digest: live.to_owned(),
+            digest,
             revision: self.deployment.revision(),
-            request: entry.judged_by.clone(),
-            until: entry.bad_until,
+            request,
+            until,
             by: self.deployment.last_manager(FIELD_MANAGER),
+        })
+    }
+
+    /// The quarantine by whose images what runs is recognized, as admission does, and what ran at the look before was not.
+    fn recognized<'a>(
+        &self,
+        before: &'a RevisionLedgerSpec,
+        last: &Evidence,
+        live: &Template,
+    ) -> Option<&'a Quarantined> {
+        let lifted = self.lift.map(|lift| lift.digest);
+        let (was, is) = (images_of(last), live.images());
+        before.quarantine.iter().find(|entry| {
+            self.now < entry.until
+                && lifted != Some(entry.digest.as_str())
+                && last.digest != entry.digest
+                && quarantine::has_images(entry, &is)
+                && !quarantine::has_images(entry, &was)
         })
     }
 
@@ -324,8 +354,16 @@ pub fn orphaned(
 /// Brings what admission looks at up to date, and says when the next of it is over.
 fn settle(ledger: &mut RevisionLedgerSpec, enforce: Enforce, now: Timestamp) -> Option<Timestamp> {
     quarantine::enforce(ledger, enforce);
-    quarantine::settle(ledger, now);
+    // Who looks here has seen that no request is at work.
+    quarantine::settle(ledger, false, now);
     quarantine::next_end(ledger)
+}
+
+fn images_of(known: &Evidence) -> BTreeMap<String, String> {
+    let images = known.images.iter();
+    images
+        .map(|it| (it.container.clone(), it.image.clone()))
+        .collect()
 }
 
 fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
@@ -337,13 +375,22 @@ fn seconds(since: Timestamp, until: Timestamp) -> i64 {
     until.duration_since(since).as_secs().max(0)
 }
 
-/// A lifted quarantine makes nothing good: it only ends.
+/// A lifted quarantine makes nothing good: it only ends. Versions that admission tells apart in nothing are lifted together:
+/// who lifts one of them would be refused in the same words because of the other.
 fn take_up(ledger: &mut RevisionLedgerSpec, lift: Lift, now: Timestamp) {
-    let lifted = ledger
+    let quarantined = ledger.quarantine.iter();
+    let asked = quarantined
+        .clone()
+        .find(|entry| entry.digest == lift.digest);
+    let images = asked.map_or(&[][..], |entry| entry.images.as_slice());
+    let alike = quarantined.filter(|entry| !images.is_empty() && entry.images == images);
+    let mut lifted: Vec<String> = alike.map(|entry| entry.digest.clone()).collect();
+    lifted.push(lift.digest.to_owned());
+    let bad = ledger
         .templates
         .iter_mut()
-        .find(|entry| entry.digest == lift.digest && entry.verdict == Verdict::Bad);
-    if let Some(entry) = lifted {
+        .filter(|entry| lifted.contains(&entry.digest) && entry.verdict == Verdict::Bad);
+    for entry in bad {
         entry.verdict = Verdict::Unknown;
         entry.judged_by = Some(lift.by.chars().take(MAX_NAME).collect());
         entry.judged_at = Some(now);
@@ -351,7 +398,7 @@ fn take_up(ledger: &mut RevisionLedgerSpec, lift: Lift, now: Timestamp) {
     }
     ledger
         .quarantine
-        .retain(|entry| entry.digest != lift.digest);
+        .retain(|entry| !lifted.contains(&entry.digest));
 }
 
 /// Nobody says anything any more about a template whose quarantine is over.

@@ -92,13 +92,29 @@ pub async fn names(client: &Client, namespace: &str) -> Result<Vec<String>, Erro
 }
 
 /// Names of the Deployments of a namespace of which a version is in a quarantine that admission looks at.
-pub async fn quarantined(client: &Client, namespace: &str) -> Result<Vec<String>, Error> {
+pub async fn quarantined(
+    client: &Client,
+    namespace: &str,
+    which: Ledgers,
+) -> Result<Vec<String>, Error> {
     let api: Api<RevisionLedger> = Api::namespaced(client.clone(), namespace);
     let name = |ledger: &PartialObjectMeta<RevisionLedger>| {
         ledger.annotations().get(WORKLOAD_NAME_ANNOTATION).cloned()
     };
-    let labelled = ListParams::default().labels(QUARANTINE_LABEL);
-    of_all(&api, "the RevisionLedgers", labelled, name).await
+    let wanted = match which {
+        Ledgers::All => ListParams::default(),
+        Ledgers::Enforced => ListParams::default().labels(QUARANTINE_LABEL),
+    };
+    of_all(&api, "the RevisionLedgers", wanted, name).await
+}
+
+/// Which ledgers of a namespace are looked at because of their quarantine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ledgers {
+    /// Those that admission looks at; the others are looked at with their Deployments.
+    Enforced,
+    /// All: where nothing is recorded, nothing else takes up that the policy enforces them again.
+    All,
 }
 
 /// What there is to say of all objects of a list, page by page.

@@ -134,7 +134,7 @@ async fn ways_back(scene: &Scene) -> Result<Vec<Attempt>> {
     ])
 }
 
-/// Twenty writes that bring back nothing.
+/// Writes that bring back nothing.
 fn others() -> Vec<Attempt> {
     let patch = |what, patch: &Value| {
         Attempt::kubectl(
@@ -190,6 +190,10 @@ fn others() -> Vec<Attempt> {
             "a grace period",
             &json!({"terminationGracePeriodSeconds": 3}),
         ),
+        Attempt::patch(
+            "the bad image in another container of the good version",
+            &json!({"initContainers": [{"name": "migrate", "image": BAD}]}),
+        ),
         patch("the strategy", &json!({"spec": {"minReadySeconds": 2}})),
         Attempt::kubectl(
             "rollout pause",
@@ -215,7 +219,7 @@ async fn tried(scene: &Scene, expected: Answer) -> Result<()> {
         ensure!(answer == expected, "{}: {answer:?} {said}", way.what);
     }
     let others = others();
-    ensure!(others.len() == 20, "{} others", others.len());
+    ensure!(others.len() == 21, "{} others", others.len());
     for other in others {
         let (answer, said) = other.try_out(scene).await?;
         ensure!(
@@ -289,7 +293,15 @@ async fn each_is_warned_of_and_nothing_else() -> Result<()> {
     let scene = rolled_back("warn", policy, version("v1"), bad()).await?;
     tried(&scene, Answer::Warned).await?;
     // Whoever is only warned may do it, and that is told.
-    bring_back_for_real(&scene).await
+    bring_back_for_real(&scene).await?;
+    // What is there already is not brought back by whoever mends it in place.
+    let mend = Attempt::patch(
+        "a variable of the bad version",
+        &containers(&json!([{"name": "app", "env": [{"name": "FLAG", "value": "off"}]}])),
+    );
+    let (answer, said) = mend.carry_out(&scene).await?;
+    ensure!(answer == Answer::Accepted, "{answer:?} {said}");
+    Ok(())
 }
 
 async fn bring_back_for_real(scene: &Scene) -> Result<()> {

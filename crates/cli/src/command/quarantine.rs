@@ -67,23 +67,25 @@ struct Held<'a> {
     enforce: Option<OrNewer<Enforce>>,
 }
 
-/// What the ledger holds for bad, and what only admission knows because the workload was made again since.
+/// What the ledger holds for bad, and what only admission knows: of a rollback that is under way, or of a workload that was
+/// made again since.
 fn held(ledger: &RevisionLedger, now: Timestamp) -> Vec<Held<'_>> {
     let spec = &ledger.spec;
     let met = |digest: &str| spec.quarantine.iter().find(|it| it.digest == digest);
     let known = spec.templates.iter();
     let known = known.filter(|entry| ledger::is_quarantined(entry, None, now));
-    let held = known.map(|entry| Held {
-        digest: &entry.digest,
-        revision: entry.revision,
-        images: entry.images.iter().map(|it| it.image.as_str()).collect(),
-        until: entry.bad_until,
-        by: entry.judged_by.as_deref(),
-        enforce: met(&entry.digest).map(|it| it.enforce),
-    });
-    let is_new = |it: &&Quarantined| {
-        now < it.until && !spec.templates.iter().any(|entry| entry.digest == it.digest)
-    };
+    let held: Vec<Held> = known
+        .map(|entry| Held {
+            digest: &entry.digest,
+            revision: entry.revision,
+            images: entry.images.iter().map(|it| it.image.as_str()).collect(),
+            until: entry.bad_until,
+            by: entry.judged_by.as_deref(),
+            enforce: met(&entry.digest).map(|it| it.enforce),
+        })
+        .collect();
+    let digests: Vec<&str> = held.iter().map(|entry| entry.digest).collect();
+    let is_new = |it: &&Quarantined| now < it.until && !digests.contains(&it.digest.as_str());
     let others = spec.quarantine.iter().filter(is_new).map(|it| Held {
         digest: &it.digest,
         revision: None,
@@ -97,7 +99,8 @@ fn held(ledger: &RevisionLedger, now: Timestamp) -> Vec<Held<'_>> {
         by: Some(&it.request),
         enforce: Some(it.enforce),
     });
-    held.chain(others).collect()
+    let others: Vec<Held> = others.collect();
+    held.into_iter().chain(others).collect()
 }
 
 fn data(ledger: &RevisionLedger, held: &Held) -> Value {
@@ -124,6 +127,34 @@ fn row(ledger: &RevisionLedger, held: &Held) -> Vec<String> {
 fn number(held: &Held) -> String {
     held.revision
         .map_or_else(|| "-".to_owned(), |number| number.to_string())
+}
+
+/// Digits of a digest that tell it from the others.
+const DIGITS: usize = 12;
+
+/// How one of them is named to lift it: by its revision, and one that has none by its digest.
+fn name(held: &Held) -> String {
+    let digits = || {
+        clean(
+            &held
+                .digest
+                .chars()
+                .take("sha256:".len() + DIGITS)
+                .collect::<String>(),
+        )
+    };
+    held.revision
+        .map_or_else(digits, |number| number.to_string())
+}
+
+/// Whether a word means it: its revision, one of its images, or the beginning of its digest.
+fn is_meant(held: &Held, word: &str) -> bool {
+    let digits = word.strip_prefix("sha256:").unwrap_or(word);
+    let digest = held.digest.strip_prefix("sha256:").unwrap_or(held.digest);
+    held.revision
+        .is_some_and(|number| number.to_string() == word)
+        || held.images.contains(&word)
+        || (digits.len() >= DIGITS && digest.starts_with(digits))
 }
 
 /// Lifts the quarantine of one version, in my own name.
@@ -171,15 +202,15 @@ fn chosen(
 ) -> Result<String, Error> {
     let held = held(ledger, Timestamp::now());
     let word = revision.map(|word| word.strip_prefix("revision-").unwrap_or(word));
-    let is_meant = |entry: &&Held| word.is_none_or(|word| number(entry) == word);
+    let is_meant = |entry: &&Held| word.is_none_or(|word| is_meant(entry, word));
     let meant: Vec<&Held> = held.iter().filter(is_meant).collect();
     match (held.as_slice(), meant.as_slice()) {
         ([], _) => Err(none(deployment)),
         (_, [only]) => Ok(only.digest.to_owned()),
         (_, [] | [_, _, ..]) => {
-            let numbers: Vec<String> = held.iter().map(|entry| number(entry)).collect();
+            let numbers: Vec<String> = held.iter().map(name).collect();
             Err(Error::Refused(format!(
-                "Of Deployment {} these revisions are in quarantine: {}. Name one: kubectl rollback quarantine lift {} REVISION.",
+                "Of Deployment {} these are in quarantine, by revision or digest: {}. Name one: kubectl rollback quarantine lift {} REVISION.",
                 clean(deployment),
                 numbers.join(", "),
                 clean(deployment)

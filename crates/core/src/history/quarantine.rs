@@ -3,7 +3,7 @@
 //! The entries are made with the claim, before the Deployment is written: from the moment of the revert on nobody brings
 //! the bad version back unseen. What becomes of them follows from what the ledger knows later.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use rollback_api::ledger::{
@@ -34,22 +34,29 @@ pub fn entry(
     running: &Template,
     now: Timestamp,
 ) -> Quarantined {
-    let known = ledger.and_then(|ledger| evidence_of(ledger, &target.from_digest));
+    let evidence = |digest| ledger.and_then(|ledger| evidence_of(ledger, digest));
+    let (bad, good) = (evidence(&target.from.digest), evidence(&target.to.digest));
     let images: Vec<QuarantinedImage> = target
         .images
         .iter()
         .filter_map(|change| {
-            let image = change.from.as_deref()?;
-            Some(QuarantinedImage {
-                container: change.container.clone(),
-                names: names(image, image_id(known, &change.container)),
+            let (container, image) = (change.container.clone(), change.from.as_deref()?);
+            let mut bad = names(image, image_id(bad, &container));
+            if let Some(image) = change.to.as_deref() {
+                // The same bytes under another tag: what the good version has too, condemns nobody.
+                let good = names(image, image_id(good, &container));
+                bad.retain(|name| !good.contains(name));
+            }
+            (!bad.is_empty()).then_some(QuarantinedImage {
+                container,
+                names: bad,
             })
         })
         .collect();
     let pod_spec = pod_spec(running).filter(|_| images.is_empty());
     let by = request.spec.requested_by.as_ref();
     Quarantined {
-        digest: target.from_digest.clone(),
+        digest: target.from.digest.clone(),
         request: request.metadata.name.clone().unwrap_or_default(),
         requested_by: by.map(|by| plain(&by.username, LONGEST_TEXT)),
         why: plain(&request.spec.reason.summary, LONGEST_TEXT),
@@ -72,19 +79,23 @@ pub fn enter(ledger: &mut RevisionLedgerSpec, entry: Quarantined) {
 }
 
 /// Takes out what is in quarantine no more: what is over, what was lifted, what was found to be well since. What a request
-/// is about to roll back, or has just now, stays until that has ended.
-pub fn settle(ledger: &mut RevisionLedgerSpec, now: Timestamp) {
+/// is about to roll back, or has just now, stays until that has ended; `is_claimed`: the request that holds the claim is
+/// still there.
+pub fn settle(ledger: &mut RevisionLedgerSpec, is_claimed: bool, now: Timestamp) {
     let claim = ledger.claim.as_ref().map(|claim| claim.request.clone());
     let templates = &ledger.templates;
     ledger.quarantine.retain_mut(|entry| {
-        if claim.as_ref() == Some(&entry.request) {
+        let is_of_claim = claim.as_ref() == Some(&entry.request);
+        if is_of_claim && is_claimed {
             return true;
         }
         let known = templates.iter().find(|known| known.digest == entry.digest);
-        let bad = known.is_none_or(|known| match known.verdict {
-            Verdict::Bad | Verdict::Newer(_) => true,
-            Verdict::Good | Verdict::Unknown => false,
-        });
+        let bad = match known.map(|known| known.verdict) {
+            Some(Verdict::Bad | Verdict::Newer(_)) => true,
+            Some(Verdict::Good | Verdict::Unknown) => false,
+            // A request that went away before it rolled anything back has shown nothing.
+            None => !is_of_claim,
+        };
         if let Some(until) = known.and_then(|known| known.bad_until) {
             entry.until = until;
         }
@@ -92,18 +103,53 @@ pub fn settle(ledger: &mut RevisionLedgerSpec, now: Timestamp) {
     });
 }
 
-/// Forgets what a request has put there, because it rolled back nothing, or brought it back itself.
+/// Forgets what a request has put there, because it rolled back nothing, or brought it back itself. What an earlier
+/// rollback has found to be bad stays, also that of a request with the same name.
 pub fn forget(ledger: &mut RevisionLedgerSpec, request: &str) {
-    ledger.quarantine.retain(|entry| entry.request != request);
+    let templates = &ledger.templates;
+    ledger.quarantine.retain(|entry| {
+        let known = templates.iter().find(|known| known.digest == entry.digest);
+        entry.request != request || known.is_some_and(|known| known.verdict == Verdict::Bad)
+    });
 }
 
-/// Forgets entries by which the template would be recognized that runs now: it differs from the bad one in nothing that
-/// an entry can say.
+/// Forgets entries of other versions by which the template would be recognized that runs now: of one without images, since
+/// it differs in nothing that an entry can say; of one with images, when it is known to be well, or the last rollback went
+/// back to it.
 pub fn spare(ledger: &mut RevisionLedgerSpec, live: &Template) {
-    let (spec, digest) = (live.as_json().get("spec"), live.digest());
+    let digest = live.digest();
+    let is_good = evidence_of(ledger, &digest).is_some_and(|known| known.verdict == Verdict::Good);
+    let last = ledger.rollbacks.last();
+    let is_well = is_good || last.is_some_and(|rollback| rollback.to_digest == digest);
     ledger.quarantine.retain(|entry| {
-        entry.digest == digest || entry.pod_spec.is_none() || entry.pod_spec.as_ref() != spec
+        let is_spared = entry.images.is_empty() || is_well;
+        entry.digest == digest || !is_spared || !recognizes(entry, live)
     });
+}
+
+/// Whether admission recognizes a template as this entry; the twin of `deploy/25-quarantine.yaml`.
+pub fn recognizes(entry: &Quarantined, template: &Template) -> bool {
+    if entry.images.is_empty() {
+        return entry.pod_spec.is_some()
+            && entry.pod_spec.as_ref() == template.as_json().get("spec");
+    }
+    has_images(entry, &template.images())
+}
+
+/// Whether the images, by container, are those by which an entry is recognized. One without any is by none.
+pub fn has_images(entry: &Quarantined, images: &BTreeMap<String, String>) -> bool {
+    !entry.images.is_empty()
+        && entry.images.iter().all(|known| {
+            let is_named = images.contains_key(&known.container);
+            images
+                .iter()
+                .filter(|(container, _)| !is_named || **container == known.container)
+                .any(|(_, image)| known.names.iter().any(|name| is_named_by(image, name)))
+        })
+}
+
+fn is_named_by(image: &str, name: &str) -> bool {
+    image == name || (name.starts_with('@') && image.ends_with(name))
 }
 
 /// Has all entries enforced as the policy of the namespace says now.
@@ -169,11 +215,7 @@ fn names(image: &str, id: Option<&str>) -> Vec<String> {
             names.insert(format!("@{digest}"));
         }
     }
-    if let Some(tag) = reference
-        .tag
-        .as_deref()
-        .filter(|_| reference.digest.is_none())
-    {
+    if let Some(tag) = reference.tag.as_deref() {
         let short = reference.repository.strip_prefix("docker.io/");
         let shortest = short.and_then(|short| short.strip_prefix("library/"));
         for repository in [Some(reference.repository.as_str()), short, shortest]
@@ -331,7 +373,7 @@ mod tests {
                 quarantine: vec![quarantined("v2", "r1")],
                 ..RevisionLedgerSpec::default()
             };
-            settle(&mut ledger, at(second));
+            settle(&mut ledger, true, at(second));
             assert_eq!(next_end(&ledger), expected.map(at), "{what}");
         }
     }
@@ -385,6 +427,97 @@ mod tests {
         spare(&mut ledger, &bad);
         assert_eq!(ledger.quarantine.len(), 1);
         spare(&mut ledger, &live("good"));
+        assert_eq!(ledger.quarantine.len(), 0);
+    }
+
+    fn of_images(images: &[(&str, &[&str])]) -> Quarantined {
+        let images = images.iter().map(|(container, names)| QuarantinedImage {
+            container: (*container).to_owned(),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+        });
+        Quarantined {
+            images: images.collect(),
+            pod_spec: None,
+            ..quarantined("v2", "r1")
+        }
+    }
+
+    fn template(images: &[(&str, &str)]) -> Template {
+        let containers: Vec<Value> = images
+            .iter()
+            .map(|(name, image)| json!({"name": name, "image": image}))
+            .collect();
+        Template::of(&json!({"spec": {"containers": containers}}))
+    }
+
+    #[test]
+    fn an_image_is_looked_for_in_the_container_that_had_it() {
+        let entry = of_images(&[("api", &["shop/api:v2", "@sha256:b"])]);
+        let cases: [(&[(&str, &str)], bool); 6] = [
+            (&[("api", "shop/api:v2")], true),
+            (&[("api", "mirror/api@sha256:b")], true),
+            (&[("renamed", "shop/api:v2")], true),
+            (&[("api", "shop/api:v1"), ("migrate", "shop/api:v2")], false),
+            (&[("api", "shop/api:v20")], false),
+            (&[], false),
+        ];
+        for (images, expected) in cases {
+            assert_eq!(
+                recognizes(&entry, &template(images)),
+                expected,
+                "{images:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_rollback_found_to_be_bad_is_not_forgotten() {
+        let mut ledger = RevisionLedgerSpec {
+            templates: vec![known("v2", Verdict::Bad, Some(at(100)))],
+            quarantine: vec![
+                quarantined("v2", "same-name"),
+                quarantined("v3", "same-name"),
+            ],
+            ..RevisionLedgerSpec::default()
+        };
+        forget(&mut ledger, "same-name");
+        let left: Vec<&str> = ledger
+            .quarantine
+            .iter()
+            .map(|it| it.digest.as_str())
+            .collect();
+        assert_eq!(left, ["v2"]);
+    }
+
+    #[test]
+    fn a_request_that_is_gone_has_shown_nothing() {
+        let mut ledger = RevisionLedgerSpec {
+            claim: Some(claim("r1")),
+            quarantine: vec![quarantined("v2", "r1"), quarantined("v3", "r0")],
+            ..RevisionLedgerSpec::default()
+        };
+        settle(&mut ledger, true, at(1));
+        assert_eq!(ledger.quarantine.len(), 2, "it is at work");
+        settle(&mut ledger, false, at(1));
+        let left: Vec<&str> = ledger
+            .quarantine
+            .iter()
+            .map(|it| it.digest.as_str())
+            .collect();
+        assert_eq!(left, ["v3"]);
+    }
+
+    #[test]
+    fn what_is_known_to_be_well_is_spared_also_with_the_bad_image() {
+        let live = template(&[("api", "shop/api:v2")]);
+        let mut ledger = RevisionLedgerSpec {
+            quarantine: vec![of_images(&[("api", &["shop/api:v2"])])],
+            ..RevisionLedgerSpec::default()
+        };
+        spare(&mut ledger, &live);
+        assert_eq!(ledger.quarantine.len(), 1, "nobody knows it to be well");
+        ledger.templates = vec![known(&live.digest(), Verdict::Good, None)];
+        spare(&mut ledger, &live);
         assert_eq!(ledger.quarantine.len(), 0);
     }
 }
