@@ -214,6 +214,17 @@ impl GuardWatch {
         }
     }
 
+    /// Whether the policies that stamp are all there, and the API server did not obey them when that was tried: it takes up
+    /// a policy some time after it has accepted it.
+    pub fn is_stamp_disobeyed(&self) -> bool {
+        let seen = self.seen.borrow();
+        let mut stamping = self.expected.places().filter(|place| place.kind.stamps());
+        let is_there = !seen.not_served.iter().any(|kind| kind.stamps())
+            && stamping.all(|place| seen.found.contains_key(place));
+        let tried = self.tried.borrow().as_ref().and_then(|tried| tried.stamps);
+        is_there && tried == Some(false)
+    }
+
     fn holes(&self, seen: &SeenObject) -> Holes {
         let tried = self.tried.borrow();
         let hole = |place: &Place| {

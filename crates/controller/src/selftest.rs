@@ -25,7 +25,7 @@ use attempt::{Answer, Attempt, HOME, NAME, Stage};
 
 /// How often it is tried.
 const PERIOD: Duration = Duration::from_mins(5);
-/// How often while the guard has a hole, or the API server does not answer.
+/// How often while the guard has a hole, the policies that stamp are not obeyed, or the API server does not answer.
 const PERIOD_OF_TROUBLE: Duration = Duration::from_secs(10);
 /// How soon while something was never answered, and nothing is known of it.
 const SOON: Duration = Duration::from_secs(1);
@@ -84,7 +84,10 @@ impl Tester {
         let is_complete = self.unanswered.is_empty();
         let wait = if self.nothing_is_known() {
             SOON
-        } else if !is_complete || !self.context.guard.seen().holes.is_empty() {
+        } else if !is_complete
+            || !self.context.guard.seen().holes.is_empty()
+            || self.context.guard.is_stamp_disobeyed()
+        {
             PERIOD_OF_TROUBLE
         } else {
             PERIOD

@@ -190,7 +190,9 @@ async fn counted(scene: &Scene, name: &str, plan: &Plan) -> Result<()> {
 
 /// Waits until the metric says whether the server could do better, and that nothing is a hole.
 async fn stamp_missing(scene: &Scene, missing: bool) -> Result<()> {
-    eventually("the metric says it", PATIENCE, async || {
+    // The watches come back from an API server that was away one after the other, each after its own pause, and then the
+    // guard is tried, again every ten seconds until it is obeyed.
+    eventually("the metric says it", PATIENCE * 3, async || {
         let (_, metrics) = get(controller(scene)?, "/metrics").await?;
         let line = format!("rollback_guard_stamp_missing {}", i32::from(missing));
         ensure!(metrics.lines().any(|it| it == line), "no {line}");

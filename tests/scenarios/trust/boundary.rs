@@ -278,11 +278,9 @@ impl Arena {
                 {
                     break;
                 }
-                let calls = runs
-                    .last()
-                    .map(|run| run.tape.calls.as_slice())
-                    .unwrap_or_default();
-                let Some(place) = calls.iter().position(|call| kind(call) == wanted) else {
+                // A run that something early has ended makes only the calls before that.
+                let place = |run: &Run| run.tape.calls.iter().position(|call| kind(call) == wanted);
+                let Some(place) = runs.iter().rev().find_map(place) else {
                     break;
                 };
                 let run = self.run(2 * MOST_CALLS + runs.len(), place + 1).await?;
