@@ -8,16 +8,18 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use rollback_api::POD_TEMPLATE_HASH;
-use rollback_api::policy::{HttpCheck, Prometheus, PrometheusCheck};
+use rollback_api::policy::{HttpCheck, Prometheus, PrometheusCheck, Scheme};
 use rollback_api::status::{PlannedTarget, Rules};
 use rollback_core::health::Check;
 use rollback_core::health::promql::{self, Names};
 use rollback_core::observed::{Answer, Found, HttpAnswer, NoAnswer, PodState, Reading, ReplicaSet};
 use rollback_probe::Failure;
 use rollback_probe::allow::AllowList;
+use rollback_probe::http::How;
 
 use super::pods::hash_of;
 use super::service::{self, Endpoint};
@@ -123,12 +125,16 @@ async fn of_pods(
     pods: &[Pod],
 ) -> Found {
     let endpoints = match &check.service {
-        None => own_port(check, pods),
+        None if check.is_readiness_probe() => match as_probed(pods) {
+            Some(asked) => asked,
+            None => return Found::Outside(Err(NoAnswer::NotAsked(NO_PROBE.to_owned()))),
+        },
+        None => with(Asked::of(check), own_port(check, pods)),
         Some(name) => {
             let port = check.port.unwrap_or_default();
             let client = scope.reader.client;
             match service::endpoints(client, scope.namespace, name, port, pods).await {
-                Ok(endpoints) => endpoints,
+                Ok(endpoints) => with(Asked::of(check), endpoints),
                 Err(why) => return Found::Outside(Err(NoAnswer::NotAsked(why))),
             }
         }
@@ -136,10 +142,92 @@ async fn of_pods(
     let asked: Vec<_> = endpoints
         .into_iter()
         .take(MAX_PODS)
-        .map(|endpoint| ask_one(scope, subject, check, endpoint))
+        .map(|(endpoint, asked)| ask_one(scope, subject, check, endpoint, asked))
         .collect();
     let answers = futures::stream::iter(asked).buffered(AT_ONCE).collect();
     Found::Answers(answers.await)
+}
+
+/// Why a pod is not asked as its kubelet does.
+const NO_PROBE: &str = "preset ReadinessProbe: no container of the new pods has a readinessProbe with httpGet; say port and path instead";
+
+/// What a pod is asked for, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Asked {
+    path: String,
+    how: How,
+}
+
+impl Asked {
+    /// As the check says.
+    fn of(check: &HttpCheck) -> Self {
+        let headers = check.headers.iter();
+        Self {
+            path: check.path().to_owned(),
+            how: How {
+                tls: check.scheme == Some(Scheme::Https),
+                host: check.host.clone(),
+                headers: headers
+                    .map(|header| (header.name.clone(), header.value.clone()))
+                    .collect(),
+            },
+        }
+    }
+}
+
+fn with(asked: Asked, endpoints: Vec<Endpoint>) -> Vec<(Endpoint, Asked)> {
+    let each = endpoints.into_iter();
+    each.map(|endpoint| (endpoint, asked.clone())).collect()
+}
+
+/// The ready pods, each as its kubelet asks it; `None` when none is asked by HTTP.
+fn as_probed(pods: &[Pod]) -> Option<Vec<(Endpoint, Asked)>> {
+    let mut ways = pods
+        .iter()
+        .filter_map(|pod| Some((pod, probed(pod)?)))
+        .peekable();
+    ways.peek()?;
+    let ready = ways.filter(|(pod, _)| is_ready(pod));
+    Some(
+        ready
+            .filter_map(|(pod, (port, asked))| Some((Endpoint::of(pod, None, port)?, asked)))
+            .collect(),
+    )
+}
+
+/// The port and the rest of the first `readinessProbe` of a pod that asks by HTTP.
+fn probed(pod: &Pod) -> Option<(u16, Asked)> {
+    let containers = pod.spec.as_ref()?.containers.iter();
+    let (container, get) = containers
+        .filter_map(|it| Some((it, it.readiness_probe.as_ref()?.http_get.as_ref()?)))
+        .next()?;
+    let port = match &get.port {
+        IntOrString::Int(number) => *number,
+        IntOrString::String(name) => {
+            let mut ports = container.ports.iter().flatten();
+            ports
+                .find(|port| port.name.as_ref() == Some(name))?
+                .container_port
+        }
+    };
+    let (mut host, mut headers) = (None, Vec::new());
+    for header in get.http_headers.iter().flatten() {
+        if header.name.eq_ignore_ascii_case("host") {
+            host = Some(header.value.clone());
+        } else {
+            headers.push((header.name.clone(), header.value.clone()));
+        }
+    }
+    // Without a '/' the kubelet puts one there.
+    let path = get.path.as_deref().unwrap_or("/");
+    let path = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{path}")
+    };
+    let tls = get.scheme.as_deref() == Some("HTTPS");
+    let how = How { tls, host, headers };
+    Some((u16::try_from(port).ok()?, Asked { path, how }))
 }
 
 fn own_port(check: &HttpCheck, pods: &[Pod]) -> Vec<Endpoint> {
@@ -165,13 +253,21 @@ async fn ask_one(
     subject: Subject<'_>,
     check: &HttpCheck,
     endpoint: Endpoint,
+    asked: Asked,
 ) -> Answer {
     let text = check.body_contains.as_deref();
     let limit = limit(subject, check.timeout_seconds);
     let answer = scope
         .reader
         .probe
-        .pod(endpoint.address, endpoint.port, check.path(), text, limit)
+        .pod_by(
+            endpoint.address,
+            endpoint.port,
+            &asked.path,
+            &asked.how,
+            text,
+            limit,
+        )
         .await;
     Answer {
         pod: endpoint.pod,
@@ -300,5 +396,61 @@ fn state(pod: &Pod) -> PodState {
         name: pod.name_any(),
         ready: is_ready(pod),
         restarts: containers.map(|one| i64::from(one.restart_count)).sum(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(containers: &Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": "api-1"}, "spec": {"containers": containers},
+            "status": {"podIP": "10.0.0.7", "conditions": [{"type": "Ready", "status": "True"}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_pod_is_asked_as_its_kubelet_does() {
+        let probe = json!({"httpGet": {
+            "path": "ready", "port": "web", "scheme": "HTTPS",
+            "httpHeaders": [{"name": "HOST", "value": "shop.example"}, {"name": "X-Probe", "value": "1"}],
+        }});
+        let sidecar = json!({"name": "sidecar", "readinessProbe": {"tcpSocket": {"port": 1}}});
+        let app = json!({"name": "app", "readinessProbe": probe,
+            "ports": [{"name": "admin", "containerPort": 9000}, {"name": "web", "containerPort": 8443}]});
+        let asked = as_probed(&[pod(&json!([sidecar, app]))]).unwrap();
+        let (endpoint, asked) = &asked[0];
+        assert_eq!((endpoint.port, asked.path.as_str()), (8443, "/ready"));
+        let how = How {
+            tls: true,
+            host: Some("shop.example".to_owned()),
+            headers: vec![("X-Probe".to_owned(), "1".to_owned())],
+        };
+        assert_eq!(asked.how, how);
+    }
+
+    #[test]
+    fn a_plain_probe_is_a_plain_question() {
+        let app = json!([{"name": "app", "readinessProbe": {"httpGet": {"port": 8080}}}]);
+        let asked = as_probed(&[pod(&app)]).unwrap();
+        assert_eq!((asked[0].0.port, asked[0].1.path.as_str()), (8080, "/"));
+        assert_eq!(asked[0].1.how, How::default());
+    }
+
+    #[test]
+    fn without_such_a_probe_nobody_is_asked() {
+        let command = json!({"exec": {"command": ["true"]}});
+        assert_eq!(
+            as_probed(&[pod(&json!([{"name": "app", "readinessProbe": command}]))]),
+            None
+        );
+        assert_eq!(as_probed(&[]), None);
+        // A name that no port has.
+        let app = json!([{"name": "app", "readinessProbe": {"httpGet": {"port": "web"}}}]);
+        assert_eq!(as_probed(&[pod(&app)]), None);
     }
 }

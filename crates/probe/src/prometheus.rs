@@ -104,10 +104,8 @@ impl Client {
             .append_pair("timeout", &format!("{}ms", limit.as_millis().max(1)))
             .finish();
         let question = Question {
-            url: &url,
-            reach: Reach::Cluster,
             form: Some(form),
-            read: Some(MAX_ANSWER),
+            ..Question::get(&url, Reach::Cluster, Some(MAX_ANSWER))
         };
         let reply = self.ask(question, limit).await?;
         if reply.cut {

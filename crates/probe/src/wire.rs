@@ -1,13 +1,14 @@
 //! One exchange: a name is resolved once, every address it has is judged, and only those are connected to.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use rustls::ClientConfig;
 use url::Url;
 
 use crate::allow::{AllowList, Oddity};
+use crate::http::How;
 use crate::networks::{Externals, Networks};
 use crate::pinned;
 
@@ -113,6 +114,8 @@ pub enum Failure {
 #[derive(Clone)]
 pub struct Client {
     tls: ClientConfig,
+    /// For pods, whose certificates nobody knows.
+    tls_of_pods: ClientConfig,
     pub(crate) pods: Networks,
     externals: Externals,
     pub(crate) prometheus: AllowList,
@@ -131,10 +134,28 @@ pub(crate) enum Reach {
 pub(crate) struct Question<'a> {
     pub url: &'a Url,
     pub reach: Reach,
+    /// Who is asked, whatever the URL says; without it, who the URL says.
+    pub to: Option<SocketAddr>,
+    /// How, where a plain request does not do.
+    pub how: Option<&'a How>,
     /// A form to post; without it, it is a GET.
     pub form: Option<String>,
     /// How many bytes of the body are read; without it, none.
     pub read: Option<usize>,
+}
+
+impl<'a> Question<'a> {
+    /// A plain GET.
+    pub fn get(url: &'a Url, reach: Reach, read: Option<usize>) -> Self {
+        Self {
+            url,
+            reach,
+            to: None,
+            how: None,
+            form: None,
+            read,
+        }
+    }
 }
 
 /// What came back.
@@ -151,6 +172,7 @@ impl Client {
     pub fn new(pods: Networks, externals: Externals) -> Result<Self, Setup> {
         Ok(Self {
             tls: pinned::trust()?,
+            tls_of_pods: pinned::any_certificate()?,
             pods,
             externals,
             prometheus: AllowList::default(),
@@ -179,13 +201,21 @@ impl Client {
     }
 
     async fn exchange(&self, question: Question<'_>, host: &str) -> Result<Reply, Failure> {
-        let addresses = pinned::resolve(question.url, host).await?;
+        let addresses = match question.to {
+            Some(socket) => vec![socket],
+            None => pinned::resolve(question.url, host).await?,
+        };
         for address in &addresses {
             self.judge(question.reach, host, address.ip())?;
         }
         let explain = |error: reqwest::Error| pinned::explain(host, &error);
-        let client = pinned::client(&self.tls, addresses).map_err(explain)?;
-        let request = match question.form {
+        let tls = if question.how.is_some_and(|how| how.tls) {
+            &self.tls_of_pods
+        } else {
+            &self.tls
+        };
+        let client = pinned::client(tls, addresses).map_err(explain)?;
+        let mut request = match question.form {
             None => client.get(question.url.clone()),
             Some(form) => client
                 .post(question.url.clone())
@@ -195,6 +225,9 @@ impl Client {
                 )
                 .body(form),
         };
+        for (name, value) in question.how.into_iter().flat_map(headers) {
+            request = request.header(name, value);
+        }
         let mut response = request.send().await.map_err(explain)?;
         let status = response.status().as_u16();
         let (body, cut) = match question.read {
@@ -216,6 +249,15 @@ impl Client {
             Reach::Cluster | Reach::External => Ok(()),
         }
     }
+}
+
+/// The headers of a question that are ones.
+fn headers(how: &How) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let host = how.host.iter().map(|host| (HOST.as_str(), host.as_str()));
+    let more = how.headers.iter();
+    let more = more.map(|(name, value)| (name.as_str(), value.as_str()));
+    host.chain(more)
+        .filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)))
 }
 
 /// The host for messages: as the URL has it, without its port.

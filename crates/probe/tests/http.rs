@@ -12,10 +12,11 @@ use std::fmt::{Debug, Display};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rollback_probe::allow::AllowList;
-use rollback_probe::http::{Answer, MAX_BODY};
+use rollback_probe::http::{Answer, How, MAX_BODY};
 use rollback_probe::networks::{Externals, Networks};
 use rollback_probe::{Client, Failure, Refusal};
 use support::{Server, eventually, ok};
@@ -371,4 +372,97 @@ async fn proxies_of_the_environment_are_not_used() {
     assert_eq!(asked(&server, "/probe"), 2);
     assert_eq!(asked(&proxy, "/probe"), 0);
     assert_eq!(asked(&proxy, "/control"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_is_asked_by_its_host_with_headers() {
+    let server = Server::fixed(ok("shop"));
+    let how = How {
+        tls: false,
+        host: Some("shop.broxiva.example".to_owned()),
+        headers: vec![
+            ("X-Probe".to_owned(), "rollback".to_owned()),
+            ("not a name".to_owned(), "x".to_owned()),
+        ],
+    };
+    let port = server.address.port();
+    let client = client();
+    let answer = client.pod_by(LOOPBACK, port, "/health/", &how, Some("shop"), LONG);
+    let expected = Answer {
+        status: 200,
+        body_matches: Some(true),
+    };
+    assert_eq!(answer.await, Ok(expected));
+    let request = server.requests().concat().to_ascii_lowercase();
+    for line in [
+        "get /health/ http/1.1",
+        "host: shop.broxiva.example\r\n",
+        "x-probe: rollback",
+    ] {
+        assert!(request.contains(line), "{line} is not in {request}");
+    }
+    assert_eq!(request.matches("host:").count(), 1, "{request}");
+    assert!(!request.contains("not a name"), "{request}");
+}
+
+/// A server with a certificate of its own, which says by which name it was asked.
+fn over_tls() -> SocketAddr {
+    let named = rcgen::generate_simple_self_signed(vec!["pod.broxiva.example".to_owned()]).unwrap();
+    let key =
+        rustls::pki_types::PrivateKeyDer::try_from(named.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![named.cert.der().clone()], key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let Ok(tls) = rustls::ServerConnection::new(config.clone()) else {
+                continue;
+            };
+            let mut stream = rustls::StreamOwned::new(tls, stream);
+            if support::read_request(&mut stream).is_some() {
+                let name = stream.conn.server_name().unwrap_or("nobody").to_owned();
+                let _ = stream.write_all(&ok(name));
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_may_have_any_certificate_and_an_address_outside_may_not() {
+    let address = over_tls();
+    let how = How {
+        tls: true,
+        host: Some("shop.broxiva.example".to_owned()),
+        headers: Vec::new(),
+    };
+    let (client, name) = (client(), Some("shop.broxiva.example"));
+    let answer = client.pod_by(LOOPBACK, address.port(), "/", &how, name, LONG);
+    assert_eq!(
+        answer.await.unwrap().body_matches,
+        Some(true),
+        "by that name"
+    );
+    let nameless = How {
+        tls: true,
+        ..How::default()
+    };
+    let answer = client.pod_by(LOOPBACK, address.port(), "/", &nameless, None, LONG);
+    assert_eq!(answer.await.unwrap().status, 200);
+    let url = format!("https://{address}/");
+    let list = AllowList::parse([url.as_str()]).unwrap();
+    let refused = client.external(&url, &list, None, LONG).await;
+    assert!(
+        matches!(refused, Err(Failure::Untrusted { .. })),
+        "{refused:?}"
+    );
 }

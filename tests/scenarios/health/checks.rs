@@ -78,6 +78,76 @@ async fn a_service_that_leads_elsewhere_tells_nothing() -> Result<()> {
     Ok(())
 }
 
+/// What a kubelet takes for well is well: also a redirect.
+#[tokio::test]
+async fn d3_pods_are_asked_as_their_kubelets_do() -> Result<()> {
+    const PROBE: &str = "/spec/template/spec/containers/0/readinessProbe";
+    let scene = scene("d3-probe").await?;
+    let (old, new) = (HealthServer::start().await?, HealthServer::start().await?);
+    old.answer(Answer::redirect("/login/"));
+    new.answer(Answer::status(503));
+    let probe = json!({"httpGet": {"path": "/ready", "port": HEALTH_PORT,
+        "httpHeaders": [{"name": "Host", "value": "shop.broxiva.example"}]}});
+    scene
+        .deploy(version("v1", &old).set(PROBE, probe.clone()))
+        .await?;
+    scene.deploy(version("v2", &new).set(PROBE, probe)).await?;
+    let check = json!({"name": "probe", "preset": "ReadinessProbe", "periodSeconds": 1});
+    policy(&scene, json!({"timeoutSeconds": 20, "http": [check]})).await?;
+    roll_back(&scene, "api-5xx").await?;
+    let (succeeded, why) = (RequestState::Succeeded, Reason::RolledBack);
+    ends(&scene, "api-5xx", succeeded, why).await?;
+    let (finding, said) = said(&target(&scene, "api-5xx").await?, CheckKind::Http)?;
+    ensure!(
+        finding == Finding::Pass && said.contains("answered 200 to 399"),
+        "{finding:?} {said}"
+    );
+    Ok(())
+}
+
+/// A policy cannot have secrets sent that everybody sees who may read a plan.
+#[tokio::test]
+async fn d3_what_is_asked_is_checked_when_it_is_written() -> Result<()> {
+    let scene = scene("d3-written").await?;
+    let check = |fields: Value| {
+        let mut check = json!({"name": "ready", "port": 8080, "path": "/health/"});
+        if let (Some(check), Some(fields)) = (check.as_object_mut(), fields.as_object()) {
+            check.extend(fields.clone());
+        }
+        check
+    };
+    let header = |name: &str, value: &str| json!({"headers": [{"name": name, "value": value}]});
+    let probe = |fields: Value| {
+        let mut check = json!({"name": "ready", "preset": "ReadinessProbe"});
+        if let (Some(check), Some(fields)) = (check.as_object_mut(), fields.as_object()) {
+            check.extend(fields.clone());
+        }
+        check
+    };
+    for (check, part) in [
+        (check(header("Authorization", "Bearer x")), "cannot be set"),
+        (check(header("host", "a.example")), "cannot be set"),
+        (check(header("X-A", "a\r\nX-B: b")), "headers"),
+        (check(json!({"scheme": "https"})), "Unsupported value"),
+        (check(json!({"host": "a b"})), "host"),
+        (
+            probe(json!({"port": 8080})),
+            "leave port, service, scheme, host and headers out",
+        ),
+        (
+            json!({"name": "out", "url": "https://status.example.com/", "host": "a.example"}),
+            "leave scheme and host out",
+        ),
+    ] {
+        let written = policy(&scene, json!({"http": [check]})).await;
+        let said = format!("{:#}", written.err().context(format!("{check} was taken"))?);
+        ensure!(said.contains(part), "{part} is not in: {said}");
+    }
+    let all = check(json!({"scheme": "HTTPS", "host": "shop.broxiva.example",
+        "headers": [{"name": "X-Probe", "value": "rollback"}]}));
+    policy(&scene, json!({"http": [all]})).await
+}
+
 #[tokio::test]
 async fn a_body_has_to_say_what_the_check_asks_for() -> Result<()> {
     let scene = scene("check-body").await?;

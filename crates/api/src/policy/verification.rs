@@ -88,8 +88,12 @@ pub enum OnUnwell {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.url) ? !has(self.port) && !has(self.service) && !has(self.path) && !has(self.preset) : has(self.port) && (has(self.path) != has(self.preset))")
-        .message("say whom to ask: port (and service, for the port of a Service) with exactly one of path and preset, or url alone")
+    validation = Rule::new("has(self.url) ? !has(self.port) && !has(self.service) && !has(self.path) && !has(self.preset) : has(self.path) != has(self.preset) && (has(self.port) || has(self.preset) && self.preset == 'ReadinessProbe')")
+        .message("say whom to ask: port (and service, for the port of a Service) with exactly one of path and preset, preset ReadinessProbe alone, or url alone"),
+    validation = Rule::new("!has(self.preset) || self.preset != 'ReadinessProbe' || !(has(self.port) || has(self.service) || has(self.scheme) || has(self.host) || has(self.headers))")
+        .message("preset ReadinessProbe asks as the container's own readinessProbe does: leave port, service, scheme, host and headers out, or say path and port yourself"),
+    validation = Rule::new("!has(self.url) || !(has(self.scheme) || has(self.host))")
+        .message("url says the scheme and the host itself: leave scheme and host out")
 )]
 pub struct HttpCheck {
     /// Name of the check, for the report.
@@ -120,6 +124,24 @@ pub struct HttpCheck {
     /// One of the usual paths, instead of `path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<Endpoint>,
+
+    /// How pods are asked. Over HTTPS any certificate will do, as for a kubelet: it is the pod's own. Defaults to `HTTP`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<Scheme>,
+
+    /// What the header `Host` says, and over HTTPS the name that is asked for, for pods that serve several hosts. Defaults to
+    /// the address of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub host: Option<String>,
+
+    /// More headers for pods. They are shown in plans and reports, so they are no place for a secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub headers: Vec<HttpHeader>,
 
     /// An address outside the cluster that `externalUrls` of the policy allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,6 +175,29 @@ pub struct HttpCheck {
 }
 
 impl HttpCheck {
+    /// Whether it asks as the kubelet does.
+    pub fn is_readiness_probe(&self) -> bool {
+        self.preset == Some(Endpoint::ReadinessProbe)
+    }
+
+    /// Whether an answer with this status is well.
+    pub fn takes(&self, status: u16) -> bool {
+        if self.is_readiness_probe() {
+            (200..400).contains(&status)
+        } else {
+            i32::from(status) == self.expected_status
+        }
+    }
+
+    /// The status that is expected, for messages.
+    pub fn expects(&self) -> String {
+        if self.is_readiness_probe() {
+            "200 to 399".to_owned()
+        } else {
+            self.expected_status.to_string()
+        }
+    }
+
     /// The path to ask for.
     pub fn path(&self) -> &str {
         match (&self.path, self.preset) {
@@ -173,6 +218,32 @@ impl HttpCheck {
     }
 }
 
+/// A header of an HTTP check.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpHeader {
+    /// Its name.
+    #[schemars(length(min = 1, max = 100), regex(pattern = r"^[A-Za-z0-9-]+$"))]
+    #[x_kube(validation = Rule::new("!(self.lowerAscii() in ['authorization', 'cookie', 'proxy-authorization', 'host', 'content-length', 'transfer-encoding', 'connection', 'upgrade', 'te', 'trailer', 'expect'])")
+        .message("this header cannot be set: Host is the field host, what holds a secret would be shown in plans and reports, and the others belong to the connection"))]
+    pub name: String,
+
+    /// What it says.
+    #[schemars(length(max = 500), regex(pattern = r"^[ -~]*$"))]
+    pub value: String,
+}
+
+/// How pods are asked.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// In the clear.
+    #[serde(rename = "HTTP")]
+    Http,
+    /// Over TLS.
+    #[serde(rename = "HTTPS")]
+    Https,
+}
+
 /// The usual paths of health checks.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -184,6 +255,9 @@ pub enum Endpoint {
     Ready,
     /// `/api/health`
     ApiHealth,
+    /// As the `readinessProbe` of the pod's first container that asks by HTTP does: its path, port, scheme and headers. What
+    /// is well for a kubelet is well: an answer of 200 to 399.
+    ReadinessProbe,
 }
 
 impl Endpoint {
@@ -194,6 +268,7 @@ impl Endpoint {
             Self::Live => "/health/live",
             Self::Ready => "/health/ready",
             Self::ApiHealth => "/api/health",
+            Self::ReadinessProbe => "readinessProbe",
         }
     }
 }

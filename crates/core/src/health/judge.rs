@@ -37,12 +37,9 @@ pub fn judge(check: &Check, found: &Found) -> (Finding, String) {
 /// What one answer is worth; `None` when it is well.
 fn fault(check: &HttpCheck, result: &Result<HttpAnswer, NoAnswer>) -> Option<(Finding, String)> {
     match result {
-        Ok(heard) if i32::from(heard.status) != check.expected_status => Some((
+        Ok(heard) if !check.takes(heard.status) => Some((
             Finding::Fail,
-            format!(
-                "answered {} instead of {}",
-                heard.status, check.expected_status
-            ),
+            format!("answered {} instead of {}", heard.status, check.expects()),
         )),
         Ok(heard) if check.body_contains.is_some() && heard.body_matches != Some(true) => Some((
             Finding::Fail,
@@ -73,7 +70,7 @@ fn of_pods(check: &HttpCheck, answers: &[Answer]) -> (Finding, String) {
         .collect();
     let count = answers.len();
     if bad.is_empty() {
-        let text = format!("{count} of {count} pods answered {}", check.expected_status);
+        let text = format!("{count} of {count} pods answered {}", check.expects());
         return (Finding::Pass, text);
     }
     let finding = if bad.iter().any(|(finding, _)| *finding == Finding::Fail) {
@@ -96,7 +93,7 @@ fn of_pods(check: &HttpCheck, answers: &[Answer]) -> (Finding, String) {
 
 fn outside(check: &HttpCheck, result: &Result<HttpAnswer, NoAnswer>) -> (Finding, String) {
     match fault(check, result) {
-        None => (Finding::Pass, format!("answered {}", check.expected_status)),
+        None => (Finding::Pass, format!("answered {}", check.expects())),
         Some(fault) => fault,
     }
 }
