@@ -40,6 +40,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     for status in fields(&mut request, "status") {
         open_enum::open(status);
         status::raise_limits(status);
+        status::take_defaults_out(status);
     }
     let mut ledger = RevisionLedger::crd();
     for spec in fields(&mut ledger, "spec") {

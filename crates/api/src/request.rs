@@ -25,12 +25,7 @@ use crate::{FINALIZER, Identity};
     shortname = "rbr",
     category = "rollback",
     doc = "One rollback of one or more Deployments, asked for once",
-    printcolumn(
-        name = "Target",
-        type_ = "string",
-        json_path = ".status.summary.target"
-    ),
-    printcolumn(name = "To", type_ = "string", json_path = ".status.summary.to"),
+    printcolumn(name = "Rollback", type_ = "string", json_path = ".status.summary"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -44,7 +39,7 @@ use crate::{FINALIZER, Identity};
     printcolumn(
         name = "Approved by",
         type_ = "string",
-        json_path = ".status.summary.approvedBy"
+        json_path = ".status.approvedBy"
     ),
     printcolumn(
         name = "Age",
@@ -106,7 +101,10 @@ pub struct RollbackRequestSpec {
 )]
 pub struct Target {
     /// Kind of the target; only Deployment.
-    #[serde(default = "crate::workload::deployment")]
+    #[serde(
+        default = "crate::workload::deployment",
+        skip_serializing_if = "crate::workload::is_deployment"
+    )]
     #[schemars(length(max = 63))]
     pub kind: String,
 
@@ -241,7 +239,7 @@ pub struct From {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
     #[x_kube(validation = Rule::new("self.matches('^sha256:[0-9a-f]{64}$')")
-        .message("that is no digest; copy status.plan.targets[0].fromDigest of an earlier plan (a request with dryRun: true makes one): sha256: and 64 hex digits"))]
+        .message("that is no digest; copy what follows the @ in status.plan.targets[0].from of an earlier plan (a request with dryRun: true makes one): sha256: and 64 hex digits"))]
     pub template_digest: Option<String>,
 
     /// An image that the bad pod template has, exactly as its container names it.

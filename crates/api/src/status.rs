@@ -4,6 +4,7 @@
 //! definitions are updated, and a newer one could not read what an older one has written.
 
 mod health;
+mod lines;
 mod notifications;
 mod plan;
 mod taken;
@@ -14,11 +15,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::open_enum::open_enum;
 
 pub use health::*;
+pub use lines::{SourceRef, Summary, TemplateRef};
 pub use notifications::*;
 pub use plan::*;
 pub use taken::Taken;
@@ -26,8 +28,10 @@ pub use taken::Taken;
 use crate::{Identity, Reason, RequestState, WorkloadKind};
 
 /// Status of a `RollbackRequest`.
+///
+/// While nothing is known of any target, `targets` is left out; read, it is there.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", remote = "Self")]
 pub struct RollbackRequestStatus {
     /// Generation of the spec that this status speaks of; -1 until the controller has looked.
     #[serde(default = "not_observed")]
@@ -38,9 +42,13 @@ pub struct RollbackRequestStatus {
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 
-    /// The columns of `kubectl get`.
+    /// What is rolled back, and to what.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
+
+    /// Who approved, separated by commas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<String>,
 
     /// What would be done. Approval binds to its digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,7 +64,7 @@ pub struct RollbackRequestStatus {
     pub auto_approval: Option<AutoApproval>,
 
     /// How far each target has come.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "says_nothing")]
     #[schemars(length(max = 200))]
     pub targets: Vec<TargetStatus>,
 
@@ -105,8 +113,34 @@ pub(crate) fn raise_limits(status: &mut JSONSchemaProps) {
             let mut path = rules.iter().chain(&list);
             if let Some(list) = path.try_fold(&mut *status, |at, name| property(at, name)) {
                 list.max_items = Some(most);
+                // The texts that everybody knows are left out.
+                if let Some(JSONSchemaPropsOrArray::Schema(item)) = &mut list.items {
+                    let required = item.required.iter_mut().flatten();
+                    let required = required.map(std::mem::take).filter(|name| name != "text");
+                    item.required = Some(required.collect());
+                }
             }
         }
+    }
+}
+
+/// Only what the controller wrote stands in a status. Were defaults filled in, a plan would be twice as long as it is; who
+/// reads it knows them.
+pub(crate) fn take_defaults_out(status: &mut JSONSchemaProps) {
+    for field in status
+        .properties
+        .iter_mut()
+        .flat_map(|fields| fields.values_mut())
+    {
+        field.default = None;
+        take_defaults_out(field);
+    }
+    match &mut status.items {
+        Some(JSONSchemaPropsOrArray::Schema(item)) => take_defaults_out(item),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => {
+            items.iter_mut().for_each(take_defaults_out)
+        }
+        None => {}
     }
 }
 
@@ -123,12 +157,39 @@ fn not_observed() -> i64 {
     -1
 }
 
+/// Whether nothing is known of any target but that it is planned, which the plan says.
+fn says_nothing(targets: &Vec<TargetStatus>) -> bool {
+    targets
+        .iter()
+        .all(|target| *target == TargetStatus::begins(target.kind, &target.name))
+}
+
+impl Serialize for RollbackRequestStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for RollbackRequestStatus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut status = Self::deserialize(deserializer)?;
+        if let (Some(plan), true) = (&status.plan, status.targets.is_empty()) {
+            let planned = plan.targets.iter().map(|target| &target.workload);
+            status.targets = planned
+                .map(|workload| TargetStatus::begins(workload.kind, &workload.name))
+                .collect();
+        }
+        Ok(status)
+    }
+}
+
 impl Default for RollbackRequestStatus {
     fn default() -> Self {
         Self {
             observed_generation: not_observed(),
             conditions: Vec::new(),
             summary: None,
+            approved_by: None,
             plan: None,
             approvals: Vec::new(),
             auto_approval: None,
@@ -141,19 +202,6 @@ impl Default for RollbackRequestStatus {
             notifications: None,
         }
     }
-}
-
-/// The columns of `kubectl get`.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Summary {
-    /// What is rolled back.
-    pub target: String,
-    /// To what.
-    pub to: String,
-    /// Who approved, separated by commas.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approved_by: Option<String>,
 }
 
 /// One valid approval.
@@ -285,6 +333,15 @@ pub struct TargetStatus {
 }
 
 impl TargetStatus {
+    /// Of a target of which nothing is known yet.
+    pub fn begins(kind: WorkloadKind, name: &str) -> Self {
+        Self {
+            kind,
+            name: name.to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// Whether it is that of the workload with this kind and name.
     pub fn is_of(&self, kind: WorkloadKind, name: &str) -> bool {
         self.kind == kind && self.name == name

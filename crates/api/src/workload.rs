@@ -91,3 +91,8 @@ impl TargetRef {
 pub(crate) fn deployment() -> String {
     WorkloadKind::Deployment.as_str().to_owned()
 }
+
+/// Whether a kind need not be given.
+pub(crate) fn is_deployment(kind: &str) -> bool {
+    kind == WorkloadKind::Deployment.as_str()
+}

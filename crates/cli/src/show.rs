@@ -9,6 +9,7 @@ use rollback_api::status::{
 use rollback_api::{ConditionType, RequestState, RollbackRequest, RollbackRequestStatus};
 use rollback_core::approval;
 use rollback_core::execution::phase::{TargetPhase, result};
+use rollback_core::plan::all_changes;
 use rollback_core::report::conditions;
 
 use crate::output::{Paint, clean, elapsed, span};
@@ -344,14 +345,19 @@ pub fn rules(plan: &Plan) -> String {
 
 fn planned(target: &PlannedTarget, paint: Paint) -> Vec<String> {
     let from = target
-        .from_revision
+        .from
+        .revision
         .map_or_else(|| "what runs".to_owned(), |from| format!("revision {from}"));
     let mut lines = vec![format!(
         "{}  {from} -> {}",
         paint.strong(&clean(&target.workload.to_string())),
         clean(&conditions::destination(target))
     )];
-    lines.extend(target.changes.iter().map(|it| format!("  {}", clean(it))));
+    lines.extend(
+        all_changes(target)
+            .iter()
+            .map(|it| format!("  {}", clean(it))),
+    );
     lines.extend(
         target
             .notes
@@ -383,7 +389,7 @@ pub fn fallback_to(fallback: &rollback_api::status::Fallback) -> String {
         .filter_map(|it| it.to.as_deref())
         .map(clean)
         .collect();
-    match (fallback.to_revision, images.as_slice()) {
+    match (fallback.to.revision, images.as_slice()) {
         (Some(revision), _) => format!("revision {revision}"),
         (None, []) => "another version".to_owned(),
         (None, images) => images.join(", "),

@@ -102,7 +102,7 @@ fn wanted(request: &RollbackRequest, status: &RollbackRequestStatus) -> BTreeSet
                 && target.stored_digest.is_none()
         })
         .filter_map(|(target, _)| {
-            let set = target.source_name.as_deref()?;
+            let set = target.source_name()?;
             let hash = set.strip_prefix(&target.workload.name)?.strip_prefix('-')?;
             Some([
                 Watched::Pods(hash.to_owned()),
@@ -403,8 +403,8 @@ mod tests {
         request.status = None;
         let target = |name: &String| {
             json!({
-                "name": name, "uid": "u", "fromDigest": "sha256:a", "toDigest": "sha256:b", "source": "ReplicaSet",
-                "sourceName": format!("{name}-abc"), "sourceUid": "s", "replicas": 1,
+                "name": name, "uid": "u", "from": "sha256:a", "to": "sha256:b",
+                "sourceRef": format!("{name}-abc@s"), "replicas": 1,
             })
         };
         let rules = rollback_core::plan::rules::rules(&request, None, false);

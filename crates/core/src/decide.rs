@@ -213,9 +213,8 @@ fn planning(
                 .targets
                 .iter()
                 .map(|target| TargetStatus {
-                    name: target.workload.name.clone(),
                     before: before(&plan, &target.workload.name, view),
-                    ..TargetStatus::default()
+                    ..TargetStatus::begins(target.workload.kind, &target.workload.name)
                 })
                 .collect();
             status.approvals.clear();

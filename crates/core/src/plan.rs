@@ -20,8 +20,8 @@ use rollback_api::status::{Approval, DataRisk, Plan, PlannedTarget, Rules, Skipp
 use rollback_api::{Reason, RequestState, RollbackPolicySpec, RollbackRequest};
 use serde_json::{Value, json};
 
-pub use assess::Prospect;
 use assess::{MAX_NOTES, assess, too_large};
+pub use assess::{Prospect, all_changes};
 pub use choose::Chosen;
 pub use proposal::{Candidate, Checked, Choice, Proposal, Proposed, propose};
 use selection::{asked, divide};
@@ -59,9 +59,9 @@ pub fn digest(
                 "kind": target.workload.kind,
                 "uid": target.workload.uid,
                 "wave": target.wave,
-                "from": target.from_digest,
-                "source": target.source_uid,
-                "to": target.to_digest,
+                "from": target.from.digest,
+                "source": target.source_uid(),
+                "to": target.to.digest,
                 "stored": target.stored_digest,
                 "fallbacks": target.fallbacks,
             });
@@ -86,7 +86,14 @@ pub fn digest(
 
 /// What the rules leave out where it is the default, in full: another version may have another default.
 fn in_force(rules: &Rules) -> Value {
+    let approvals = &rules.approvals;
     json!([
+        [
+            json!(approvals.required),
+            json!(approvals.valid_for_seconds),
+            json!(approvals.expire_after_seconds),
+            json!(approvals.break_glass),
+        ],
         rules.capacity,
         rules.rollout,
         rules.verification,

@@ -442,7 +442,7 @@ impl Pass<'_> {
 
 impl RequestScope<'_> {
     async fn source_backup(&self, target: &PlannedTarget) -> Result<Option<Deployment>, Error> {
-        match (target.source, &target.source_name) {
+        match (target.source, target.source_name()) {
             (Source::Backup, Some(name)) => self.backup(name).await,
             (
                 Source::Backup
@@ -495,7 +495,7 @@ impl RequestScope<'_> {
 
     /// The `ReplicaSet` of the plan, if it has one and it is still there.
     async fn planned_set(&self, target: &PlannedTarget) -> Result<Option<ReplicaSet>, Error> {
-        let (Source::ReplicaSet, Some(name)) = (target.source, &target.source_name) else {
+        let (Source::ReplicaSet, Some(name)) = (target.source, target.source_name()) else {
             return Ok(None);
         };
         let set = raw::replica_set(&self.client(), self.namespace, name, self.budget).await;

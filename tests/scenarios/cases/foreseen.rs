@@ -62,7 +62,7 @@ async fn case_39_an_alteration_that_was_foreseen_is_part_of_the_plan() -> Result
     let plan = scene.plan(REQUEST).await?;
     let target = plan.targets.first().context("no target")?;
     let stored = target.stored_digest.as_ref().context("not foreseen")?;
-    assert_ne!(*stored, target.to_digest);
+    assert_ne!(*stored, target.to.digest);
     let kinds: Vec<RiskKind> = target.risks.iter().map(|risk| risk.kind).collect();
     assert_eq!(kinds, [RiskKind::Webhook]);
     scene.approve(REQUEST, User::Approver).await?;

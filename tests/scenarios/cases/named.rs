@@ -48,7 +48,7 @@ async fn case_22_an_image_is_found_in_its_newest_revision() -> Result<()> {
         .roll_back(REQUEST, APP, json!({"image": {"image": api("v1")}}))
         .await?;
     ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
-    assert_eq!(planned(&request)?.to_revision, Some(2));
+    assert_eq!(planned(&request)?.to.revision, Some(2));
     let deployment = scene.deployment(APP).await?;
     assert_eq!(
         text(&deployment, "/spec/template/spec/containers/0/image"),
@@ -124,11 +124,11 @@ async fn case_25_an_image_is_what_it_means() -> Result<()> {
     deploy_image(&scene, "shop/api:v3").await?;
     let latest = json!({"image": {"image": "index.docker.io/shop/api:latest"}});
     let (request, _) = scene.roll_back("by-tag", APP, latest).await?;
-    assert_eq!(planned(&request)?.to_revision, Some(2));
+    assert_eq!(planned(&request)?.to.revision, Some(2));
     assert_eq!(scene.image(APP).await?, "shop/api");
     let pinned = json!({"image": {"image": format!("docker.io/shop/api@{digest}")}});
     let (request, _) = scene.roll_back("by-digest", APP, pinned).await?;
-    assert_eq!(planned(&request)?.to_revision, Some(1));
+    assert_eq!(planned(&request)?.to.revision, Some(1));
     assert!(scene.image(APP).await?.ends_with(digest));
 
     ensure_takes_numbers_only(&scene).await?;
@@ -173,12 +173,12 @@ async fn a_version_is_found_by_label_or_tag_with_or_without_v() -> Result<()> {
     let (request, _) = scene
         .roll_back("by-label", APP, json!({"version": "2.1.5"}))
         .await?;
-    assert_eq!(planned(&request)?.to_revision, Some(1));
+    assert_eq!(planned(&request)?.to.revision, Some(1));
     assert_eq!(scene.image(APP).await?, api("v2.1.5"));
     let (request, _) = scene
         .roll_back("by-tag", APP, json!({"version": "v2.2.0"}))
         .await?;
-    assert_eq!(planned(&request)?.to_revision, Some(2));
+    assert_eq!(planned(&request)?.to.revision, Some(2));
     assert_eq!(scene.image(APP).await?, api("2.2.0"));
     Ok(())
 }

@@ -210,7 +210,7 @@ async fn case_44_of_two_requests_one_is_superseded() -> Result<()> {
     .await?;
     scene.ask("loser", APP, json!({"revision": 2})).await?;
     let plan = scene.plan("loser").await?;
-    assert_eq!(plan.targets[0].to_revision, Some(2));
+    assert_eq!(plan.targets[0].to.revision, Some(2));
     scene.ask(REQUEST, APP, json!({"revision": 1})).await?;
     scene.approve(REQUEST, User::Approver).await?;
     let (_, outcome) = scene.wait_for_end("loser").await?;

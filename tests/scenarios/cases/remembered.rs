@@ -139,7 +139,7 @@ async fn case_21_what_the_ledger_keeps_is_a_way_back() -> Result<()> {
     ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
     let target = planned(&request)?;
     assert_eq!(target.source, Source::Ledger);
-    assert_eq!(target.to_digest, kept.digest);
+    assert_eq!(target.to.digest, kept.digest);
     assert!(scene.image(APP).await?.ends_with(":v1"));
     ensure_answers(&scene, &[200])
 }

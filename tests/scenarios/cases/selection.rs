@@ -26,7 +26,7 @@ async fn case_01_previous_is_the_version_before() -> Result<()> {
         .roll_back(REQUEST, APP, json!({"previous": {}}))
         .await?;
     ensure_ended(&outcome, RequestState::Succeeded, Reason::Unverified)?;
-    assert_eq!(planned(&request)?.to_revision, Some(1));
+    assert_eq!(planned(&request)?.to.revision, Some(1));
     assert_eq!(template(&scene.deployment(APP).await?), template(&v1));
     eventually("v1 is revision 3", PATIENCE, async || {
         let now = replica_set(&scene, "v1").await?;

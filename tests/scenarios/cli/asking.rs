@@ -15,8 +15,8 @@ async fn each_way_to_ask_makes_the_request_that_it_says() -> Result<()> {
             .apply_deployment(deployment(name).version("v1"))
             .await?;
     }
-    let api = json!({"kind": "Deployment", "name": "shop-api", "to": {"previous": {}}});
-    let web = json!({"kind": "Deployment", "name": "shop-web", "to": {"previous": {}}});
+    let api = json!({"name": "shop-api", "to": {"previous": {}}});
+    let web = json!({"name": "shop-web", "to": {"previous": {}}});
     let rows: [(&[&str], serde_json::Value); 6] = [
         (&["deployment/shop-api", "--to", "previous"], json!([api])),
         (
@@ -26,15 +26,15 @@ async fn each_way_to_ask_makes_the_request_that_it_says() -> Result<()> {
         (&["--all", "--to", "previous"], json!([api, web])),
         (
             &["-l", "app=api", "--to", "revision-3"],
-            json!([{"kind": "Deployment", "selector": {"matchLabels": {"app": "api"}}, "to": {"revision": 3}}]),
+            json!([{"selector": {"matchLabels": {"app": "api"}}, "to": {"revision": 3}}]),
         ),
         (
             &["--prefix", "shop-", "--to", "v2.1.5"],
-            json!([{"kind": "Deployment", "namePrefix": "shop-", "to": {"version": "v2.1.5"}}]),
+            json!([{"namePrefix": "shop-", "to": {"version": "v2.1.5"}}]),
         ),
         (
             &["shop-api", "--to", "last-known-good"],
-            json!([{"kind": "Deployment", "name": "shop-api", "to": {"lastKnownGood": {}}}]),
+            json!([{"name": "shop-api", "to": {"lastKnownGood": {}}}]),
         ),
     ];
     for (typed, expected) in rows {

@@ -207,6 +207,11 @@ fn same_for_all(value: &mut Value, namespace: &str) {
 
 fn unnamed(word: &str, namespace: &str) -> String {
     let bare = word.trim_end_matches(['.', ',', ';']);
+    if let Some((name, identity)) = bare.split_once('@')
+        && !name.is_empty()
+    {
+        return format!("{name}@{}", unnamed(identity, namespace));
+    }
     let is_uid = bare.len() == 36 && bare.matches('-').count() == 4;
     if bare.parse::<Timestamp>().is_ok() {
         return "TIME".to_owned();

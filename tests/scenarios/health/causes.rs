@@ -51,10 +51,7 @@ async fn named(scene: &Scene, kind: CauseKind) -> Result<Cause> {
 /// A running pod of the version that is coming up.
 async fn new_pod(scene: &Scene) -> Result<Pod> {
     let plan = scene.status("api-5xx").await?.plan.context("no plan")?;
-    let set = plan.targets[0]
-        .source_name
-        .clone()
-        .context("no ReplicaSet")?;
+    let set = plan.targets[0].source_name().context("no ReplicaSet")?;
     let api: Api<Pod> = Api::namespaced(scene.client(User::Admin).await?, scene.ns());
     eventually("a pod runs", PATIENCE, async || {
         let pods = api.list(&ListParams::default()).await?;

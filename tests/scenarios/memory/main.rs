@@ -149,7 +149,7 @@ async fn a_tenant_with_a_large_history_takes_no_memory_of_others() -> Result<()>
         let status = bad.status("by-number").await?;
         status.plan.with_context(|| format!("{:?}", status.outcome))
     });
-    let revision = plan.await?.targets[0].to_revision;
+    let revision = plan.await?.targets[0].to.revision;
     ensure!(revision == Some(1), "{revision:?}");
     for number in 0..REQUESTS {
         end(&bad, &format!("large-{number:03}")).await?;

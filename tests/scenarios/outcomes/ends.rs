@@ -28,8 +28,9 @@ async fn rolled_back_when_every_check_passes() -> Result<()> {
     scene.ask("api-5xx", "api", to).await?;
     let waiting = scene.wait_for("api-5xx", "AwaitingApproval").await?;
     ensure!(
-        condition(&waiting, "Reconciling").is_some_and(|(status, ..)| status == "True"),
-        "kstatus has to see work in progress"
+        condition(&waiting, "Ready").is_some_and(|(status, ..)| status == "False")
+            && condition(&waiting, "Reconciling").is_none(),
+        "kstatus has to see that it is not done, and nothing is being reconciled"
     );
     eventually("it is said how to approve", PATIENCE, async || {
         let (_, _, how) =
@@ -55,7 +56,10 @@ async fn rolled_back_when_every_check_passes() -> Result<()> {
     ensure!(scene.image("api").await?.ends_with(":v1"));
     ensure!(artifacts(&scene, "backup", &ended).await?.len() == 1);
     let columns = columns(&scene, "api-5xx").await?;
-    ensure!(columns["TO"] == "revision 1 (v1)", "{columns:?}");
+    ensure!(
+        columns["ROLLBACK"] == "deployment/api to revision 1 (v1)",
+        "{columns:?}"
+    );
     ensure!(columns["APPROVED BY"] == User::Approver.as_str());
     let told: Vec<String> = events(&scene, &ended)
         .await?
@@ -123,7 +127,7 @@ async fn nothing_is_done_when_there_is_nothing_to_do() -> Result<()> {
         .check(&scene, "rehearsal")
         .await?;
     let plan = scene.status("rehearsal").await?.plan.context("no plan")?;
-    ensure!(plan.targets[0].to_revision == Some(1));
+    ensure!(plan.targets[0].to.revision == Some(1));
     ensure!(scene.deployment("api").await? == before, "it was touched");
 
     // Somebody rolls back by hand while the request waits.

@@ -111,7 +111,7 @@ impl<'a> End<'a> {
         let status = request.status.clone().unwrap_or_default();
         ensure!(status.observed_generation == 1);
         for shown in &status.conditions {
-            ensure!(shown.observed_generation == Some(1), "{shown:?}");
+            ensure!(shown.observed_generation.is_none(), "{shown:?}");
         }
         let text = |value: &str| value.to_owned();
         let ready = if self.settled { "True" } else { "False" };
@@ -181,7 +181,7 @@ impl<'a> End<'a> {
         let target = match request.spec.targets.as_slice() {
             [only] => match &only.name {
                 Some(name) => format!("deployment/{name}"),
-                None => column("TARGET").to_owned(),
+                None => "deployment".to_owned(),
             },
             several => format!(
                 "deployment/{} and {} more",
@@ -189,9 +189,8 @@ impl<'a> End<'a> {
                 several.len() - 1
             ),
         };
-        ensure!(column("TARGET") == target, "{columns:?}");
-        ensure!(column("TARGET").starts_with("deployment"), "{columns:?}");
-        ensure!(!column("TO").is_empty(), "{columns:?}");
+        let (what, to) = column("ROLLBACK").split_once(" to ").unwrap_or_default();
+        ensure!(what.starts_with(&target) && !to.is_empty(), "{columns:?}");
         let ready = if self.settled { "True" } else { "False" };
         ensure!(column("READY") == ready, "{columns:?}");
         ensure!(column("REASON") == self.state.as_str(), "{columns:?}");
@@ -312,15 +311,7 @@ pub async fn ensure_free(scene: &Scene, request: &RollbackRequest) -> Result<()>
 
 /// The row of `kubectl get rbr NAME`, by the names of its columns.
 pub async fn columns(scene: &Scene, name: &str) -> Result<BTreeMap<String, String>> {
-    const NAMES: [&str; 7] = [
-        "NAME",
-        "TARGET",
-        "TO",
-        "READY",
-        "REASON",
-        "APPROVED BY",
-        "AGE",
-    ];
+    const NAMES: [&str; 6] = ["NAME", "ROLLBACK", "READY", "REASON", "APPROVED BY", "AGE"];
     let get = ["get", "rbr", name, "-n", scene.ns()];
     let table = scene.cluster.kubectl_ok(User::Outsider, &get, "").await?;
     let mut lines = table.lines();

@@ -39,7 +39,7 @@ async fn what_is_called_bad_does_not_run() -> Result<()> {
     // What is live is planned, by image and by the digest that a plan prints.
     ask_from(&scene, "image", image("v2")).await?;
     let plan = scene.plan("image").await?;
-    let digest = plan.targets[0].from_digest.clone();
+    let digest = plan.targets[0].from.digest.clone();
     ask_from(&scene, "digest", json!({"templateDigest": digest})).await?;
     let same = scene.plan("digest").await?;
     ensure!(same.targets == plan.targets, "{same:?} is not {plan:?}");

@@ -91,7 +91,7 @@ async fn a_policy_that_alters_the_template_is_in_the_plan() -> Result<()> {
 
     let target = plan_of(&scene, REQUEST, previous()).await?;
     let stored = target.stored_digest.clone().context("nothing is altered")?;
-    ensure!(stored != target.to_digest && stored != target.from_digest);
+    ensure!(stored != target.to.digest && stored != target.from.digest);
     let told = risk(&target, RiskKind::Webhook)?;
     says_all(&told, &["alters the old template", "new ReplicaSet"])?;
 

@@ -43,8 +43,8 @@ async fn a_rollback_is_undone_exactly() -> Result<()> {
     // The template is in quarantine since; it is allowed because it is named.
     let target = plan_of(&scene, "undo", to(&backup)).await?;
     assert_eq!(target.source, Source::Backup);
-    assert_eq!(target.source_name.as_deref(), Some(&*backup));
-    assert_eq!(target.to_revision, Some(2));
+    assert_eq!(target.source_name(), Some(&*backup));
+    assert_eq!(target.to.revision, Some(2));
     let undone = goes_on(&scene, "undo").await?;
     let after = scene.deployment(APP).await?;
     assert_eq!(

@@ -54,7 +54,7 @@ async fn who_may_only_read_sees_the_plan_that_the_controller_would_make() -> Res
 
     let targets = json!([{"name": APP, "to": previous()}]);
     let draft = drafted(draft(&scene, targets).await?)?;
-    ensure!(draft.targets[0].to_revision == Some(2), "{draft:?}");
+    ensure!(draft.targets[0].to.revision == Some(2), "{draft:?}");
     ensure!(!draft.targets[0].images.is_empty() && !draft.targets[0].fallbacks.is_empty());
     ensure_nothing_written(&scene)?;
 

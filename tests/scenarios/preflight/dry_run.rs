@@ -6,6 +6,7 @@ use kube::Api;
 use kube::api::ListParams;
 use rollback_api::{Reason, RequestState, RevisionLedger, WorkloadKind};
 use rollback_core::history::ledger;
+use rollback_core::plan::all_changes;
 use serde_json::{Value, json};
 use testkit::audit::Event;
 use testkit::scene::{CONTROLLER, request};
@@ -100,7 +101,7 @@ async fn the_changes_are_told_and_no_secret_is() -> Result<()> {
     two_versions(&scene).await?;
     scene.ask(REQUEST, APP, previous()).await?;
     let plan = scene.plan(REQUEST).await?;
-    let changes = &plan.targets[0].changes;
+    let changes = &all_changes(&plan.targets[0]);
     let expected = [
         "container app: image registry.broxiva.example/broxiva-api:v2 -> registry.broxiva.example/broxiva-api:v1",
         "container app: env DB_PASSWORD changed",

@@ -52,8 +52,7 @@ async fn the_only_container_gets_it() -> Result<()> {
     let before = scene.deploy(version).await?;
     let target = plan_of(&scene, REQUEST, wish(&image_of("v0"), None, true)).await?;
     assert_eq!(target.source, Source::NewImage);
-    let none = (&target.source_name, &target.source_uid, target.to_revision);
-    assert_eq!(none, (&None, &None, None));
+    assert_eq!((&target.source_ref, target.to.revision), (&None, None));
     let change = ImageChange {
         container: "app".to_owned(),
         from: Some(image_of("v1")),
@@ -140,7 +139,7 @@ async fn an_image_in_the_history_is_not_new() -> Result<()> {
         .await?;
     let target = plan_of(&scene, REQUEST, wish(&image_of("v1"), None, true)).await?;
     assert_eq!(
-        (target.source, target.to_revision),
+        (target.source, target.to.revision),
         (Source::ReplicaSet, Some(1))
     );
     ensure!(target.notes.is_empty(), "{:?}", target.notes);

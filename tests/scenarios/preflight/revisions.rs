@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use rollback_api::{Reason, RequestState};
+use rollback_core::plan::all_changes;
 use serde_json::json;
 use testkit::scene::{PATIENCE, revision};
 use testkit::{Scene, eventually, shop};
@@ -36,7 +37,7 @@ async fn a_renumbered_revision_is_found_and_said() -> Result<()> {
     deploy_all(&scene, &["v4"]).await?;
     let target = plan_of(&scene, "by-old-number", json!({"revision": 1})).await?;
     assert_eq!(
-        (target.from_revision, target.to_revision),
+        (target.from.revision, target.to.revision),
         (Some(4), Some(3))
     );
     let note = "revision 1 was renumbered and is revision 3 now";
@@ -62,7 +63,7 @@ async fn versions_are_compared_as_versions() -> Result<()> {
     deploy_all(&scene, &["v2.1.5", "v2.1.50", "v2.2.0"]).await?;
     for (name, version) in [("plain", "2.1.5"), ("with-v", "v2.1.5")] {
         let target = plan_of(&scene, name, json!({"version": version})).await?;
-        assert_eq!(target.to_revision, Some(1), "{version}");
+        assert_eq!(target.to.revision, Some(1), "{version}");
     }
     scene.ask("runs", APP, json!({"version": "2.2.0"})).await?;
     ends(&scene, "runs", RequestState::Succeeded, Reason::NoOp).await?;
@@ -85,6 +86,6 @@ async fn the_tag_is_the_version_where_no_label_is() -> Result<()> {
         scene.deploy(shop::deployment(APP).image(&image)).await?;
     }
     let target = plan_of(&scene, REQUEST, json!({"version": "v1.4.0"})).await?;
-    assert_eq!(target.to_revision, Some(1));
-    says_all(&target.changes.join("\n"), &[":1.5.0 -> ", ":1.4.0"])
+    assert_eq!(target.to.revision, Some(1));
+    says_all(&all_changes(&target).join("\n"), &[":1.5.0 -> ", ":1.4.0"])
 }

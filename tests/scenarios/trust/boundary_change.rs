@@ -316,5 +316,5 @@ impl Hands {
 /// Name of the `ReplicaSet` to go back to.
 fn source(plan: &Plan) -> Result<&str> {
     let target = plan.targets.first().context("no target")?;
-    target.source_name.as_deref().context("no source")
+    target.source_name().context("no source")
 }

@@ -83,11 +83,11 @@ fn is_approved(run: &Run, event: &Event) -> Result<()> {
     let written = value("replace", "/spec/template").context("no template")?;
     let target = run.plan.targets.first().context("no target")?;
     ensure!(
-        replaced.uid == target.workload.uid && digest(&replaced.template) == target.from_digest,
+        replaced.uid == target.workload.uid && digest(&replaced.template) == target.from.digest,
         "it replaced what was not approved to go: {replaced:?}"
     );
     ensure!(
-        *written == run.old && digest(written) == target.to_digest,
+        *written == run.old && digest(written) == target.to.digest,
         "it wrote what was not approved to come: {written}"
     );
     for entry in operations {

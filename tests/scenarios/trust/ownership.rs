@@ -369,7 +369,7 @@ async fn the_second_of_two_needs_approvals_of_its_own() -> Result<()> {
     ends(&scene, NAME, RequestState::Succeeded, Reason::Unverified).await?;
     ensure_writes(&scene, 2)?;
     let status = scene.status(NAME).await?;
-    let by = status.summary.and_then(|summary| summary.approved_by);
+    let by = status.approved_by;
     let (anna, omar) = (User::Approver.as_str(), User::SecondApprover.as_str());
     ensure!(by.as_deref() == Some(&format!("{anna},{omar}")), "{by:?}");
     let incidents = scene.artifacts("incident", NAME).await?;

@@ -167,7 +167,7 @@ async fn provoke(scene: &Scene, provoked: Provoked, round: usize) -> Result<()> 
 /// The pod of the version that is coming up, once its node has taken it.
 async fn new_pod(client: &Client, scene: &Scene, name: &str) -> Result<Pod> {
     let set = scene.status(name).await?.plan.context("no plan")?.targets;
-    let set = set.into_iter().next().and_then(|target| target.source_name);
+    let set = set.first().and_then(|target| target.source_name());
     let beginning = format!("{}-", set.context("the plan names no ReplicaSet")?);
     let api: Api<Pod> = Api::namespaced(client.clone(), scene.ns());
     eventually("the pod runs", PATIENCE, async || {

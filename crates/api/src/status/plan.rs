@@ -2,10 +2,12 @@
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde_json::Value;
 
 use crate::open_enum::open_enum;
 
+use super::{SourceRef, TemplateRef};
 use crate::category::Urgency;
 use crate::policy::{
     ApprovalMode, Approvals, Capacity, ChecklistItem, DataGate, Environment, FreezeWindow, GitOps,
@@ -65,17 +67,24 @@ pub struct Skipped {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Rules {
-    /// What runs in the namespace.
+    /// What runs in the namespace; left out in production.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub environment: Environment,
-    /// Who has to say yes, resolved for this request: nothing is left to a default, and nothing depends on the urgency any
-    /// more. The checklist holds the questions about the data too when those are at risk.
-    #[serde(default)]
+    /// Who has to say yes, resolved for this request: nothing depends on the urgency any more. Left out is what a policy
+    /// may leave out: one approver, an hour, no break-glass, that another person than the requester approves, and the texts of
+    /// items that production has anyway. The checklist holds the questions about the data too when
+    /// those are at risk.
+    #[serde(
+        default,
+        serialize_with = "without_defaults",
+        deserialize_with = "with_texts"
+    )]
     pub approvals: Approvals,
     /// Which machine asked, when two different people have to approve because of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_by_machine: Option<String>,
-    /// How urgent it is.
-    #[serde(default = "high")]
+    /// How urgent it is; left out when that is `High`.
+    #[serde(default = "high", skip_serializing_if = "is_high")]
     pub urgency: Urgency,
     /// Whether the requester holds the verb `expedite`, when that makes a difference.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -148,6 +157,63 @@ pub struct AutoApprovalRules {
     /// What the policy says of requests that come by themselves, as far as it holds one back.
     #[serde(default)]
     pub triggers: Triggers,
+}
+
+/// What has another value than a policy that says nothing of it.
+fn without_defaults<S: Serializer>(approvals: &Approvals, to: S) -> Result<S::Ok, S::Error> {
+    let fields =
+        |approvals: &Approvals| serde_json::to_value(approvals).map_err(ser::Error::custom);
+    let default = fields(&Approvals::default())?;
+    let mut said = fields(approvals)?;
+    if let Some(said) = said.as_object_mut() {
+        said.retain(|name, value| default.get(name) != Some(value));
+    }
+    let checklist = said.get_mut("checklist").and_then(Value::as_array_mut);
+    for item in checklist.into_iter().flatten() {
+        let is_standard = standard_text(item).is_some_and(|text| item.get("text") == Some(&text));
+        if let Some(item) = item.as_object_mut().filter(|_| is_standard) {
+            item.remove("text");
+        }
+    }
+    said.serialize(to)
+}
+
+/// The text of an item that production has anyway.
+fn standard_text(item: &Value) -> Option<Value> {
+    let name = item.get("name")?.as_str()?;
+    let standard = Environment::Production.checklist();
+    let known = standard.into_iter().find(|known| known.name == name)?;
+    Some(Value::String(known.text))
+}
+
+/// With the texts that were left out.
+fn with_texts<'de, D: Deserializer<'de>>(from: D) -> Result<Approvals, D::Error> {
+    let mut approvals = Value::deserialize(from)?;
+    let checklist = approvals.get_mut("checklist").and_then(Value::as_array_mut);
+    for item in checklist.into_iter().flatten() {
+        let text = standard_text(item);
+        if let (Some(item), Some(text)) = (item.as_object_mut(), text) {
+            item.entry("text").or_insert(text);
+        }
+    }
+    serde_json::from_value(approvals).map_err(de::Error::custom)
+}
+
+/// Which workload it is, without the kind that a target has anyway.
+fn identity<S: Serializer>(workload: &WorkloadRef, to: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Identity<'a> {
+        #[serde(skip_serializing_if = "is_default")]
+        kind: WorkloadKind,
+        name: &'a str,
+        uid: &'a str,
+    }
+    let identity = Identity {
+        kind: workload.kind,
+        name: &workload.name,
+        uid: &workload.uid,
+    };
+    identity.serialize(to)
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -236,37 +302,28 @@ pub struct DataRisk {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedTarget {
-    /// Which.
-    #[serde(flatten)]
+    /// Which; the kind is left out when that is `Deployment`.
+    #[serde(flatten, serialize_with = "identity")]
     pub workload: WorkloadRef,
     /// When its turn is.
     #[serde(default, skip_serializing_if = "crate::request::is_zero")]
     pub wave: i32,
-    /// Digest of the template that is to be replaced.
-    pub from_digest: String,
+    /// The template that is to be replaced, with its revision when a `ReplicaSet` carries it.
+    pub from: TemplateRef,
     /// Since when that template runs, as far as it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_since: Option<Timestamp>,
-    /// Revision that is to be replaced, when a `ReplicaSet` carries it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from_revision: Option<i64>,
-    /// Revision to go back to, as numbered when the plan was made; absent when no revision has the template.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to_revision: Option<i64>,
-    /// Digest of the template to go back to.
-    pub to_digest: String,
+    /// The template to go back to, with its revision as numbered when the plan was made.
+    pub to: TemplateRef,
     /// Digest of what the API server makes of that template, when its admission plugins and webhooks alter it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_digest: Option<String>,
-    /// Where the template is kept; left out when that is a `ReplicaSet`.
+    /// Where the template to go back to is kept; left out when that is a `ReplicaSet`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub source: Source,
-    /// Name of the object that keeps it; none for a new image.
+    /// The object that keeps it; none for a new image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source_name: Option<String>,
-    /// UID of that object, when it is a `ReplicaSet`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source_uid: Option<String>,
+    pub source_ref: Option<SourceRef>,
     /// The containers whose image changes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
@@ -275,7 +332,7 @@ pub struct PlannedTarget {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub job_images: Vec<JobImage>,
-    /// Everything that changes, in lines for a reader; never the value of a variable, a header or an argument.
+    /// What changes besides the images, in lines for a reader; never the value of a variable, a header or an argument.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub changes: Vec<String>,
@@ -299,19 +356,13 @@ pub struct PlannedTarget {
 pub struct Fallback {
     /// When.
     pub when: FallbackWhen,
-    /// Digest of the template.
-    pub to_digest: String,
-    /// Its revision number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to_revision: Option<i64>,
-    /// Where the template is kept: `ReplicaSet`, `Ledger` or `NewImage`.
+    /// The template.
+    pub to: TemplateRef,
+    /// Where it is kept: `ReplicaSet`, `Ledger` or `NewImage`.
     pub source: Source,
-    /// Name of the object that keeps it.
+    /// The object that keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source_name: Option<String>,
-    /// UID of that object, when it is a `ReplicaSet`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source_uid: Option<String>,
+    pub source_ref: Option<SourceRef>,
     /// The containers whose image differs from that of the version to go back to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
@@ -328,16 +379,33 @@ open_enum! {
     }
 }
 
+impl Fallback {
+    /// Name of the object that keeps the template.
+    pub fn source_name(&self) -> Option<&str> {
+        self.source_ref.as_ref().map(|kept| kept.name.as_str())
+    }
+}
+
 impl PlannedTarget {
+    /// Name of the object that keeps the template to go back to.
+    pub fn source_name(&self) -> Option<&str> {
+        self.source_ref.as_ref().map(|kept| kept.name.as_str())
+    }
+
+    /// UID of that object, when it is a `ReplicaSet`.
+    pub fn source_uid(&self) -> Option<&str> {
+        self.source_ref.as_ref()?.uid.as_deref()
+    }
+
     /// Digest of the template that the Deployment has after the revert.
     pub fn restored_digest(&self) -> &str {
-        self.stored_digest.as_deref().unwrap_or(&self.to_digest)
+        self.stored_digest.as_deref().unwrap_or(&self.to.digest)
     }
 
     /// Whether a Deployment with this template has been reverted: it has what the plan foresaw, or the old template
     /// letter by letter because nothing altered it after all.
     pub fn is_restored_by(&self, digest: &str) -> bool {
-        digest == self.restored_digest() || digest == self.to_digest
+        digest == self.restored_digest() || digest == self.to.digest
     }
 }
 
@@ -416,4 +484,12 @@ pub struct ImageChange {
 /// What a plan of an older controller is taken for; the renewed plan says it as it is.
 fn high() -> Urgency {
     Urgency::High
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+fn is_high(urgency: &Urgency) -> bool {
+    *urgency == Urgency::High
 }

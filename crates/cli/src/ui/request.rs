@@ -15,6 +15,7 @@ use rollback_api::status::{Plan, PlannedTarget, RollbackRequestStatus, TargetSta
 use rollback_api::{PLAN, RequestState, RollbackRequest};
 use rollback_core::approval::TO_APPROVE;
 use rollback_core::execution::phase::{TargetPhase, result};
+use rollback_core::plan::all_changes;
 use rollback_core::report::{Phase, conditions, so_far};
 use tokio::time::timeout;
 
@@ -234,7 +235,7 @@ fn plan_card(plan: &Plan) -> Markup {
 }
 
 fn planned(target: &PlannedTarget) -> Markup {
-    let from = target.from_revision;
+    let from = target.from.revision;
     html! {
         h3 {
             (clean(&target.workload.to_string())) ": "
@@ -242,7 +243,7 @@ fn planned(target: &PlannedTarget) -> Markup {
             " → " (clean(&conditions::destination(target)))
         }
         ul.diff {
-            @for change in &target.changes { li { code { (clean(change)) } } }
+            @for change in &all_changes(target) { li { code { (clean(change)) } } }
             @for note in &target.notes { li { "Note: " (clean(note)) } }
             @for risk in &target.risks { li.risk { "Risk (" (risk.kind.as_str()) "): " (clean(&risk.message)) } }
             @for fallback in &target.fallbacks {

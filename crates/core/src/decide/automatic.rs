@@ -218,7 +218,7 @@ fn by_past(
     let ledger = ledger::current(seen.ledger(), &target.workload.uid);
     let rollbacks = ledger.map_or(&[][..], |ledger| ledger.rollbacks.as_slice());
     if let Some(brought) =
-        ledger::brought_by(seen.ledger(), &target.workload.uid, &target.from_digest)
+        ledger::brought_by(seen.ledger(), &target.workload.uid, &target.from.digest)
     {
         let why = format!(
             "what runs was itself brought by the rollback {}, and a rollback is not rolled back without a person.",
@@ -229,7 +229,7 @@ fn by_past(
     let same = rollbacks
         .iter()
         .rev()
-        .find(|rollback| rollback.from_digest == target.from_digest);
+        .find(|rollback| rollback.from_digest == target.from.digest);
     if let Some(before) = same {
         let why = format!(
             "this very version was rolled back before, by {} on {}, and came again. {people}",
@@ -301,7 +301,7 @@ fn gone_back_by_hand(seen: &TargetView, target: &PlannedTarget) -> Option<Timest
     let known = ledger::evidence(seen.ledger(), &target.workload.uid);
     let live = known
         .last()
-        .filter(|entry| entry.digest == target.from_digest)?;
+        .filter(|entry| entry.digest == target.from.digest)?;
     let since = live.live_since?;
     live.first_available
         .filter(|first| *first < since)

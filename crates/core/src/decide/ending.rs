@@ -130,7 +130,7 @@ fn release(
             request: request.metadata.name.clone().unwrap_or_default(),
             request_uid: uid(request).to_owned(),
             spec_digest: ledger::spec_digest(request),
-            from_digest: target.from_digest.clone(),
+            from_digest: target.from.digest.clone(),
             to_digest: meant.restored_digest().to_owned(),
             at,
             outcome: outcome.result,

@@ -47,7 +47,7 @@ fn of(target: &PlannedTarget, when: FallbackWhen) -> Option<&Fallback> {
 
 /// What is tried, in words.
 fn name(planned: &Fallback) -> String {
-    match (planned.source, planned.to_revision) {
+    match (planned.source, planned.to.revision) {
         (Source::NewImage, _) => "an image that is known to be good".to_owned(),
         (Source::ReplicaSet | Source::Ledger | Source::Backup, Some(number)) => {
             format!("revision {number}")
@@ -68,12 +68,10 @@ pub fn target<'a>(target: &'a PlannedTarget, progress: &TargetStatus) -> Cow<'a,
         return Cow::Borrowed(target);
     };
     Cow::Owned(PlannedTarget {
-        to_digest: planned.to_digest.clone(),
-        to_revision: planned.to_revision,
+        to: planned.to.clone(),
         stored_digest: None,
         source: planned.source,
-        source_name: planned.source_name.clone(),
-        source_uid: planned.source_uid.clone(),
+        source_ref: planned.source_ref.clone(),
         ..target.clone()
     })
 }

@@ -26,7 +26,7 @@ pub struct Places<'a> {
 /// The template of the target, as the plan says, or of its fallback while that is tried; where it is kept.
 pub fn kept_template(target: &PlannedTarget, places: Places<'_>) -> Option<Template> {
     let tried = target.fallbacks.iter();
-    let mut tried = tried.filter(|planned| planned.to_digest == target.to_digest);
+    let mut tried = tried.filter(|planned| planned.to.digest == target.to.digest);
     let images = tried
         .next()
         .map_or(&target.images, |planned| &planned.images);
@@ -39,14 +39,14 @@ fn kept(target: &PlannedTarget, images: &[ImageChange], places: Places<'_>) -> O
     let in_ledger = || {
         ledger::evidence(places.ledger, &target.workload.uid)
             .iter()
-            .filter(|entry| entry.digest == target.to_digest)
+            .filter(|entry| entry.digest == target.to.digest)
             .find_map(ledger::kept_template)
     };
     match target.source {
         Source::ReplicaSet => History::of(&target.workload.uid, places.replica_sets, &[])
             .revisions
             .into_iter()
-            .find(|revision| Some(&revision.uid) == target.source_uid.as_ref())
+            .find(|revision| Some(revision.uid.as_str()) == target.source_uid())
             .map(|revision| revision.template)
             .or_else(in_ledger),
         Source::Ledger => in_ledger(),
@@ -75,7 +75,7 @@ pub(super) fn planned_template<'a>(
         )
         .next(format!("Create a new request{}.", remedy(target.source))));
     };
-    if template.digest() != target.to_digest {
+    if template.digest() != target.to.digest {
         return Err(end(
             RequestState::Refused,
             Reason::DigestMismatch,
@@ -92,10 +92,10 @@ pub(super) fn planned_template<'a>(
 
 /// Where the template is kept, for a reader.
 fn place(target: &PlannedTarget) -> String {
-    let name = target.source_name.as_deref().unwrap_or_default();
+    let name = target.source_name().unwrap_or_default();
     match target.source {
         Source::ReplicaSet => {
-            let which = target.to_revision.map_or_else(
+            let which = target.to.revision.map_or_else(
                 || "the old template".to_owned(),
                 |number| format!("revision {number}"),
             );

@@ -83,7 +83,7 @@ fn before_revert<'a>(
     };
     if ours || (possible && planned_set(view).is_some_and(witness)) {
         Before::WrittenAndChanged(deployment)
-    } else if digest != target.from_digest {
+    } else if digest != target.from.digest {
         let intended = intent.is_some() || was_never_made(progress, own);
         Before::over(overtaken(scope, view, &digest, intended))
     } else if is_in_doubt(deployment, intent, own) {

@@ -163,7 +163,7 @@ pub(super) fn changed(
     message: String,
 ) -> Ending {
     let back =
-        deployment.filter(|deployment| deployment.template().digest() == scope.target.from_digest);
+        deployment.filter(|deployment| deployment.template().digest() == scope.target.from.digest);
     let Some(deployment) = back else {
         return end(
             RequestState::Superseded,

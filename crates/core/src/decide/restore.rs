@@ -38,7 +38,7 @@ pub(super) fn restoring(
         .restore
         .as_ref()
         .is_some_and(|restore| restore.intent.is_some());
-    if digest == target.from_digest && intended {
+    if digest == target.from.digest && intended {
         return back(scope, deployment, progress);
     }
     if let Some(ending) = not_ours_any_more(scope, deployment, progress, &digest) {
@@ -49,7 +49,7 @@ pub(super) fn restoring(
         .as_ref()
         .map_or("", |backup| &backup.config_map);
     let kept = view.backup.as_ref().map(Deployment::template);
-    let Some(template) = kept.filter(|kept| kept.digest() == target.from_digest) else {
+    let Some(template) = kept.filter(|kept| kept.digest() == target.from.digest) else {
         let message = format!(
             "Backup {} of Deployment {} is gone or is not what was saved, so the template before the rollback cannot be brought back. Deploy it anew.",
             plain(backup, 253),
@@ -126,7 +126,7 @@ fn not_ours_any_more(
     let as_left = target.is_restored_by(digest)
         || (is_before_fallback && scope.target.is_restored_by(digest))
         || (mutated && is_right_after(progress.revert.as_ref()));
-    if digest == scope.target.from_digest {
+    if digest == scope.target.from.digest {
         let who = deployment.template_manager(FIELD_MANAGER).map_or_else(
             || "Somebody".to_owned(),
             |manager| format!("Field manager {}", plain(&manager, 100)),
@@ -208,6 +208,6 @@ fn over(progress: &mut TargetStatus, ending: Ending) -> TargetDecision {
 /// Whether the backup is needed for what the Deployment runs: not when it has got back already what it had.
 pub fn needs_backup(target: &PlannedTarget, live: &Live) -> bool {
     let has_it_back =
-        |deployment: &Deployment| deployment.template().digest() == target.from_digest;
+        |deployment: &Deployment| deployment.template().digest() == target.from.digest;
     !live.deployment.as_ref().is_some_and(has_it_back)
 }

@@ -58,7 +58,7 @@ fn towards_the_write(
     }
     // If it is the one that was approved.
     let template = view.template.as_ref();
-    let Some(template) = template.filter(|kept| kept.digest() == target.to_digest) else {
+    let Some(template) = template.filter(|kept| kept.digest() == target.to.digest) else {
         let why = "its template is kept nowhere any more (raise spec.revisionHistoryLimit)";
         return give_up(scope, progress, why);
     };
@@ -78,7 +78,7 @@ fn towards_the_write(
 }
 
 fn cause(request: &RollbackRequest, target: &PlannedTarget) -> String {
-    second_cause(request, target.to_revision, target.source_name.as_deref())
+    second_cause(request, target.to.revision, target.source_name())
 }
 
 /// Why the Deployment is not what the first try left, so that nothing is written any more.

@@ -102,7 +102,7 @@ fn towards_the_write(
     {
         return decision;
     }
-    let cause = cause(request, target.to_revision, target.source_name.as_deref());
+    let cause = cause(request, target.to.revision, target.source_name());
     let revert = match write::revert(scope, deployment, restored, &cause) {
         Ok(revert) => revert,
         Err(refusal) => {
@@ -153,7 +153,7 @@ fn hold_claim(scope: TargetScope, view: &ClaimingView) -> Result<(), TargetDecis
     let claim = || {
         let running = view.live.deployment.as_ref().map(Deployment::template);
         let quarantined = running
-            .filter(|running| running.digest() == target.from_digest)
+            .filter(|running| running.digest() == target.from.digest)
             .map(|bad| quarantine::entry(held, request, &scope.plan.rules, target, &bad, now));
         let next = ledger::claimed(held, request, urgency, target, quarantined);
         let step = Step::Claim(next);

@@ -207,6 +207,6 @@ pub fn claim_comes_first(
 
 /// Whether the Deployment does not run any more what is bad: then the ledger may tell who changed it.
 pub fn has_changed(target: &PlannedTarget, live: &Live) -> bool {
-    let is_bad = |deployment: &Deployment| deployment.template().digest() == target.from_digest;
+    let is_bad = |deployment: &Deployment| deployment.template().digest() == target.from.digest;
     !live.deployment.as_ref().is_some_and(is_bad)
 }

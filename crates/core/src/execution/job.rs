@@ -39,7 +39,7 @@ pub fn name(request: &RollbackRequest, target: &PlannedTarget, rule: &JobRule) -
         request.metadata.uid,
         target.workload.kind,
         target.workload.name,
-        target.to_digest,
+        target.to.digest,
         rule.stage.as_str(),
         rule.name,
         rule.pod_digest,

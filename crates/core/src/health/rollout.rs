@@ -255,7 +255,7 @@ pub fn moved_tags(
     target: &PlannedTarget,
 ) -> Vec<String> {
     let known = ledger::evidence(ledger, &target.workload.uid);
-    let Some(before) = known.iter().find(|entry| entry.digest == target.to_digest) else {
+    let Some(before) = known.iter().find(|entry| entry.digest == target.to.digest) else {
         return Vec::new();
     };
     let now: Vec<(&str, &str)> = pods.iter().flat_map(image_ids).collect();

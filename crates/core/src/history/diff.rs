@@ -51,6 +51,24 @@ pub fn changes(from: &Template, to: &Template) -> Vec<String> {
     out.into_lines()
 }
 
+/// What differs besides the images, which a plan names container by container.
+pub fn besides_images(from: &Template, to: &Template) -> Vec<String> {
+    let mut images = Lines::default();
+    let spec = |template| field(present(Template::as_json(template)), "spec");
+    for (key, label) in container::LISTS {
+        container::images(
+            label,
+            field(spec(from), key),
+            field(spec(to), key),
+            &mut images,
+        );
+    }
+    let images = images.into_lines();
+    let mut changes = changes(from, to);
+    changes.retain(|line| !images.contains(line));
+    changes
+}
+
 /// A Deployment without a template has a null one.
 fn present(template: &Value) -> Side<'_> {
     (!template.is_null()).then_some(template)

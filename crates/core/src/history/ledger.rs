@@ -203,7 +203,7 @@ pub fn released(
             pronounce(entry, Verdict::Bad, &rollback, Some(until));
         }
         // Until when is known now, so that nobody has to write it a second time.
-        quarantine::settle(&mut next, rollback.at);
+        quarantine::settle(&mut next, true, rollback.at);
         next.rollbacks.push(rollback);
     }
     let surplus = next.rollbacks.len().saturating_sub(MAX_ROLLBACKS);
@@ -221,13 +221,13 @@ fn judge(
 ) {
     if rollback.outcome != RequestState::Restored {
         let entry = entry_of(ledger, &rollback.from_digest, rollback.at);
-        entry.revision = entry.revision.or(target.from_revision);
+        entry.revision = entry.revision.or(target.from.revision);
         let until = time::after(rollback.at, i64::from(quarantine_seconds));
         pronounce(entry, Verdict::Bad, rollback, Some(until));
     }
     if rollback.outcome == RequestState::Succeeded {
         let entry = entry_of(ledger, &rollback.to_digest, rollback.at);
-        entry.revision = entry.revision.or(target.to_revision);
+        entry.revision = entry.revision.or(target.to.revision);
         if rollback.verified {
             pronounce(entry, Verdict::Good, rollback, None);
         } else if entry.verdict == Verdict::Bad {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rollback_api::policy::SelfHealing;
 use rollback_api::request::Target;
-use rollback_api::status::{Plan, PlannedTarget, Risk, RiskKind};
+use rollback_api::status::{Plan, PlannedTarget, Risk, RiskKind, TemplateRef};
 use rollback_api::{Reason, RollbackPolicySpec, RollbackRequest};
 use serde_json::Value;
 
@@ -38,7 +38,11 @@ pub struct Prospect {
 
 impl Prospect {
     pub(super) fn of(request: &RollbackRequest, deployment: &Deployment, chosen: &Chosen) -> Self {
-        let cause = cause(request, chosen.revision, chosen.source_name.as_deref());
+        let cause = cause(
+            request,
+            chosen.revision,
+            chosen.source_ref.as_ref().map(|kept| kept.name.as_str()),
+        );
         Self {
             references: references::references(&chosen.template),
             patch: template_patch(deployment, &chosen.template, &cause, false),
@@ -97,7 +101,7 @@ pub fn assess(
     risks.extend(risks::budgets(deployment, &surroundings.budgets));
     risks.truncate(MAX_NOTES);
     let mut images = template::image_changes(&current, &chosen.template);
-    let mut changes = diff::changes(&current, &chosen.template);
+    let mut changes = diff::besides_images(&current, &chosen.template);
     let mut notes = chosen.notes;
     shorten(&mut notes, MAX_NOTES - 2, "more revisions were skipped");
     let hidden = images.len().saturating_sub(MAX_IMAGES);
@@ -111,15 +115,18 @@ pub fn assess(
     Ok(PlannedTarget {
         workload: deployment.workload(),
         wave: target.wave,
-        from_digest: current.digest(),
+        from: TemplateRef {
+            revision: chosen.from_revision,
+            digest: current.digest(),
+        },
         from_since: chosen.from_since,
-        from_revision: chosen.from_revision,
-        to_revision: chosen.revision,
-        to_digest: chosen.template.digest(),
+        to: TemplateRef {
+            revision: chosen.revision,
+            digest: chosen.template.digest(),
+        },
         stored_digest,
         source: chosen.source,
-        source_name: chosen.source_name,
-        source_uid: chosen.source_uid,
+        source_ref: chosen.source_ref,
         images,
         job_images,
         changes,
@@ -127,6 +134,27 @@ pub fn assess(
         risks,
         fallbacks: chosen.fallbacks,
     })
+}
+
+/// Everything that changes, in lines for a reader.
+pub fn all_changes(target: &PlannedTarget) -> Vec<String> {
+    let images = target.images.iter().map(|change| {
+        let container = plain(&change.container, 63);
+        let image = |image: &str| plain(image, 300);
+        match (&change.from, &change.to) {
+            (Some(from), Some(to)) => {
+                format!(
+                    "container {container}: image {} -> {}",
+                    image(from),
+                    image(to)
+                )
+            }
+            (None, Some(to)) => format!("container {container} added (image {})", image(to)),
+            (Some(from), None) => format!("container {container} removed (image {})", image(from)),
+            (None, None) => format!("container {container}: image not named"),
+        }
+    });
+    images.chain(target.changes.iter().cloned()).collect()
 }
 
 /// Cuts a list, and says how much was left out.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rollback_api::ledger::Verdict;
 use rollback_api::request::{Target, ToImage};
-use rollback_api::status::{Fallback, Source};
+use rollback_api::status::{Fallback, Source, SourceRef};
 use rollback_api::{Reason, RequestState, RollbackPolicySpec, WorkloadKind};
 
 use super::{Candidate, fallback};
@@ -11,7 +11,7 @@ use crate::evidence::trigger::known_since;
 use crate::execution::outcome::{Ending, end, refused};
 use crate::history::ledger;
 use crate::history::template::Template;
-use crate::history::{Choice, History, Wish};
+use crate::history::{Choice, History, Revision, Wish};
 use crate::message::text::plain;
 use crate::observed::Deployment;
 
@@ -22,10 +22,8 @@ pub struct Chosen {
     pub template: Template,
     /// Where it is kept.
     pub source: Source,
-    /// Name of the object that keeps it.
-    pub source_name: Option<String>,
-    /// UID of that object, when it is a `ReplicaSet`.
-    pub source_uid: Option<String>,
+    /// The object that keeps it.
+    pub source_ref: Option<SourceRef>,
     /// Its revision number.
     pub revision: Option<i64>,
     /// Number of the revision that runs.
@@ -159,13 +157,7 @@ impl Pick<'_> {
             Choice::Revision { revision, notes } => Ok(Chosen {
                 template: revision.template.clone(),
                 source: revision.source,
-                source_name: Some(match revision.source {
-                    Source::ReplicaSet => revision.replica_set.clone(),
-                    Source::Ledger | Source::Backup | Source::NewImage | Source::Newer(_) => {
-                        ledger::name(WorkloadKind::Deployment, self.deployment.name())
-                    }
-                }),
-                source_uid: Some(revision.uid.clone()).filter(|uid| !uid.is_empty()),
+                source_ref: Some(kept_by(revision, self.deployment)),
                 revision: revision.number,
                 from_revision: self.from_revision,
                 from_since: self.from_since,
@@ -214,8 +206,10 @@ impl Pick<'_> {
         Ok(Chosen {
             template,
             source: Source::Backup,
-            source_name: Some(name.to_owned()),
-            source_uid: None,
+            source_ref: Some(SourceRef {
+                name: name.to_owned(),
+                uid: None,
+            }),
             revision: kept.revision(),
             from_revision: self.from_revision,
             from_since: self.from_since,
@@ -247,8 +241,7 @@ impl Pick<'_> {
         Ok(Chosen {
             template,
             source: Source::NewImage,
-            source_name: None,
-            source_uid: None,
+            source_ref: None,
             revision: None,
             from_revision: self.from_revision,
             from_since: self.from_since,
@@ -258,5 +251,19 @@ impl Pick<'_> {
             )],
             fallbacks: Vec::new(),
         })
+    }
+}
+
+/// The object that keeps a revision.
+pub(super) fn kept_by(revision: &Revision, deployment: &Deployment) -> SourceRef {
+    let name = match revision.source {
+        Source::ReplicaSet => revision.replica_set.clone(),
+        Source::Ledger | Source::Backup | Source::NewImage | Source::Newer(_) => {
+            ledger::name(WorkloadKind::Deployment, deployment.name())
+        }
+    };
+    SourceRef {
+        name,
+        uid: Some(revision.uid.clone()).filter(|uid| !uid.is_empty()),
     }
 }

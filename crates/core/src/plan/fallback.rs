@@ -1,11 +1,10 @@
 //! What is tried, once, when the version to go back to does not do. It is in the plan, so that it is approved with it.
 
 use rollback_api::policy::OnUnwell;
-use rollback_api::status::{Fallback, FallbackWhen, ImageChange, Source};
+use rollback_api::status::{Fallback, FallbackWhen, ImageChange, Source, TemplateRef};
 use rollback_api::{RollbackPolicySpec, WorkloadKind};
 
-use super::choose::{Chosen, Pick};
-use crate::history::ledger;
+use super::choose::{Chosen, Pick, kept_by};
 use crate::history::template::{self, Template};
 use crate::history::{History, Revision};
 
@@ -54,19 +53,14 @@ fn older<'a>(
 }
 
 fn of_revision(revision: &Revision, pick: &Pick, chosen: &Chosen) -> Fallback {
-    let name = match revision.source {
-        Source::ReplicaSet => revision.replica_set.clone(),
-        Source::Ledger | Source::Backup | Source::NewImage | Source::Newer(_) => {
-            ledger::name(WorkloadKind::Deployment, pick.deployment.name())
-        }
-    };
     Fallback {
         when: FallbackWhen::Unwell,
-        to_digest: revision.template.digest(),
-        to_revision: revision.number,
+        to: TemplateRef {
+            revision: revision.number,
+            digest: revision.template.digest(),
+        },
         source: revision.source,
-        source_name: Some(name),
-        source_uid: Some(revision.uid.clone()).filter(|uid| !uid.is_empty()),
+        source_ref: Some(kept_by(revision, pick.deployment)),
         images: changes(&chosen.template, &revision.template),
     }
 }
@@ -88,11 +82,12 @@ fn known_image(policy: &RollbackPolicySpec, pick: &Pick, chosen: &Chosen) -> Opt
     let images = changes(&chosen.template, &template);
     (!images.is_empty()).then(|| Fallback {
         when: FallbackWhen::ImagePull,
-        to_digest: template.digest(),
-        to_revision: None,
+        to: TemplateRef {
+            revision: None,
+            digest: template.digest(),
+        },
         source: Source::NewImage,
-        source_name: None,
-        source_uid: None,
+        source_ref: None,
         images,
     })
 }

@@ -76,7 +76,8 @@ pub fn rules(
         approvals: Approvals {
             required: approvals_required,
             by_urgency: Vec::new(),
-            four_eyes: Some(four_eyes),
+            // Absent means yes.
+            four_eyes: (!four_eyes).then_some(false),
             trusted_machines: Vec::new(),
             confirm_phrase: Some(phrase(policy.approvals.confirm_phrase, environment)),
             checklist: policy

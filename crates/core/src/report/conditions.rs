@@ -138,7 +138,8 @@ pub fn project(
     now: Timestamp,
 ) {
     let outcome = status.outcome.clone();
-    let state = state(Phase::of(status), outcome.as_ref());
+    let phase = Phase::of(status);
+    let state = state(phase, outcome.as_ref());
     let state = decision.state.unwrap_or(state);
     let state = state.as_str();
     let message = decision.message.as_str();
@@ -148,7 +149,10 @@ pub fn project(
     match &outcome {
         None => {
             wanted.push((ConditionType::Ready, false, state, message));
-            wanted.push((ConditionType::Reconciling, true, state, &short));
+            // While people are waited for nothing is being reconciled, and `Ready` alone says that it is not done.
+            if phase != Phase::AwaitingApproval {
+                wanted.push((ConditionType::Reconciling, true, state, &short));
+            }
         }
         Some(outcome) => {
             let settled = is_settled(outcome);
@@ -199,22 +203,14 @@ pub fn project(
             &incident.config_map,
         ));
     }
-    let generation = status.observed_generation;
     let conditions = wanted
         .into_iter()
         .map(|(kind, is_true, reason, message)| {
-            condition(
-                &status.conditions,
-                kind,
-                is_true,
-                reason,
-                message,
-                generation,
-                now,
-            )
+            condition(&status.conditions, kind, is_true, reason, message, now)
         })
         .collect();
-    status.summary = Some(summary(request, status, approved_by));
+    status.summary = Some(summary(request, status));
+    status.approved_by = approved_by;
     status.conditions = conditions;
 }
 
@@ -234,7 +230,6 @@ fn condition(
     is_true: bool,
     reason: &str,
     message: &str,
-    generation: i64,
     now: Timestamp,
 ) -> Condition {
     let value = if is_true { "True" } else { "False" };
@@ -249,7 +244,8 @@ fn condition(
         status: value.to_owned(),
         reason: reason.to_owned(),
         message: message.chars().take(MESSAGE_LIMIT).collect(),
-        observed_generation: Some(generation),
+        // The spec never changes, and the status says which generation it speaks of.
+        observed_generation: None,
         last_transition_time: since,
     }
 }
@@ -266,11 +262,7 @@ fn approved_by(status: &RollbackRequestStatus) -> Option<String> {
     (!names.is_empty()).then(|| names.join(","))
 }
 
-fn summary(
-    request: &RollbackRequest,
-    status: &RollbackRequestStatus,
-    approved_by: Option<String>,
-) -> Summary {
+fn summary(request: &RollbackRequest, status: &RollbackRequestStatus) -> Summary {
     let asked = request.spec.targets.first();
     let planned = status
         .plan
@@ -292,11 +284,7 @@ fn summary(
         ),
         many => (format!("{} Deployments{}", many.len(), score(status)), wish),
     };
-    Summary {
-        target,
-        to,
-        approved_by,
-    }
+    Summary { target, to }
 }
 
 /// A workload as kubectl names it, for example `deployment/api`.
@@ -341,8 +329,8 @@ pub fn destination(target: &PlannedTarget) -> String {
 
 /// Where the template comes from, for a reader: `revision 3`, `backup rollback-backup-...`, `a new image`.
 pub fn place(target: &PlannedTarget) -> String {
-    let name = target.source_name.as_deref().unwrap_or_default();
-    match (target.source, target.to_revision) {
+    let name = target.source_name().unwrap_or_default();
+    match (target.source, target.to.revision) {
         (Source::Backup, _) => format!("backup {}", plain(name, 253)),
         (Source::NewImage, _) => "a new image".to_owned(),
         (Source::ReplicaSet | Source::Ledger, Some(revision)) => format!("revision {revision}"),

@@ -360,7 +360,8 @@ fn action(state: RequestState) -> &'static str {
 /// One target in a line: `api: revision 3 -> 2 (api: shop:v3 -> shop:v2)`.
 pub fn describe(target: &PlannedTarget) -> String {
     let from = target
-        .from_revision
+        .from
+        .revision
         .map_or_else(|| "?".to_owned(), |number| number.to_string());
     let images: Vec<String> = target
         .images
@@ -383,7 +384,8 @@ pub fn describe(target: &PlannedTarget) -> String {
         target.workload.name,
         match target.source {
             Source::ReplicaSet | Source::Ledger => target
-                .to_revision
+                .to
+                .revision
                 .map_or_else(|| "?".to_owned(), |number| number.to_string()),
             Source::Backup | Source::NewImage | Source::Newer(_) => conditions::place(target),
         }

@@ -176,7 +176,8 @@ fn plan(page: &mut String, report: &Report) {
     }
     for target in &report.plan.targets {
         let from = target
-            .from_revision
+            .from
+            .revision
             .map_or_else(|| "?".to_owned(), |number| number.to_string());
         let _ = writeln!(
             page,
@@ -241,7 +242,7 @@ fn fallback_of(fallback: &Fallback) -> String {
         FallbackWhen::ImagePull => "If its image cannot be pulled",
         FallbackWhen::Newer(_) => "In a case that only a newer controller knows",
     };
-    let to = match (fallback.to_revision, images.as_slice()) {
+    let to = match (fallback.to.revision, images.as_slice()) {
         (Some(revision), []) => format!("revision {revision}"),
         (Some(revision), images) => format!("revision {revision} with {}", images.join(", ")),
         (None, images) => format!("the same with {}", images.join(", ")),
@@ -251,7 +252,7 @@ fn fallback_of(fallback: &Fallback) -> String {
 
 /// The old version by its number, or by where it is kept.
 fn destination(target: &PlannedTarget) -> String {
-    target.to_revision.map_or_else(
+    target.to.revision.map_or_else(
         || markdown(&conditions::place(target), LINE_LIMIT),
         |number| number.to_string(),
     )

@@ -243,7 +243,7 @@ fn the_same_person_counts_once() {
         .collect();
     assert_eq!(names, [BOB, CAT]);
     assert_eq!(
-        status.summary.unwrap().approved_by.as_deref(),
+        status.approved_by.as_deref(),
         Some("bob@broxiva.com,cat@broxiva.com")
     );
 }

@@ -371,14 +371,14 @@ fn g1_what_a_person_undid_by_hand_is_for_people() {
     late.settle_all();
     let status = late.status();
     let plan = status.plan.expect("there is a plan");
-    assert_eq!(plan.targets[0].to_digest, digest("v1"));
+    assert_eq!(plan.targets[0].to.digest, digest("v1"));
     assert!(status.auto_approval.unwrap().blocked_by.is_some());
     // A person who asks may go there.
     let mut person = undone(json!({"previous": {}}), at(-4000));
     person.request.spec.trigger = None;
     person.settle_all();
     assert_eq!(
-        person.status().plan.unwrap().targets[0].to_digest,
+        person.status().plan.unwrap().targets[0].to.digest,
         digest("v3")
     );
 }
@@ -412,7 +412,7 @@ fn g1_what_came_again_after_a_person_undid_it_goes_back_to_what_they_chose() {
         scene.settle_all();
         let status = scene.status();
         match status.plan {
-            Some(plan) => assert_eq!(plan.targets[0].to_digest, digest("v1"), "{to}"),
+            Some(plan) => assert_eq!(plan.targets[0].to.digest, digest("v1"), "{to}"),
             // Nothing is known to be good.
             None => assert_eq!(status.outcome.unwrap().reason, Reason::NoKnownGood, "{to}"),
         }

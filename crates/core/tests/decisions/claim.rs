@@ -131,7 +131,7 @@ fn and_quarantined(scene: &Scene, mut ledger: RevisionLedgerSpec) -> RevisionLed
         .plan
         .as_ref()
         .unwrap();
-    assert_eq!(bad, [plan.targets[0].from_digest.as_str()]);
+    assert_eq!(bad, [plan.targets[0].from.digest.as_str()]);
     assert_eq!(entries[0].request, "api-5xx");
     ledger
 }

@@ -9,7 +9,7 @@ use rollback_api::request::Category;
 use rollback_api::status::{
     Cause, CauseKind, CheckKind, CheckStatus, DataRisk, Fallback, FallbackStatus, FallbackWhen,
     Finding, ImageChange, Intent, JobEnd, JobStage, JobStatus, Measured, RolloutStatus, Source,
-    Taken, VerificationStatus,
+    Taken, TemplateRef, VerificationStatus,
 };
 use rollback_api::{Reason, RollbackRequest, RollbackRequestStatus, WorkloadRef};
 use rollback_core::message::redact::redact;
@@ -106,11 +106,12 @@ fn rich() -> (RollbackRequest, RollbackRequestStatus) {
     plan.targets[0].from_since = Some(at(-900));
     plan.targets[0].fallbacks = vec![Fallback {
         when: FallbackWhen::Unwell,
-        to_digest: format!("sha256:{}", "4".repeat(64)),
-        to_revision: None,
+        to: TemplateRef {
+            revision: None,
+            digest: format!("sha256:{}", "4".repeat(64)),
+        },
         source: Source::NewImage,
-        source_name: None,
-        source_uid: None,
+        source_ref: None,
         images: vec![ImageChange {
             container: "api".to_owned(),
             from: Some("registry.broxiva.com/shop/api:v1".to_owned()),

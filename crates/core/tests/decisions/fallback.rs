@@ -73,7 +73,7 @@ fn an_older_version_is_in_the_plan_and_its_digest_only_when_the_policy_asks() {
     };
     assert_eq!(older.when, FallbackWhen::Unwell);
     assert_eq!(
-        (older.to_revision, &older.to_digest),
+        (older.to.revision, &older.to.digest),
         (Some(1), &digest("v1"))
     );
     let mut other = three_versions(&checked(&json!({})));

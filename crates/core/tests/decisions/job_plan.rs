@@ -3,7 +3,7 @@
 use crate::world::{Scene, planned_target, policy, template};
 use rollback_api::policy::{ImageOf, Side};
 use rollback_api::status::{
-    Fallback, FallbackWhen, ImageChange, JobRule, Plan, PlannedTarget, Source,
+    Fallback, FallbackWhen, ImageChange, JobRule, Plan, PlannedTarget, Source, TemplateRef,
 };
 use rollback_api::{Reason, RequestState};
 use rollback_core::execution::job;
@@ -212,11 +212,12 @@ fn the_image_is_the_one_of_the_plan() {
         images: vec![change(Some(NEWER), Some(OLDER))],
         fallbacks: vec![Fallback {
             when: FallbackWhen::ImagePull,
-            to_digest: "sha256:known".to_owned(),
-            to_revision: None,
+            to: TemplateRef {
+                revision: None,
+                digest: "sha256:known".to_owned(),
+            },
             source: Source::NewImage,
-            source_name: None,
-            source_uid: None,
+            source_ref: None,
             images: vec![change(Some(OLDER), Some("shop/api:known"))],
         }],
         ..planned_target()
@@ -224,7 +225,7 @@ fn the_image_is_the_one_of_the_plan() {
     let image = |target: &PlannedTarget, version| job::image(target, &rule(version, "api"));
     assert_eq!(image(&target, Side::Newer), Ok(Some(NEWER.to_owned())));
     assert_eq!(image(&target, Side::Older), Ok(Some(OLDER.to_owned())));
-    target.to_digest = "sha256:known".to_owned();
+    target.to.digest = "sha256:known".to_owned();
     assert_eq!(image(&target, Side::Newer), Ok(Some(NEWER.to_owned())));
     assert_eq!(
         image(&target, Side::Older),

@@ -41,12 +41,13 @@ fn chosen(mut scene: Scene) -> String {
         Some(plan) => {
             let target = &plan.targets[0];
             let number = target
-                .to_revision
+                .to
+                .revision
                 .map_or_else(|| "?".to_owned(), |number| number.to_string());
             format!(
                 "{:?} {} revision {number}",
                 target.source,
-                target.source_name.as_deref().unwrap_or("nowhere")
+                target.source_name().unwrap_or("nowhere")
             )
         }
         None => scene.state(),
@@ -80,7 +81,7 @@ fn the_good_one_behind_three_bad_ones() {
     let mut scene = asked(&json!({}), history.clone(), bad);
     scene.settle();
     let target = scene.status().plan.unwrap().targets[0].clone();
-    assert_eq!(target.source_name.as_deref(), Some("api-v0"));
+    assert_eq!(target.source_name(), Some("api-v0"));
     assert_eq!(target.notes.len(), 3);
     // Three that nobody knows anything about are no reason to take one of them.
     let known = [soaked("v0", 300)];
@@ -272,7 +273,7 @@ fn the_quarantine_ends_by_time_or_by_a_person() {
         let revision = if expected { 1 } else { 2 };
         scene.until(Phase::AwaitingApproval);
         assert_eq!(
-            scene.status().plan.unwrap().targets[0].to_revision,
+            scene.status().plan.unwrap().targets[0].to.revision,
             Some(revision)
         );
     }
@@ -430,7 +431,7 @@ fn case_22_a_new_image_only_on_demand() {
     scene.until(Phase::AwaitingApproval);
     let target = scene.status().plan.unwrap().targets[0].clone();
     assert_eq!(
-        (target.source, &target.source_name, target.to_revision),
+        (target.source, &target.source_ref, target.to.revision),
         (Source::NewImage, &None, None)
     );
     assert!(target.notes[0].contains("no revision has this image"));
@@ -513,14 +514,10 @@ fn a_backup_undoes_the_rollback_that_made_it() {
     let status = scene.status();
     let target = status.plan.unwrap().targets[0].clone();
     assert_eq!(
-        (
-            target.source,
-            target.source_name.as_deref(),
-            target.source_uid
-        ),
+        (target.source, target.source_name(), target.source_uid()),
         (Source::Backup, Some(backup.as_str()), None)
     );
-    assert_eq!(target.to_digest, digest("v2"), "though it is in quarantine");
+    assert_eq!(target.to.digest, digest("v2"), "though it is in quarantine");
     assert_eq!(status.summary.unwrap().to, format!("backup {backup} (v2)"));
     let mut scene = undo().reverted();
     assert_eq!(scene.deployment()["spec"]["template"], template("v2"));

@@ -82,8 +82,8 @@ fn the_order_is_by_wave_then_by_entry_then_by_name() {
     let waves: Vec<i32> = plan.targets.iter().map(|target| target.wave).collect();
     assert_eq!(waves, [0, 0, 1, 1, 2]);
     for target in &plan.targets {
-        assert_eq!(target.from_digest, digest_in(&target.workload.name, "v2"));
-        assert_eq!(target.to_digest, digest_in(&target.workload.name, "v1"));
+        assert_eq!(target.from.digest, digest_in(&target.workload.name, "v2"));
+        assert_eq!(target.to.digest, digest_in(&target.workload.name, "v1"));
     }
 }
 

@@ -219,7 +219,7 @@ fn notes_fit_and_are_clean() {
 fn a_target_in_a_line() {
     let mut target = planned_target();
     assert_eq!(describe(&target), "api: revision 2 -> 1 (no image changes)");
-    target.from_revision = None;
+    target.from.revision = None;
     target.images = serde_json::from_value(json!([
         {"container": "api", "from": "a:2", "to": "a:1"},
         {"container": "new", "from": "n:1"},

@@ -274,7 +274,7 @@ fn every_deployment_is_begun_upon_approvals_that_suffice_then() {
             .collect();
         assert_eq!(names, ["bob@broxiva.com"], "{what}");
         assert_eq!(
-            status.summary.unwrap().approved_by.as_deref(),
+            status.approved_by.as_deref(),
             Some("bob@broxiva.com"),
             "{what}"
         );
@@ -333,7 +333,7 @@ fn a_new_approval_is_for_what_has_not_begun() {
     scene.roll_out_of("web");
     scene.settle_all();
     assert_eq!(scene.state(), "Succeeded/Unverified");
-    let by = scene.status().summary.unwrap().approved_by.unwrap();
+    let by = scene.status().approved_by.unwrap();
     assert_eq!(by, "bob@broxiva.com,cat@broxiva.com");
 }
 

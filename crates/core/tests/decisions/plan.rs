@@ -22,7 +22,7 @@ fn make(fields: &Value, observed: &Observed) -> Result<Plan, Outcome> {
 /// What becomes of a request with these fields.
 fn outcome(fields: &Value, observed: &Observed) -> String {
     match make(fields, observed) {
-        Ok(plan) => format!("plan to {}", plan.targets[0].to_revision.unwrap()),
+        Ok(plan) => format!("plan to {}", plan.targets[0].to.revision.unwrap()),
         Err(outcome) => {
             assert!(!outcome.message.is_empty());
             assert_eq!((outcome.at, &outcome.by), (at(5), &None));
@@ -85,15 +85,15 @@ fn the_plan_names_identities() {
         (target.workload.name.as_str(), target.workload.uid.as_str()),
         ("api", DEPLOYMENT)
     );
-    assert_eq!(target.from_digest, digest("v2"));
-    assert_eq!(target.to_digest, digest("v1"));
+    assert_eq!(target.from.digest, digest("v2"));
+    assert_eq!(target.to.digest, digest("v1"));
     assert_eq!(
-        (target.from_revision, target.to_revision),
+        (target.from.revision, target.to.revision),
         (Some(2), Some(1))
     );
     assert_eq!(target.source, Source::ReplicaSet);
-    assert_eq!(target.source_name.as_deref(), Some("api-v1"));
-    assert_eq!(target.source_uid.as_deref(), Some("rs-v1"));
+    assert_eq!(target.source_name(), Some("api-v1"));
+    assert_eq!(target.source_uid(), Some("rs-v1"));
     assert_eq!((target.wave, &target.stored_digest), (0, &None));
     assert_eq!(target.images.len(), 1);
     assert_eq!(plan.planned_at, at(5));
@@ -291,7 +291,7 @@ fn case_05_what_the_ledger_knows_to_be_bad_is_skipped() {
         replica_set("v2", "3"),
     ]);
     let plan = make(&json!({}), &world).unwrap();
-    assert_eq!(plan.targets[0].to_revision, Some(1));
+    assert_eq!(plan.targets[0].to.revision, Some(1));
     assert_eq!(plan.targets[0].notes.len(), 1);
 }
 
@@ -380,7 +380,7 @@ fn a_plan_fits_its_schema_however_long_the_history() {
     let mut world = with_bad(bad.iter().map(String::as_str));
     world.targets[0].replica_sets = sets(history);
     let plan = make(&json!({}), &world).unwrap();
-    assert_eq!(plan.targets[0].source_name.as_deref(), Some("api-good"));
+    assert_eq!(plan.targets[0].source_name(), Some("api-good"));
     assert!(
         plan.targets[0].notes.len() <= 16,
         "{}",

@@ -325,7 +325,7 @@ fn poison_beside(status: &mut RollbackRequestStatus, text: &str) {
     }]);
     plan.targets[0].fallbacks = vec![
         serde_json::from_value(json!({
-            "when": "ImagePull", "toDigest": text, "source": "NewImage",
+            "when": "ImagePull", "to": text, "source": "NewImage",
             "images": [{"container": text, "to": text}],
         }))
         .unwrap(),

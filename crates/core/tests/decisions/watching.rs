@@ -129,7 +129,7 @@ fn case_39_what_a_webhook_is_known_to_make_of_it_is_accepted() {
     scene.until(Phase::AwaitingApproval);
     let target = scene.status().plan.unwrap().targets[0].clone();
     let stored = Template::of(&with_sidecar("v1")).digest();
-    assert_eq!(target.to_digest, digest("v1"));
+    assert_eq!(target.to.digest, digest("v1"));
     assert_eq!(target.stored_digest.as_deref(), Some(stored.as_str()));
     assert_eq!(target.restored_digest(), stored);
     assert!(

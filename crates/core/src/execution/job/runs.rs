@@ -154,7 +154,7 @@ fn planned(target: &PlannedTarget, wanted: &ImageOf) -> Option<Option<String>> {
     let fallback = target
         .fallbacks
         .iter()
-        .find(|fallback| wanted.version == Side::Older && fallback.to_digest == target.to_digest);
+        .find(|fallback| wanted.version == Side::Older && fallback.to.digest == target.to.digest);
     let stored = || {
         let stored = target.job_images.iter().find(|stored| {
             stored.version == wanted.version && stored.container == wanted.container

@@ -156,7 +156,7 @@ impl Cluster {
         let kept = if restoring {
             progress.and_then(|progress| Some(progress.backup.as_ref()?.config_map.clone()))
         } else {
-            target.and_then(|target| target.source_name.clone())
+            target.and_then(|target| Some(target.source_name()?.to_owned()))
         };
         let kept = kept.and_then(|kept| self.config_maps.get(&kept)?.1.clone());
         let verification = progress.and_then(|progress| match &progress.fallback {

@@ -474,17 +474,17 @@ impl Cluster {
             WriteKind::Revert => {
                 assert_eq!(
                     digest(before),
-                    target.from_digest,
+                    target.from.digest,
                     "a foreign edit is overwritten"
                 );
-                assert_eq!(digest(after), target.to_digest);
+                assert_eq!(digest(after), target.to.digest);
             }
             WriteKind::Fallback => {
                 assert!(
                     target.is_restored_by(&digest(before)),
                     "a foreign edit is overwritten by the fallback"
                 );
-                let named = target.fallbacks.iter().map(|one| &one.to_digest);
+                let named = target.fallbacks.iter().map(|one| &one.to.digest);
                 assert!(named.into_iter().any(|known| *known == digest(after)));
             }
             WriteKind::Restore => {
@@ -495,11 +495,11 @@ impl Cluster {
                     .is_some_and(|left| *left == generation);
                 assert!(
                     digest(before) == target.restored_digest()
-                        || (target.fallbacks.iter()).any(|one| one.to_digest == digest(before))
+                        || (target.fallbacks.iter()).any(|one| one.to.digest == digest(before))
                         || as_left,
                     "a foreign edit is overwritten by the way back"
                 );
-                assert_eq!(digest(after), target.from_digest);
+                assert_eq!(digest(after), target.from.digest);
             }
         }
         assert_eq!(before["metadata"]["uid"], json!(target.workload.uid));
@@ -620,10 +620,10 @@ impl Cluster {
         };
         let rehabilitated = spec.rollbacks[ours + 1..]
             .iter()
-            .any(|rollback| rollback.to_digest == target.from_digest);
+            .any(|rollback| rollback.to_digest == target.from.digest);
         let bad = bad_templates(Some(spec), &spec.target_ref.uid, None, self.now());
         assert!(
-            rehabilitated || bad.contains(&target.from_digest),
+            rehabilitated || bad.contains(&target.from.digest),
             "what was rolled back is not remembered as bad"
         );
     }
@@ -663,7 +663,7 @@ impl Cluster {
             target.workload.name
         );
         assert!(
-            doubtful || place.digest().as_deref() == Some(target.from_digest.as_str()),
+            doubtful || place.digest().as_deref() == Some(target.from.digest.as_str()),
             "{} has not what it had",
             target.workload.name
         );

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use rollback_api::ledger::{Claim, Evidence, Verdict};
 use rollback_api::policy::HttpCheck;
 use rollback_api::request::Urgency;
-use rollback_api::status::{CheckKind, PlannedTarget, Source};
+use rollback_api::status::{CheckKind, PlannedTarget, SourceRef, TemplateRef};
 use rollback_api::{
     APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, CHECKLIST, CONFIRM, FINALIZER, Identity, PLAN,
     RevisionLedgerSpec, RollbackPolicySpec, RollbackRequest, RollbackRequestSpec, WorkloadRef,
@@ -363,13 +363,18 @@ pub fn reading(check: &str, when: Timestamp, answers: Vec<Answer>) -> Reading {
 pub fn planned_target() -> PlannedTarget {
     PlannedTarget {
         workload: workload("api"),
-        from_digest: digest("v2"),
-        from_revision: Some(2),
-        to_revision: Some(1),
-        to_digest: digest("v1"),
-        source: Source::ReplicaSet,
-        source_name: Some("api-v1".to_owned()),
-        source_uid: Some("rs-v1".to_owned()),
+        from: TemplateRef {
+            revision: Some(2),
+            digest: digest("v2"),
+        },
+        to: TemplateRef {
+            revision: Some(1),
+            digest: digest("v1"),
+        },
+        source_ref: Some(SourceRef {
+            name: "api-v1".to_owned(),
+            uid: Some("rs-v1".to_owned()),
+        }),
         ..PlannedTarget::default()
     }
 }

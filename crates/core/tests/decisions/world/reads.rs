@@ -461,7 +461,7 @@ impl Look<'_> {
             return Some(TargetView::Claiming(Box::new(claiming)));
         }
         let mut sets = seen.replica_sets.iter();
-        let planned = sets.find(|set| Some(set.uid()) == target.source_uid.as_deref());
+        let planned = sets.find(|set| Some(set.uid()) == target.source_uid());
         let intended = progress.revert.is_some();
         let template = self.template();
         Some(TargetView::Writing(Box::new(WritingView {

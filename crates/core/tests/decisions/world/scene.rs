@@ -195,7 +195,7 @@ impl Scene {
                     .as_ref()
                     .map(|backup| backup.config_map.clone())
             } else {
-                target.source_name.clone()
+                target.source_name().map(str::to_owned)
             };
             if seen.kept == Fetched::Unknown {
                 let kept = backup.and_then(|backup| self.backups.get(&backup).cloned());
