@@ -8,6 +8,7 @@ mod quarantine;
 pub use crashes::Size;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -51,11 +52,15 @@ pub async fn detect(rounds: usize, size: Size, ctrl_c: CtrlC) -> Result<()> {
 }
 
 /// From the start of the plugin to its first output, beside kubectl and a bare list call.
-pub async fn plugin(rounds: usize, ctrl_c: CtrlC) -> Result<()> {
+pub async fn plugin(rounds: usize, program: Option<PathBuf>, ctrl_c: CtrlC) -> Result<()> {
     let measured = async {
         let cluster = cluster().await?;
-        eprintln!("building the plugin, optimised");
-        let program = cargo::plugin().await?;
+        let program = if let Some(built) = program {
+            built
+        } else {
+            eprintln!("building the plugin, optimised");
+            cargo::plugin().await?
+        };
         plugin::measure(cluster, &program, rounds).await
     };
     Box::pin(ctrl_c.or(measured)).await

@@ -13,6 +13,7 @@ mod session;
 mod story;
 mod test;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -121,6 +122,9 @@ enum Bench {
         /// How many times each.
         #[arg(long, default_value_t = 50)]
         rounds: usize,
+        /// Of this program, which is built already; else the plugin is built, optimised.
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
     },
     /// What writes of Deployments take in a namespace with versions in quarantine, beside one without.
     Quarantine {
@@ -167,8 +171,8 @@ fn main() -> ExitCode {
             what: Bench::Latency { rollbacks },
         } => session::run(async |ctrl_c| bench::latency(rollbacks, ctrl_c).await),
         Command::Bench {
-            what: Bench::Plugin { rounds },
-        } => session::run(async |ctrl_c| bench::plugin(rounds, ctrl_c).await),
+            what: Bench::Plugin { rounds, program },
+        } => session::run(async |ctrl_c| bench::plugin(rounds, program, ctrl_c).await),
         Command::Bench {
             what: Bench::Quarantine { writes },
         } => session::run(async |ctrl_c| bench::quarantine(writes, ctrl_c).await),

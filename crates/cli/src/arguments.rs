@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 use rollback_api::request::{Category, Urgency};
 
+use crate::to;
+
 /// What stands below the help: the exit codes, and where the rest is.
 const EXIT_CODES: &str = "Exit codes: 0 done or settled; 1 it could not be done; 2 wrong arguments; 3 the request ended without a rollback \
 (denied, cancelled, expired, refused, superseded); 4 it was tried and failed, or was undone; 5 the time was over; 6 you may not; 7 the plan \
@@ -28,7 +30,7 @@ pub struct Cli {
 #[command(next_help_heading = "Connection and output")]
 pub struct Place {
     /// Namespace; else that of the context
-    #[arg(short, long, global = true, value_name = "NAME")]
+    #[arg(short, long, global = true, value_name = "NAME", value_parser = to::namespace)]
     pub namespace: Option<String>,
     /// Context of the kubeconfig; else the current one
     #[arg(long, global = true, value_name = "NAME")]
@@ -92,6 +94,7 @@ pub enum Command {
     /// Say no to a request
     Deny {
         /// Name of the request
+        #[arg(value_parser = to::request)]
         name: String,
         /// Why, for whoever asked and for the report
         #[arg(long, value_name = "TEXT")]
@@ -100,16 +103,19 @@ pub enum Command {
     /// End a request that is not wanted any more
     Cancel {
         /// Name of the request
+        #[arg(value_parser = to::request)]
         name: String,
     },
     /// Say that you see to a request, so that nobody else is asked; it approves nothing
     Ack {
         /// Name of the request
+        #[arg(value_parser = to::request)]
         name: String,
     },
     /// Take your own approval back
     Withdraw {
         /// Name of the request
+        #[arg(value_parser = to::request)]
         name: String,
     },
     /// Show the revisions of a Deployment, with what is known of each
@@ -129,6 +135,7 @@ pub enum Command {
     /// Print the incident report of a request, or list the reviews that are still to be held
     Report {
         /// Name of the request
+        #[arg(value_parser = to::request)]
         name: Option<String>,
         /// Say that you have held the review
         #[arg(long, requires = "name")]
@@ -215,7 +222,7 @@ pub enum Notify {
         #[arg(long)]
         dry_run: bool,
         /// What would be told of this request now
-        #[arg(long, value_name = "NAME", requires = "dry_run")]
+        #[arg(long, value_name = "NAME", requires = "dry_run", value_parser = to::request)]
         request: Option<String>,
     },
 }
@@ -230,10 +237,10 @@ pub enum Policy {
         /// For example deployment/api, or api; else what holds for each
         workload: Option<String>,
         /// What kind of trouble it would be
-        #[arg(long, value_enum, value_name = "KIND")]
+        #[arg(long, value_enum, ignore_case = true, value_name = "KIND")]
         category: Option<Category>,
         /// How urgent it would be, when that is more than the category stands for
-        #[arg(long, value_enum, value_name = "LEVEL")]
+        #[arg(long, value_enum, ignore_case = true, value_name = "LEVEL")]
         urgency: Option<Urgency>,
     },
 }
@@ -253,6 +260,7 @@ pub struct Ui {
 #[derive(Args, Debug)]
 pub struct Status {
     /// Name of the request
+    #[arg(value_parser = to::request)]
     pub name: Option<String>,
     /// Follow the request until it ends
     #[arg(short, long, requires = "name")]
@@ -269,6 +277,7 @@ pub struct Status {
 #[derive(Args, Debug)]
 pub struct Approve {
     /// Name of the request
+    #[arg(value_parser = to::request)]
     pub name: String,
     /// The phrase of the plan, letter by letter; nothing else stands for it
     #[arg(long, value_name = "PHRASE")]
@@ -322,6 +331,7 @@ pub struct Create {
 #[derive(Args, Debug)]
 pub struct Restore {
     /// Name of the request to undo
+    #[arg(value_parser = to::request)]
     pub request: String,
     /// Only these Deployments of it, for example deployment/api, or api
     pub workloads: Vec<String>,
@@ -350,10 +360,10 @@ pub struct Wish {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// What kind of trouble
-    #[arg(long, value_enum, value_name = "KIND")]
+    #[arg(long, value_enum, ignore_case = true, value_name = "KIND")]
     pub category: Option<Category>,
     /// How urgent, when it is more than the category stands for
-    #[arg(long, value_enum, value_name = "LEVEL")]
+    #[arg(long, value_enum, ignore_case = true, value_name = "LEVEL")]
     pub urgency: Option<Urgency>,
     /// Name of the request; else it is made of the workload and the time
     #[arg(long, value_name = "NAME")]

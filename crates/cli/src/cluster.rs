@@ -1,5 +1,6 @@
 //! The API server, as whom and in which namespace.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kube::api::{ListParams, ObjectList, Patch, PatchParams};
@@ -12,6 +13,9 @@ use serde_json::{Value, json};
 
 use crate::arguments::Place;
 use crate::error::Error;
+use crate::here;
+use crate::output::clean;
+use crate::to;
 
 /// Field manager of every write. It does not begin with kubectl: Flux takes such a name over and undoes what it wrote.
 pub const FIELD_MANAGER: &str = "rollback-cli";
@@ -37,6 +41,7 @@ impl Cluster {
             context: place.context.clone(),
             ..KubeConfigOptions::default()
         };
+        here::remember(place);
         let mut config = match &place.kubeconfig {
             Some(file) => {
                 Config::from_custom_kubeconfig(Kubeconfig::read_from(file)?, &options).await?
@@ -48,8 +53,12 @@ impl Cluster {
             config.auth_info.impersonate = Some(user.clone());
             config.auth_info.impersonate_groups = Some(place.groups.clone());
         }
-        let namespace = place.namespace.clone();
-        let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
+        let namespace = place
+            .namespace
+            .as_ref()
+            .unwrap_or(&config.default_namespace);
+        // That of a context or an environment was not looked at yet.
+        let namespace = to::namespace(namespace).map_err(Error::Arguments)?;
         let client = Client::try_from(config)?;
         Ok(Self { client, namespace })
     }
@@ -186,11 +195,41 @@ fn is_lost_race(status: &kube::core::Status) -> bool {
     status.code == 409 && status.reason == "Conflict"
 }
 
-/// As kubectl does: the kubeconfig, or the pod that this runs in.
+/// As kubectl does: the kubeconfig, or where there is none the pod that this runs in. One that is there and cannot be used is
+/// never passed over: the pod is somebody else, and perhaps somewhere else.
 async fn from_environment(options: &KubeConfigOptions) -> Result<Config, Error> {
-    match Config::from_kubeconfig(options).await {
-        Ok(config) => Ok(config),
-        Err(error) if options.context.is_none() => Ok(Config::incluster().map_err(|_| error)?),
-        Err(error) => Err(error.into()),
+    let files = kubeconfigs();
+    let found: Vec<&PathBuf> = files.iter().filter(|file| file.exists()).collect();
+    if found.is_empty() {
+        let pod = Config::incluster()
+            .ok()
+            .filter(|_| options.context.is_none());
+        return pod.ok_or_else(|| missing(&files));
     }
+    // Files that are not there are left out, as kubectl does: the list in a profile names those of all machines.
+    let read = found.iter().try_fold(Kubeconfig::default(), |all, file| {
+        Kubeconfig::read_from(file).and_then(|next| all.merge(next))
+    });
+    Ok(Config::from_custom_kubeconfig(read?, options).await?)
+}
+
+/// The files that are read, as kubectl has them.
+fn kubeconfigs() -> Vec<PathBuf> {
+    let listed = std::env::var_os("KUBECONFIG").unwrap_or_default();
+    let listed: Vec<PathBuf> = std::env::split_paths(&listed)
+        .filter(|file| !file.as_os_str().is_empty())
+        .collect();
+    if !listed.is_empty() {
+        return listed;
+    }
+    let usual = std::env::home_dir().map(|home| home.join(".kube").join("config"));
+    usual.into_iter().collect()
+}
+
+fn missing(files: &[PathBuf]) -> Error {
+    let names: Vec<String> = files
+        .iter()
+        .map(|file| clean(&file.display().to_string()))
+        .collect();
+    Error::Kubeconfig(format!("there is none at {}", names.join(", ")))
 }

@@ -5,7 +5,7 @@ mod asked;
 mod complete;
 mod completion;
 mod create;
-mod diff;
+pub mod diff;
 mod doctor;
 mod guided;
 pub mod history;
@@ -19,16 +19,68 @@ mod restore;
 pub mod say;
 mod status;
 
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
 use crate::Ending;
 use crate::arguments::{
     Cli, Command, Create, Environment, Notify, Place, Policy, Quarantine, Wish,
 };
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::{environments, ui};
+use crate::{environments, prompt, ui};
 
-/// Runs what was typed.
+/// By how much a command may take longer than its `--timeout`: what waits for a request says more when the time is over.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Runs what was typed, for no longer than it says. A server that takes a request and never answers it would hold a pipeline
+/// for ever; who sits at a terminal has Ctrl-C, and all the time for answers.
 pub async fn run(cli: Cli) -> Result<Ending, Error> {
+    let Some(patience) = patience(&cli).filter(|_| !prompt::is_person()) else {
+        return Box::pin(carry_out(cli)).await;
+    };
+    let patience = Duration::try_from(patience).unwrap_or_default() + GRACE;
+    let done = tokio::time::timeout(patience, Box::pin(carry_out(cli))).await;
+    done.unwrap_or_else(|_| {
+        Err(Error::Deadline(
+            "The time was over, and the API server has not answered. Whether anything was written it alone knows: kubectl rollback status."
+                .to_owned(),
+        ))
+    })
+}
+
+/// The `--timeout` of the command.
+fn patience(cli: &Cli) -> Option<SignedDuration> {
+    match cli.command.as_ref()? {
+        Command::Status(status) => status.timeout,
+        Command::Approve(approve) => approve.timeout,
+        Command::Create(create) => create.wish.timeout,
+        Command::Restore(restore) => restore.wish.timeout,
+        Command::In(environment) => environment.wish.timeout,
+        Command::Plan(_)
+        | Command::Deny { .. }
+        | Command::Cancel { .. }
+        | Command::Ack { .. }
+        | Command::Withdraw { .. }
+        | Command::History { .. }
+        | Command::Diff { .. }
+        | Command::Report { .. }
+        | Command::Quarantine { .. }
+        | Command::Pause
+        | Command::Resume
+        | Command::Policy { .. }
+        | Command::Notify { .. }
+        | Command::Doctor { .. }
+        | Command::Ui(_)
+        | Command::Completion { .. }
+        | Command::Man { .. }
+        | Command::Complete { .. }
+        | Command::Environment(_) => None,
+    }
+}
+
+async fn carry_out(cli: Cli) -> Result<Ending, Error> {
     let place = cli.place;
     match cli.command {
         Some(Command::Completion { shell }) => completion::script(shell),
@@ -76,7 +128,7 @@ async fn on_cluster(place: &Place, command: Command) -> Result<Ending, Error> {
             if dry_run {
                 notify::show(cluster, format, &channel, request.as_deref()).await
             } else {
-                notify::test(cluster, &channel).await
+                notify::test(cluster, format, &channel).await
             }
         }
         Command::Withdraw { name } => say::withdraw(cluster, format, &name).await,

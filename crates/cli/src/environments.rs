@@ -95,8 +95,9 @@ fn file() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     set(VARIABLE).map(PathBuf::from).or_else(|| {
         let folder = set("XDG_CONFIG_HOME").map(PathBuf::from);
-        let folder = folder.or_else(|| Some(PathBuf::from(set("HOME")?).join(".config")))?;
-        Some(folder.join("kubectl-rollback/config.yaml"))
+        // Not HOME: Windows has none.
+        let folder = folder.or_else(|| Some(std::env::home_dir()?.join(".config")))?;
+        Some(folder.join("kubectl-rollback").join("config.yaml"))
     })
 }
 

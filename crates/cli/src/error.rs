@@ -1,5 +1,7 @@
 //! What can go wrong, and the exit code that says it.
 
+use kube::client::AuthError;
+use kube::config::KubeconfigError;
 use rollback_core::message::text::plain;
 
 /// Longest message of the server that is repeated.
@@ -20,7 +22,12 @@ pub enum Error {
     #[error(
         "The kubeconfig cannot be used: {0}. Name one with --kubeconfig, and a context of it with --context (kubectl config get-contexts lists them)."
     )]
-    Kubeconfig(#[from] kube::config::KubeconfigError),
+    Kubeconfig(String),
+    /// The kubeconfig is one, but what it says to log in with does not.
+    #[error(
+        "You could not be logged in: {0}. Log in again with the tool of your cluster, or name another context with --context (kubectl config get-contexts lists them)."
+    )]
+    Login(String),
     /// The API server could not be asked.
     #[error("The API server could not be asked: {0}")]
     Unreachable(String),
@@ -62,6 +69,7 @@ impl Error {
             Self::Forbidden(_) => 6,
             Self::PlanChanged(_) => 7,
             Self::Kubeconfig(_)
+            | Self::Login(_)
             | Self::Unreachable(_)
             | Self::Refused(_)
             | Self::Input(_)
@@ -75,7 +83,10 @@ impl Error {
 impl From<kube::Error> for Error {
     fn from(error: kube::Error) -> Self {
         let kube::Error::Api(status) = &error else {
-            return Self::Unreachable(with_causes(&error));
+            return login(&error).map_or_else(
+                || Self::Unreachable(with_causes(&error)),
+                |failed| Self::Login(not_logged_in(failed)),
+            );
         };
         let message = plain(&status.message, MESSAGE_LIMIT);
         match status.code {
@@ -88,6 +99,61 @@ impl From<kube::Error> for Error {
             409 if status.reason == "AlreadyExists" => Self::Refused(format!("{}. Give the request another name with --name.", capital(&message))),
             _ => Self::Refused(format!("The API server refuses it: {message}")),
         }
+    }
+}
+
+impl From<KubeconfigError> for Error {
+    fn from(error: KubeconfigError) -> Self {
+        Self::Kubeconfig(match &error {
+            // The parser shows the lines around the place, and a kubeconfig has secrets in it.
+            KubeconfigError::Parse(error) => {
+                let place = error.location().map_or_else(String::new, |at| {
+                    format!(", at line {}, column {}", at.line(), at.column())
+                });
+                format!("it is not the YAML of a kubeconfig{place}")
+            }
+            other => plain(&other.to_string(), MESSAGE_LIMIT),
+        })
+    }
+}
+
+/// What went wrong with the credentials, when it is that: also where they are renewed, deep inside of a call.
+fn login(error: &kube::Error) -> Option<&AuthError> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
+        }
+        next = cause.source();
+    }
+    None
+}
+
+/// What a credential plugin prints is never repeated but its standard error: the rest may be a token, and its environment
+/// may hold secrets of the kubeconfig.
+fn not_logged_in(error: &AuthError) -> String {
+    match error {
+        AuthError::AuthExecStart(error) => format!(
+            "the credential plugin of the kubeconfig (users[].user.exec) could not be started: {error}. Install it, or have it in the PATH"
+        ),
+        AuthError::AuthExecRun { out, .. } => {
+            let said = plain(String::from_utf8_lossy(&out.stderr).trim(), MESSAGE_LIMIT);
+            // With a terminal the plugin speaks for itself.
+            let said = if said.is_empty() {
+                "; what it has said of it stands above".to_owned()
+            } else {
+                format!(": {}", said.trim_end_matches('.'))
+            };
+            format!(
+                "the credential plugin of the kubeconfig (users[].user.exec) failed, {}{said}",
+                out.status
+            )
+        }
+        AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed => {
+            "the credential plugin of the kubeconfig (users[].user.exec) gave no ExecCredential"
+                .to_owned()
+        }
+        other => plain(&other.to_string(), MESSAGE_LIMIT),
     }
 }
 

@@ -9,9 +9,11 @@ use kube::Api;
 use kube::runtime::watcher::Error as WatchError;
 use kube::runtime::{WatchStreamExt, watcher};
 use rollback_api::RollbackRequest;
+use rollback_core::message::shell;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::error::Error;
+use crate::here::flags_to_here;
 use crate::output::{clean, remark};
 
 /// An error at once when there is no such request, or no server: a watch would try for ever.
@@ -41,7 +43,7 @@ pub async fn until<T>(
     let mut states = pin!(states(api, name));
     let deadline = deadline(Some(patience));
     loop {
-        match next(&mut states, deadline).await? {
+        match next(&mut states, name, deadline).await? {
             Next::State(request) => {
                 if let Some(found) = look(&request) {
                     return Ok(found);
@@ -66,6 +68,7 @@ pub enum Next {
 /// The next state. A connection that is lost is made again; who may not watch is told so.
 pub async fn next(
     states: &mut (impl Stream<Item = Result<Option<RollbackRequest>, WatchError>> + Unpin),
+    name: &str,
     deadline: Option<Instant>,
 ) -> Result<Next, Error> {
     loop {
@@ -82,10 +85,11 @@ pub async fn next(
                 }
             }
             Err(_) => {
-                return Err(Error::Deadline(
-                    "The time was over before that came. It goes on without you: follow it with kubectl rollback status NAME -w."
-                        .to_owned(),
-                ));
+                return Err(Error::Deadline(format!(
+                    "The time was over before that came. It goes on without you: follow it with kubectl rollback status {} -w{}.",
+                    shell::name(name, "REQUEST"),
+                    flags_to_here()
+                )));
             }
         }
     }
@@ -119,9 +123,10 @@ fn lost(error: WatchError) -> Result<Option<String>, Error> {
 /// There is no such request any more.
 pub fn gone(name: &str) -> Error {
     Error::Refused(format!(
-        "There is no request {} in this namespace (any more). kubectl rollback status lists those that are open; the report of one that was deleted stays: kubectl rollback report {}.",
+        "There is no request {} in this namespace (any more). kubectl rollback status{here} lists those that are open; the report of one that was deleted stays: kubectl rollback report {}{here}.",
         clean(name),
-        clean(name)
+        shell::name(name, "REQUEST"),
+        here = flags_to_here()
     ))
 }
 

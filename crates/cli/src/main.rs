@@ -7,6 +7,7 @@ mod command;
 mod environments;
 mod error;
 mod follow;
+mod here;
 mod output;
 mod page;
 mod prompt;

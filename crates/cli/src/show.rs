@@ -7,11 +7,13 @@ use rollback_api::status::{
     CheckStatus, Plan, PlannedTarget, RolloutStatus, TargetStatus, VerificationStatus,
 };
 use rollback_api::{ConditionType, RequestState, RollbackRequest, RollbackRequestStatus};
-use rollback_core::approval;
+use rollback_core::approval::{self, TO_APPROVE};
 use rollback_core::execution::phase::{TargetPhase, result};
+use rollback_core::message::shell;
 use rollback_core::plan::all_changes;
 use rollback_core::report::conditions;
 
+use crate::here::flags_to_here;
 use crate::output::{Paint, clean, elapsed, span};
 
 /// Reason and message of the condition `Ready`; what is said before the controller has looked.
@@ -23,6 +25,16 @@ pub fn ready(request: &RollbackRequest) -> (String, String) {
         },
         |ready| (clean(&ready.reason), clean(&ready.message)),
     )
+}
+
+/// A message without what to type by kubectl alone, and that: whoever has the plugin or its pages has a shorter way, which goes
+/// to the same cluster and namespace.
+pub fn split(message: &str) -> (&str, Option<&str>) {
+    let Some(at) = message.find(TO_APPROVE) else {
+        return (message, None);
+    };
+    let (message, command) = message.split_at(at);
+    (message.trim_end(), Some(command))
 }
 
 /// The word of `Ready`, when it is one of ours.
@@ -70,13 +82,22 @@ pub fn tree(request: &RollbackRequest, now: Timestamp, paint: Paint) -> Vec<Stri
     if let Some(by) = approvals(request) {
         lines.push(format!("  approvals: {by}"));
     }
+    let (message, by_kubectl) = split(&message);
     lines.push(format!("  {message}"));
+    if by_kubectl.is_some() {
+        lines.push(format!(
+            "  to approve: kubectl rollback approve {}{}",
+            shell::name(&request.name_any(), "REQUEST"),
+            flags_to_here()
+        ));
+    }
     if let Some(status) = &request.status {
         lines.extend(targets(status, now, paint));
         if let Some(incident) = &status.incident {
             lines.push(format!(
-                "  report: kubectl rollback report {} (ConfigMap {})",
+                "  report: kubectl rollback report {}{} (ConfigMap {})",
                 clean(&request.name_any()),
+                flags_to_here(),
                 clean(&incident.config_map)
             ));
         }

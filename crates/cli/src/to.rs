@@ -1,9 +1,15 @@
 //! What is typed for a workload and for what to go back to.
 
+use rollback_api::GROUP;
 use rollback_api::request::{To, ToImage};
+use rollback_core::message::shell;
+use rollback_core::plan::references::is_subdomain;
 
 use crate::error::Error;
 use crate::output::clean;
+
+/// Longest name of a namespace.
+const LONGEST_LABEL: usize = 63;
 
 /// Where to go back to, as it is typed.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +24,8 @@ pub enum Wanted {
 /// what looks like none of these.
 pub fn wanted(word: &str) -> Result<Wanted, Error> {
     let to = match word.split_once('=') {
-        Some(("backup-of", request)) if !request.is_empty() => {
-            return Ok(Wanted::BackupOf(request.to_owned()));
+        Some(("backup-of", word)) if !word.is_empty() => {
+            return Ok(Wanted::BackupOf(request(word).map_err(Error::Arguments)?));
         }
         Some(("version", version)) if !version.is_empty() => of_version(version),
         Some(("image", image)) if !image.is_empty() => To {
@@ -84,9 +90,9 @@ pub fn deployment(word: &str) -> Result<String, Error> {
     );
     if !is_deployment {
         return Err(Error::Arguments(format!(
-            "\"{}\" is no Deployment, and nothing else can be rolled back yet. For a StatefulSet or DaemonSet type kubectl rollout undo {}.",
+            "\"{}\" is no Deployment, and nothing else can be rolled back yet. {}",
             clean(word),
-            rollback_core::message::shell::word(&clean(word))
+            instead(kind, name)
         )));
     }
     if name.is_empty() || name.contains('/') {
@@ -96,6 +102,54 @@ pub fn deployment(word: &str) -> Result<String, Error> {
         )));
     }
     Ok(name.to_owned())
+}
+
+/// What to type for what is no Deployment: some kinds have revisions too, without any of this.
+fn instead(kind: &str, name: &str) -> String {
+    let has_revisions = matches!(
+        kind.to_ascii_lowercase().as_str(),
+        "statefulset"
+            | "statefulsets"
+            | "sts"
+            | "statefulset.apps"
+            | "statefulsets.apps"
+            | "daemonset"
+            | "daemonsets"
+            | "ds"
+            | "daemonset.apps"
+            | "daemonsets.apps"
+    );
+    if has_revisions {
+        let what = clean(&format!("{kind}/{name}"));
+        return format!("Type kubectl rollout undo {}.", shell::word(&what));
+    }
+    "Type deployment/NAME; kubectl get deployments lists the names.".to_owned()
+}
+
+/// The name of a request, also as `-o name` and kubectl print it.
+pub fn request(word: &str) -> Result<String, String> {
+    let (kind, name) = word.split_once('/').unwrap_or(("rbr", word));
+    let kind = kind.to_ascii_lowercase();
+    let kind = kind.strip_suffix(&format!(".{GROUP}")).unwrap_or(&kind);
+    let is_request = matches!(kind, "rbr" | "rollbackrequest" | "rollbackrequests");
+    if is_request && is_subdomain(name) {
+        return Ok(name.to_owned());
+    }
+    Err(format!(
+        "\"{}\" is no name of a request. kubectl rollback status lists those that are open",
+        clean(word)
+    ))
+}
+
+/// The name of a namespace. Anything else would become another path of the API server.
+pub fn namespace(word: &str) -> Result<String, String> {
+    if is_subdomain(word) && !word.contains('.') && word.len() <= LONGEST_LABEL {
+        return Ok(word.to_owned());
+    }
+    Err(format!(
+        "\"{}\" is no name of a namespace. kubectl get namespaces lists them",
+        clean(word)
+    ))
 }
 
 #[cfg(test)]
@@ -162,14 +216,51 @@ mod tests {
         ] {
             assert_eq!(deployment(word).unwrap(), "api");
         }
+        let rows = [
+            ("statefulset/db", "kubectl rollout undo statefulset/db"),
+            ("ds/logs", "kubectl rollout undo ds/logs"),
+            // kubectl could not do that either.
+            ("pod/api", "Type deployment/NAME"),
+            ("deployment/", "names no Deployment"),
+            ("deployment/a/b", "names no Deployment"),
+            ("", "names no Deployment"),
+        ];
+        for (word, said) in rows {
+            let error = deployment(word).unwrap_err();
+            assert_eq!(error.code(), 2, "{word}");
+            assert!(error.to_string().contains(said), "{word}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_request_has_the_names_that_kubectl_gives_it() {
         for word in [
-            "statefulset/db",
-            "pod/api",
-            "deployment/",
-            "deployment/a/b",
-            "",
+            "api-5xx",
+            "rbr/api-5xx",
+            "rollbackrequest/api-5xx",
+            "rollbackrequest.rollback.broxiva.com/api-5xx",
+            "rollbackrequests.rollback.broxiva.com/api-5xx",
         ] {
-            assert_eq!(deployment(word).unwrap_err().code(), 2, "{word}");
+            assert_eq!(request(word).unwrap(), "api-5xx");
+        }
+        for word in [
+            "",
+            "a b",
+            "../api-5xx",
+            "rbr/",
+            "rbr/a/b",
+            "deployment/api",
+            "API",
+        ] {
+            assert!(request(word).is_err(), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_is_a_label() {
+        assert_eq!(namespace("shop-1").unwrap(), "shop-1");
+        for word in ["", "a.b", "Shop", "a/b", "..", "../../x", &"a".repeat(64)] {
+            assert!(namespace(word).is_err(), "{word}");
         }
     }
 }

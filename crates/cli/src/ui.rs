@@ -20,8 +20,9 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use kube::api::ListParams;
 use maud::Markup;
-use rollback_api::Identity;
+use rollback_api::{Identity, RollbackRequest};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -69,8 +70,10 @@ impl Wanted {
 
 /// Serves the pages until it is stopped.
 pub async fn run(cluster: Cluster, format: Option<Format>, wanted: &Ui) -> Result<Ending, Error> {
-    // Who may not be known, or where nothing is installed, hears it here and not in a browser.
+    // Who may not look, or where nothing is installed, hears it here and not in a browser.
     let identity = cluster.identity().await?;
+    let one = ListParams::default().limit(1);
+    cluster.api::<RollbackRequest>().list_metadata(&one).await?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted.port)).await;
     let listener = listener.map_err(|error| unusable(wanted.port, &error))?;
     let session = Session::new(listener.local_addr()?.port())?;
@@ -111,9 +114,11 @@ fn router(app: Arc<App>) -> Router {
         .route("/requests/{name}/report", get(request::report))
         .route("/requests/{name}/approve", post(request::approve))
         .route("/requests/{name}/deny", post(request::deny))
+        .route("/requests/{name}/cancel", post(request::cancel))
         .route("/requests/{name}/reviewed", post(reviews::held))
         .route("/workloads", get(workload::list))
         .route("/workloads/{name}", get(workload::page))
+        .route("/workloads/{name}/diff", get(workload::diff))
         .route("/reviews", get(reviews::page));
     Router::new()
         .nest(app.session.base(), pages)
@@ -177,6 +182,7 @@ fn status(error: &Error) -> StatusCode {
         Error::Refused(_) | Error::PlanChanged(_) => StatusCode::CONFLICT,
         Error::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
         Error::Kubeconfig(_)
+        | Error::Login(_)
         | Error::Unreachable(_)
         | Error::Input(_)
         | Error::Output(_)

@@ -11,6 +11,10 @@ use super::stage::{asked, run, scene};
 async fn who_may_approve_says_that_they_see_to_it_and_nobody_else_does() -> Result<()> {
     let scene = asked("ack").await?;
     run(&scene, Outsider, &["ack", "api-5xx"]).await?.ended(6)?;
+    let told = run(&scene, Approver, &["ack", "api-5xx", "-o", "json"]).await?;
+    let told = told.ended(0)?.json()?;
+    let by = &told["metadata"]["annotations"][ACKNOWLEDGED_BY];
+    ensure!(by == Approver.as_str(), "{told}");
     run(&scene, Approver, &["ack", "api-5xx"])
         .await?
         .ended(0)?
@@ -88,9 +92,19 @@ async fn a_channel_shows_what_it_would_get_and_doctor_what_it_lacks() -> Result<
     scene.cluster.kubectl_ok(Admin, &create, "").await?;
     let finding = lacks().await?;
     ensure!(finding["verdict"] == "Ok", "{finding}");
+    let refused = "--notify-allow does not name evil.example";
     run(&scene, Admin, &missing)
         .await?
         .ended(4)?
-        .complains(&["--notify-allow does not name evil.example"])?;
+        .complains(&[refused])?;
+    let told = run(&scene, Admin, &[&missing[..], &["-o", "json"]].concat()).await?;
+    let told = told.ended(4)?.json()?;
+    let says = told["message"]
+        .as_str()
+        .is_some_and(|it| it.contains(refused));
+    ensure!(
+        says && told["sent"] == false && told["channel"] == "team",
+        "{told}"
+    );
     Ok(())
 }

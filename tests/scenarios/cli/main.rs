@@ -4,6 +4,7 @@
 mod asking;
 mod channels;
 mod faults;
+mod field;
 mod formats;
 mod hostile;
 mod looking;

@@ -47,6 +47,9 @@ const WITH_KUBECTL: [Step; 3] = [
     (Requester, "docs/tasks/roll-back.md"),
 ];
 
+/// A pipeline whose tests have failed. It waits, so somebody approves meanwhile.
+const PIPELINE: Step = (Requester, "docs/plugin.md");
+
 /// And back again.
 const UNDONE: [Step; 1] = [(Requester, "docs/tasks/roll-back.md")];
 
@@ -80,6 +83,10 @@ pub async fn story() -> Result<()> {
     desk.opts_in().await?;
     desk.types(&WITH_KUBECTL).await?;
     desk.types(&UNDONE).await?;
+    desk.closes().await?;
+    desk.opens().await?;
+    desk.opts_in().await?;
+    desk.pipeline().await?;
     desk.has_typed_everything()
 }
 
@@ -180,6 +187,37 @@ impl Desk {
             let what = format!("{}:{} as {}", block.page, block.line, user.context());
             eventually(&what, PATIENCE, async || self.run(*user, &block).await).await?;
         }
+        Ok(())
+    }
+
+    /// The step of a pipeline, once, beside somebody who sees its request and approves it.
+    async fn pipeline(&mut self) -> Result<()> {
+        let (user, page) = PIPELINE;
+        let blocks = self.next.get_mut(page).context("no such page")?;
+        ensure!(blocks.len() == 1, "{page} has another block: {blocks:?}");
+        let block = blocks.remove(0);
+        let approve = Block {
+            commands: "kubectl rollback approve -n shop \
+                $(kubectl rollback status -n shop -o name | sed 's,.*/,,') \
+                --checklist incident-documented,stakeholders-notified --confirm 'ROLLBACK PRODUCTION'"
+                .to_owned(),
+            ..block.clone()
+        };
+        let approved = eventually("the pipeline's request is approved", PATIENCE, async || {
+            self.run(Approver, &approve).await
+        });
+        tokio::try_join!(self.run(user, &block), approved)?;
+        let image = [
+            "get",
+            "deployment",
+            "api",
+            "-n",
+            "shop",
+            "-o",
+            "jsonpath={..image}",
+        ];
+        let image = self.cluster.kubectl_ok(Admin, &image, "").await?;
+        ensure!(image.contains(":v1"), "{image}");
         Ok(())
     }
 

@@ -198,6 +198,15 @@ async fn there_are_no_colours_where_somebody_does_not_want_them(scene: &Scene) -
 async fn the_guided_form_asks_for_everything() -> Result<()> {
     let scene = scene("guided").await?;
     scene.two_versions("api").await?;
+    let Some(mut terminal) = Terminal::open(&scene, Requester, "create")? else {
+        return Ok(());
+    };
+    terminal.shows("Which? Numbers or names").await?;
+    terminal.types("7").await?;
+    terminal
+        .shows("\"7\" is not in the list. Type its numbers, 1 to 1, or names.")
+        .await?;
+    ensure!(terminal.ends().await? == 2);
     let Some(mut terminal) = Terminal::open(&scene, Requester, "create --name api-5xx")? else {
         return Ok(());
     };

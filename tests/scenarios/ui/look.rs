@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use testkit::User::Approver;
+use testkit::User::{Approver, Requester};
 use testkit::prometheus::Prometheus;
 use testkit::scene::revision;
 use testkit::{Scene, shop};
@@ -88,6 +88,9 @@ async fn a_rollback_is_found_read_approved_and_watched() -> Result<()> {
     browser.click("link", "Deployment/api").await?;
     browser.shows("Revision").await?;
     browser.look("history").await?;
+    browser.click("button", "Show what differs").await?;
+    browser.shows("What differs, from the first").await?;
+    browser.look("diff").await?;
     browser.click("link", "Reviews").await?;
     browser.shows("I have held it").await?;
     browser.look("reviews").await?;
@@ -138,6 +141,31 @@ async fn a_plan_that_changes_while_somebody_reads_is_not_approved() -> Result<()
     browser.has_no_problems().await?;
     ui.end().await?;
     browser.shows("The connection was lost").await
+}
+
+#[tokio::test]
+async fn a_request_is_cancelled_in_a_browser() -> Result<()> {
+    let Some(mut browser) = Browser::start().await? else {
+        return Ok(());
+    };
+    let scene = asked("ui-cancelled").await?;
+    let ui = Ui::start(&scene, Requester).await?;
+    browser.open(&ui.link).await?;
+    browser.open(&url(&ui, "/requests/api-5xx")).await?;
+    browser.shows("Cancel this request").await?;
+    // The box is not ticked: the browser does not even send it.
+    browser.click("button", "Cancel this request").await?;
+    browser.look("request-cancel").await?;
+    ensure!(scene.request("api-5xx").await?.outcome().is_none());
+    browser.does("tick", json!({})).await?;
+    browser.click("button", "Cancel this request").await?;
+    scene.wait_for_end("api-5xx").await?;
+    browser.shows("Cancelled").await?;
+    browser.look("request-cancelled").await?;
+    let page = browser.does("text", json!({})).await?;
+    let page = page.as_str().unwrap_or_default();
+    ensure!(!page.contains("Cancel this request"), "{page}");
+    browser.has_no_problems().await
 }
 
 /// The number of a check: 0.204 for the `ReplicaSet` of the bad version, 0.004 for any other.

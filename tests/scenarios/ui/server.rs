@@ -4,10 +4,11 @@ use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt;
 use serde_json::json;
 use testkit::Scene;
-use testkit::User::{Approver, Outsider, Requester};
+use testkit::User::{Admin, Approver, Outsider, Requester};
+use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
 
-use super::stage::{Headers, Ui, scene};
+use super::stage::{Headers, Ui, plugin, scene};
 
 /// A request with a plan that is waited for.
 pub async fn asked(name: &str) -> Result<Scene> {
@@ -214,9 +215,15 @@ async fn writes(ui: &Ui, cookie: &str) -> Result<()> {
             == 413
     );
     // What is read is never a way to write.
-    for path in ["/requests/api-5xx/deny", "/requests/api-5xx/approve"] {
-        ensure!(ui.page(cookie, &format!("{path}?{body}")).await?.status == 405);
+    for path in ["deny", "approve", "cancel"] {
+        let path = format!("/requests/api-5xx/{path}?{body}&unwanted=yes");
+        ensure!(ui.page(cookie, &path).await?.status == 405);
     }
+    // A form that is not ours cancels nothing either.
+    let answer = ui
+        .send(cookie, "/requests/api-5xx/cancel", "unwanted=yes")
+        .await?;
+    ensure!(answer.status == 403, "{answer:?}");
     Ok(())
 }
 
@@ -234,6 +241,7 @@ async fn pages_write_nothing_and_forms_what_the_commands_do() -> Result<()> {
         "/requests/api-5xx?part=live",
         "/workloads",
         "/workloads/api",
+        "/workloads/api/diff?from=current&to=1",
         "/reviews",
     ] {
         let answer = ui.page(&cookie, path).await?;
@@ -242,6 +250,9 @@ async fn pages_write_nothing_and_forms_what_the_commands_do() -> Result<()> {
     for path in [
         "/requests/nothing",
         "/workloads/nothing",
+        "/workloads/nothing/diff?from=current&to=1",
+        "/workloads/api/diff?from=current&to=7",
+        "/workloads/api/diff",
         "/requests/api-5xx/report",
     ] {
         let answer = ui.page(&cookie, path).await?;
@@ -309,6 +320,97 @@ async fn who_may_only_look_looks_and_is_told_so() -> Result<()> {
         "{answer:?}"
     );
     ensure!(scene.request("api-5xx").await?.outcome().is_none());
+    // The address as data, for whoever opens the browser.
+    let mut data = plugin(&scene, Outsider)
+        .args(["ui", "--no-open", "-o", "json"])
+        .spawn()?;
+    let mut printed = String::new();
+    let mut lines = tokio::io::BufReader::new(data.stdout.take().context("no output")?);
+    while !printed.ends_with("}\n") {
+        ensure!(lines.read_line(&mut printed).await? > 0, "{printed}");
+    }
+    let printed: serde_json::Value = serde_json::from_str(&printed)?;
+    let address = printed["url"].as_str().unwrap_or_default();
+    ensure!(address.starts_with("http://127.0.0.1:"), "{printed}");
+    data.kill().await?;
+    // Who may not even look hears it at once, and not in a browser.
+    let stranger = plugin(&scene, Admin)
+        .args(["ui", "--no-open", "--as", "stranger@broxiva.example"])
+        .output()
+        .await?;
+    let said = String::from_utf8_lossy(&stranger.stderr);
+    ensure!(
+        stranger.status.code() == Some(6) && said.contains("You may not do that"),
+        "{stranger:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_is_cancelled_by_who_may_and_means_it() -> Result<()> {
+    let scene = asked("ui-cancel").await?;
+    let version = scene.request("api-5xx").await?.resource_version();
+    let path = "/requests/api-5xx/cancel";
+    for (user, said, status, text) in [
+        (Outsider, "&unwanted=yes", 403, "You may not do that"),
+        (Requester, "", 422, "Nothing was cancelled"),
+        (Requester, "&unwanted=no", 422, "Nothing was cancelled"),
+    ] {
+        let ui = Ui::start(&scene, user).await?;
+        let cookie = ui.log_in().await?;
+        let page = ui.page(&cookie, "/requests/api-5xx").await?;
+        let body = format!("csrf={}{said}", page.csrf()?);
+        let answer = ui.send(&cookie, path, &body).await?;
+        ensure!(
+            answer.status == status && answer.body.contains(text),
+            "{said}: {answer:?}"
+        );
+        ensure!(scene.request("api-5xx").await?.resource_version() == version);
+    }
+    let ui = Ui::start(&scene, Requester).await?;
+    let cookie = ui.log_in().await?;
+    let page = ui.page(&cookie, "/requests/api-5xx").await?;
+    let body = format!("csrf={}&unwanted=yes", page.csrf()?);
+    ensure!(ui.send(&cookie, path, &body).await?.status == 303);
+    let (_, outcome) = scene.wait_for_end("api-5xx").await?;
+    ensure!(
+        outcome.result == rollback_api::RequestState::Cancelled,
+        "{outcome:?}"
+    );
+    let page = ui.page(&cookie, "/requests/api-5xx").await?;
+    ensure!(!page.body.contains("Cancel this request"), "{page:?}");
+    let answer = ui.send(&cookie, path, &body).await?;
+    ensure!(
+        answer.status == 409 && answer.body.contains("has ended"),
+        "{answer:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_differs_between_two_versions_is_shown() -> Result<()> {
+    let scene = asked("ui-diff").await?;
+    let ui = Ui::start(&scene, Outsider).await?;
+    let cookie = ui.log_in().await?;
+    let page = ui.page(&cookie, "/workloads/api").await?;
+    // What runs, and the newest other one, are chosen already.
+    ensure!(
+        page.body.contains("<option value=\"1\" selected>"),
+        "{page:?}"
+    );
+    let path = "/workloads/api/diff?from=current&to=1";
+    let page = ui.page(&cookie, path).await?;
+    ensure!(
+        page.body.contains("api: what runs to revision 1")
+            && page
+                .body
+                .contains("api:v2 -&gt; registry.broxiva.example/api:v1"),
+        "{page:?}"
+    );
+    let same = ui
+        .page(&cookie, "/workloads/api/diff?from=2&to=current")
+        .await?;
+    ensure!(same.body.contains("They do not differ."), "{same:?}");
     Ok(())
 }
 

@@ -80,6 +80,7 @@ pub async fn programs(
         if part != Part::Plugin && !platform.is_linux() {
             continue;
         }
+        linkable(platform)?;
         let way = way(platform)?;
         let arguments = ["--locked", "--profile", profile, "--target", way.triple];
         call(way, "build", part, &arguments).await?;
@@ -90,6 +91,19 @@ pub async fn programs(
         built.push((platform, path));
     }
     Ok(built)
+}
+
+/// An error at once where the linker would fail after minutes: a program for macOS is linked against frameworks that only
+/// Apple's SDK has, and not zig.
+fn linkable(platform: Platform) -> Result<()> {
+    let has_sdk = std::env::var_os("SDKROOT").is_some() || cfg!(target_os = "macos");
+    if platform.os() == "darwin" && !has_sdk {
+        bail!(
+            "linking for {} needs the frameworks Security and CoreFoundation of Apple's SDK: set SDKROOT to one, or only look whether it compiles, with --check",
+            platform.triple()
+        );
+    }
+    Ok(())
 }
 
 /// Whether the programs compile for the platforms.

@@ -16,6 +16,7 @@ use super::status::{self, Follower};
 use crate::arguments::{Approve, Format, Place};
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::here::flags_to_here;
 use crate::output::{self, Paint, clean, remark, remark_all};
 use crate::{Ending, follow, prompt, show};
 
@@ -85,10 +86,11 @@ fn is_meant(approve: &Approve, plan: &Plan) -> Result<(), Error> {
 /// The plan is not the one that was shown.
 pub fn changed(name: &str, was: &str, plan: &Plan) -> Error {
     Error::PlanChanged(format!(
-        "The plan is not the one that was read: it was {}, and is {} now. Nothing was approved. Read it again: kubectl rollback approve {}.",
+        "The plan is not the one that was read: it was {}, and is {} now. Nothing was approved. Read it again: kubectl rollback approve {}{}.",
         clean(was),
         clean(&plan.digest),
-        shell::name(name, "REQUEST")
+        shell::name(name, "REQUEST"),
+        flags_to_here()
     ))
 }
 
@@ -223,11 +225,12 @@ fn unticked(approve: &Approve, plan: &Plan) -> Error {
         .collect();
     let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).collect();
     Error::Unanswered(format!(
-        "The plan asks for a checklist, and nobody is there to be asked: {}. When all of it is done, type kubectl rollback approve {} --checklist {} --confirm {}.",
+        "The plan asks for a checklist, and nobody is there to be asked: {}. When all of it is done, type kubectl rollback approve {} --checklist {} --confirm {}{}.",
         texts.join(", "),
         shell::name(&approve.name, "REQUEST"),
         shell::word(&names.join(",")),
-        shell::quoted(plan.rules.confirm_phrase())
+        shell::quoted(plan.rules.confirm_phrase()),
+        flags_to_here()
     ))
 }
 
@@ -322,8 +325,9 @@ pub async fn write(
             Some(now) if now.digest == plan.digest => Ok(annotations(me, plan, approval)),
             Some(now) => Err(changed(name, &plan.digest, now)),
             None => Err(Error::PlanChanged(format!(
-                "The plan is gone, so nothing was approved. Read what there is now: kubectl rollback status {}.",
-                shell::name(name, "REQUEST")
+                "The plan is gone, so nothing was approved. Read what there is now: kubectl rollback status {}{}.",
+                shell::name(name, "REQUEST"),
+                flags_to_here()
             ))),
         })
         .await

@@ -12,6 +12,7 @@ use super::status::Follower;
 use crate::arguments::{Create, DryRun, Place, Wish};
 use crate::cluster::{Cluster, FIELD_MANAGER};
 use crate::error::Error;
+use crate::here::flags_to_here;
 use crate::output::{self, clean, remark};
 use crate::to::{self, Wanted};
 use crate::{Ending, prompt, versions};
@@ -37,6 +38,7 @@ pub async fn run(cluster: &Cluster, place: &Place, create: Create) -> Result<End
 
 /// What is to be rolled back and to what, from the words, or from answers where they say too little.
 pub async fn wanted(cluster: &Cluster, mut create: Create) -> Result<(Create, Vec<Target>), Error> {
+    no_word_of_dry_run(&create)?;
     if is_empty(&create) {
         create.workloads = guided::workloads(cluster).await?;
     }
@@ -46,6 +48,18 @@ pub async fn wanted(cluster: &Cluster, mut create: Create) -> Result<(Create, Ve
     };
     let targets = targets(cluster, &create, &wanted).await?;
     Ok((create, targets))
+}
+
+/// `--dry-run server` would be a dry run here and a Deployment named server: the word belongs to the flag, or it is another
+/// Deployment.
+fn no_word_of_dry_run(create: &Create) -> Result<(), Error> {
+    let stray = |word: &&String| ["server", "client", "none"].contains(&word.as_str());
+    match create.workloads.iter().find(stray) {
+        Some(word) if create.wish.dry_run == DryRun::Client => Err(Error::Arguments(format!(
+            "Type --dry-run={word} as one word; or deployment/{word}, when there is a Deployment of that name."
+        ))),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Whether nothing says what is to be rolled back. A backup says it.
@@ -173,9 +187,10 @@ async fn from_backups(
         .collect();
     if targets.is_empty() || targets.len() < wanted.len() {
         return Err(Error::Refused(format!(
-            "The request {} has no backup of what you name: it wrote nothing of it. kubectl rollback status {} shows what it did.",
+            "The request {} has no backup of what you name: it wrote nothing of it. kubectl rollback status {}{} shows what it did.",
             clean(request),
-            shell::name(request, "REQUEST")
+            shell::name(request, "REQUEST"),
+            flags_to_here()
         )));
     }
     Ok(targets)
@@ -257,9 +272,14 @@ async fn send(
         return Box::pin(follower.follow(cluster, &name, wish.timeout)).await;
     }
     output::written(place.output, &made, "created")?;
-    let namespace = shell::name(&cluster.namespace, "NAMESPACE");
+    // Who approves sits elsewhere, so the namespace is always said.
+    let namespace = match place.namespace {
+        Some(_) => String::new(),
+        None => format!(" -n {}", shell::name(&cluster.namespace, "NAMESPACE")),
+    };
+    let here = format!("{namespace}{}", flags_to_here());
     remark(&format!(
-        "Somebody approves it with kubectl rollback approve {name} -n {namespace}; follow it with kubectl rollback status {name} -n {namespace} -w."
+        "Somebody approves it with kubectl rollback approve {name}{here}; follow it with kubectl rollback status {name} -w{here}."
     ));
     Ok(Ending::Done)
 }

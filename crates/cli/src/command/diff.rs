@@ -11,6 +11,9 @@ use crate::output::{self, clean, remark, say};
 use crate::to;
 use crate::versions::Versions;
 
+/// What is said when nothing differs.
+pub const SAME: &str = "They do not differ.";
+
 /// Prints it.
 pub async fn run(
     cluster: &Cluster,
@@ -20,7 +23,7 @@ pub async fn run(
     to: &str,
 ) -> Result<Ending, Error> {
     let versions = Versions::read(cluster, &to::deployment(word)?).await?;
-    let changes = diff::changes(&versions.named(from)?, &versions.named(to)?);
+    let changes = changes(&versions, from, to)?;
     let found = json!({
         "kind": "Deployment", "name": versions.deployment.name(), "namespace": cluster.namespace,
         "from": from, "to": to, "changes": changes,
@@ -29,8 +32,14 @@ pub async fn run(
         return Ok(Ending::Done);
     }
     if changes.is_empty() {
-        remark("They do not differ.");
+        remark(SAME);
     }
-    changes.iter().try_for_each(|line| say(&clean(line)))?;
+    changes.iter().try_for_each(|line| say(line))?;
     Ok(Ending::Done)
+}
+
+/// What differs between two revisions, as they are typed, for a reader.
+pub fn changes(versions: &Versions, from: &str, to: &str) -> Result<Vec<String>, Error> {
+    let changes = diff::changes(&versions.named(from)?, &versions.named(to)?);
+    Ok(changes.iter().map(|line| clean(line)).collect())
 }

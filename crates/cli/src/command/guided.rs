@@ -50,6 +50,14 @@ pub async fn workloads(cluster: &Cluster) -> Result<Vec<String>, Error> {
         found.cloned().unwrap_or_else(|| word.to_owned())
     };
     let chosen: Vec<String> = chosen.map(listed).collect();
+    let is_there = |word: &String| to::deployment(word).is_ok_and(|name| names.contains(&name));
+    if let Some(stray) = chosen.iter().find(|word| !is_there(word)) {
+        return Err(Error::Arguments(format!(
+            "\"{}\" is not in the list. Type its numbers, 1 to {}, or names.",
+            clean(stray),
+            names.len()
+        )));
+    }
     if chosen.is_empty() {
         return Err(Error::Unanswered(
             "Nothing was chosen, so nothing was done.".to_owned(),

@@ -21,8 +21,10 @@ pub async fn run(cluster: &Cluster, format: Option<Format>, word: &str) -> Resul
     let now = Timestamp::now();
     match format {
         Some(Format::Name) => {
-            for version in versions.list(now) {
-                say(&number(&version))?;
+            // As `diff` and `--to` take them.
+            let numbers = versions.list(now).into_iter().filter_map(|it| it.revision);
+            for number in numbers {
+                say(&number.to_string())?;
             }
         }
         Some(Format::Json | Format::Yaml | Format::Md | Format::Html) => {

@@ -23,7 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(75);
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Has the controller send a message.
-pub async fn test(cluster: &Cluster, channel: &str) -> Result<Ending, Error> {
+pub async fn test(
+    cluster: &Cluster,
+    format: Option<Format>,
+    channel: &str,
+) -> Result<Ending, Error> {
     find(cluster, channel).await?;
     let asked = format!("{channel}/{}", Timestamp::now());
     let patch = json!({"metadata": {"annotations": {TEST_CHANNEL: asked}}});
@@ -39,8 +43,13 @@ pub async fn test(cluster: &Cluster, channel: &str) -> Result<Ending, Error> {
     };
     let event = event?;
     let note = clean(event.note.as_deref().unwrap_or_default());
-    if event.type_.as_deref() == Some("Normal") {
-        say(&format!("{note}."))?;
+    let is_sent = event.type_.as_deref() == Some("Normal");
+    let told = json!({"channel": channel, "sent": is_sent, "message": note});
+    let is_told = output::data(format, &told)?;
+    if is_sent {
+        if !is_told {
+            say(&format!("{note}."))?;
+        }
         return Ok(Ending::Done);
     }
     complain(&format!("{note}."));

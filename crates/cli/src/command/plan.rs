@@ -17,6 +17,7 @@ use super::create;
 use crate::arguments::{Create, Format};
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::here::flags_to_here;
 use crate::output::{self, Paint, clean, say_all};
 use crate::{Ending, prompt, show};
 
@@ -114,9 +115,10 @@ async fn stored(cluster: &Cluster, name: &str) -> Result<Meant, Error> {
     let found = cluster.api::<RollbackRequest>().get_opt(name).await?;
     let request = found.ok_or_else(|| {
         Error::Refused(format!(
-            "There is no request {} in this namespace. For the plan of a Deployment say what to go back to: kubectl rollback plan {} --to previous.",
+            "There is no request {} in this namespace. For the plan of a Deployment say what to go back to: kubectl rollback plan {} --to previous{}.",
             clean(name),
-            shell::name(name, "DEPLOYMENT")
+            shell::name(name, "DEPLOYMENT"),
+            flags_to_here()
         ))
     })?;
     Ok(Meant {
@@ -194,7 +196,8 @@ fn head(cluster: &Cluster, meant: &Meant) -> String {
         );
     }
     format!(
-        "What {name} in namespace {namespace} would do now; nothing was written. Its own plan, which is what is approved: kubectl rollback status {name}."
+        "What {name} in namespace {namespace} would do now; nothing was written. Its own plan, which is what is approved: kubectl rollback status {name}{}.",
+        flags_to_here()
     )
 }
 

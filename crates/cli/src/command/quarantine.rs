@@ -15,6 +15,7 @@ use crate::Ending;
 use crate::arguments::Format;
 use crate::cluster::{Cluster, writes};
 use crate::error::Error;
+use crate::here::flags_to_here;
 use crate::output::{self, clean, remark, say, say_all, table};
 use crate::to;
 
@@ -180,8 +181,9 @@ pub async fn lift(
     } else if !output::data(format, &written)? {
         say(&format!("revisionledger/{} lifted", clean(&name)))?;
         remark(&format!(
-            "The controller takes it up within seconds: kubectl rollback history {}",
-            clean(&deployment)
+            "The controller takes it up within seconds: kubectl rollback history {}{}",
+            clean(&deployment),
+            flags_to_here()
         ));
     }
     Ok(Ending::Done)
@@ -189,8 +191,9 @@ pub async fn lift(
 
 fn none(deployment: &str) -> Error {
     Error::Refused(format!(
-        "Of Deployment {} nothing is in quarantine. kubectl rollback quarantine list shows what is.",
-        clean(deployment)
+        "Of Deployment {} nothing is in quarantine. kubectl rollback quarantine list{} shows what is.",
+        clean(deployment),
+        flags_to_here()
     ))
 }
 
@@ -210,10 +213,11 @@ fn chosen(
         (_, [] | [_, _, ..]) => {
             let numbers: Vec<String> = held.iter().map(name).collect();
             Err(Error::Refused(format!(
-                "Of Deployment {} these are in quarantine, by revision or digest: {}. Name one: kubectl rollback quarantine lift {} REVISION.",
+                "Of Deployment {} these are in quarantine, by revision or digest: {}. Name one: kubectl rollback quarantine lift {} REVISION{}.",
                 clean(deployment),
                 numbers.join(", "),
-                clean(deployment)
+                clean(deployment),
+                flags_to_here()
             )))
         }
     }

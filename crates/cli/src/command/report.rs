@@ -15,6 +15,7 @@ use crate::Ending;
 use crate::arguments::Format;
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::here::flags_to_here;
 use crate::output::{self, clean, remark, say, say_all, table};
 use crate::page::report as page;
 
@@ -83,9 +84,10 @@ async fn find(cluster: &Cluster, name: &str) -> Result<ConfigMap, Error> {
 
 fn missing(name: &str) -> Error {
     Error::Refused(format!(
-        "There is no report of {}. It is written when a request with a plan has ended, and not for a dry run: kubectl rollback status {}.",
+        "There is no report of {}. It is written when a request with a plan has ended, and not for a dry run: kubectl rollback status {}{}.",
         clean(name),
-        shell::name(name, "REQUEST")
+        shell::name(name, "REQUEST"),
+        flags_to_here()
     ))
 }
 

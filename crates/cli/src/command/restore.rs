@@ -11,6 +11,7 @@ use crate::Ending;
 use crate::arguments::{Create, Place, Restore};
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::here::flags_to_here;
 use crate::output::{Paint, clean, elapsed, remark, remark_all};
 use crate::show;
 use crate::to;
@@ -23,8 +24,9 @@ pub async fn run(cluster: &Cluster, place: &Place, restore: Restore) -> Result<E
     remark_all(&told(&undone, &names, Timestamp::now()));
     if undone.outcome().is_none() {
         remark(&format!(
-            "It has not ended: what it still does comes first. To end it, type kubectl rollback cancel {}.",
-            clean(&undone.name_any())
+            "It has not ended: what it still does comes first. To end it, type kubectl rollback cancel {}{}.",
+            clean(&undone.name_any()),
+            flags_to_here()
         ));
     }
     let mut wish = restore.wish;

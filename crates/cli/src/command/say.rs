@@ -13,6 +13,7 @@ use crate::Ending;
 use crate::arguments::Format;
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::here::flags_to_here;
 use crate::output::{self, clean};
 
 /// Says no.
@@ -104,10 +105,11 @@ fn open(request: &RollbackRequest) -> Result<(), Error> {
     };
     let name = request.metadata.name.as_deref().unwrap_or_default();
     Err(Error::Refused(format!(
-        "The request {} has ended ({}), so nothing that you say changes it any more. To undo a rollback, type kubectl rollback create --to backup-of={}.",
+        "The request {} has ended ({}), so nothing that you say changes it any more. To undo a rollback, type kubectl rollback create --to backup-of={}{}.",
         clean(name),
         outcome.result.as_str(),
-        shell::name(name, "REQUEST")
+        shell::name(name, "REQUEST"),
+        flags_to_here()
     )))
 }
 
@@ -150,8 +152,9 @@ pub fn told(format: Option<Format>, request: &RollbackRequest, what: &str) -> Re
     if output::written(format, request, what)? {
         let name = request.metadata.name.as_deref().unwrap_or_default();
         output::remark(&format!(
-            "What becomes of it: kubectl rollback status {} -w",
-            clean(name)
+            "What becomes of it: kubectl rollback status {} -w{}",
+            clean(name),
+            flags_to_here()
         ));
     }
     Ok(())

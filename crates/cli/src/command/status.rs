@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::pin::pin;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -9,7 +10,7 @@ use kube::api::ListParams;
 use rollback_api::status::Outcome;
 use rollback_api::{RequestState, RollbackRequest};
 use rollback_core::report::conditions::is_settled;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::logs::Logs;
 use crate::Ending;
@@ -17,6 +18,7 @@ use crate::arguments::{Format, Place, Status};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::follow::Next;
+use crate::here::flags_to_here;
 use crate::output::{self, Paint, clean, elapsed, say, say_all, table};
 use crate::{follow, show};
 
@@ -94,8 +96,8 @@ async fn open(cluster: &Cluster, format: Option<Format>) -> Result<Ending, Error
         }
         Some(Format::Wide) | None if requests.is_empty() => {
             output::remark(&format!(
-                "No request is open in namespace {}.",
-                clean(&cluster.namespace)
+                "No request is open in namespace {namespace}; kubectl get rbr -n {namespace} lists those that have ended.",
+                namespace = clean(&cluster.namespace)
             ));
         }
         Some(Format::Wide) => say_all(&listed(&requests, true))?,
@@ -132,6 +134,11 @@ fn row(request: &RollbackRequest, now: Timestamp, wide: bool) -> Vec<String> {
     row
 }
 
+/// How long is waited for the report of a request that has ended. Whether it did is known by then, and a pipeline waits for that.
+const REPORT_PATIENCE: Duration = Duration::from_secs(15);
+/// What is said then.
+const UNREPORTED: &str = "It has ended, but its report is not written yet, and the controller still holds it. If this stays so, type kubectl rollback doctor.";
+
 /// Follows a request to its end.
 pub struct Follower {
     /// How it is printed.
@@ -152,6 +159,16 @@ enum Happened {
     Time,
     /// Ctrl-C.
     Interrupted,
+    /// It has ended, and its report has not come in time.
+    Unreported,
+}
+
+/// When nobody waits for the report any longer; never while the request goes on.
+async fn unreported(ended: Option<Instant>) {
+    match ended {
+        Some(since) => sleep_until(since + REPORT_PATIENCE).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The next line of the logs; none comes where nobody wants them.
@@ -224,12 +241,14 @@ impl Follower {
         let mut screen = Screen::new(self.format);
         let mut signals = Signals::new()?;
         let mut logs = self.logs.then(|| Logs::new(cluster));
+        let mut ended = None;
         loop {
             let happened = tokio::select! {
-                state = follow::next(&mut states, deadline) => Happened::Next(state?),
+                state = follow::next(&mut states, name, deadline) => Happened::Next(state?),
                 line = line_of(&mut logs) => Happened::Line(line),
                 signal = signals.next() => signal,
                 () = follow::tick(Instant::now()), if screen.is_live() => Happened::Time,
+                () = unreported(ended) => Happened::Unreported,
             };
             match happened {
                 Happened::Next(Next::State(request)) => {
@@ -238,23 +257,30 @@ impl Follower {
                     if let Some(logs) = &mut logs {
                         logs.look(&request);
                     }
-                    let ended = is_over(&request).then(|| request.clone());
+                    if request.outcome().is_some() {
+                        ended = ended.or_else(|| Some(Instant::now()));
+                    }
+                    let over = is_over(&request).then(|| request.clone());
                     screen.last = Some(request);
-                    if let Some(request) = ended {
-                        let rest = logs.iter_mut().flat_map(Logs::rest);
-                        rest.into_iter()
-                            .try_for_each(|line| self.log(&mut screen, &line))?;
-                        return self.finish(&request);
+                    if let Some(request) = over {
+                        return self.finish(&mut screen, &mut logs, &request);
                     }
                 }
                 Happened::Next(Next::Gone) => return deleted(name, screen.last.as_deref()),
                 Happened::Next(Next::Lost(said)) => screen.lost(said)?,
                 Happened::Line(line) => self.log(&mut screen, &line)?,
                 Happened::Time => screen.again()?,
+                Happened::Unreported => {
+                    output::remark(UNREPORTED);
+                    if let Some(request) = screen.last.take() {
+                        return self.finish(&mut screen, &mut logs, &request);
+                    }
+                }
                 Happened::Interrupted => {
                     output::remark(&format!(
-                        "It goes on without you: kubectl rollback status {} -w.",
-                        clean(name)
+                        "It goes on without you: kubectl rollback status {} -w{}.",
+                        clean(name),
+                        flags_to_here()
                     ));
                     return Ok(Ending::Interrupted);
                 }
@@ -285,7 +311,15 @@ impl Follower {
         }
     }
 
-    fn finish(&self, request: &RollbackRequest) -> Result<Ending, Error> {
+    fn finish(
+        &self,
+        screen: &mut Screen,
+        logs: &mut Option<Logs>,
+        request: &RollbackRequest,
+    ) -> Result<Ending, Error> {
+        let rest = logs.iter_mut().flat_map(Logs::rest);
+        rest.into_iter()
+            .try_for_each(|line| self.log(screen, &line))?;
         let printed_already = self.every && self.format != Some(Format::Name);
         if !printed_already {
             output::request(self.format, request)?;

@@ -13,7 +13,6 @@ use maud::{Markup, html};
 use rollback_api::policy::ChecklistItem;
 use rollback_api::status::{Plan, PlannedTarget, RollbackRequestStatus, TargetStatus};
 use rollback_api::{PLAN, RequestState, RollbackRequest};
-use rollback_core::approval::TO_APPROVE;
 use rollback_core::execution::phase::{TargetPhase, result};
 use rollback_core::plan::all_changes;
 use rollback_core::report::{Phase, conditions, so_far};
@@ -67,6 +66,7 @@ async fn whole(app: &App, request: &RollbackRequest, wrong: Option<&str>, typed:
         (stands(&nav, &app.me, request))
         @if let Some(plan) = plan { (plan_card(plan)) }
         (said)
+        @if request.outcome().is_none() { (cancel_form(&nav, request)) }
         (story(request))
     };
     let events = format!("{}/events", nav.request(&name));
@@ -77,7 +77,7 @@ async fn whole(app: &App, request: &RollbackRequest, wrong: Option<&str>, typed:
 fn stands(nav: &Nav, me: &str, request: &RollbackRequest) -> Markup {
     let now = Timestamp::now();
     let (state, message) = show::ready(request);
-    let (message, by_kubectl) = split(&message);
+    let (message, by_kubectl) = show::split(&message);
     let (plan, has_ended) = plan_of(request);
     let (target, to) = show::summary(request);
     let until = request.outcome().map_or(now, |outcome| outcome.at);
@@ -120,15 +120,6 @@ fn is_said(request: &RollbackRequest, me: &str) -> bool {
     let digest = plan_of(request).0.map(|plan| &plan.digest);
     let of = request.annotations().get(PLAN);
     is_counted(request, me) || (say::approver(request) == Some(me) && of == digest)
-}
-
-/// What to type is for those who are not here.
-fn split(message: &str) -> (&str, Option<&str>) {
-    let Some(at) = message.find(TO_APPROVE) else {
-        return (message, None);
-    };
-    let (message, command) = message.split_at(at);
-    (message.trim_end(), Some(command))
 }
 
 /// What has happened so far; this part changes by itself.
@@ -386,6 +377,40 @@ pub async fn deny(
 ) -> Result<Response, Failure> {
     let decision = Decision::Deny(form.field("reason").trim());
     let written = say::spoken(&app.cluster, &app.me, &name, decision).await;
+    Box::pin(answer(&app, &name, written, &form)).await
+}
+
+/// To end it, as long as it goes on. One click too many must not do it, so the box has to be ticked as well.
+fn cancel_form(nav: &Nav, request: &RollbackRequest) -> Markup {
+    let action = nav.request(&request.name_any());
+    html! {
+        section.card.stop aria-labelledby="cancel" {
+            h2 id="cancel" { "Cancel" }
+            p.soft { "For who asked, or an approver. The request ends and cannot be taken up again; a Deployment that is begun is finished." }
+            form method="post" action={(action) "/cancel"} {
+                (nav.proof())
+                div.item {
+                    input type="checkbox" id="unwanted" name="unwanted" value="yes" required;
+                    label for="unwanted" { "It is not wanted any more" }
+                }
+                button.second type="submit" { "Cancel this request" }
+            }
+        }
+    }
+}
+
+/// Ends it.
+pub async fn cancel(
+    State(app): Shared,
+    Path(name): Named,
+    Extension(form): Filled,
+) -> Result<Response, Failure> {
+    let written = if form.field("unwanted") == "yes" {
+        say::spoken(&app.cluster, &app.me, &name, Decision::Cancel).await
+    } else {
+        let why = "Tick that it is not wanted any more. Nothing was cancelled.";
+        Err(Error::Unanswered(why.to_owned()))
+    };
     Box::pin(answer(&app, &name, written, &form)).await
 }
 
