@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::history::template;
 
 pub use messages::{due_by_time, messages};
-pub use storm::{STORM, summary};
+pub use storm::{STORM, is_summary, summary};
 
 /// What a message is about, for its routing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -241,3 +241,29 @@ async fn a_mail_server_that_asks_to_come_again_gets_it_again() -> Result<()> {
     })
     .await
 }
+
+#[tokio::test]
+async fn a_message_that_never_gets_through_holds_up_no_other_one() -> Result<()> {
+    let stage = Stage::new("poisoned").await?;
+    stage.policy(json!({"channels": [hook("hook")]})).await?;
+    stage.two_versions().await?;
+    let controller = stage.start(&[]).await?;
+    stage.services.poison("poison-1", Fault::status(500));
+    stage.ask("poison-1").await?;
+    eventually("it fails again and again", PATIENCE, async || {
+        ensure!(stage.services.at("/hook").len() >= 4);
+        Ok(())
+    })
+    .await
+    .with_context(|| controller.log())?;
+    stage.ask("api-5xx").await?;
+    stage.scene.plan("api-5xx").await?;
+    let planned = Instant::now();
+    stage
+        .taken("/hook", 1)
+        .await
+        .with_context(|| controller.log())?;
+    let waited = planned.elapsed();
+    ensure!(waited < Duration::from_secs(5), "{waited:?}");
+    Ok(())
+}

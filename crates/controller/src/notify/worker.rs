@@ -1,6 +1,6 @@
 //! What delivers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -120,16 +120,16 @@ impl Worker {
         let mut next = LOOK;
         let instant = Instant::now();
         for (place, channel) in places {
-            let lane = self.lanes.entry(place.clone()).or_default();
-            if lane.is_busy {
+            if self.lanes.get(&place).is_some_and(|it| it.is_busy) {
                 continue;
             }
-            let ready = lane.is_ready(instant);
-            let ready_at = lane.ready_at(instant);
-            let Some(batch) = self.batch(place, channel, now) else {
+            self.forget_failures(&place);
+            let Some(batch) = self.batch(place, channel, now, instant) else {
                 continue;
             };
-            if ready {
+            let lane = self.lanes.entry(batch.place.clone()).or_default();
+            let ready_at = lane.message_at(&batch.message.identity(), instant);
+            if ready_at <= instant {
                 self.send(batch);
             } else {
                 next = next.min(ready_at.duration_since(instant));
@@ -180,8 +180,27 @@ impl Worker {
         namespaces
     }
 
-    /// The next thing to send to a channel: the oldest message, or one for all when there is too much.
-    fn batch(&self, place: Place, channel: Channel, now: Timestamp) -> Option<Batch> {
+    /// Forgets what failed in a channel and is no news any more.
+    fn forget_failures(&mut self, place: &Place) {
+        let Some(lane) = self.lanes.get_mut(place).filter(|it| it.has_tried()) else {
+            return;
+        };
+        let due = self.waiting.values();
+        let due = due.filter_map(|it| it.due.get(&place.1)).flatten();
+        let due: HashSet<String> = due.map(Message::identity).collect();
+        // What a summary tells is another thing each time; it is forgotten with what it stands for.
+        lane.keep(|identity| due.contains(identity) || !due.is_empty() && notify::is_summary(identity));
+    }
+
+    /// The next thing to send to a channel: the oldest message of those that failed least, or one for all when there is too
+    /// much.
+    fn batch(
+        &self,
+        place: Place,
+        channel: Channel,
+        now: Timestamp,
+        instant: Instant,
+    ) -> Option<Batch> {
         let kind = Kind::of(&channel)?;
         let entries = self.outbox().locked();
         let mut with_news: Vec<(&String, &Entry, &Vec<Message>)> = Vec::new();
@@ -210,11 +229,15 @@ impl Worker {
                 is_summary: true,
             });
         }
-        let oldest = with_news
-            .into_iter()
-            .min_by_key(|(_, _, due)| due.first().map(|it| it.at));
-        let (uid, entry, due) = oldest?;
-        let message = due.first()?.clone();
+        let lane = self.lanes.get(&place).filter(|it| it.has_tried());
+        let singles = with_news.into_iter();
+        let singles = singles.flat_map(|(uid, entry, due)| due.iter().map(move |it| (uid, entry, it)));
+        let first = singles.min_by_key(|(_, _, message)| {
+            let turn = lane.map(|it| it.turn(&message.identity(), instant));
+            (turn, message.at)
+        });
+        let (uid, entry, message) = first?;
+        let message = message.clone();
         Some(Batch {
             known: known(entry, &place.1),
             stands_for: vec![(uid.clone(), vec![message.clone()])],
@@ -246,9 +269,10 @@ impl Worker {
         let Done { batch, answer } = done;
         let (now, instant) = (Timestamp::now(), Instant::now());
         let lane = self.lanes.entry(batch.place.clone()).or_default();
+        let identity = batch.message.identity();
         let (result, message, failing) = match answer {
             Some(Answer::Delivered { message }) => {
-                lane.answered(batch.kind, instant);
+                lane.answered(&identity, batch.kind, instant);
                 let result = if batch.is_summary {
                     DeliveryResult::Summarized
                 } else {
@@ -257,16 +281,16 @@ impl Worker {
                 (Some(result), message.filter(|_| !batch.is_summary), None)
             }
             None => {
-                lane.answered(batch.kind, instant);
+                lane.answered(&identity, batch.kind, instant);
                 let why = STALE.to_owned();
                 (Some(DeliveryResult::Abandoned), None, Some(why))
             }
             Some(Answer::Refused { why }) => {
-                lane.answered(batch.kind, instant);
+                lane.answered(&identity, batch.kind, instant);
                 (Some(DeliveryResult::Refused), None, Some(why))
             }
             Some(Answer::Later { after, why }) => {
-                lane.failed(after, instant, now.subsec_nanosecond().unsigned_abs());
+                lane.failed(&identity, after, instant, now.subsec_nanosecond().unsigned_abs());
                 (None, None, Some(why))
             }
         };

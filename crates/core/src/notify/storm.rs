@@ -9,8 +9,15 @@ use crate::message::text::plain;
 
 /// From how many requests with something to tell on a channel is told of all of them together.
 pub const STORM: usize = 8;
+/// What its key begins with.
+const KEY: &str = "Summary-";
 /// How many of them are named.
 const NAMED: usize = 10;
+
+/// Whether this is the identity of such a message.
+pub fn is_summary(identity: &str) -> bool {
+    identity.starts_with(KEY)
+}
 
 /// One message instead of these, which are of one namespace: none when there are none. What it is the same message as
 /// depends on what it tells, so that it can be told again.
@@ -20,7 +27,7 @@ pub fn summary(messages: &[&Message], now: Timestamp) -> Option<Message> {
     let mut identities: Vec<String> = messages.iter().map(|it| it.identity()).collect();
     identities.sort_unstable();
     let identities: Vec<&str> = identities.iter().map(String::as_str).collect();
-    let key = format!("Summary-{}", short(&identities));
+    let key = format!("{KEY}{}", short(&identities));
     let mut requests: Vec<&str> = messages.iter().map(|it| it.request.name.as_str()).collect();
     requests.sort_unstable();
     requests.dedup();
