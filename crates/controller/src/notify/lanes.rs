@@ -98,11 +98,6 @@ impl Lane {
         let different = u32::try_from(different).unwrap_or(u32::MAX);
         self.not_before = Some(now + wait(different, after, chance));
     }
-
-    /// Nothing was sent after all.
-    pub fn broke_off(&mut self, identity: &str, now: Instant) {
-        self.failed(identity, None, now, 0);
-    }
 }
 
 /// How long to wait after so many failures: at least what the service asks for, and up to half as long again, so that not

@@ -12,7 +12,7 @@ use rollback_core::notify::cursor::{self, Receipt};
 use rollback_core::notify::{self, Message, STORM};
 use rollback_core::time;
 use rollback_notify::{Answer, Client, Kind};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
 
 use super::lanes::Lane;
 use super::secrets::{self, Unreachable};
@@ -68,15 +68,19 @@ pub async fn run(context: Arc<Context>, client: Client) {
         lanes: HashMap::new(),
         waiting: HashMap::new(),
         under_way: JoinSet::new(),
+        tasks: HashMap::new(),
     };
     loop {
         let look = worker.go_on();
         worker.try_channels();
         tokio::select! {
             () = worker.context.outbox.changed.notified() => {}
-            Some(done) = worker.under_way.join_next() => match done {
-                Ok(done) => worker.settle(done),
-                Err(error) => tracing::warn!(%error, "a delivery broke off"),
+            Some(done) = worker.under_way.join_next_with_id() => match done {
+                Ok((id, done)) => {
+                    worker.tasks.remove(&id);
+                    worker.settle(done);
+                }
+                Err(error) => worker.broke_off(&error),
             },
             () = tokio::time::sleep(look) => {}
         }
@@ -89,6 +93,8 @@ struct Worker {
     lanes: HashMap<Place, Lane>,
     waiting: HashMap<String, Waiting>,
     under_way: JoinSet<Done>,
+    /// What is under way, and where.
+    tasks: HashMap<task::Id, (Place, String)>,
 }
 
 impl Worker {
@@ -254,8 +260,9 @@ impl Worker {
         if let Some(lane) = self.lanes.get_mut(&batch.place) {
             lane.is_busy = true;
         }
+        let of = (batch.place.clone(), batch.message.identity());
         let (context, client) = (self.context.clone(), self.client.clone());
-        self.under_way.spawn(async move {
+        let task = self.under_way.spawn(async move {
             let answer = if cursor::is_stale(&batch.message, now) {
                 None
             } else {
@@ -263,6 +270,17 @@ impl Worker {
             };
             Done { batch, answer }
         });
+        self.tasks.insert(task.id(), of);
+    }
+
+    /// Nobody knows what became of a delivery: as if it had failed.
+    fn broke_off(&mut self, error: &JoinError) {
+        let Some((place, identity)) = self.tasks.remove(&error.id()) else {
+            return;
+        };
+        tracing::warn!(%error, namespace = place.0, channel = place.1, "a delivery broke off");
+        let lane = self.lanes.entry(place).or_default();
+        lane.failed(&identity, None, Instant::now(), 0);
     }
 
     fn settle(&mut self, done: Done) {
