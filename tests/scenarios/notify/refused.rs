@@ -267,3 +267,28 @@ async fn a_message_that_never_gets_through_holds_up_no_other_one() -> Result<()>
     ensure!(waited < Duration::from_secs(5), "{waited:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn who_has_a_letter_does_not_get_it_again_because_of_somebody_who_has_to_wait() -> Result<()> {
+    let stage = Stage::new("greylong").await?;
+    let people = ["ann@broxiva.example", "late@broxiva.example", "zoe@broxiva.example"];
+    stage
+        .policy(json!({"channels": [{"name": "mail", "email": {
+            "server": "127.0.0.1", "port": stage.smtp.port, "tls": "Off",
+            "from": "rollback@broxiva.example", "to": people,
+        }}]}))
+        .await?;
+    stage.two_versions().await?;
+    let controller = stage.start(&[]).await?;
+    stage.smtp.greylist_for_long("late@");
+    stage.ask("api-5xx").await?;
+    eventually("it is tried again and again", PATIENCE, async || {
+        ensure!(stage.smtp.turned_away() >= 3);
+        Ok(())
+    })
+    .await
+    .with_context(|| controller.log())?;
+    let counts = people.map(|it| stage.smtp.count(it));
+    ensure!(counts == [1, 0, 1], "{counts:?}");
+    Ok(())
+}
