@@ -76,7 +76,7 @@ impl Client {
         let server = &mailbox.rules.server;
         let port = u16::try_from(mailbox.rules.port).unwrap_or_default();
         if !self.destinations.allow_mail(server, port) {
-            return Answer::refused(format!(
+            return Answer::later(format!(
                 "the controller's --notify-allow does not name smtp://{server}:{port}; an administrator of the cluster adds it there"
             ));
         }
@@ -103,7 +103,7 @@ impl Client {
         };
         let letter = match letter(&mailbox.rules, message) {
             Ok(letter) => letter,
-            Err(Unwritable) => return Answer::refused("the policy has an address that is none"),
+            Err(Unwritable) => return Answer::later("the policy has an address that is none"),
         };
         let Ok(transport) = transport(mailbox, *address) else {
             return Answer::later(format!("{server}: TLS cannot be prepared"));
@@ -241,7 +241,10 @@ mod tests {
         let condemned = || Sent::Condemned("condemned".to_owned());
         let table = [
             (vec![Sent::Taken, unwanted()], Answer::delivered()),
-            (vec![unwanted(), Sent::Taken, condemned()], Answer::delivered()),
+            (
+                vec![unwanted(), Sent::Taken, condemned()],
+                Answer::delivered(),
+            ),
             (vec![Sent::Taken, later()], Answer::later("later")),
             (vec![unwanted(), unwanted()], Answer::later("unwanted")),
             (vec![condemned(), unwanted()], Answer::refused("condemned")),

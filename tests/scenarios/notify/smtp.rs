@@ -72,14 +72,20 @@ impl Smtp {
     /// How many letters this recipient has.
     pub fn count(&self, recipient: &str) -> usize {
         let mails = locked(&self.mails);
-        mails.iter().filter(|it| it.to.iter().any(|to| to == recipient)).count()
+        mails
+            .iter()
+            .filter(|it| it.to.iter().any(|to| to == recipient))
+            .count()
     }
 
     fn recipient(&self, line: &str) -> &'static str {
         if line.contains("nobody@") {
             return "550 5.1.1 no such user";
         }
-        if locked(&self.grey_for_long).iter().any(|it| line.contains(it.as_str())) {
+        if locked(&self.grey_for_long)
+            .iter()
+            .any(|it| line.contains(it.as_str()))
+        {
             *locked(&self.turned_away) += 1;
             return "451 4.7.1 greylisted, come again";
         }

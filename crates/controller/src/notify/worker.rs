@@ -195,7 +195,9 @@ impl Worker {
         let due = due.filter_map(|it| it.due.get(&place.1)).flatten();
         let due: HashSet<String> = due.map(Message::identity).collect();
         // What a summary tells is another thing each time; it is forgotten with what it stands for.
-        lane.keep(|identity| due.contains(identity) || !due.is_empty() && notify::is_summary(identity));
+        lane.keep(|identity| {
+            due.contains(identity) || !due.is_empty() && notify::is_summary(identity)
+        });
     }
 
     /// The next thing to send to a channel: the oldest message of those that failed least, or one for all when there is too
@@ -237,7 +239,8 @@ impl Worker {
         }
         let lane = self.lanes.get(&place).filter(|it| it.has_tried());
         let singles = with_news.into_iter();
-        let singles = singles.flat_map(|(uid, entry, due)| due.iter().map(move |it| (uid, entry, it)));
+        let singles =
+            singles.flat_map(|(uid, entry, due)| due.iter().map(move |it| (uid, entry, it)));
         let first = singles.min_by_key(|(_, _, message)| {
             let turn = lane.map(|it| it.turn(&message.identity(), instant));
             (turn, message.at)
@@ -308,7 +311,12 @@ impl Worker {
                 (Some(DeliveryResult::Refused), None, Some(why))
             }
             Some(Answer::Later { after, why }) => {
-                lane.failed(&identity, after, instant, now.subsec_nanosecond().unsigned_abs());
+                lane.failed(
+                    &identity,
+                    after,
+                    instant,
+                    now.subsec_nanosecond().unsigned_abs(),
+                );
                 (None, None, Some(why))
             }
         };
