@@ -317,6 +317,45 @@ fn an_acknowledgement_stops_it_and_so_does_the_approval() {
     );
 }
 
+/// What the status says, but for what people were told.
+fn becomes(request: &mut RollbackRequest, status: RollbackRequestStatus) {
+    let notifications = request.status.take().and_then(|it| it.notifications);
+    request.status = Some(RollbackRequestStatus {
+        notifications,
+        ..status
+    });
+}
+
+#[test]
+fn approvals_that_suffice_only_for_a_while_put_the_levels_off_and_do_not_end_them() {
+    let (policy, mut scene) = (two_levels(), waiting());
+    let (start, waits) = (scene.now, scene.status());
+    let mut request = of(&scene);
+    store(&policy, &mut request, &[], start);
+    store(&policy, &mut request, &[], after(start, 61));
+    assert_eq!(kept_of(&request).escalation.unwrap().level, 1);
+    approve(&mut scene.request, "bob@broxiva.com");
+    scene.until(rollback_core::execution::phase::Phase::BackingUp);
+    becomes(&mut request, scene.status());
+    store(&policy, &mut request, &[], after(start, 70));
+    assert_eq!(kept_of(&request).escalation.unwrap().next_at, None);
+    // They are withdrawn, or too old.
+    becomes(&mut request, waits);
+    store(&policy, &mut request, &[], after(start, 80));
+    let escalation = kept_of(&request).escalation.unwrap();
+    assert_eq!(
+        (escalation.level, escalation.next_at),
+        (1, Some(after(start, 200)))
+    );
+    store(&policy, &mut request, &[], after(start, 1080));
+    assert_eq!(kept_of(&request).escalation.unwrap().level, 2);
+    let told = due(&policy, &request, &[], after(start, 1080));
+    assert!(
+        told.iter().any(|it| it.message.key == "Level2-Waiting"),
+        "{told:?}"
+    );
+}
+
 #[test]
 fn a_failure_goes_up_the_levels_too() {
     let policy = two_levels();
