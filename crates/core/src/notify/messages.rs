@@ -3,7 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 use rollback_api::policy::{Link, NotificationEvent as Event};
 use rollback_api::status::{
-    Approval, BlockedBy, EscalationAbout, Outcome, Plan, RolloutStatus, TargetStatus,
+    Approval, BlockedBy, EscalationAbout, EscalationStatus, Outcome, Plan, RolloutStatus,
+    TargetStatus,
 };
 use rollback_api::{RequestState, RollbackRequest, RollbackRequestStatus};
 
@@ -18,6 +19,8 @@ use crate::time::{self, stamp};
 
 /// Up to how many troubles on the way are told.
 const MOST_TROUBLES: usize = 8;
+/// Up to which level is told; a policy has fewer.
+const MOST_LEVELS: i32 = 10;
 /// How long before a request expires that is said, unless it has less time anyway.
 const EXPIRY_LEAD: SignedDuration = SignedDuration::from_mins(15);
 /// After how many seconds a channel that does not get through is told of in the others.
@@ -68,7 +71,7 @@ pub fn messages(
     told.extend(teller.approved());
     told.extend(teller.begun());
     told.extend(teller.progress());
-    told.extend(teller.level());
+    told.extend(teller.levels());
     told.extend(teller.failing_channels());
     told.sort_by_key(|message| message.at);
     told
@@ -432,14 +435,22 @@ impl<'a> Teller<'a> {
         failing.collect()
     }
 
-    /// The level that is asked now.
-    fn level(&self) -> Option<Message> {
-        let kept = self.status.notifications.as_ref()?;
-        let escalation = kept.escalation.as_ref().filter(|it| it.level > 0)?;
-        if kept.acknowledged.is_some() {
-            return None;
-        }
-        let (level, at) = (escalation.level, escalation.notified_at);
+    /// The level that is asked now, and those before it: a channel that was not told of its own when it was due, because
+    /// several passed meanwhile or because it did not get through, is told late.
+    fn levels(&self) -> Vec<Message> {
+        let kept = self.status.notifications.as_ref();
+        let kept = kept.filter(|it| it.acknowledged.is_none());
+        let Some(escalation) = kept.and_then(|it| it.escalation.as_ref()) else {
+            return Vec::new();
+        };
+        let levels = 1..=escalation.level.min(MOST_LEVELS);
+        levels
+            .filter_map(|level| self.level(escalation, level))
+            .collect()
+    }
+
+    fn level(&self, escalation: &EscalationStatus, level: i32) -> Option<Message> {
+        let at = escalation.notified_at;
         let mut message = match escalation.about {
             EscalationAbout::Waiting => self.waiting()?,
             EscalationAbout::Failed => self.end(self.status.outcome.as_ref()?),
@@ -454,7 +465,7 @@ impl<'a> Teller<'a> {
         let next = match escalation.next_at {
             Some(next) => format!(
                 "level {} is asked at {}",
-                level.saturating_add(1),
+                escalation.level.saturating_add(1),
                 stamp(next)
             ),
             None => "nobody else is asked".to_owned(),

@@ -357,6 +357,33 @@ fn approvals_that_suffice_only_for_a_while_put_the_levels_off_and_do_not_end_the
 }
 
 #[test]
+fn a_level_that_its_channel_was_not_told_of_is_told_late() {
+    let (policy, scene) = (two_levels(), waiting());
+    let mut request = of(&scene);
+    // Nothing gets through until the second level is asked.
+    for seconds in [0, 61, 182] {
+        store(&policy, &mut request, &[], after(scene.now, seconds));
+    }
+    assert_eq!(kept_of(&request).escalation.unwrap().level, 2);
+    let told = deliver(&policy, &mut request, after(scene.now, 183));
+    let mut told: Vec<(&str, &str)> = told
+        .iter()
+        .map(|(channel, key)| (channel.as_str(), key.as_str()))
+        .filter(|(_, key)| key.starts_with("Level"))
+        .collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [
+            ("first", "Level1-Waiting"),
+            ("second", "Level2-Waiting"),
+            ("team", "Level2-Waiting"),
+        ]
+    );
+    assert_eq!(due(&policy, &request, &[], after(scene.now, 184)), []);
+}
+
+#[test]
 fn a_failure_goes_up_the_levels_too() {
     let policy = two_levels();
     let mut scene = Scene::default().reverted();
