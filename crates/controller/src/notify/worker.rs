@@ -303,8 +303,7 @@ impl Worker {
             }
             None => {
                 lane.answered(&identity, batch.kind, instant);
-                let why = STALE.to_owned();
-                (Some(DeliveryResult::Abandoned), None, Some(why))
+                (Some(DeliveryResult::Abandoned), None, None)
             }
             Some(Answer::Refused { why }) => {
                 lane.answered(&identity, batch.kind, instant);
@@ -385,16 +384,14 @@ impl Worker {
         let Some(entry) = entries.get(uid) else {
             return false;
         };
-        let new = entry.receipts.iter().rev().find(|it| it.channel == channel);
+        let mut new = entry.receipts.iter().rev();
+        let new = new.find(|it| it.channel == channel && !it.is_untried());
         match new {
             Some(receipt) => receipt.failing.is_some(),
             None => stored(entry, channel).is_some_and(|it| it.failing.is_some()),
         }
     }
 }
-
-/// Why a message is not sent any more.
-const STALE: &str = "it could not be delivered for a day and is no news any more";
 
 fn stored<'a>(entry: &'a Entry, channel: &str) -> Option<&'a ChannelStatus> {
     let kept = entry.request.status.as_ref()?.notifications.as_ref()?;

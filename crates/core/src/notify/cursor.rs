@@ -8,7 +8,7 @@ use rollback_api::status::{
 use rollback_api::{ACKNOWLEDGED_BY, RollbackRequest, RollbackRequestStatus};
 
 use super::messages::channel_fails;
-use super::{Message, escalation, messages, takes};
+use super::{Message, Standing, escalation, messages, takes};
 use crate::message::redact::redact;
 use crate::message::text::plain;
 
@@ -28,6 +28,14 @@ pub struct Receipt {
     pub message: Option<String>,
     /// That it does not get through; `None` when it does.
     pub failing: Option<Failing>,
+}
+
+impl Receipt {
+    /// Whether it only says what was too old to be sent.
+    pub fn is_untried(&self) -> bool {
+        let mut told = self.told.iter();
+        told.any(|it| it.result == DeliveryResult::Abandoned)
+    }
 }
 
 /// One message that is still to be told in a channel.
@@ -76,9 +84,10 @@ pub fn due<'a>(
     due
 }
 
-/// Whether a message has become too old to be told.
+/// Whether a message has become too old to be told. What a request still waits for people for is never too old.
 pub fn is_stale(message: &Message, now: Timestamp) -> bool {
-    now.duration_since(message.at) > STALE
+    let waits = message.standing == Standing::Open && message.request.result.is_none();
+    !waits && now.duration_since(message.at) > STALE
 }
 
 fn has_long_ended(status: &RollbackRequestStatus, now: Timestamp) -> bool {
@@ -179,6 +188,10 @@ fn enter(next: &mut NotificationStatus, receipt: &Receipt) {
     }
     if let Some(message) = &receipt.message {
         channel.message = Some(message.clone()).filter(|it| !it.is_empty() && it.len() <= 80);
+    }
+    // Nothing was sent, so nobody knows.
+    if receipt.is_untried() {
+        return;
     }
     // Since when it fails was known before, when it failed before.
     channel.failing = match (&receipt.failing, channel.failing.take()) {

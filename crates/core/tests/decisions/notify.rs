@@ -495,3 +495,37 @@ fn what_was_told_of_plans_that_are_gone_is_forgotten_before_what_counts() {
     assert_eq!(told.len(), rollback_api::status::MOST_TOLD);
     assert_eq!(due(&policy, &request, &[], now), []);
 }
+
+#[test]
+fn what_waits_for_people_is_never_too_old_and_what_was_not_tried_does_not_fail() {
+    let (policy, scene) = (one(), waiting());
+    let mut request = of(&scene);
+    let message = all(&scene).remove(0);
+    let late = after(scene.now, 3 * 24 * 3600);
+    assert!(!cursor::is_stale(&message, late));
+    let begun = Message {
+        standing: Standing::Unchanged,
+        ..message.clone()
+    };
+    assert!(cursor::is_stale(&begun, late));
+    let failed = Message {
+        request: rollback_core::notify::Subject {
+            result: Some(rollback_api::policy::EndResult::Failed),
+            ..message.request.clone()
+        },
+        ..message
+    };
+    assert!(cursor::is_stale(&failed, late));
+    let mut abandoned = receipt("team", "Begun", late);
+    abandoned.told[0].result = DeliveryResult::Abandoned;
+    store(&policy, &mut request, &[abandoned.clone()], late);
+    assert_eq!(kept_of(&request).channels[0].failing, None);
+    // And what is known of a channel stays known.
+    let failing = Receipt {
+        channel: "team".to_owned(),
+        failing: Some(cursor::failing(late, "503")),
+        ..Receipt::default()
+    };
+    store(&policy, &mut request, &[failing, abandoned], late);
+    assert!(kept_of(&request).channels[0].failing.is_some());
+}
