@@ -82,6 +82,12 @@ impl Lane {
         self.not_before = Some(now + kind.pace());
     }
 
+    /// This message is not sent at all.
+    pub fn dropped(&mut self, identity: &str) {
+        self.is_busy = false;
+        self.tried.remove(identity);
+    }
+
     /// This message did not get through. `chance` is any number. How long the others wait depends on how many different ones
     /// failed, for one alone may be to blame itself.
     pub fn failed(&mut self, identity: &str, after: Option<Duration>, now: Instant, chance: u32) {

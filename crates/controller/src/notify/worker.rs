@@ -302,7 +302,13 @@ impl Worker {
                 (Some(result), message.filter(|_| !batch.is_summary), None)
             }
             None => {
-                lane.answered(&identity, batch.kind, instant);
+                lane.dropped(&identity);
+                tracing::warn!(
+                    namespace = batch.place.0,
+                    channel = batch.place.1,
+                    message = identity,
+                    "a notification is no news any more and is not sent"
+                );
                 (Some(DeliveryResult::Abandoned), None, None)
             }
             Some(Answer::Refused { why }) => {
