@@ -14,7 +14,7 @@ mod worker;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
@@ -43,11 +43,36 @@ pub struct Outbox {
     entries: Mutex<HashMap<String, Entry>>,
     changed: Notify,
     ask: mpsc::UnboundedSender<ObjectRef<RollbackRequest>>,
-    trials: Mutex<Vec<Trial>>,
+    trials: Mutex<Trials>,
 }
 
 /// How many channels wait to be tried at most; whoever asks for more waits for nothing.
 const MOST_TRIALS: usize = 10;
+/// For how long somebody waits for a trial. A standby sees what is asked for, too, and must not do it when it leads one day.
+const TRIAL_WAITS: SignedDuration = SignedDuration::from_mins(1);
+
+/// The channels that somebody wants to be tried, with when that was seen.
+#[derive(Default)]
+struct Trials(Vec<(Timestamp, Trial)>);
+
+impl Trials {
+    fn ask(&mut self, trial: Trial, now: Timestamp) {
+        self.0.retain(|(at, _)| is_awaited(*at, now));
+        if self.0.len() < MOST_TRIALS {
+            self.0.push((now, trial));
+        }
+    }
+
+    fn take(&mut self, now: Timestamp) -> Vec<Trial> {
+        let all = std::mem::take(&mut self.0).into_iter();
+        let awaited = all.filter(|(at, _)| is_awaited(*at, now));
+        awaited.map(|(_, trial)| trial).collect()
+    }
+}
+
+fn is_awaited(asked: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(asked) <= TRIAL_WAITS
+}
 
 /// One request.
 #[derive(Clone)]
@@ -80,18 +105,16 @@ impl Outbox {
 
     /// Takes what the watch of the policies tells.
     pub fn policy(&self, event: &Event<DeserializeGuard<RollbackPolicy>>) {
-        let trial = self.policies.take(event);
-        let mut trials = self.trials.lock().unwrap_or_else(PoisonError::into_inner);
-        if trials.len() < MOST_TRIALS {
-            trials.extend(trial);
+        if let Some(trial) = self.policies.take(event) {
+            let mut trials = self.trials.lock().unwrap_or_else(PoisonError::into_inner);
+            trials.ask(trial, Timestamp::now());
         }
-        drop(trials);
         self.changed.notify_one();
     }
 
     fn trials(&self) -> Vec<Trial> {
         let mut trials = self.trials.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *trials)
+        trials.take(Timestamp::now())
     }
 
     /// The next `status.notifications` of a request whose next status is otherwise this one. Where the policy has no channels,
@@ -236,4 +259,30 @@ fn is_owed(cached: &RollbackRequest, outbox: &Outbox, now: Timestamp) -> bool {
         || outbox.has_receipts(cached)
         || (is_acknowledged && !is_counted)
         || is_review_due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trial(asked: &str) -> Trial {
+        Trial {
+            namespace: "shop".to_owned(),
+            policy_uid: "1".to_owned(),
+            channel: "team".to_owned(),
+            asked: asked.to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_a_standby_was_asked_to_try_long_ago_is_not_tried_when_it_leads() {
+        let (mut trials, start) = (Trials::default(), Timestamp::UNIX_EPOCH);
+        for number in 0..20 {
+            trials.ask(trial(&number.to_string()), start);
+        }
+        let later = start + SignedDuration::from_mins(2);
+        trials.ask(trial("new"), later);
+        assert_eq!(trials.take(later), [trial("new")]);
+        assert_eq!(trials.take(later), []);
+    }
 }
