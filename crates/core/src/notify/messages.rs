@@ -44,6 +44,9 @@ const TROUBLES: [(&str, &str, &str); 6] = [
     ("Stopped", "The rollback of ", " meets trouble"),
 ];
 
+/// Those of them that people have to know however it ended; the others are what the end is about.
+const LASTING: [&str; 3] = ["BreakGlass", "DataRiskAccepted", "FallbackTried"];
+
 /// Every message that there is cause for at `now`, in the order of the facts. None for a dry run.
 pub fn messages(
     request: &RollbackRequest,
@@ -61,13 +64,13 @@ pub fn messages(
             told.extend(teller.waiting());
             told.extend(teller.expiring());
             told.extend(teller.guard());
-            told.extend(teller.troubles());
         }
         Some(outcome) => {
             told.push(teller.end(outcome));
             told.extend(teller.overdue());
         }
     }
+    told.extend(teller.troubles());
     told.extend(teller.approved());
     told.extend(teller.begun());
     told.extend(teller.progress());
@@ -278,7 +281,8 @@ impl<'a> Teller<'a> {
             self.subject.workloads
         );
         let at = condition.last_transition_time.0;
-        let key = "GuardMissing".to_owned();
+        // Each time anew.
+        let key = format!("GuardMissing-{}", at.as_second());
         let mut message = self.message(key, Event::NeedsPerson, at, Weight::Critical, title);
         message.text.push(said(&condition.message, LINE));
         message.standing = Standing::Open;
@@ -289,7 +293,7 @@ impl<'a> Teller<'a> {
         Some(message)
     }
 
-    /// What went wrong on the way, in the words of the Events.
+    /// What went wrong on the way, in the words of the Events. When it has ended, what its end does not tell.
     fn troubles(&self) -> Vec<Message> {
         let told = notice::notices(self.status).into_iter();
         let told = told.filter_map(|notice| {
@@ -297,8 +301,10 @@ impl<'a> Teller<'a> {
             let trouble = troubles.find(|(reason, ..)| *reason == notice.reason)?;
             Some((notice, trouble))
         });
+        let is_over = self.status.outcome.is_some();
         let troubles = told
             .take(MOST_TROUBLES)
+            .filter(|(notice, _)| !is_over || LASTING.contains(&notice.reason))
             .map(|(notice, (_, before, after))| {
                 let title = format!("{before}{}{after}", self.subject.workloads);
                 let identity = notice.key.clone().unwrap_or_else(|| notice.note.clone());
@@ -306,8 +312,12 @@ impl<'a> Teller<'a> {
                 let mut message =
                     self.message(key, Event::NeedsPerson, notice.at, Weight::Critical, title);
                 message.text.push(said(&notice.note, LINE));
-                message.standing = Standing::Open;
-                message.todo = Some(self.todo("Look how it goes on.".to_owned(), "status"));
+                if is_over {
+                    message.todo = Some(self.todo("How it went:".to_owned(), "status"));
+                } else {
+                    message.standing = Standing::Open;
+                    message.todo = Some(self.todo("Look how it goes on.".to_owned(), "status"));
+                }
                 message
             });
         troubles.collect()

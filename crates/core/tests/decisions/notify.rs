@@ -529,3 +529,35 @@ fn what_waits_for_people_is_never_too_old_and_what_was_not_tried_does_not_fail()
     store(&policy, &mut request, &[failing, abandoned], late);
     assert!(kept_of(&request).channels[0].failing.is_some());
 }
+
+#[test]
+fn who_approved_alone_is_told_also_when_it_has_ended_meanwhile() {
+    let mut scene = Scene::default().rolled_out();
+    scene.settle();
+    let mut status = scene.status();
+    assert!(status.outcome.is_some());
+    status.approvals[0].break_glass = Some("nobody else is awake".to_owned());
+    let told = messages(&scene.request, &status, &[], scene.now);
+    let alone = told.iter().find(|it| it.key.starts_with("BreakGlass-"));
+    let alone = alone.unwrap_or_else(|| panic!("{told:?}"));
+    // Nobody has to do anything any more, so no incident is opened.
+    assert_eq!(alone.standing, Standing::Unchanged);
+}
+
+#[test]
+fn a_guard_that_is_missing_again_is_told_again() {
+    let scene = waiting();
+    let mut keys = Vec::new();
+    for seconds in [0, 60] {
+        let mut status = scene.status();
+        let condition = json!({
+            "type": "Approved", "status": "False", "reason": "GuardMissing", "message": "a policy is missing",
+            "lastTransitionTime": after(scene.now, seconds).to_string(),
+        });
+        status.conditions = vec![serde_json::from_value(condition).unwrap()];
+        let told = messages(&scene.request, &status, &[], after(scene.now, 90));
+        let of_guard = told.into_iter().map(|it| it.key);
+        keys.extend(of_guard.filter(|it| it.starts_with("GuardMissing")));
+    }
+    assert!(keys.len() == 2 && keys[0] != keys[1], "{keys:?}");
+}
