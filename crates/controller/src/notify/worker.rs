@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
+use rollback_api::RollbackRequest;
 use rollback_api::policy::Channel;
 use rollback_api::status::{ChannelStatus, DeliveryResult};
 use rollback_core::notify::cursor::{self, Receipt};
-use rollback_core::notify::{self, Message, STORM};
+use rollback_core::notify::{self, Message, STORM, Standing};
 use rollback_core::time;
 use rollback_notify::{Answer, Client, Kind};
 use tokio::task::{self, JoinError, JoinSet};
@@ -47,6 +48,8 @@ struct Batch {
     /// What it stands for: the request, its messages, and what the service calls its message.
     stands_for: Vec<(String, Vec<Message>)>,
     known: Option<String>,
+    /// What is settled together with it.
+    also: Option<Message>,
     is_summary: bool,
 }
 
@@ -212,6 +215,8 @@ impl Worker {
         let kind = Kind::of(&channel)?;
         let entries = self.outbox().locked();
         let mut with_news: Vec<(&String, &Entry, &Vec<Message>)> = Vec::new();
+        // What only settles an incident pages nobody, and has to reach its own one.
+        let is_alone = |it: &Message| kind == Kind::PagerDuty && settles(it);
         for (uid, entry) in entries.iter() {
             let is_here = entry.request.metadata.namespace.as_deref() == Some(place.0.as_str());
             let due = self.waiting.get(uid).and_then(|it| it.due.get(&place.1));
@@ -219,16 +224,21 @@ impl Worker {
                 with_news.push((uid, entry, due));
             }
         }
-        if kind.is_for_people() && with_news.len() > STORM {
-            let all: Vec<&Message> = with_news
-                .iter()
-                .flat_map(|(_, _, due)| due.iter())
-                .collect();
-            let message = notify::summary(&all, now)?;
-            let stands_for = with_news.into_iter();
-            let stands_for = stands_for.map(|(uid, _, due)| (uid.clone(), due.clone()));
+        let for_people = |due: &[Message]| due.iter().any(|it| !is_alone(it));
+        let many = with_news.iter().filter(|(_, _, due)| for_people(due));
+        if kind.is_for_people() && many.count() > STORM {
+            let gathered = with_news.iter().map(|(uid, _, due)| {
+                let together = due.iter().filter(|it| !is_alone(it));
+                ((*uid).clone(), together.cloned().collect::<Vec<Message>>())
+            });
+            let gathered: Vec<(String, Vec<Message>)> =
+                gathered.filter(|(_, due)| !due.is_empty()).collect();
+            let all: Vec<&Message> = gathered.iter().flat_map(|(_, due)| due).collect();
+            let policy = self.outbox().policies.uid(&place.0);
+            let message = notify::summary(&all, &policy, now)?;
             return Some(Batch {
-                stands_for: stands_for.collect(),
+                stands_for: gathered,
+                also: None,
                 place,
                 channel,
                 kind,
@@ -247,7 +257,13 @@ impl Worker {
         });
         let (uid, entry, message) = first?;
         let message = message.clone();
+        let ends_summary = kind == Kind::PagerDuty
+            && cursor::is_end(&message)
+            && self.is_last(&entries, uid, entry, &place, now);
+        let also = ends_summary
+            .then(|| notify::summary_over(&message, &self.outbox().policies.uid(&place.0)));
         Some(Batch {
+            also,
             known: known(entry, &place.1),
             stands_for: vec![(uid.clone(), vec![message.clone()])],
             place,
@@ -256,6 +272,39 @@ impl Worker {
             message,
             is_summary: false,
         })
+    }
+
+    /// Whether this request is the last one that an incident for many in this channel stands for.
+    fn is_last(
+        &self,
+        entries: &HashMap<String, Entry>,
+        uid: &str,
+        entry: &Entry,
+        place: &Place,
+        now: Timestamp,
+    ) -> bool {
+        let stands = |request: &RollbackRequest, receipts: &[Receipt]| {
+            request.metadata.namespace.as_deref() == Some(place.0.as_str())
+                && cursor::is_in_summary(request, receipts, &place.1, now)
+        };
+        if !stands(&entry.request, &entry.receipts) {
+            return false;
+        }
+        let mut others = entries.iter().filter(|(other, _)| *other != uid);
+        if others.any(|(_, it)| stands(&it.request, &it.receipts)) {
+            return false;
+        }
+        // After a restart there are some of which nothing has come here yet.
+        let cached = self
+            .context
+            .open
+            .iter()
+            .flat_map(|(cache, _)| cache.state());
+        let mut cached = cached.filter(|it| {
+            let other = it.metadata.uid.as_deref().unwrap_or_default();
+            other != uid && !entries.contains_key(other)
+        });
+        !cached.any(|it| stands(&it, &[]))
     }
 
     fn send(&mut self, batch: Batch) {
@@ -399,6 +448,14 @@ impl Worker {
     }
 }
 
+/// Whether a message says only what becomes of what was told before.
+fn settles(message: &Message) -> bool {
+    match message.standing {
+        Standing::Closed | Standing::Acknowledged => true,
+        Standing::Open | Standing::Unchanged => false,
+    }
+}
+
 fn stored<'a>(entry: &'a Entry, channel: &str) -> Option<&'a ChannelStatus> {
     let kept = entry.request.status.as_ref()?.notifications.as_ref()?;
     kept.channels.iter().find(|it| it.name == channel)
@@ -463,7 +520,13 @@ async fn deliver(context: &Context, client: &Client, batch: &Batch, now: Timesta
     match address {
         Ok(address) => {
             let known = batch.known.as_deref();
-            client.deliver(&address, &batch.message, known, now).await
+            let answer = client.deliver(&address, &batch.message, known, now).await;
+            match (&batch.also, &answer) {
+                (Some(also), Answer::Delivered { .. }) => {
+                    client.deliver(&address, also, None, now).await
+                }
+                (Some(_) | None, _) => answer,
+            }
         }
         Err(Unreachable(why)) => Answer::Later { after: None, why },
     }

@@ -7,8 +7,8 @@ use rollback_api::status::{
 };
 use rollback_api::{ACKNOWLEDGED_BY, RollbackRequest, RollbackRequestStatus};
 
-use super::messages::channel_fails;
-use super::{Message, Standing, escalation, messages, takes};
+use super::messages::{END, channel_fails, needs_person};
+use super::{About, Message, Standing, escalation, keeps_open, messages, takes};
 use crate::message::redact::redact;
 use crate::message::text::plain;
 
@@ -75,13 +75,71 @@ pub fn due<'a>(
             both.any(|told| told.key == key)
         };
         let own = channel_fails(&channel.name);
-        let left = all
-            .iter()
-            .filter(|it| it.key != own && takes(policy, channel, it));
-        let left = left.filter(|it| !told(&it.key));
-        due.extend(left.cloned().map(|message| Due { channel, message }));
+        let left = all.iter().filter(|it| it.key != own && !told(&it.key));
+        let left = left.filter_map(|it| for_channel(policy, channel, it));
+        due.extend(left.map(|message| Due { channel, message }));
     }
     due
+}
+
+/// The message, when this channel is told it. A channel that keeps something open is told of every end, whatever it is told
+/// otherwise: nobody else closes what a message or a level has opened there.
+fn for_channel(policy: &Notifications, channel: &Channel, message: &Message) -> Option<Message> {
+    if takes(policy, channel, message) {
+        return Some(message.clone());
+    }
+    let is_end = message.key == END && keeps_open(channel);
+    is_end.then(|| Message {
+        about: About::Over,
+        standing: Standing::Closed,
+        ..message.clone()
+    })
+}
+
+/// Whether this message is the end of its request.
+pub fn is_end(message: &Message) -> bool {
+    message.key == END
+}
+
+/// Whether a request stands for the incident that was opened for many in this channel, as far as its status and what was
+/// delivered since say.
+pub fn is_in_summary(
+    request: &RollbackRequest,
+    receipts: &[Receipt],
+    channel: &str,
+    now: Timestamp,
+) -> bool {
+    let Some(status) = &request.status else {
+        return false;
+    };
+    let kept = status.notifications.as_ref();
+    let stored = kept.into_iter().flat_map(|it| &it.channels);
+    let stored = stored.filter(|it| it.name == channel);
+    let new = receipts.iter().filter(|it| it.channel == channel);
+    let told = stored.flat_map(|it| &it.told);
+    let told: Vec<&Told> = told.chain(new.flat_map(|it| &it.told)).collect();
+    if told
+        .iter()
+        .all(|it| it.result != DeliveryResult::Summarized)
+    {
+        return false;
+    }
+    let Some(outcome) = &status.outcome else {
+        return true;
+    };
+    let end = told.iter().find(|it| it.key == END);
+    let is_fresh = now.duration_since(outcome.at) <= STALE;
+    let is_acknowledged = kept.is_some_and(|it| it.acknowledged.is_some());
+    // An end that was told by itself has taken its request out of the others.
+    is_fresh
+        && match end {
+            None => true,
+            Some(end) => {
+                end.result == DeliveryResult::Summarized
+                    && needs_person(outcome)
+                    && !is_acknowledged
+            }
+        }
 }
 
 /// Whether a message has become too old to be told. What a request still waits for people for is never too old.

@@ -44,6 +44,8 @@ const TROUBLES: [(&str, &str, &str); 6] = [
     ("Stopped", "The rollback of ", " meets trouble"),
 ];
 
+/// The key of the end.
+pub(super) const END: &str = "End";
 /// Those of them that people have to know however it ended; the others are what the end is about.
 const LASTING: [&str; 3] = ["BreakGlass", "DataRiskAccepted", "FallbackTried"];
 
@@ -75,6 +77,7 @@ pub fn messages(
     told.extend(teller.begun());
     told.extend(teller.progress());
     told.extend(teller.levels());
+    told.extend(teller.acknowledged());
     told.extend(teller.failing_channels());
     told.sort_by_key(|message| message.at);
     told
@@ -388,7 +391,7 @@ impl<'a> Teller<'a> {
             (Event::Ended, Weight::Info)
         };
         let title = format!("Rollback of {what}: {}", outcome.result.as_str());
-        let mut message = self.message("End".to_owned(), event, outcome.at, weight, title);
+        let mut message = self.message(END.to_owned(), event, outcome.at, weight, title);
         message.text.push(said(&outcome.message, LINE));
         if let Some(plan) = &self.status.plan {
             let approvals = consent::approvals(self.status);
@@ -443,6 +446,28 @@ impl<'a> Teller<'a> {
             Some(message).filter(|_| at <= self.now)
         });
         failing.collect()
+    }
+
+    /// Who sees to it, for those that page people until they know.
+    fn acknowledged(&self) -> Option<Message> {
+        let kept = self.status.notifications.as_ref()?;
+        let acknowledged = kept.acknowledged.as_ref()?;
+        let outcome = self.status.outcome.as_ref();
+        if outcome.is_some_and(|it| !needs_person(it)) {
+            return None;
+        }
+        let who = said(&acknowledged.by, 200);
+        let title = format!("{who} sees to the rollback of {}", self.subject.workloads);
+        let mut message = self.message(
+            "Acknowledged".to_owned(),
+            Event::NeedsPerson,
+            acknowledged.at,
+            Weight::Info,
+            title,
+        );
+        message.about = About::Acknowledged;
+        message.standing = Standing::Acknowledged;
+        Some(message)
     }
 
     /// The level that is asked now, and those before it: a channel that was not told of its own when it was due, because

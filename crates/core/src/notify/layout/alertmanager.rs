@@ -20,7 +20,7 @@ pub fn layout(message: &Message, now: Timestamp) -> Option<Value> {
     let (starts, ends) = match message.standing {
         Standing::Open => (message.at, now.checked_add(STANDS).unwrap_or(now)),
         Standing::Closed => (message.at.min(now), now),
-        Standing::Unchanged => return None,
+        Standing::Acknowledged | Standing::Unchanged => return None,
     };
     let lay_out = |message: &Message| {
         let link = message.links.first();
