@@ -157,7 +157,7 @@ impl Worker {
         let mut entries = context.outbox.locked();
         entries.retain(|uid, entry| !is_done_with(entry, self.waiting.get(uid), now));
         self.waiting.retain(|uid, _| entries.contains_key(uid));
-        let mut asks = Vec::new();
+        let (mut asks, mut anew) = (Vec::new(), Vec::new());
         for (uid, entry) in entries.iter_mut() {
             let woken = self.waiting.get(uid).and_then(|it| it.wake);
             let is_woken = woken.is_some_and(|at| at <= now);
@@ -168,10 +168,14 @@ impl Worker {
                 asks.push(ObjectRef::from_obj(entry.request.as_ref()));
             }
             entry.is_new = false;
-            let found = waiting(&context.outbox, entry, now);
-            self.waiting.insert(uid.clone(), found);
+            anew.push((uid.clone(), entry.clone()));
         }
         drop(entries);
+        // No pass waits for this.
+        for (uid, entry) in anew {
+            let found = waiting(&context.outbox, &entry, now);
+            self.waiting.insert(uid, found);
+        }
         for of in asks {
             // The next level is decided by a pass.
             let _ = context.outbox.ask.send(of);
