@@ -11,6 +11,11 @@ const FIRST: Duration = Duration::from_secs(1);
 /// The longest.
 const LONGEST: Duration = Duration::from_mins(5);
 
+/// How long it is remembered of which requests was told.
+const RECENT: Duration = Duration::from_mins(1);
+/// For how long news of many requests is gathered that comes one after the other.
+const GATHERED: Duration = Duration::from_secs(15);
+
 /// One channel of one namespace.
 #[derive(Debug, Default)]
 pub struct Lane {
@@ -20,6 +25,8 @@ pub struct Lane {
     not_before: Option<Instant>,
     /// What did not get through, by its identity.
     tried: HashMap<String, Tried>,
+    /// The requests that were told of in the last minute, by their UID, with when.
+    told: HashMap<String, Instant>,
 }
 
 /// A message that did not get through.
@@ -58,6 +65,25 @@ impl Lane {
     pub fn message_at(&self, identity: &str, now: Instant) -> Instant {
         let own = self.turn(identity, now).not_before;
         self.ready_at(now).max(own.unwrap_or(now))
+    }
+
+    /// Of how many requests was told in the last minute.
+    pub fn recent(&self, now: Instant) -> usize {
+        let recent = self.told.values();
+        recent
+            .filter(|at| now.duration_since(**at) < RECENT)
+            .count()
+    }
+
+    /// Until when news is gathered while there is much of it.
+    pub fn gathers_until(&self) -> Option<Instant> {
+        self.told.values().max().map(|at| *at + GATHERED)
+    }
+
+    /// Of these requests was told.
+    pub fn told<'a>(&mut self, requests: impl Iterator<Item = &'a String>, now: Instant) {
+        self.told.retain(|_, at| now.duration_since(*at) < RECENT);
+        self.told.extend(requests.map(|uid| (uid.clone(), now)));
     }
 
     /// Forgets what failed and is not to be sent any more.
@@ -144,6 +170,19 @@ mod tests {
         // Its wait is over: still the other one is first.
         let later = now + Duration::from_hours(1);
         assert!(lane.turn("y", later) < lane.turn("x", later));
+    }
+
+    #[test]
+    fn it_is_known_of_how_many_requests_was_told_lately() {
+        let (mut lane, now) = (Lane::default(), Instant::now());
+        for seconds in 0..9 {
+            let at = now + Duration::from_secs(seconds);
+            lane.told([format!("request-{}", seconds / 3)].iter(), at);
+        }
+        let last = now + Duration::from_secs(8);
+        assert_eq!(lane.recent(last), 3);
+        assert_eq!(lane.gathers_until(), Some(last + GATHERED));
+        assert_eq!(lane.recent(last + RECENT), 0);
     }
 
     #[test]

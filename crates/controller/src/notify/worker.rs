@@ -48,6 +48,8 @@ struct Batch {
     /// What it stands for: the request, its messages, and what the service calls its message.
     stands_for: Vec<(String, Vec<Message>)>,
     known: Option<String>,
+    /// Until when more is gathered to be told with it.
+    not_before: Option<Instant>,
     /// What is settled together with it.
     also: Option<Message>,
     is_summary: bool,
@@ -138,6 +140,9 @@ impl Worker {
             };
             let lane = self.lanes.entry(batch.place.clone()).or_default();
             let ready_at = lane.message_at(&batch.message.identity(), instant);
+            let ready_at = batch
+                .not_before
+                .map_or(ready_at, |gathered| gathered.max(ready_at));
             if ready_at <= instant {
                 self.send(batch);
             } else {
@@ -230,7 +235,15 @@ impl Worker {
         }
         let for_people = |due: &[Message]| due.iter().any(|it| !is_alone(it));
         let many = with_news.iter().filter(|(_, _, due)| for_people(due));
-        if kind.is_for_people() && many.count() > STORM {
+        let many = many.count();
+        let lane = self.lanes.get(&place);
+        // One after the other is as much as all at once: then what comes in some seconds is told together.
+        let is_flood = kind.is_for_people() && lane.is_some_and(|it| it.recent(instant) > STORM);
+        let gathers_until = lane.and_then(Lane::gathers_until);
+        let not_before = gathers_until.filter(|at| is_flood && *at > instant);
+        let has_alone = with_news.iter().any(|(_, _, due)| due.iter().any(is_alone));
+        let gathers = not_before.is_some() && has_alone;
+        if kind.is_for_people() && !gathers && (many > STORM || (is_flood && many > 1)) {
             let gathered = with_news.iter().map(|(uid, _, due)| {
                 let together = due.iter().filter(|it| !is_alone(it));
                 ((*uid).clone(), together.cloned().collect::<Vec<Message>>())
@@ -243,6 +256,7 @@ impl Worker {
             return Some(Batch {
                 stands_for: gathered,
                 also: None,
+                not_before,
                 place,
                 channel,
                 kind,
@@ -251,10 +265,11 @@ impl Worker {
                 is_summary: true,
             });
         }
-        let lane = self.lanes.get(&place).filter(|it| it.has_tried());
+        let lane = lane.filter(|it| it.has_tried());
         let singles = with_news.into_iter();
         let singles =
             singles.flat_map(|(uid, entry, due)| due.iter().map(move |it| (uid, entry, it)));
+        let singles = singles.filter(|(_, _, it)| !gathers || is_alone(it));
         let first = singles.min_by_key(|(_, _, message)| {
             let turn = lane.map(|it| it.turn(&message.identity(), instant));
             (turn, message.at)
@@ -267,6 +282,7 @@ impl Worker {
         let also = ends_summary
             .then(|| notify::summary_over(&message, &self.outbox().policies.uid(&place.0)));
         Some(Batch {
+            not_before: not_before.filter(|_| !is_alone(&message)),
             also,
             known: known(entry, &place.1),
             stands_for: vec![(uid.clone(), vec![message.clone()])],
@@ -347,6 +363,9 @@ impl Worker {
         let (result, message, failing) = match answer {
             Some(Answer::Delivered { message }) => {
                 lane.answered(&identity, batch.kind, instant);
+                if !settles(&batch.message) {
+                    lane.told(batch.stands_for.iter().map(|(uid, _)| uid), instant);
+                }
                 let result = if batch.is_summary {
                     DeliveryResult::Summarized
                 } else {
