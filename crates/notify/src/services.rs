@@ -175,7 +175,8 @@ impl Client {
         Answer::delivered()
     }
 
-    /// Each of them is told; it has arrived when one has it, because they tell each other.
+    /// Each of them is told, and it has arrived when each has it: they tell each other of notifications and silences, never of
+    /// alerts. <https://prometheus.io/docs/alerting/latest/alertmanager/#high-availability>
     pub(crate) async fn alertmanager(
         &self,
         urls: &[String],
@@ -187,7 +188,7 @@ impl Client {
             return Answer::delivered();
         };
         let mut last = Answer::later("the policy names no Alertmanager");
-        let mut arrived = false;
+        let mut missing = 0;
         for url in urls {
             let answer = match parse(url) {
                 Ok(mut url) => {
@@ -201,12 +202,16 @@ impl Client {
                 Err(answer) => answer,
             };
             match answer {
-                Answer::Delivered { .. } => arrived = true,
-                Answer::Refused { .. } if matches!(last, Answer::Later { .. }) => {}
+                Answer::Delivered { .. } => continue,
+                Answer::Refused { .. } if missing > 0 && matches!(last, Answer::Later { .. }) => {}
                 Answer::Later { .. } | Answer::Refused { .. } => last = answer,
             }
+            missing += 1;
         }
-        if arrived { Answer::delivered() } else { last }
+        if missing == 0 && !urls.is_empty() {
+            return Answer::delivered();
+        }
+        last
     }
 
     pub(crate) async fn webhook(

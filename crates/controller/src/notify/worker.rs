@@ -27,6 +27,9 @@ const PASS_SECONDS: i64 = 2;
 /// For how long a request is kept in mind of which nothing is due any more.
 const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 
+/// How often what stands is told again.
+const REMIND: Duration = Duration::from_mins(4);
+
 /// Namespace and name of a channel.
 type Place = (String, String);
 
@@ -35,6 +38,8 @@ type Place = (String, String);
 struct Waiting {
     /// By the name of the channel, in the order of the facts.
     due: BTreeMap<String, Vec<Message>>,
+    /// What is told again from time to time, by the name of the channel.
+    standing: BTreeMap<String, Message>,
     /// When there will be more by itself.
     wake: Option<Timestamp>,
 }
@@ -48,6 +53,8 @@ struct Batch {
     /// What it stands for: the request, its messages, and what the service calls its message.
     stands_for: Vec<(String, Vec<Message>)>,
     known: Option<String>,
+    /// The request of which it tells again what was told.
+    reminds_of: Option<String>,
     /// Until when more is gathered to be told with it.
     not_before: Option<Instant>,
     /// What is settled together with it.
@@ -74,6 +81,7 @@ pub async fn run(context: Arc<Context>, client: Client) {
         waiting: HashMap::new(),
         under_way: JoinSet::new(),
         tasks: HashMap::new(),
+        reminded: HashMap::new(),
     };
     loop {
         let look = worker.go_on();
@@ -100,6 +108,8 @@ struct Worker {
     under_way: JoinSet<Done>,
     /// What is under way, and where.
     tasks: HashMap<task::Id, (Place, String)>,
+    /// When a channel was told last what stands in it, by the UID of the request.
+    reminded: HashMap<(Place, String), Instant>,
 }
 
 impl Worker {
@@ -162,6 +172,8 @@ impl Worker {
         let mut entries = context.outbox.locked();
         entries.retain(|uid, entry| !is_done_with(entry, self.waiting.get(uid), now));
         self.waiting.retain(|uid, _| entries.contains_key(uid));
+        self.reminded
+            .retain(|(_, uid), _| entries.contains_key(uid));
         let (mut asks, mut anew) = (Vec::new(), Vec::new());
         for (uid, entry) in entries.iter_mut() {
             let woken = self.waiting.get(uid).and_then(|it| it.wake);
@@ -255,6 +267,7 @@ impl Worker {
             let message = notify::summary(&all, &policy, now)?;
             return Some(Batch {
                 stands_for: gathered,
+                reminds_of: None,
                 also: None,
                 not_before,
                 place,
@@ -274,7 +287,10 @@ impl Worker {
             let turn = lane.map(|it| it.turn(&message.identity(), instant));
             (turn, message.at)
         });
-        let (uid, entry, message) = first?;
+        let Some((uid, entry, message)) = first else {
+            drop(entries);
+            return self.reminder(place, channel, kind, instant);
+        };
         let message = message.clone();
         let ends_summary = kind == Kind::PagerDuty
             && cursor::is_end(&message)
@@ -282,6 +298,7 @@ impl Worker {
         let also = ends_summary
             .then(|| notify::summary_over(&message, &self.outbox().policies.uid(&place.0)));
         Some(Batch {
+            reminds_of: None,
             not_before: not_before.filter(|_| !is_alone(&message)),
             also,
             known: known(entry, &place.1),
@@ -291,6 +308,36 @@ impl Worker {
             kind,
             message,
             is_summary: false,
+        })
+    }
+
+    /// What stands in a channel and was not told there for some time. It is in no status: whoever leads next tells it at once.
+    fn reminder(
+        &self,
+        place: Place,
+        channel: Channel,
+        kind: Kind,
+        instant: Instant,
+    ) -> Option<Batch> {
+        let mut standing = self.waiting.iter().filter_map(|(uid, waiting)| {
+            let message = waiting.standing.get(&place.1)?;
+            (message.request.namespace == place.0).then_some((uid, message))
+        });
+        let (uid, message) = standing.find(|(uid, _)| {
+            let last = self.reminded.get(&(place.clone(), (*uid).clone()));
+            last.is_none_or(|at| instant.duration_since(*at) >= REMIND)
+        })?;
+        Some(Batch {
+            reminds_of: Some(uid.clone()),
+            stands_for: Vec::new(),
+            known: None,
+            also: None,
+            not_before: None,
+            message: message.clone(),
+            is_summary: false,
+            place,
+            channel,
+            kind,
         })
     }
 
@@ -333,6 +380,13 @@ impl Worker {
             lane.is_busy = true;
         }
         let of = (batch.place.clone(), batch.message.identity());
+        if batch.kind == Kind::Alertmanager {
+            let told = batch.stands_for.iter().map(|(uid, _)| uid);
+            for uid in told.chain(&batch.reminds_of) {
+                let of = (batch.place.clone(), uid.clone());
+                self.reminded.insert(of, Instant::now());
+            }
+        }
         let (context, client) = (self.context.clone(), self.client.clone());
         let task = self.under_way.spawn(async move {
             let answer = if cursor::is_stale(&batch.message, now) {
@@ -500,7 +554,11 @@ fn waiting(outbox: &Outbox, entry: &Entry, now: Timestamp) -> Waiting {
         return Waiting::default();
     };
     let mut due: BTreeMap<String, Vec<Message>> = BTreeMap::new();
-    for one in cursor::due(&policy, request, &entry.receipts, now) {
+    let all = cursor::due(&policy, request, &entry.receipts, now);
+    let standing = cursor::standing(&policy, request, &all, now).into_iter();
+    let standing = standing.map(|it| (it.channel.name.clone(), it.message));
+    let standing = standing.collect();
+    for one in all {
         due.entry(one.channel.name.clone())
             .or_default()
             .push(one.message);
@@ -520,6 +578,7 @@ fn waiting(outbox: &Outbox, entry: &Entry, now: Timestamp) -> Waiting {
     let by_time = notify::due_by_time(request, status, now);
     Waiting {
         due,
+        standing,
         wake: level.into_iter().chain(by_time).min(),
     }
 }

@@ -82,6 +82,42 @@ pub fn due<'a>(
     due
 }
 
+/// What stands in the channels that forget it, unless they are told again: of each the last message that asks for somebody
+/// and was told. After the end nothing is told again.
+pub fn standing<'a>(
+    policy: &'a Notifications,
+    request: &RollbackRequest,
+    due: &[Due],
+    now: Timestamp,
+) -> Vec<Due<'a>> {
+    let status = request.status.as_ref();
+    let Some(status) = status.filter(|it| it.outcome.is_none()) else {
+        return Vec::new();
+    };
+    let mut channels = policy
+        .channels
+        .iter()
+        .filter(|it| it.alertmanager.is_some());
+    let Some(first) = channels.next() else {
+        return Vec::new();
+    };
+    let all = messages(request, status, &policy.links, now);
+    let open = all.iter().filter(|it| it.standing == Standing::Open);
+    let open: Vec<&Message> = open.collect();
+    let channels = std::iter::once(first).chain(channels);
+    let standing = channels.filter_map(|channel| {
+        let is_due = |it: &Message| {
+            let mut due = due.iter().filter(|due| due.channel.name == channel.name);
+            due.any(|due| due.message.key == it.key)
+        };
+        let mut told = open.iter().rev();
+        let told = told.find(|it| takes(policy, channel, it) && !is_due(it))?;
+        let message = (*told).clone();
+        Some(Due { channel, message })
+    });
+    standing.collect()
+}
+
 /// The message, when this channel is told it. A channel that keeps something open is told of every end, whatever it is told
 /// otherwise: nobody else closes what a message or a level has opened there.
 fn for_channel(policy: &Notifications, channel: &Channel, message: &Message) -> Option<Message> {

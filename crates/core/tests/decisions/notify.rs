@@ -561,3 +561,33 @@ fn a_guard_that_is_missing_again_is_told_again() {
     }
     assert!(keys.len() == 2 && keys[0] != keys[1], "{keys:?}");
 }
+
+#[test]
+fn an_alertmanager_is_told_again_of_what_stands_and_of_nothing_after_the_end() {
+    let policy = policy(json!({"channels": [
+        hook("team"), {"name": "alerts", "alertmanager": {"urls": ["http://alertmanager:9093"]}},
+    ]}));
+    let scene = waiting();
+    let mut request = of(&scene);
+    let standing = |request: &RollbackRequest| {
+        let due = due(&policy, request, &[], scene.now);
+        let standing = cursor::standing(&policy, request, &due, scene.now).into_iter();
+        let standing = standing.map(|it| (it.channel.name.clone(), it.message.about.as_str()));
+        standing.collect::<Vec<(String, &str)>>()
+    };
+    // Before it was told at all there is nothing to tell again.
+    assert_eq!(standing(&request), []);
+    deliver(&policy, &mut request, scene.now);
+    assert_eq!(
+        standing(&request),
+        [("alerts".to_owned(), "AwaitingApproval")]
+    );
+    let mut ended = Scene::default();
+    annotate(
+        &mut ended.request,
+        rollback_api::CANCELLED_BY,
+        "ann@broxiva.com",
+    );
+    ended.settle();
+    assert_eq!(standing(&of(&ended)), []);
+}
