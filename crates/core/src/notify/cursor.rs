@@ -74,6 +74,10 @@ pub fn due<'a>(
             let mut both = kept.chain(new.flat_map(|it| &it.told));
             both.any(|told| told.key == key)
         };
+        // What does not fit into the status any more would be told again and again.
+        if all.iter().filter(|it| told(&it.key)).count() >= MOST_TOLD {
+            continue;
+        }
         let own = channel_fails(&channel.name);
         let left = all.iter().filter(|it| it.key != own && !told(&it.key));
         let left = left.filter_map(|it| for_channel(policy, channel, it));
