@@ -11,10 +11,10 @@ mod secrets;
 mod trial;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
@@ -41,13 +41,40 @@ pub struct Outbox {
     /// The channels of each namespace.
     pub policies: Policies,
     entries: Mutex<HashMap<String, Entry>>,
+    /// The requests that were listed, while a list goes on.
+    listed: Mutex<HashSet<String>>,
     changed: Notify,
     ask: mpsc::UnboundedSender<ObjectRef<RollbackRequest>>,
-    trials: Mutex<Vec<Trial>>,
+    trials: Mutex<Trials>,
 }
 
 /// How many channels wait to be tried at most; whoever asks for more waits for nothing.
 const MOST_TRIALS: usize = 10;
+/// For how long somebody waits for a trial. A standby sees what is asked for, too, and must not do it when it leads one day.
+const TRIAL_WAITS: SignedDuration = SignedDuration::from_mins(1);
+
+/// The channels that somebody wants to be tried, with when that was seen.
+#[derive(Default)]
+struct Trials(Vec<(Timestamp, Trial)>);
+
+impl Trials {
+    fn ask(&mut self, trial: Trial, now: Timestamp) {
+        self.0.retain(|(at, _)| is_awaited(*at, now));
+        if self.0.len() < MOST_TRIALS {
+            self.0.push((now, trial));
+        }
+    }
+
+    fn take(&mut self, now: Timestamp) -> Vec<Trial> {
+        let all = std::mem::take(&mut self.0).into_iter();
+        let awaited = all.filter(|(at, _)| is_awaited(*at, now));
+        awaited.map(|(_, trial)| trial).collect()
+    }
+}
+
+fn is_awaited(asked: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(asked) <= TRIAL_WAITS
+}
 
 /// One request.
 #[derive(Clone)]
@@ -71,6 +98,7 @@ impl Outbox {
         let outbox = Self {
             policies: Policies::default(),
             entries: Mutex::default(),
+            listed: Mutex::default(),
             changed: Notify::new(),
             ask,
             trials: Mutex::default(),
@@ -80,18 +108,16 @@ impl Outbox {
 
     /// Takes what the watch of the policies tells.
     pub fn policy(&self, event: &Event<DeserializeGuard<RollbackPolicy>>) {
-        let trial = self.policies.take(event);
-        let mut trials = self.trials.lock().unwrap_or_else(PoisonError::into_inner);
-        if trials.len() < MOST_TRIALS {
-            trials.extend(trial);
+        if let Some(trial) = self.policies.take(event) {
+            let mut trials = self.trials.lock().unwrap_or_else(PoisonError::into_inner);
+            trials.ask(trial, Timestamp::now());
         }
-        drop(trials);
         self.changed.notify_one();
     }
 
     fn trials(&self) -> Vec<Trial> {
         let mut trials = self.trials.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *trials)
+        trials.take(Timestamp::now())
     }
 
     /// The next `status.notifications` of a request whose next status is otherwise this one. Where the policy has no channels,
@@ -139,6 +165,30 @@ impl Outbox {
         self.locked().remove(uid);
     }
 
+    /// Takes what the watch of the requests tells: what was deleted, whoever took its finalizer away, waits for nobody any
+    /// more. Of what has ended the end may still be owed.
+    pub fn watched(&self, event: &Event<RollbackRequest>) {
+        match event {
+            Event::Init => self.listed().clear(),
+            Event::InitApply(request) => {
+                self.listed().extend(request.uid());
+            }
+            Event::InitDone => {
+                let listed = std::mem::take(&mut *self.listed());
+                let mut entries = self.locked();
+                entries.retain(|uid, entry| has_ended(entry) || listed.contains(uid));
+            }
+            Event::Apply(_) => {}
+            Event::Delete(request) => {
+                let uid = request.uid().unwrap_or_default();
+                let mut entries = self.locked();
+                if entries.get(&uid).is_some_and(|entry| !has_ended(entry)) {
+                    entries.remove(&uid);
+                }
+            }
+        }
+    }
+
     /// What is to be stored now. It is kept until it is: [`Outbox::committed`].
     fn receipts(&self, request: &RollbackRequest) -> Vec<Receipt> {
         let uid = request.metadata.uid.as_deref().unwrap_or_default();
@@ -173,9 +223,18 @@ impl Outbox {
         let _ = self.ask.send(of);
     }
 
+    fn listed(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn locked(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn has_ended(entry: &Entry) -> bool {
+    let status = entry.request.status.as_ref();
+    status.is_some_and(|it| it.outcome.is_some())
 }
 
 /// What is left to tell of a request that is over, as far as the cache knows. Nothing is read for it, however many there are,
@@ -236,4 +295,89 @@ fn is_owed(cached: &RollbackRequest, outbox: &Outbox, now: Timestamp) -> bool {
         || outbox.has_receipts(cached)
         || (is_acknowledged && !is_counted)
         || is_review_due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(uid: &str, status: serde_json::Value) -> RollbackRequest {
+        let request = serde_json::json!({
+            "apiVersion": "rollback.broxiva.com/v1alpha1",
+            "kind": "RollbackRequest",
+            "metadata": {"name": uid, "namespace": "shop", "uid": uid},
+            "spec": {"targets": [], "reason": {"category": "ErrorRate", "summary": ""}},
+            "status": status,
+        });
+        serde_json::from_value(request).unwrap()
+    }
+
+    /// As if passes had committed these.
+    fn holding(requests: &[RollbackRequest]) -> Arc<Outbox> {
+        let (outbox, _) = Outbox::new();
+        for request in requests {
+            let entry = Entry {
+                request: Arc::new(request.clone()),
+                receipts: Vec::new(),
+                entered: 0,
+                is_new: true,
+                at: Timestamp::UNIX_EPOCH,
+            };
+            outbox.locked().insert(request.uid().unwrap(), entry);
+        }
+        outbox
+    }
+
+    fn held(outbox: &Outbox) -> Vec<String> {
+        let mut held: Vec<String> = outbox.locked().keys().cloned().collect();
+        held.sort_unstable();
+        held
+    }
+
+    #[test]
+    fn what_was_deleted_while_it_waited_is_forgotten_and_what_has_ended_is_told_to_its_end() {
+        let outcome = serde_json::json!({
+            "result": "Cancelled", "reason": "CancelledByUser", "effect": "None", "at": "2026-11-23T15:00:00Z",
+            "message": "",
+        });
+        let waiting = request("waiting", serde_json::json!({}));
+        let ended = request("ended", serde_json::json!({"outcome": outcome}));
+        let both = [waiting.clone(), ended.clone()];
+        let outbox = holding(&both);
+        outbox.watched(&Event::Apply(waiting.clone()));
+        assert_eq!(held(&outbox), ["ended", "waiting"]);
+        outbox.watched(&Event::Delete(waiting.clone()));
+        outbox.watched(&Event::Delete(ended.clone()));
+        assert_eq!(held(&outbox), ["ended"]);
+        // The watch was made anew, and what was deleted meanwhile is not in the list.
+        let outbox = holding(&both);
+        outbox.watched(&Event::Init);
+        outbox.watched(&Event::InitApply(waiting));
+        outbox.watched(&Event::InitDone);
+        assert_eq!(held(&outbox), ["ended", "waiting"]);
+        outbox.watched(&Event::Init);
+        outbox.watched(&Event::InitDone);
+        assert_eq!(held(&outbox), ["ended"]);
+    }
+
+    fn trial(asked: &str) -> Trial {
+        Trial {
+            namespace: "shop".to_owned(),
+            policy_uid: "1".to_owned(),
+            channel: "team".to_owned(),
+            asked: asked.to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_a_standby_was_asked_to_try_long_ago_is_not_tried_when_it_leads() {
+        let (mut trials, start) = (Trials::default(), Timestamp::UNIX_EPOCH);
+        for number in 0..20 {
+            trials.ask(trial(&number.to_string()), start);
+        }
+        let later = start + SignedDuration::from_mins(2);
+        trials.ask(trial("new"), later);
+        assert_eq!(trials.take(later), [trial("new")]);
+        assert_eq!(trials.take(later), []);
+    }
 }

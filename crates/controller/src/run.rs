@@ -195,7 +195,7 @@ fn control(
     context.open = Some((reader.clone(), config.max_open_requests as usize));
     let context = Arc::new(context);
 
-    let requests = requests(config, watches, writer, ready);
+    let requests = requests(config, watches, writer, ready, outbox.clone());
     context.metrics.count_reviews(reader.clone());
     let by_policy = reader.clone();
     let by_guard = reader.clone();
@@ -289,6 +289,7 @@ fn requests(
     watches: &Client,
     writer: Writer<RollbackRequest>,
     ready: Arc<AtomicBool>,
+    outbox: Arc<Outbox>,
 ) -> impl Stream<Item = watcher::Result<RollbackRequest>> + Send + use<> {
     watcher(
         scoped::<Bounded<RollbackRequest>>(config, watches),
@@ -298,6 +299,7 @@ fn requests(
     .filter_map(|event| std::future::ready(legible(event)))
     .modify(slim)
     .inspect_ok(move |event| {
+        outbox.watched(event);
         if matches!(event, watcher::Event::InitDone) {
             ready.store(true, Ordering::Relaxed);
         }

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::history::template;
 
 pub use messages::{due_by_time, messages};
-pub use storm::{STORM, summary};
+pub use storm::{STORM, is_summary, summary, summary_over};
 
 /// What a message is about, for its routing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,10 @@ pub enum About {
     Event(NotificationEvent),
     /// Nobody has answered, and this level is asked.
     Level(i32),
+    /// Somebody has said that they see to it.
+    Acknowledged,
+    /// It needs nobody any more, for a channel that is told of no end and keeps something open.
+    Over,
     /// Somebody wants to see whether a channel works.
     Test,
 }
@@ -39,6 +43,8 @@ impl About {
         match self {
             Self::Event(event) => event.as_str(),
             Self::Level(_) => "Escalated",
+            Self::Acknowledged => "Acknowledged",
+            Self::Over => "Over",
             Self::Test => "Test",
         }
     }
@@ -60,6 +66,8 @@ pub enum Weight {
 pub enum Standing {
     /// Yes.
     Open,
+    /// Yes, and somebody does.
+    Acknowledged,
     /// No; nothing is settled by that.
     Unchanged,
     /// Not any more.
@@ -133,6 +141,8 @@ impl Message {
 pub fn takes(policy: &Notifications, channel: &Channel, message: &Message) -> bool {
     let event = match message.about {
         About::Test => return true,
+        About::Acknowledged => return channel.pager_duty.is_some(),
+        About::Over => return keeps_open(channel),
         About::Level(level) => return is_asked(policy, channel, level),
         About::Event(event) => event,
     };
@@ -153,6 +163,11 @@ pub fn takes(policy: &Notifications, channel: &Channel, message: &Message) -> bo
         && (on.categories.is_empty() || on.categories.contains(&request.category))
         && (on.urgencies.is_empty() || on.urgencies.contains(&request.urgency))
         && (!is_end || request.result.is_none_or(ends))
+}
+
+/// Whether something stands in this channel until it is told that it is over, as an incident does.
+pub(crate) fn keeps_open(channel: &Channel) -> bool {
+    channel.pager_duty.is_some() || channel.alertmanager.is_some()
 }
 
 fn is_asked(policy: &Notifications, channel: &Channel, level: i32) -> bool {

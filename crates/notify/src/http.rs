@@ -48,7 +48,7 @@ pub(crate) struct Reply {
 
 /// The URL in a Secret.
 pub(crate) fn parse(text: &str) -> Result<Url, Answer> {
-    let no_url = || Answer::refused("what stands in its Secret or the policy is no URL");
+    let no_url = || Answer::later("what stands in its Secret or the policy is no URL");
     let url = Url::parse(text).map_err(|_| no_url())?;
     let is_odd = !url.username().is_empty() || url.password().is_some();
     if is_odd { Err(no_url()) } else { Ok(url) }
@@ -59,7 +59,7 @@ impl Client {
     pub(crate) async fn exchange(&self, post: Post) -> Result<Reply, Answer> {
         let host = post.url.host_str().unwrap_or_default().to_owned();
         if !self.destinations.allow(&post.url) {
-            return Err(Answer::refused(format!(
+            return Err(Answer::later(format!(
                 "the controller's --notify-allow does not name {host} with this scheme and port; an administrator of the cluster adds it there"
             )));
         }
@@ -81,7 +81,7 @@ impl Client {
         if let Some(bearer) = &wanted.bearer {
             let value = HeaderValue::from_str(&format!("Bearer {}", bearer.expose()));
             let mut value = value
-                .map_err(|_| Answer::refused("the token in its Secret is not one line of ASCII"))?;
+                .map_err(|_| Answer::later("the token in its Secret is not one line of ASCII"))?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
@@ -107,7 +107,8 @@ impl Client {
         let is_allowed = |ip: IpAddr| self.externals.allow(ip) || self.networks.allow(ip);
         match addresses.iter().find(|it| !is_allowed(it.ip())) {
             None => Ok(()),
-            Some(address) => Err(Answer::refused(format!(
+            // A name may lead elsewhere for a moment, and an administrator may allow it.
+            Some(address) => Err(Answer::later(format!(
                 "{host} leads to {}, which is neither public nor in a network that --external-networks or --probe-networks allows",
                 address.ip()
             ))),
@@ -115,7 +116,8 @@ impl Client {
     }
 }
 
-/// What an answer means by its status alone.
+/// What an answer means by its status alone. Refused for good is only what condemns the message itself; an address that is
+/// wrong, or a credential that is not valid any more, is mended by people, and the message waits for that.
 pub(crate) fn classified(host: &str, reply: &Reply) -> Answer {
     let status = reply.status;
     let why = format!("{host} answered {status}");
@@ -125,11 +127,11 @@ pub(crate) fn classified(host: &str, reply: &Reply) -> Answer {
             after: Some(reply.retry_after.unwrap_or(ENOUGH)),
             why,
         },
-        408 | 425 | 500..=599 => Answer::Later {
+        400 | 413 | 422 => Answer::Refused { why },
+        _ => Answer::Later {
             after: reply.retry_after,
             why,
         },
-        _ => Answer::Refused { why },
     }
 }
 
@@ -142,4 +144,32 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         .parse()
         .ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_condemns_the_message_is_refused_for_good() {
+        let answer = |status| {
+            let reply = Reply {
+                status,
+                retry_after: None,
+                body: Vec::new(),
+            };
+            classified("hooks.slack.com", &reply)
+        };
+        for status in [200, 202, 204] {
+            assert_eq!(answer(status), Answer::delivered(), "{status}");
+        }
+        for status in [400, 413, 422] {
+            let refused = matches!(answer(status), Answer::Refused { .. });
+            assert!(refused, "{status}");
+        }
+        for status in [302, 401, 403, 404, 407, 408, 410, 425, 429, 500, 503] {
+            let later = matches!(answer(status), Answer::Later { .. });
+            assert!(later, "{status}");
+        }
+    }
 }

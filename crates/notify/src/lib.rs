@@ -43,6 +43,7 @@ pub struct Client {
     destinations: Destinations,
     slack: Url,
     pagerduty: Url,
+    letters: mail::Parts,
 }
 
 /// Where the services are that everybody reaches under one address.
@@ -69,6 +70,7 @@ impl Client {
             destinations,
             slack: services.slack,
             pagerduty: services.pagerduty,
+            letters: mail::Parts::default(),
         })
     }
 

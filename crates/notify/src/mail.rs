@@ -1,6 +1,8 @@
-//! E-mail: each recipient by itself, so that one who is refused keeps it from nobody else.
+//! E-mail: each recipient by itself, so that one who is refused, or asked to wait, keeps it from nobody else.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lettre::address::Envelope;
@@ -20,8 +22,52 @@ use crate::answer::Answer;
 
 /// How long one step with the server may take.
 const STEP: Duration = Duration::from_secs(10);
+/// What a server says of a letter that it will not take from anybody (RFC 5321, 4.2.3): too large, or no transaction. The
+/// other permanent ones are about the recipient, the sender or the password, which people mend.
+const CONDEMNED: [&str; 2] = ["552", "554"];
 /// How long all of it may take.
 const WHOLE: Duration = Duration::from_mins(1);
+
+/// Of how many letters it is remembered who has them, while others do not.
+const MOST_PARTS: usize = 1000;
+
+/// Who has a letter already that others are still to get. After a restart they get it again, under the same `Message-ID`.
+#[derive(Clone, Default)]
+pub(crate) struct Parts(Arc<Mutex<HashMap<String, HashMap<String, Sent>>>>);
+
+/// What became of a letter to one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// The server has taken it.
+    Taken,
+    /// The server wants neither this recipient nor, perhaps, us: that can be mended.
+    Unwanted(String),
+    /// The server does not want this letter.
+    Condemned(String),
+    /// Not now.
+    Later(String),
+}
+
+impl Parts {
+    fn of(&self, letter: &str) -> HashMap<String, Sent> {
+        let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.get(letter).cloned().unwrap_or_default()
+    }
+
+    fn keep(&self, letter: String, sent: HashMap<String, Sent>) {
+        let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if parts.len() >= MOST_PARTS && !parts.contains_key(&letter) {
+            // Whoever has one of these gets it twice.
+            parts.clear();
+        }
+        parts.insert(letter, sent);
+    }
+
+    fn forget(&self, letter: &str) {
+        let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.remove(letter);
+    }
+}
 
 type Transport = AsyncSmtpTransport<Tokio1Executor>;
 
@@ -30,7 +76,7 @@ impl Client {
         let server = &mailbox.rules.server;
         let port = u16::try_from(mailbox.rules.port).unwrap_or_default();
         if !self.destinations.allow_mail(server, port) {
-            return Answer::refused(format!(
+            return Answer::later(format!(
                 "the controller's --notify-allow does not name smtp://{server}:{port}; an administrator of the cluster adds it there"
             ));
         }
@@ -57,43 +103,53 @@ impl Client {
         };
         let letter = match letter(&mailbox.rules, message) {
             Ok(letter) => letter,
-            Err(Unwritable) => return Answer::refused("the policy has an address that is none"),
+            Err(Unwritable) => return Answer::later("the policy has an address that is none"),
         };
         let Ok(transport) = transport(mailbox, *address) else {
             return Answer::later(format!("{server}: TLS cannot be prepared"));
         };
-        let mut answers = Vec::new();
-        for envelope in letter.envelopes {
+        let people: Vec<&str> = mailbox.rules.to.iter().map(|it| it.0.as_str()).collect();
+        let this = format!("{} {server} {}", message.identity(), people.join(" "));
+        let mut all = self.letters.of(&this);
+        for (to, envelope) in letter.envelopes {
+            if all.get(&to) == Some(&Sent::Taken) {
+                continue;
+            }
             let sent = transport.send_raw(&envelope, &letter.bytes).await;
-            answers
-                .push(sent.map_or_else(|error| explain(server, &error), |_| Answer::delivered()));
+            let sent = sent.map_or_else(|error| explain(server, &error), |_| Sent::Taken);
+            all.insert(to, sent);
+            // Whatever takes too long after this, who has it has it.
+            self.letters.keep(this.clone(), all.clone());
         }
-        together(server, &answers)
+        let answer = together(server, all.values());
+        if !matches!(answer, Answer::Later { .. }) {
+            self.letters.forget(&this);
+        }
+        answer
     }
 }
 
-/// It is through when one has it and nobody is to be tried again; whoever gets it twice sees by its identifier that it is the
-/// same one.
-fn together(server: &str, answers: &[Answer]) -> Answer {
-    let later = answers.iter().find(|it| matches!(it, Answer::Later { .. }));
-    if let Some(later) = later {
-        return later.clone();
+/// It is through when one has it and nobody is to be tried again.
+fn together<'a>(server: &str, all: impl Iterator<Item = &'a Sent>) -> Answer {
+    let mut answer = Answer::later(format!("{server}: there is nobody to write to"));
+    for sent in all {
+        match sent {
+            Sent::Later(why) => return Answer::later(why),
+            Sent::Taken => answer = Answer::delivered(),
+            Sent::Unwanted(_) | Sent::Condemned(_) if answer == Answer::delivered() => {}
+            Sent::Condemned(why) => answer = Answer::refused(why),
+            Sent::Unwanted(_) if matches!(answer, Answer::Refused { .. }) => {}
+            Sent::Unwanted(why) => answer = Answer::later(why),
+        }
     }
-    let delivered = answers
-        .iter()
-        .find(|it| matches!(it, Answer::Delivered { .. }));
-    let refused = || Answer::refused(format!("{server}: there is nobody to write to"));
-    delivered
-        .or(answers.first())
-        .cloned()
-        .unwrap_or_else(refused)
+    answer
 }
 
 /// An address that lettre does not take.
 struct Unwritable;
 
 struct Letter {
-    envelopes: Vec<Envelope>,
+    envelopes: Vec<(String, Envelope)>,
     bytes: Vec<u8>,
 }
 
@@ -115,7 +171,8 @@ fn letter(rules: &Email, message: &Message) -> Result<Letter, Unwritable> {
     for to in &rules.to {
         let to = person(&to.0)?;
         let envelope = Envelope::new(Some(from.email.clone()), vec![to.email.clone()]);
-        envelopes.push(envelope.map_err(|_| Unwritable)?);
+        let envelope = envelope.map_err(|_| Unwritable)?;
+        envelopes.push((to.email.to_string(), envelope));
         mail = mail.to(to);
     }
     let mail = mail.body(letter.body).map_err(|_| Unwritable)?;
@@ -149,23 +206,52 @@ fn transport(mailbox: &Mailbox, address: SocketAddr) -> Result<Transport, smtp::
 }
 
 /// Nothing of what came back but its code.
-fn explain(server: &str, error: &smtp::Error) -> Answer {
-    let code = error
-        .status()
+fn explain(server: &str, error: &smtp::Error) -> Sent {
+    let status = error.status().map(|code| code.to_string());
+    let code = status
+        .as_ref()
         .map_or_else(String::new, |code| format!(" ({code})"));
-    if error.is_permanent() {
-        Answer::refused(format!(
-            "{server} refuses the message, the recipient or the password{code}"
+    if error.is_permanent() && status.is_some_and(|it| CONDEMNED.contains(&it.as_str())) {
+        Sent::Condemned(format!("{server} does not take the message{code}"))
+    } else if error.is_permanent() {
+        Sent::Unwanted(format!(
+            "{server} refuses the recipient, the sender or the password{code}"
         ))
     } else if error.is_transient() {
-        Answer::later(format!("{server} asks to try again later{code}"))
+        Sent::Later(format!("{server} asks to try again later{code}"))
     } else if error.is_tls() {
-        Answer::later(format!(
+        Sent::Later(format!(
             "{server} does not speak TLS, or has no certificate for this name that this system trusts"
         ))
     } else {
-        Answer::later(format!(
+        Sent::Later(format!(
             "{server}: connection refused, unreachable or broken off"
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_is_through_when_one_has_it_and_nobody_is_to_be_tried_again() {
+        let later = || Sent::Later("later".to_owned());
+        let unwanted = || Sent::Unwanted("unwanted".to_owned());
+        let condemned = || Sent::Condemned("condemned".to_owned());
+        let table = [
+            (vec![Sent::Taken, unwanted()], Answer::delivered()),
+            (
+                vec![unwanted(), Sent::Taken, condemned()],
+                Answer::delivered(),
+            ),
+            (vec![Sent::Taken, later()], Answer::later("later")),
+            (vec![unwanted(), unwanted()], Answer::later("unwanted")),
+            (vec![condemned(), unwanted()], Answer::refused("condemned")),
+            (vec![unwanted(), condemned()], Answer::refused("condemned")),
+        ];
+        for (all, answer) in table {
+            assert_eq!(together("mail", all.iter()), answer, "{all:?}");
+        }
     }
 }

@@ -13,15 +13,22 @@ use crate::address::Secret;
 use crate::answer::Answer;
 use crate::http::{Post, Reply, classified, parse};
 
-/// Errors of Slack that pass.
-const PASSING: [&str; 7] = [
-    "ratelimited",
-    "rate_limited",
-    "internal_error",
-    "fatal_error",
-    "service_unavailable",
-    "request_timeout",
-    "team_added_to_org",
+/// Errors of Slack that condemn the message. Every other one is about the token, the channel or Slack itself, so the message
+/// waits until that is mended: `invalid_auth`, `token_revoked`, `not_in_channel`.
+/// <https://docs.slack.dev/reference/methods/chat.postMessage#errors>
+const CONDEMNING: [&str; 12] = [
+    "invalid_blocks",
+    "invalid_blocks_format",
+    "msg_blocks_too_long",
+    "msg_too_long",
+    "no_text",
+    "invalid_arguments",
+    "invalid_json",
+    "json_not_object",
+    "invalid_metadata_format",
+    "invalid_metadata_schema",
+    "metadata_too_large",
+    "markdown_text_conflict",
 ];
 /// Errors of Slack that mean that the message of a request is gone, or cannot be written any more.
 const GONE: [&str; 4] = [
@@ -97,7 +104,7 @@ impl Client {
         }
         match self.slack_call(token, "chat.postMessage", &body).await {
             Said::Done { message } => Answer::Delivered { message },
-            Said::Gone => Answer::refused("Slack answered that there is no such message or thread"),
+            Said::Gone => Answer::later("Slack answered that there is no such message or thread"),
             Said::Not(answer) => answer,
         }
     }
@@ -151,15 +158,25 @@ impl Client {
             event["routing_key"] = json!(routing_key.expose());
             let mut url = self.pagerduty.clone();
             url.set_path(queue.path());
-            match self.post(url, &event).await {
+            let host = url.host_str().unwrap_or_default().to_owned();
+            let reply = match self.exchange(Post::json(url, &event)).await {
+                Ok(reply) => reply,
+                Err(answer) => return answer,
+            };
+            match classified(&host, &reply) {
                 Answer::Delivered { .. } => {}
+                // A key that is not valid is the same status as an event that is none.
+                Answer::Refused { .. } if names_the_key(&reply) => {
+                    return Answer::later(format!("{host} does not take the routing key"));
+                }
                 other => return other,
             }
         }
         Answer::delivered()
     }
 
-    /// Each of them is told; it has arrived when one has it, because they tell each other.
+    /// Each of them is told, and it has arrived when each has it: they tell each other of notifications and silences, never of
+    /// alerts. <https://prometheus.io/docs/alerting/latest/alertmanager/#high-availability>
     pub(crate) async fn alertmanager(
         &self,
         urls: &[String],
@@ -170,8 +187,8 @@ impl Client {
         let Some(body) = alertmanager::layout(message, now) else {
             return Answer::delivered();
         };
-        let mut last = Answer::refused("the policy names no Alertmanager");
-        let mut arrived = false;
+        let mut last = Answer::later("the policy names no Alertmanager");
+        let mut missing = 0;
         for url in urls {
             let answer = match parse(url) {
                 Ok(mut url) => {
@@ -185,12 +202,16 @@ impl Client {
                 Err(answer) => answer,
             };
             match answer {
-                Answer::Delivered { .. } => arrived = true,
-                Answer::Refused { .. } if matches!(last, Answer::Later { .. }) => {}
+                Answer::Delivered { .. } => continue,
+                Answer::Refused { .. } if missing > 0 && matches!(last, Answer::Later { .. }) => {}
                 Answer::Later { .. } | Answer::Refused { .. } => last = answer,
             }
+            missing += 1;
         }
-        if arrived { Answer::delivered() } else { last }
+        if missing == 0 && !urls.is_empty() {
+            return Answer::delivered();
+        }
+        last
     }
 
     pub(crate) async fn webhook(
@@ -208,7 +229,7 @@ impl Client {
         post.content_type = webhook::CONTENT_TYPE;
         post.signature = signature(key, now, &post.body);
         if post.signature.is_none() {
-            return Answer::refused("the key to sign with cannot be used");
+            return Answer::later("the key to sign with cannot be used");
         }
         self.sent(post).await
     }
@@ -247,12 +268,69 @@ fn understood(host: &str, reply: &Reply) -> Said {
         return Said::Gone;
     }
     let why = format!("Slack answered {error}");
-    Said::Not(if PASSING.contains(&error) {
+    Said::Not(if CONDEMNING.contains(&error) {
+        Answer::Refused { why }
+    } else {
         Answer::Later {
             after: reply.retry_after,
             why,
         }
-    } else {
-        Answer::Refused { why }
     })
+}
+
+/// Whether `PagerDuty` complains of the routing key: `{"errors": ["Invalid routing key"]}`, or of its length.
+/// <https://developer.pagerduty.com/docs/send-alert-event#response-codes--retry-logic>
+fn names_the_key(reply: &Reply) -> bool {
+    let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    let errors = body["errors"].as_array();
+    let mut errors = errors.into_iter().flatten().filter_map(Value::as_str);
+    errors.any(|it| it.to_lowercase().replace('_', " ").contains("routing key"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(body: &Value) -> Reply {
+        Reply {
+            status: 200,
+            retry_after: None,
+            body: body.to_string().into_bytes(),
+        }
+    }
+
+    #[test]
+    fn slack_refuses_a_message_for_good_and_a_credential_until_it_is_mended() {
+        let answer = |error: &str| match understood(
+            "slack.com",
+            &reply(&json!({"ok": false, "error": error})),
+        ) {
+            Said::Not(answer) => answer,
+            Said::Done { .. } | Said::Gone => panic!("{error}"),
+        };
+        for error in ["invalid_blocks", "msg_too_long"] {
+            assert!(matches!(answer(error), Answer::Refused { .. }), "{error}");
+        }
+        for error in [
+            "invalid_auth",
+            "token_revoked",
+            "not_in_channel",
+            "channel_not_found",
+            "is_archived",
+            "ratelimited",
+            "something_new",
+        ] {
+            assert!(matches!(answer(error), Answer::Later { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_routing_key_that_is_not_valid_is_told_from_an_event_that_is_none() {
+        let names = |error: &str| names_the_key(&reply(&json!({"errors": [error]})));
+        assert!(names("Invalid routing key"));
+        assert!(names(
+            "Length of 'routing_key' is incorrect (should be 32 characters)"
+        ));
+        assert!(!names("'payload.summary' is missing or blank"));
+    }
 }

@@ -3,6 +3,7 @@
 mod crash;
 mod escalation;
 mod many;
+mod pager;
 mod refused;
 mod secrets;
 mod services;

@@ -59,3 +59,31 @@ async fn many_requests_at_once_are_few_messages_for_people_and_one_each_for_prog
     ensure!(ids.len() == many, "{}", ids.len());
     Ok(())
 }
+
+#[tokio::test]
+async fn requests_that_come_one_after_the_other_are_few_messages_too() -> Result<()> {
+    let stage = Stage::new("trickle").await?;
+    stage.policy(json!({"channels": [bot()]})).await?;
+    stage.two_versions().await?;
+    let controller = stage.start(&["--max-open-requests", "300"]).await?;
+    for number in 0..24 {
+        // One at a time: each could be told before the next one comes.
+        let name = format!("api-{number}");
+        stage.ask(&name).await?;
+        stage.scene.plan(&name).await?;
+        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    }
+    eventually("each is told", PATIENCE * 3, async || {
+        for number in 0..24 {
+            let kept = stage.kept(&format!("api-{number}")).await?;
+            let told = kept.channels.iter().flat_map(|it| &it.told);
+            ensure!(told.count() == 1, "api-{number}");
+        }
+        Ok(())
+    })
+    .await
+    .with_context(|| controller.log())?;
+    let messages = stage.services.taken("/api/chat.postMessage").len();
+    ensure!(messages <= 13, "{messages}");
+    Ok(())
+}

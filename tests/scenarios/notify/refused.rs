@@ -21,7 +21,7 @@ async fn slack_says_no_with_200_and_what_it_refuses_is_not_sent_again() -> Resul
         .await?;
     stage.two_versions().await?;
     let controller = stage.start(&[]).await?;
-    stage.services.fail(POST, Fault::slack("channel_not_found"));
+    stage.services.fail(POST, Fault::slack("invalid_blocks"));
     stage.ask("api-5xx").await?;
     let kept = eventually("it is refused", PATIENCE, async || {
         let kept = stage.kept("api-5xx").await?;
@@ -36,7 +36,7 @@ async fn slack_says_no_with_200_and_what_it_refuses_is_not_sent_again() -> Resul
     ensure!(
         kept.failing
             .as_ref()
-            .is_some_and(|it| it.message == "Slack answered channel_not_found"),
+            .is_some_and(|it| it.message == "Slack answered invalid_blocks"),
         "{kept:?}"
     );
     stage.scene.approve("api-5xx", User::Approver).await?;
@@ -240,4 +240,106 @@ async fn a_mail_server_that_asks_to_come_again_gets_it_again() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+#[tokio::test]
+async fn a_message_that_never_gets_through_holds_up_no_other_one() -> Result<()> {
+    let stage = Stage::new("poisoned").await?;
+    stage.policy(json!({"channels": [hook("hook")]})).await?;
+    stage.two_versions().await?;
+    let controller = stage.start(&[]).await?;
+    stage.services.poison("poison-1", Fault::status(500));
+    stage.ask("poison-1").await?;
+    eventually("it fails again and again", PATIENCE, async || {
+        ensure!(stage.services.at("/hook").len() >= 4);
+        Ok(())
+    })
+    .await
+    .with_context(|| controller.log())?;
+    stage.ask("api-5xx").await?;
+    stage.scene.plan("api-5xx").await?;
+    let planned = Instant::now();
+    stage
+        .taken("/hook", 1)
+        .await
+        .with_context(|| controller.log())?;
+    let waited = planned.elapsed();
+    ensure!(waited < Duration::from_secs(5), "{waited:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_has_a_letter_does_not_get_it_again_because_of_somebody_who_has_to_wait() -> Result<()>
+{
+    let stage = Stage::new("greylong").await?;
+    let people = [
+        "ann@broxiva.example",
+        "late@broxiva.example",
+        "zoe@broxiva.example",
+    ];
+    stage
+        .policy(json!({"channels": [{"name": "mail", "email": {
+            "server": "127.0.0.1", "port": stage.smtp.port, "tls": "Off",
+            "from": "rollback@broxiva.example", "to": people,
+        }}]}))
+        .await?;
+    stage.two_versions().await?;
+    let controller = stage.start(&[]).await?;
+    stage.smtp.greylist_for_long("late@");
+    stage.ask("api-5xx").await?;
+    eventually("it is tried again and again", PATIENCE, async || {
+        ensure!(stage.smtp.turned_away() >= 3);
+        Ok(())
+    })
+    .await
+    .with_context(|| controller.log())?;
+    let counts = people.map(|it| stage.smtp.count(it));
+    ensure!(counts == [1, 0, 1], "{counts:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_credential_that_is_rotated_keeps_out_comes_once_it_is_mended() -> Result<()> {
+    let stage = Stage::new("rotated").await?;
+    stage
+        .policy(json!({"channels": [hook("hook"), bot()]}))
+        .await?;
+    stage.two_versions().await?;
+    let controller = stage.start(&[]).await?;
+    stage.services.fail("/hook", Fault::status(401));
+    stage.services.fail("/hook", Fault::status(401));
+    stage.services.fail(POST, Fault::slack("token_revoked"));
+    stage.ask("api-5xx").await?;
+    eventually("it is said", PATIENCE, async || {
+        let kept = stage.kept("api-5xx").await?;
+        let hook = kept.channels.iter().find(|it| it.name == "hook").cloned();
+        hook.and_then(|it| it.failing).context("not yet")
+    })
+    .await
+    .with_context(|| controller.log())?;
+    stage.taken("/hook", 1).await?;
+    stage.taken(POST, 1).await?;
+    let kept = eventually("it is said that it works", PATIENCE, async || {
+        let kept = stage.kept("api-5xx").await?;
+        let is_well = kept.channels.iter().all(|it| it.failing.is_none());
+        ensure!(is_well && kept.channels.len() == 2, "{kept:?}");
+        Ok(kept)
+    })
+    .await?;
+    let is_delivered = |it: &rollback_api::status::Told| it.result == DeliveryResult::Delivered;
+    ensure!(
+        kept.channels
+            .iter()
+            .all(|it| it.told.iter().all(is_delivered)),
+        "{kept:?}"
+    );
+    let statuses: Vec<u16> = stage
+        .services
+        .at("/hook")
+        .iter()
+        .map(|it| it.status)
+        .collect();
+    ensure!(statuses == [401, 401, 200], "{statuses:?}");
+    ensure!(stage.services.taken(POST).len() == 1);
+    Ok(())
 }

@@ -78,6 +78,8 @@ struct Memory {
     faults: HashMap<String, VecDeque<Fault>>,
     /// Answered so until it is taken away.
     lasting: HashMap<String, Fault>,
+    /// Every body with this text in it is answered so.
+    poisoned: Vec<(String, Fault)>,
     messages: HashMap<String, u32>,
     number: u32,
     hook: Option<Hook>,
@@ -144,6 +146,11 @@ impl Services {
             .push_back(fault);
     }
 
+    /// Every request with this text in its body is answered so, for good.
+    pub fn poison(&self, text: &str, fault: Fault) {
+        self.locked().poisoned.push((text.to_owned(), fault));
+    }
+
     /// Every request to this path is answered so, until [`Services::mend`].
     pub fn break_down(&self, path: &str, fault: Fault) {
         self.locked().lasting.insert(path.to_owned(), fault);
@@ -182,6 +189,9 @@ async fn answer(
     };
     let fault = memory.faults.get_mut(&path).and_then(VecDeque::pop_front);
     let fault = fault.or_else(|| memory.lasting.get(&path).cloned());
+    let mut poisoned = memory.poisoned.iter();
+    let poisoned = poisoned.find(|(text, _)| received.body.contains(text.as_str()));
+    let fault = fault.or_else(|| poisoned.map(|(_, fault)| fault.clone()));
     let (status, retry_after, text) = if let Some(fault) = fault {
         (fault.status, fault.retry_after, fault.body)
     } else {

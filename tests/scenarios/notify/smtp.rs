@@ -23,6 +23,9 @@ pub struct Smtp {
     mails: Arc<Mutex<Vec<Mail>>>,
     /// How many recipients are asked to come again later (greylisting).
     grey: Arc<Mutex<u32>>,
+    /// Who is asked to come again later, always.
+    grey_for_long: Arc<Mutex<Vec<String>>>,
+    turned_away: Arc<Mutex<usize>>,
 }
 
 impl Smtp {
@@ -33,6 +36,8 @@ impl Smtp {
             port: listener.local_addr()?.port(),
             mails: Arc::default(),
             grey: Arc::default(),
+            grey_for_long: Arc::default(),
+            turned_away: Arc::default(),
         };
         let own = server.clone();
         tokio::spawn(async move {
@@ -54,9 +59,35 @@ impl Smtp {
         *locked(&self.grey) = times;
     }
 
+    /// This recipient is asked to come again later, always.
+    pub fn greylist_for_long(&self, recipient: &str) {
+        locked(&self.grey_for_long).push(recipient.to_owned());
+    }
+
+    /// How often somebody was turned away who always is.
+    pub fn turned_away(&self) -> usize {
+        *locked(&self.turned_away)
+    }
+
+    /// How many letters this recipient has.
+    pub fn count(&self, recipient: &str) -> usize {
+        let mails = locked(&self.mails);
+        mails
+            .iter()
+            .filter(|it| it.to.iter().any(|to| to == recipient))
+            .count()
+    }
+
     fn recipient(&self, line: &str) -> &'static str {
         if line.contains("nobody@") {
             return "550 5.1.1 no such user";
+        }
+        if locked(&self.grey_for_long)
+            .iter()
+            .any(|it| line.contains(it.as_str()))
+        {
+            *locked(&self.turned_away) += 1;
+            return "451 4.7.1 greylisted, come again";
         }
         let mut grey = locked(&self.grey);
         if *grey > 0 {

@@ -17,6 +17,8 @@ pub struct Policies(Mutex<Known>);
 #[derive(Default)]
 struct Known {
     by_namespace: HashMap<String, Arc<Notifications>>,
+    /// The UID of the policy, of those.
+    uids: HashMap<String, String>,
     /// Those that were listed, while a list goes on.
     listed: HashSet<String>,
     /// The channel that was to be tried last, by namespace.
@@ -40,6 +42,12 @@ impl Policies {
     /// The channels of this namespace; none when it has none.
     pub fn of(&self, namespace: &str) -> Option<Arc<Notifications>> {
         self.locked().by_namespace.get(namespace).cloned()
+    }
+
+    /// The UID of the policy of this namespace; empty when it has no channels.
+    pub fn uid(&self, namespace: &str) -> String {
+        let known = self.locked();
+        known.uids.get(namespace).cloned().unwrap_or_default()
     }
 
     /// Takes what a watch tells, and gives the channel that is to be tried. A policy that cannot be read has no channels.
@@ -107,6 +115,8 @@ impl Known {
         let channels = channels.and_then(|policy| policy.spec.notifications.as_ref());
         match channels.filter(|it| !it.channels.is_empty()) {
             Some(channels) => {
+                let uid = policy.uid().unwrap_or_default();
+                self.uids.insert(namespace.clone(), uid);
                 self.by_namespace
                     .insert(namespace, Arc::new(channels.clone()));
             }

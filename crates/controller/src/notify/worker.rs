@@ -1,18 +1,19 @@
 //! What delivers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
+use rollback_api::RollbackRequest;
 use rollback_api::policy::Channel;
 use rollback_api::status::{ChannelStatus, DeliveryResult};
 use rollback_core::notify::cursor::{self, Receipt};
-use rollback_core::notify::{self, Message, STORM};
+use rollback_core::notify::{self, Message, STORM, Standing};
 use rollback_core::time;
 use rollback_notify::{Answer, Client, Kind};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
 
 use super::lanes::Lane;
 use super::secrets::{self, Unreachable};
@@ -26,6 +27,9 @@ const PASS_SECONDS: i64 = 2;
 /// For how long a request is kept in mind of which nothing is due any more.
 const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 
+/// How often what stands is told again.
+const REMIND: Duration = Duration::from_mins(4);
+
 /// Namespace and name of a channel.
 type Place = (String, String);
 
@@ -34,6 +38,8 @@ type Place = (String, String);
 struct Waiting {
     /// By the name of the channel, in the order of the facts.
     due: BTreeMap<String, Vec<Message>>,
+    /// What is told again from time to time, by the name of the channel.
+    standing: BTreeMap<String, Message>,
     /// When there will be more by itself.
     wake: Option<Timestamp>,
 }
@@ -47,6 +53,12 @@ struct Batch {
     /// What it stands for: the request, its messages, and what the service calls its message.
     stands_for: Vec<(String, Vec<Message>)>,
     known: Option<String>,
+    /// The request of which it tells again what was told.
+    reminds_of: Option<String>,
+    /// Until when more is gathered to be told with it.
+    not_before: Option<Instant>,
+    /// What is settled together with it.
+    also: Option<Message>,
     is_summary: bool,
 }
 
@@ -68,15 +80,20 @@ pub async fn run(context: Arc<Context>, client: Client) {
         lanes: HashMap::new(),
         waiting: HashMap::new(),
         under_way: JoinSet::new(),
+        tasks: HashMap::new(),
+        reminded: HashMap::new(),
     };
     loop {
         let look = worker.go_on();
         worker.try_channels();
         tokio::select! {
             () = worker.context.outbox.changed.notified() => {}
-            Some(done) = worker.under_way.join_next() => match done {
-                Ok(done) => worker.settle(done),
-                Err(error) => tracing::warn!(%error, "a delivery broke off"),
+            Some(done) = worker.under_way.join_next_with_id() => match done {
+                Ok((id, done)) => {
+                    worker.tasks.remove(&id);
+                    worker.settle(done);
+                }
+                Err(error) => worker.broke_off(&error),
             },
             () = tokio::time::sleep(look) => {}
         }
@@ -89,6 +106,10 @@ struct Worker {
     lanes: HashMap<Place, Lane>,
     waiting: HashMap<String, Waiting>,
     under_way: JoinSet<Done>,
+    /// What is under way, and where.
+    tasks: HashMap<task::Id, (Place, String)>,
+    /// When a channel was told last what stands in it, by the UID of the request.
+    reminded: HashMap<(Place, String), Instant>,
 }
 
 impl Worker {
@@ -120,16 +141,19 @@ impl Worker {
         let mut next = LOOK;
         let instant = Instant::now();
         for (place, channel) in places {
-            let lane = self.lanes.entry(place.clone()).or_default();
-            if lane.is_busy {
+            if self.lanes.get(&place).is_some_and(|it| it.is_busy) {
                 continue;
             }
-            let ready = lane.is_ready(instant);
-            let ready_at = lane.ready_at(instant);
-            let Some(batch) = self.batch(place, channel, now) else {
+            self.forget_failures(&place);
+            let Some(batch) = self.batch(place, channel, now, instant) else {
                 continue;
             };
-            if ready {
+            let lane = self.lanes.entry(batch.place.clone()).or_default();
+            let ready_at = lane.message_at(&batch.message.identity(), instant);
+            let ready_at = batch
+                .not_before
+                .map_or(ready_at, |gathered| gathered.max(ready_at));
+            if ready_at <= instant {
                 self.send(batch);
             } else {
                 next = next.min(ready_at.duration_since(instant));
@@ -148,7 +172,9 @@ impl Worker {
         let mut entries = context.outbox.locked();
         entries.retain(|uid, entry| !is_done_with(entry, self.waiting.get(uid), now));
         self.waiting.retain(|uid, _| entries.contains_key(uid));
-        let mut asks = Vec::new();
+        self.reminded
+            .retain(|(_, uid), _| entries.contains_key(uid));
+        let (mut asks, mut anew) = (Vec::new(), Vec::new());
         for (uid, entry) in entries.iter_mut() {
             let woken = self.waiting.get(uid).and_then(|it| it.wake);
             let is_woken = woken.is_some_and(|at| at <= now);
@@ -159,10 +185,14 @@ impl Worker {
                 asks.push(ObjectRef::from_obj(entry.request.as_ref()));
             }
             entry.is_new = false;
-            let found = waiting(&context.outbox, entry, now);
-            self.waiting.insert(uid.clone(), found);
+            anew.push((uid.clone(), entry.clone()));
         }
         drop(entries);
+        // No pass waits for this.
+        for (uid, entry) in anew {
+            let found = waiting(&context.outbox, &entry, now);
+            self.waiting.insert(uid, found);
+        }
         for of in asks {
             // The next level is decided by a pass.
             let _ = context.outbox.ask.send(of);
@@ -180,11 +210,34 @@ impl Worker {
         namespaces
     }
 
-    /// The next thing to send to a channel: the oldest message, or one for all when there is too much.
-    fn batch(&self, place: Place, channel: Channel, now: Timestamp) -> Option<Batch> {
+    /// Forgets what failed in a channel and is no news any more.
+    fn forget_failures(&mut self, place: &Place) {
+        let Some(lane) = self.lanes.get_mut(place).filter(|it| it.has_tried()) else {
+            return;
+        };
+        let due = self.waiting.values();
+        let due = due.filter_map(|it| it.due.get(&place.1)).flatten();
+        let due: HashSet<String> = due.map(Message::identity).collect();
+        // What a summary tells is another thing each time; it is forgotten with what it stands for.
+        lane.keep(|identity| {
+            due.contains(identity) || !due.is_empty() && notify::is_summary(identity)
+        });
+    }
+
+    /// The next thing to send to a channel: the oldest message of those that failed least, or one for all when there is too
+    /// much.
+    fn batch(
+        &self,
+        place: Place,
+        channel: Channel,
+        now: Timestamp,
+        instant: Instant,
+    ) -> Option<Batch> {
         let kind = Kind::of(&channel)?;
         let entries = self.outbox().locked();
         let mut with_news: Vec<(&String, &Entry, &Vec<Message>)> = Vec::new();
+        // What only settles an incident pages nobody, and has to reach its own one.
+        let is_alone = |it: &Message| kind == Kind::PagerDuty && settles(it);
         for (uid, entry) in entries.iter() {
             let is_here = entry.request.metadata.namespace.as_deref() == Some(place.0.as_str());
             let due = self.waiting.get(uid).and_then(|it| it.due.get(&place.1));
@@ -192,16 +245,31 @@ impl Worker {
                 with_news.push((uid, entry, due));
             }
         }
-        if kind.is_for_people() && with_news.len() > STORM {
-            let all: Vec<&Message> = with_news
-                .iter()
-                .flat_map(|(_, _, due)| due.iter())
-                .collect();
-            let message = notify::summary(&all, now)?;
-            let stands_for = with_news.into_iter();
-            let stands_for = stands_for.map(|(uid, _, due)| (uid.clone(), due.clone()));
+        let for_people = |due: &[Message]| due.iter().any(|it| !is_alone(it));
+        let many = with_news.iter().filter(|(_, _, due)| for_people(due));
+        let many = many.count();
+        let lane = self.lanes.get(&place);
+        // One after the other is as much as all at once: then what comes in some seconds is told together.
+        let is_flood = kind.is_for_people() && lane.is_some_and(|it| it.recent(instant) > STORM);
+        let gathers_until = lane.and_then(Lane::gathers_until);
+        let not_before = gathers_until.filter(|at| is_flood && *at > instant);
+        let has_alone = with_news.iter().any(|(_, _, due)| due.iter().any(is_alone));
+        let gathers = not_before.is_some() && has_alone;
+        if kind.is_for_people() && !gathers && (many > STORM || (is_flood && many > 1)) {
+            let gathered = with_news.iter().map(|(uid, _, due)| {
+                let together = due.iter().filter(|it| !is_alone(it));
+                ((*uid).clone(), together.cloned().collect::<Vec<Message>>())
+            });
+            let gathered: Vec<(String, Vec<Message>)> =
+                gathered.filter(|(_, due)| !due.is_empty()).collect();
+            let all: Vec<&Message> = gathered.iter().flat_map(|(_, due)| due).collect();
+            let policy = self.outbox().policies.uid(&place.0);
+            let message = notify::summary(&all, &policy, now)?;
             return Some(Batch {
-                stands_for: stands_for.collect(),
+                stands_for: gathered,
+                reminds_of: None,
+                also: None,
+                not_before,
                 place,
                 channel,
                 kind,
@@ -210,12 +278,29 @@ impl Worker {
                 is_summary: true,
             });
         }
-        let oldest = with_news
-            .into_iter()
-            .min_by_key(|(_, _, due)| due.first().map(|it| it.at));
-        let (uid, entry, due) = oldest?;
-        let message = due.first()?.clone();
+        let lane = lane.filter(|it| it.has_tried());
+        let singles = with_news.into_iter();
+        let singles =
+            singles.flat_map(|(uid, entry, due)| due.iter().map(move |it| (uid, entry, it)));
+        let singles = singles.filter(|(_, _, it)| !gathers || is_alone(it));
+        let first = singles.min_by_key(|(_, _, message)| {
+            let turn = lane.map(|it| it.turn(&message.identity(), instant));
+            (turn, message.at)
+        });
+        let Some((uid, entry, message)) = first else {
+            drop(entries);
+            return self.reminder(place, channel, kind, instant);
+        };
+        let message = message.clone();
+        let ends_summary = kind == Kind::PagerDuty
+            && cursor::is_end(&message)
+            && self.is_last(&entries, uid, entry, &place, now);
+        let also = ends_summary
+            .then(|| notify::summary_over(&message, &self.outbox().policies.uid(&place.0)));
         Some(Batch {
+            reminds_of: None,
+            not_before: not_before.filter(|_| !is_alone(&message)),
+            also,
             known: known(entry, &place.1),
             stands_for: vec![(uid.clone(), vec![message.clone()])],
             place,
@@ -226,13 +311,84 @@ impl Worker {
         })
     }
 
+    /// What stands in a channel and was not told there for some time. It is in no status: whoever leads next tells it at once.
+    fn reminder(
+        &self,
+        place: Place,
+        channel: Channel,
+        kind: Kind,
+        instant: Instant,
+    ) -> Option<Batch> {
+        let mut standing = self.waiting.iter().filter_map(|(uid, waiting)| {
+            let message = waiting.standing.get(&place.1)?;
+            (message.request.namespace == place.0).then_some((uid, message))
+        });
+        let (uid, message) = standing.find(|(uid, _)| {
+            let last = self.reminded.get(&(place.clone(), (*uid).clone()));
+            last.is_none_or(|at| instant.duration_since(*at) >= REMIND)
+        })?;
+        Some(Batch {
+            reminds_of: Some(uid.clone()),
+            stands_for: Vec::new(),
+            known: None,
+            also: None,
+            not_before: None,
+            message: message.clone(),
+            is_summary: false,
+            place,
+            channel,
+            kind,
+        })
+    }
+
+    /// Whether this request is the last one that an incident for many in this channel stands for.
+    fn is_last(
+        &self,
+        entries: &HashMap<String, Entry>,
+        uid: &str,
+        entry: &Entry,
+        place: &Place,
+        now: Timestamp,
+    ) -> bool {
+        let stands = |request: &RollbackRequest, receipts: &[Receipt]| {
+            request.metadata.namespace.as_deref() == Some(place.0.as_str())
+                && cursor::is_in_summary(request, receipts, &place.1, now)
+        };
+        if !stands(&entry.request, &entry.receipts) {
+            return false;
+        }
+        let mut others = entries.iter().filter(|(other, _)| *other != uid);
+        if others.any(|(_, it)| stands(&it.request, &it.receipts)) {
+            return false;
+        }
+        // After a restart there are some of which nothing has come here yet.
+        let cached = self
+            .context
+            .open
+            .iter()
+            .flat_map(|(cache, _)| cache.state());
+        let mut cached = cached.filter(|it| {
+            let other = it.metadata.uid.as_deref().unwrap_or_default();
+            other != uid && !entries.contains_key(other)
+        });
+        !cached.any(|it| stands(&it, &[]))
+    }
+
     fn send(&mut self, batch: Batch) {
         let now = Timestamp::now();
         if let Some(lane) = self.lanes.get_mut(&batch.place) {
             lane.is_busy = true;
         }
+        let of = (batch.place.clone(), batch.message.identity());
+        if batch.kind == Kind::Alertmanager {
+            let told = batch.stands_for.iter().map(|(uid, _)| uid);
+            for uid in told.chain(&batch.reminds_of) {
+                let of = (batch.place.clone(), uid.clone());
+                self.reminded.insert(of, Instant::now());
+            }
+        }
         let (context, client) = (self.context.clone(), self.client.clone());
-        self.under_way.spawn(async move {
+        let task = self.under_way.spawn(async move {
             let answer = if cursor::is_stale(&batch.message, now) {
                 None
             } else {
@@ -240,15 +396,30 @@ impl Worker {
             };
             Done { batch, answer }
         });
+        self.tasks.insert(task.id(), of);
+    }
+
+    /// Nobody knows what became of a delivery: as if it had failed.
+    fn broke_off(&mut self, error: &JoinError) {
+        let Some((place, identity)) = self.tasks.remove(&error.id()) else {
+            return;
+        };
+        tracing::warn!(%error, namespace = place.0, channel = place.1, "a delivery broke off");
+        let lane = self.lanes.entry(place).or_default();
+        lane.failed(&identity, None, Instant::now(), 0);
     }
 
     fn settle(&mut self, done: Done) {
         let Done { batch, answer } = done;
         let (now, instant) = (Timestamp::now(), Instant::now());
         let lane = self.lanes.entry(batch.place.clone()).or_default();
+        let identity = batch.message.identity();
         let (result, message, failing) = match answer {
             Some(Answer::Delivered { message }) => {
-                lane.answered(batch.kind, instant);
+                lane.answered(&identity, batch.kind, instant);
+                if !settles(&batch.message) {
+                    lane.told(batch.stands_for.iter().map(|(uid, _)| uid), instant);
+                }
                 let result = if batch.is_summary {
                     DeliveryResult::Summarized
                 } else {
@@ -257,16 +428,26 @@ impl Worker {
                 (Some(result), message.filter(|_| !batch.is_summary), None)
             }
             None => {
-                lane.answered(batch.kind, instant);
-                let why = STALE.to_owned();
-                (Some(DeliveryResult::Abandoned), None, Some(why))
+                lane.dropped(&identity);
+                tracing::warn!(
+                    namespace = batch.place.0,
+                    channel = batch.place.1,
+                    message = identity,
+                    "a notification is no news any more and is not sent"
+                );
+                (Some(DeliveryResult::Abandoned), None, None)
             }
             Some(Answer::Refused { why }) => {
-                lane.answered(batch.kind, instant);
+                lane.answered(&identity, batch.kind, instant);
                 (Some(DeliveryResult::Refused), None, Some(why))
             }
             Some(Answer::Later { after, why }) => {
-                lane.failed(after, instant, now.subsec_nanosecond().unsigned_abs());
+                lane.failed(
+                    &identity,
+                    after,
+                    instant,
+                    now.subsec_nanosecond().unsigned_abs(),
+                );
                 (None, None, Some(why))
             }
         };
@@ -335,7 +516,8 @@ impl Worker {
         let Some(entry) = entries.get(uid) else {
             return false;
         };
-        let new = entry.receipts.iter().rev().find(|it| it.channel == channel);
+        let mut new = entry.receipts.iter().rev();
+        let new = new.find(|it| it.channel == channel && !it.is_untried());
         match new {
             Some(receipt) => receipt.failing.is_some(),
             None => stored(entry, channel).is_some_and(|it| it.failing.is_some()),
@@ -343,8 +525,13 @@ impl Worker {
     }
 }
 
-/// Why a message is not sent any more.
-const STALE: &str = "it could not be delivered for a day and is no news any more";
+/// Whether a message says only what becomes of what was told before.
+fn settles(message: &Message) -> bool {
+    match message.standing {
+        Standing::Closed | Standing::Acknowledged => true,
+        Standing::Open | Standing::Unchanged => false,
+    }
+}
 
 fn stored<'a>(entry: &'a Entry, channel: &str) -> Option<&'a ChannelStatus> {
     let kept = entry.request.status.as_ref()?.notifications.as_ref()?;
@@ -367,7 +554,11 @@ fn waiting(outbox: &Outbox, entry: &Entry, now: Timestamp) -> Waiting {
         return Waiting::default();
     };
     let mut due: BTreeMap<String, Vec<Message>> = BTreeMap::new();
-    for one in cursor::due(&policy, request, &entry.receipts, now) {
+    let all = cursor::due(&policy, request, &entry.receipts, now);
+    let standing = cursor::standing(&policy, request, &all, now).into_iter();
+    let standing = standing.map(|it| (it.channel.name.clone(), it.message));
+    let standing = standing.collect();
+    for one in all {
         due.entry(one.channel.name.clone())
             .or_default()
             .push(one.message);
@@ -387,6 +578,7 @@ fn waiting(outbox: &Outbox, entry: &Entry, now: Timestamp) -> Waiting {
     let by_time = notify::due_by_time(request, status, now);
     Waiting {
         due,
+        standing,
         wake: level.into_iter().chain(by_time).min(),
     }
 }
@@ -410,7 +602,13 @@ async fn deliver(context: &Context, client: &Client, batch: &Batch, now: Timesta
     match address {
         Ok(address) => {
             let known = batch.known.as_deref();
-            client.deliver(&address, &batch.message, known, now).await
+            let answer = client.deliver(&address, &batch.message, known, now).await;
+            match (&batch.also, &answer) {
+                (Some(also), Answer::Delivered { .. }) => {
+                    client.deliver(&address, also, None, now).await
+                }
+                (Some(_) | None, _) => answer,
+            }
         }
         Err(Unreachable(why)) => Answer::Later { after: None, why },
     }

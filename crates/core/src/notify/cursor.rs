@@ -7,8 +7,8 @@ use rollback_api::status::{
 };
 use rollback_api::{ACKNOWLEDGED_BY, RollbackRequest, RollbackRequestStatus};
 
-use super::messages::channel_fails;
-use super::{Message, escalation, messages, takes};
+use super::messages::{END, channel_fails, needs_person};
+use super::{About, Message, Standing, escalation, keeps_open, messages, takes};
 use crate::message::redact::redact;
 use crate::message::text::plain;
 
@@ -28,6 +28,14 @@ pub struct Receipt {
     pub message: Option<String>,
     /// That it does not get through; `None` when it does.
     pub failing: Option<Failing>,
+}
+
+impl Receipt {
+    /// Whether it only says what was too old to be sent.
+    pub fn is_untried(&self) -> bool {
+        let mut told = self.told.iter();
+        told.any(|it| it.result == DeliveryResult::Abandoned)
+    }
 }
 
 /// One message that is still to be told in a channel.
@@ -66,19 +74,118 @@ pub fn due<'a>(
             let mut both = kept.chain(new.flat_map(|it| &it.told));
             both.any(|told| told.key == key)
         };
+        // What does not fit into the status any more would be told again and again.
+        if all.iter().filter(|it| told(&it.key)).count() >= MOST_TOLD {
+            continue;
+        }
         let own = channel_fails(&channel.name);
-        let left = all
-            .iter()
-            .filter(|it| it.key != own && takes(policy, channel, it));
-        let left = left.filter(|it| !told(&it.key));
-        due.extend(left.cloned().map(|message| Due { channel, message }));
+        let left = all.iter().filter(|it| it.key != own && !told(&it.key));
+        let left = left.filter_map(|it| for_channel(policy, channel, it));
+        due.extend(left.map(|message| Due { channel, message }));
     }
     due
 }
 
-/// Whether a message has become too old to be told.
+/// What stands in the channels that forget it, unless they are told again: of each the last message that asks for somebody
+/// and was told. After the end nothing is told again.
+pub fn standing<'a>(
+    policy: &'a Notifications,
+    request: &RollbackRequest,
+    due: &[Due],
+    now: Timestamp,
+) -> Vec<Due<'a>> {
+    let status = request.status.as_ref();
+    let Some(status) = status.filter(|it| it.outcome.is_none()) else {
+        return Vec::new();
+    };
+    let mut channels = policy
+        .channels
+        .iter()
+        .filter(|it| it.alertmanager.is_some());
+    let Some(first) = channels.next() else {
+        return Vec::new();
+    };
+    let all = messages(request, status, &policy.links, now);
+    let open = all.iter().filter(|it| it.standing == Standing::Open);
+    let open: Vec<&Message> = open.collect();
+    let channels = std::iter::once(first).chain(channels);
+    let standing = channels.filter_map(|channel| {
+        let is_due = |it: &Message| {
+            let mut due = due.iter().filter(|due| due.channel.name == channel.name);
+            due.any(|due| due.message.key == it.key)
+        };
+        let mut told = open.iter().rev();
+        let told = told.find(|it| takes(policy, channel, it) && !is_due(it))?;
+        let message = (*told).clone();
+        Some(Due { channel, message })
+    });
+    standing.collect()
+}
+
+/// The message, when this channel is told it. A channel that keeps something open is told of every end, whatever it is told
+/// otherwise: nobody else closes what a message or a level has opened there.
+fn for_channel(policy: &Notifications, channel: &Channel, message: &Message) -> Option<Message> {
+    if takes(policy, channel, message) {
+        return Some(message.clone());
+    }
+    let is_end = message.key == END && keeps_open(channel);
+    is_end.then(|| Message {
+        about: About::Over,
+        standing: Standing::Closed,
+        ..message.clone()
+    })
+}
+
+/// Whether this message is the end of its request.
+pub fn is_end(message: &Message) -> bool {
+    message.key == END
+}
+
+/// Whether a request stands for the incident that was opened for many in this channel, as far as its status and what was
+/// delivered since say.
+pub fn is_in_summary(
+    request: &RollbackRequest,
+    receipts: &[Receipt],
+    channel: &str,
+    now: Timestamp,
+) -> bool {
+    let Some(status) = &request.status else {
+        return false;
+    };
+    let kept = status.notifications.as_ref();
+    let stored = kept.into_iter().flat_map(|it| &it.channels);
+    let stored = stored.filter(|it| it.name == channel);
+    let new = receipts.iter().filter(|it| it.channel == channel);
+    let told = stored.flat_map(|it| &it.told);
+    let told: Vec<&Told> = told.chain(new.flat_map(|it| &it.told)).collect();
+    if told
+        .iter()
+        .all(|it| it.result != DeliveryResult::Summarized)
+    {
+        return false;
+    }
+    let Some(outcome) = &status.outcome else {
+        return true;
+    };
+    let end = told.iter().find(|it| it.key == END);
+    let is_fresh = now.duration_since(outcome.at) <= STALE;
+    let is_acknowledged = kept.is_some_and(|it| it.acknowledged.is_some());
+    // An end that was told by itself has taken its request out of the others.
+    is_fresh
+        && match end {
+            None => true,
+            Some(end) => {
+                end.result == DeliveryResult::Summarized
+                    && needs_person(outcome)
+                    && !is_acknowledged
+            }
+        }
+}
+
+/// Whether a message has become too old to be told. What a request still waits for people for is never too old.
 pub fn is_stale(message: &Message, now: Timestamp) -> bool {
-    now.duration_since(message.at) > STALE
+    let waits = message.standing == Standing::Open && message.request.result.is_none();
+    !waits && now.duration_since(message.at) > STALE
 }
 
 fn has_long_ended(status: &RollbackRequestStatus, now: Timestamp) -> bool {
@@ -179,6 +286,10 @@ fn enter(next: &mut NotificationStatus, receipt: &Receipt) {
     }
     if let Some(message) = &receipt.message {
         channel.message = Some(message.clone()).filter(|it| !it.is_empty() && it.len() <= 80);
+    }
+    // Nothing was sent, so nobody knows.
+    if receipt.is_untried() {
+        return;
     }
     // Since when it fails was known before, when it failed before.
     channel.failing = match (&receipt.failing, channel.failing.take()) {

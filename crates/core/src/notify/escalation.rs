@@ -29,7 +29,11 @@ pub(super) fn advance(
         return before.map(ended);
     };
     let current = match before {
-        Some(before) if before.about == about => before,
+        // When it was over for a while, because approvals sufficed or for a pause, the next level has its whole wait again.
+        Some(before) if before.about == about => EscalationStatus {
+            next_at: before.next_at.or_else(|| wait(rules, before.level, now)),
+            ..before
+        },
         Some(_) | None => EscalationStatus {
             about,
             level: 0,

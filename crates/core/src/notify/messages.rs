@@ -3,7 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 use rollback_api::policy::{Link, NotificationEvent as Event};
 use rollback_api::status::{
-    Approval, BlockedBy, EscalationAbout, Outcome, Plan, RolloutStatus, TargetStatus,
+    Approval, BlockedBy, EscalationAbout, EscalationStatus, Outcome, Plan, RolloutStatus,
+    TargetStatus,
 };
 use rollback_api::{RequestState, RollbackRequest, RollbackRequestStatus};
 
@@ -18,6 +19,8 @@ use crate::time::{self, stamp};
 
 /// Up to how many troubles on the way are told.
 const MOST_TROUBLES: usize = 8;
+/// Up to which level is told; a policy has fewer.
+const MOST_LEVELS: i32 = 10;
 /// How long before a request expires that is said, unless it has less time anyway.
 const EXPIRY_LEAD: SignedDuration = SignedDuration::from_mins(15);
 /// After how many seconds a channel that does not get through is told of in the others.
@@ -41,6 +44,11 @@ const TROUBLES: [(&str, &str, &str); 6] = [
     ("Stopped", "The rollback of ", " meets trouble"),
 ];
 
+/// The key of the end.
+pub(super) const END: &str = "End";
+/// Those of them that people have to know however it ended; the others are what the end is about.
+const LASTING: [&str; 3] = ["BreakGlass", "DataRiskAccepted", "FallbackTried"];
+
 /// Every message that there is cause for at `now`, in the order of the facts. None for a dry run.
 pub fn messages(
     request: &RollbackRequest,
@@ -58,17 +66,18 @@ pub fn messages(
             told.extend(teller.waiting());
             told.extend(teller.expiring());
             told.extend(teller.guard());
-            told.extend(teller.troubles());
         }
         Some(outcome) => {
             told.push(teller.end(outcome));
             told.extend(teller.overdue());
         }
     }
+    told.extend(teller.troubles());
     told.extend(teller.approved());
     told.extend(teller.begun());
     told.extend(teller.progress());
-    told.extend(teller.level());
+    told.extend(teller.levels());
+    told.extend(teller.acknowledged());
     told.extend(teller.failing_channels());
     told.sort_by_key(|message| message.at);
     told
@@ -275,7 +284,8 @@ impl<'a> Teller<'a> {
             self.subject.workloads
         );
         let at = condition.last_transition_time.0;
-        let key = "GuardMissing".to_owned();
+        // Each time anew.
+        let key = format!("GuardMissing-{}", at.as_second());
         let mut message = self.message(key, Event::NeedsPerson, at, Weight::Critical, title);
         message.text.push(said(&condition.message, LINE));
         message.standing = Standing::Open;
@@ -286,7 +296,7 @@ impl<'a> Teller<'a> {
         Some(message)
     }
 
-    /// What went wrong on the way, in the words of the Events.
+    /// What went wrong on the way, in the words of the Events. When it has ended, what its end does not tell.
     fn troubles(&self) -> Vec<Message> {
         let told = notice::notices(self.status).into_iter();
         let told = told.filter_map(|notice| {
@@ -294,8 +304,10 @@ impl<'a> Teller<'a> {
             let trouble = troubles.find(|(reason, ..)| *reason == notice.reason)?;
             Some((notice, trouble))
         });
+        let is_over = self.status.outcome.is_some();
         let troubles = told
             .take(MOST_TROUBLES)
+            .filter(|(notice, _)| !is_over || LASTING.contains(&notice.reason))
             .map(|(notice, (_, before, after))| {
                 let title = format!("{before}{}{after}", self.subject.workloads);
                 let identity = notice.key.clone().unwrap_or_else(|| notice.note.clone());
@@ -303,8 +315,12 @@ impl<'a> Teller<'a> {
                 let mut message =
                     self.message(key, Event::NeedsPerson, notice.at, Weight::Critical, title);
                 message.text.push(said(&notice.note, LINE));
-                message.standing = Standing::Open;
-                message.todo = Some(self.todo("Look how it goes on.".to_owned(), "status"));
+                if is_over {
+                    message.todo = Some(self.todo("How it went:".to_owned(), "status"));
+                } else {
+                    message.standing = Standing::Open;
+                    message.todo = Some(self.todo("Look how it goes on.".to_owned(), "status"));
+                }
                 message
             });
         troubles.collect()
@@ -375,7 +391,7 @@ impl<'a> Teller<'a> {
             (Event::Ended, Weight::Info)
         };
         let title = format!("Rollback of {what}: {}", outcome.result.as_str());
-        let mut message = self.message("End".to_owned(), event, outcome.at, weight, title);
+        let mut message = self.message(END.to_owned(), event, outcome.at, weight, title);
         message.text.push(said(&outcome.message, LINE));
         if let Some(plan) = &self.status.plan {
             let approvals = consent::approvals(self.status);
@@ -432,14 +448,44 @@ impl<'a> Teller<'a> {
         failing.collect()
     }
 
-    /// The level that is asked now.
-    fn level(&self) -> Option<Message> {
+    /// Who sees to it, for those that page people until they know.
+    fn acknowledged(&self) -> Option<Message> {
         let kept = self.status.notifications.as_ref()?;
-        let escalation = kept.escalation.as_ref().filter(|it| it.level > 0)?;
-        if kept.acknowledged.is_some() {
+        let acknowledged = kept.acknowledged.as_ref()?;
+        let outcome = self.status.outcome.as_ref();
+        if outcome.is_some_and(|it| !needs_person(it)) {
             return None;
         }
-        let (level, at) = (escalation.level, escalation.notified_at);
+        let who = said(&acknowledged.by, 200);
+        let title = format!("{who} sees to the rollback of {}", self.subject.workloads);
+        let mut message = self.message(
+            "Acknowledged".to_owned(),
+            Event::NeedsPerson,
+            acknowledged.at,
+            Weight::Info,
+            title,
+        );
+        message.about = About::Acknowledged;
+        message.standing = Standing::Acknowledged;
+        Some(message)
+    }
+
+    /// The level that is asked now, and those before it: a channel that was not told of its own when it was due, because
+    /// several passed meanwhile or because it did not get through, is told late.
+    fn levels(&self) -> Vec<Message> {
+        let kept = self.status.notifications.as_ref();
+        let kept = kept.filter(|it| it.acknowledged.is_none());
+        let Some(escalation) = kept.and_then(|it| it.escalation.as_ref()) else {
+            return Vec::new();
+        };
+        let levels = 1..=escalation.level.min(MOST_LEVELS);
+        levels
+            .filter_map(|level| self.level(escalation, level))
+            .collect()
+    }
+
+    fn level(&self, escalation: &EscalationStatus, level: i32) -> Option<Message> {
+        let at = escalation.notified_at;
         let mut message = match escalation.about {
             EscalationAbout::Waiting => self.waiting()?,
             EscalationAbout::Failed => self.end(self.status.outcome.as_ref()?),
@@ -454,7 +500,7 @@ impl<'a> Teller<'a> {
         let next = match escalation.next_at {
             Some(next) => format!(
                 "level {} is asked at {}",
-                level.saturating_add(1),
+                escalation.level.saturating_add(1),
                 stamp(next)
             ),
             None => "nobody else is asked".to_owned(),

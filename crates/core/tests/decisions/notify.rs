@@ -317,6 +317,72 @@ fn an_acknowledgement_stops_it_and_so_does_the_approval() {
     );
 }
 
+/// What the status says, but for what people were told.
+fn becomes(request: &mut RollbackRequest, status: RollbackRequestStatus) {
+    let notifications = request.status.take().and_then(|it| it.notifications);
+    request.status = Some(RollbackRequestStatus {
+        notifications,
+        ..status
+    });
+}
+
+#[test]
+fn approvals_that_suffice_only_for_a_while_put_the_levels_off_and_do_not_end_them() {
+    let (policy, mut scene) = (two_levels(), waiting());
+    let (start, waits) = (scene.now, scene.status());
+    let mut request = of(&scene);
+    store(&policy, &mut request, &[], start);
+    store(&policy, &mut request, &[], after(start, 61));
+    assert_eq!(kept_of(&request).escalation.unwrap().level, 1);
+    approve(&mut scene.request, "bob@broxiva.com");
+    scene.until(rollback_core::execution::phase::Phase::BackingUp);
+    becomes(&mut request, scene.status());
+    store(&policy, &mut request, &[], after(start, 70));
+    assert_eq!(kept_of(&request).escalation.unwrap().next_at, None);
+    // They are withdrawn, or too old.
+    becomes(&mut request, waits);
+    store(&policy, &mut request, &[], after(start, 80));
+    let escalation = kept_of(&request).escalation.unwrap();
+    assert_eq!(
+        (escalation.level, escalation.next_at),
+        (1, Some(after(start, 200)))
+    );
+    store(&policy, &mut request, &[], after(start, 1080));
+    assert_eq!(kept_of(&request).escalation.unwrap().level, 2);
+    let told = due(&policy, &request, &[], after(start, 1080));
+    assert!(
+        told.iter().any(|it| it.message.key == "Level2-Waiting"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_level_that_its_channel_was_not_told_of_is_told_late() {
+    let (policy, scene) = (two_levels(), waiting());
+    let mut request = of(&scene);
+    // Nothing gets through until the second level is asked.
+    for seconds in [0, 61, 182] {
+        store(&policy, &mut request, &[], after(scene.now, seconds));
+    }
+    assert_eq!(kept_of(&request).escalation.unwrap().level, 2);
+    let told = deliver(&policy, &mut request, after(scene.now, 183));
+    let mut told: Vec<(&str, &str)> = told
+        .iter()
+        .map(|(channel, key)| (channel.as_str(), key.as_str()))
+        .filter(|(_, key)| key.starts_with("Level"))
+        .collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [
+            ("first", "Level1-Waiting"),
+            ("second", "Level2-Waiting"),
+            ("team", "Level2-Waiting"),
+        ]
+    );
+    assert_eq!(due(&policy, &request, &[], after(scene.now, 184)), []);
+}
+
 #[test]
 fn a_failure_goes_up_the_levels_too() {
     let policy = two_levels();
@@ -428,4 +494,100 @@ fn what_was_told_of_plans_that_are_gone_is_forgotten_before_what_counts() {
         .told;
     assert_eq!(told.len(), rollback_api::status::MOST_TOLD);
     assert_eq!(due(&policy, &request, &[], now), []);
+}
+
+#[test]
+fn what_waits_for_people_is_never_too_old_and_what_was_not_tried_does_not_fail() {
+    let (policy, scene) = (one(), waiting());
+    let mut request = of(&scene);
+    let message = all(&scene).remove(0);
+    let late = after(scene.now, 3 * 24 * 3600);
+    assert!(!cursor::is_stale(&message, late));
+    let begun = Message {
+        standing: Standing::Unchanged,
+        ..message.clone()
+    };
+    assert!(cursor::is_stale(&begun, late));
+    let failed = Message {
+        request: rollback_core::notify::Subject {
+            result: Some(rollback_api::policy::EndResult::Failed),
+            ..message.request.clone()
+        },
+        ..message
+    };
+    assert!(cursor::is_stale(&failed, late));
+    let mut abandoned = receipt("team", "Begun", late);
+    abandoned.told[0].result = DeliveryResult::Abandoned;
+    store(&policy, &mut request, &[abandoned.clone()], late);
+    assert_eq!(kept_of(&request).channels[0].failing, None);
+    // And what is known of a channel stays known.
+    let failing = Receipt {
+        channel: "team".to_owned(),
+        failing: Some(cursor::failing(late, "503")),
+        ..Receipt::default()
+    };
+    store(&policy, &mut request, &[failing, abandoned], late);
+    assert!(kept_of(&request).channels[0].failing.is_some());
+}
+
+#[test]
+fn who_approved_alone_is_told_also_when_it_has_ended_meanwhile() {
+    let mut scene = Scene::default().rolled_out();
+    scene.settle();
+    let mut status = scene.status();
+    assert!(status.outcome.is_some());
+    status.approvals[0].break_glass = Some("nobody else is awake".to_owned());
+    let told = messages(&scene.request, &status, &[], scene.now);
+    let alone = told.iter().find(|it| it.key.starts_with("BreakGlass-"));
+    let alone = alone.unwrap_or_else(|| panic!("{told:?}"));
+    // Nobody has to do anything any more, so no incident is opened.
+    assert_eq!(alone.standing, Standing::Unchanged);
+}
+
+#[test]
+fn a_guard_that_is_missing_again_is_told_again() {
+    let scene = waiting();
+    let mut keys = Vec::new();
+    for seconds in [0, 60] {
+        let mut status = scene.status();
+        let condition = json!({
+            "type": "Approved", "status": "False", "reason": "GuardMissing", "message": "a policy is missing",
+            "lastTransitionTime": after(scene.now, seconds).to_string(),
+        });
+        status.conditions = vec![serde_json::from_value(condition).unwrap()];
+        let told = messages(&scene.request, &status, &[], after(scene.now, 90));
+        let of_guard = told.into_iter().map(|it| it.key);
+        keys.extend(of_guard.filter(|it| it.starts_with("GuardMissing")));
+    }
+    assert!(keys.len() == 2 && keys[0] != keys[1], "{keys:?}");
+}
+
+#[test]
+fn an_alertmanager_is_told_again_of_what_stands_and_of_nothing_after_the_end() {
+    let policy = policy(json!({"channels": [
+        hook("team"), {"name": "alerts", "alertmanager": {"urls": ["http://alertmanager:9093"]}},
+    ]}));
+    let scene = waiting();
+    let mut request = of(&scene);
+    let standing = |request: &RollbackRequest| {
+        let due = due(&policy, request, &[], scene.now);
+        let standing = cursor::standing(&policy, request, &due, scene.now).into_iter();
+        let standing = standing.map(|it| (it.channel.name.clone(), it.message.about.as_str()));
+        standing.collect::<Vec<(String, &str)>>()
+    };
+    // Before it was told at all there is nothing to tell again.
+    assert_eq!(standing(&request), []);
+    deliver(&policy, &mut request, scene.now);
+    assert_eq!(
+        standing(&request),
+        [("alerts".to_owned(), "AwaitingApproval")]
+    );
+    let mut ended = Scene::default();
+    annotate(
+        &mut ended.request,
+        rollback_api::CANCELLED_BY,
+        "ann@broxiva.com",
+    );
+    ended.settle();
+    assert_eq!(standing(&of(&ended)), []);
 }

@@ -221,6 +221,12 @@ fn pagerduty_has_one_incident_for_a_request_and_takes_what_it_gets() {
             );
             assert!(event.to_string().len() < 512_000);
         }
+        let seen_to = pagerduty::layout(&message(&text, Standing::Acknowledged));
+        let [(pagerduty::Queue::Events, acknowledge)] = seen_to.as_slice() else {
+            panic!("{seen_to:?}")
+        };
+        assert_eq!(acknowledge["event_action"], "acknowledge");
+        assert_eq!(acknowledge["dedup_key"], trigger["dedup_key"]);
         let quiet = pagerduty::layout(&message(&text, Standing::Unchanged));
         assert!(matches!(quiet.as_slice(), [(pagerduty::Queue::Changes, _)]));
     }
@@ -295,15 +301,15 @@ fn many_are_one_and_the_same_ones_are_the_same() {
         })
         .collect();
     let mut all: Vec<&Message> = all.iter().collect();
-    let one = summary(&all, now()).unwrap();
+    let one = summary(&all, "1", now()).unwrap();
     assert!(
         one.title.contains("200 rollbacks in namespace shop"),
         "{}",
         one.title
     );
     all.reverse();
-    assert_eq!(summary(&all, now()).unwrap().key, one.key);
-    assert_eq!(summary(&[], now()), None);
+    assert_eq!(summary(&all, "1", now()).unwrap().key, one.key);
+    assert_eq!(summary(&[], "1", now()), None);
 }
 
 /// What is planted as a secret in each text that somebody can write, and in none of the messages.

@@ -10,17 +10,24 @@ use crate::message::text::plain;
 use crate::notify::{Message, Standing};
 use rollback_api::request::Urgency;
 
-/// For how long an alert stands when nothing more is heard of it.
-const STANDS: SignedDuration = SignedDuration::from_hours(12);
+/// For how long an alert stands when nothing more is heard of it: it is sent again long before, as Prometheus does, so that an
+/// Alertmanager that was restarted knows it, and that it ends when we do.
+const STANDS: SignedDuration = SignedDuration::from_mins(15);
+/// The same of a request that has ended, of which nothing more is heard.
+const STANDS_AFTER_END: SignedDuration = SignedDuration::from_hours(12);
 /// Largest body, in bytes. Alertmanager has no limit of its own.
 const WHOLE: usize = 64 * 1024;
 
 /// The body of the POST; none for what neither begins nor ends the alert.
 pub fn layout(message: &Message, now: Timestamp) -> Option<Value> {
     let (starts, ends) = match message.standing {
-        Standing::Open => (message.at, now.checked_add(STANDS).unwrap_or(now)),
+        Standing::Open => {
+            let has_ended = message.request.result.is_some();
+            let stands = if has_ended { STANDS_AFTER_END } else { STANDS };
+            (message.at, now.checked_add(stands).unwrap_or(now))
+        }
         Standing::Closed => (message.at.min(now), now),
-        Standing::Unchanged => return None,
+        Standing::Acknowledged | Standing::Unchanged => return None,
     };
     let lay_out = |message: &Message| {
         let link = message.links.first();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{details, incident, severity, shrunk};
 use crate::message::text::plain;
-use crate::notify::{Message, Standing};
+use crate::notify::{About, Message, Standing};
 
 /// Longest summary.
 const SUMMARY: usize = 1024;
@@ -33,16 +33,21 @@ impl Queue {
     }
 }
 
-/// What is sent, in this order, but for the routing key. What needs somebody triggers the incident of the request, the end of
-/// that resolves it, and everything else is a change.
+/// What is sent, in this order, but for the routing key. What needs somebody triggers the incident of the request, whoever
+/// sees to it acknowledges it, the end of that resolves it, and everything else is a change. A key that the service does not
+/// know is taken, and nothing comes of it.
 pub fn layout(message: &Message) -> Vec<(Queue, Value)> {
     match message.standing {
         Standing::Open => vec![(Queue::Events, alert(message, "trigger"))],
+        Standing::Acknowledged => vec![(Queue::Events, known(message, "acknowledge"))],
         Standing::Unchanged => vec![(Queue::Changes, change(message))],
-        Standing::Closed => vec![
-            (Queue::Events, resolve(message)),
-            (Queue::Changes, change(message)),
-        ],
+        Standing::Closed => {
+            let mut events = vec![(Queue::Events, known(message, "resolve"))];
+            if message.about != About::Over {
+                events.push((Queue::Changes, change(message)));
+            }
+            events
+        }
     }
 }
 
@@ -51,8 +56,9 @@ pub fn dedup_key(message: &Message) -> String {
     plain(&incident(message), KEY)
 }
 
-fn resolve(message: &Message) -> Value {
-    json!({"event_action": "resolve", "dedup_key": dedup_key(message)})
+/// What becomes of an incident that the service knows.
+fn known(message: &Message, action: &str) -> Value {
+    json!({"event_action": action, "dedup_key": dedup_key(message)})
 }
 
 fn alert(message: &Message, action: &str) -> Value {
