@@ -138,7 +138,7 @@ pub(crate) fn take_defaults_out(status: &mut JSONSchemaProps) {
     match &mut status.items {
         Some(JSONSchemaPropsOrArray::Schema(item)) => take_defaults_out(item),
         Some(JSONSchemaPropsOrArray::Schemas(items)) => {
-            items.iter_mut().for_each(take_defaults_out)
+            items.iter_mut().for_each(take_defaults_out);
         }
         None => {}
     }
@@ -158,7 +158,7 @@ fn not_observed() -> i64 {
 }
 
 /// Whether nothing is known of any target but that it is planned, which the plan says.
-fn says_nothing(targets: &Vec<TargetStatus>) -> bool {
+fn says_nothing(targets: &[TargetStatus]) -> bool {
     targets
         .iter()
         .all(|target| *target == TargetStatus::begins(target.kind, &target.name))

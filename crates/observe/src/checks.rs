@@ -129,12 +129,12 @@ async fn of_pods(
             Some(asked) => asked,
             None => return Found::Outside(Err(NoAnswer::NotAsked(NO_PROBE.to_owned()))),
         },
-        None => with(Asked::of(check), own_port(check, pods)),
+        None => with(&Asked::of(check), own_port(check, pods)),
         Some(name) => {
             let port = check.port.unwrap_or_default();
             let client = scope.reader.client;
             match service::endpoints(client, scope.namespace, name, port, pods).await {
-                Ok(endpoints) => with(Asked::of(check), endpoints),
+                Ok(endpoints) => with(&Asked::of(check), endpoints),
                 Err(why) => return Found::Outside(Err(NoAnswer::NotAsked(why))),
             }
         }
@@ -175,7 +175,7 @@ impl Asked {
     }
 }
 
-fn with(asked: Asked, endpoints: Vec<Endpoint>) -> Vec<(Endpoint, Asked)> {
+fn with(asked: &Asked, endpoints: Vec<Endpoint>) -> Vec<(Endpoint, Asked)> {
     let each = endpoints.into_iter();
     each.map(|endpoint| (endpoint, asked.clone())).collect()
 }
@@ -197,10 +197,9 @@ fn as_probed(pods: &[Pod]) -> Option<Vec<(Endpoint, Asked)>> {
 
 /// The port and the rest of the first `readinessProbe` of a pod that asks by HTTP.
 fn probed(pod: &Pod) -> Option<(u16, Asked)> {
-    let containers = pod.spec.as_ref()?.containers.iter();
-    let (container, get) = containers
-        .filter_map(|it| Some((it, it.readiness_probe.as_ref()?.http_get.as_ref()?)))
-        .next()?;
+    let mut containers = pod.spec.as_ref()?.containers.iter();
+    let (container, get) =
+        containers.find_map(|it| Some((it, it.readiness_probe.as_ref()?.http_get.as_ref()?)))?;
     let port = match &get.port {
         IntOrString::Int(number) => *number,
         IntOrString::String(name) => {
