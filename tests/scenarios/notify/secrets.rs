@@ -37,7 +37,7 @@ async fn nothing_secret_arrives_and_no_address_is_written_anywhere() -> Result<(
     stage.services.break_down(
         "/services/T0/B0/secret-of-the-hook",
         Fault {
-            status: 404,
+            status: 400,
             retry_after: None,
             body: whole,
         },

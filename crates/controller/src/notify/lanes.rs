@@ -33,17 +33,19 @@ pub struct Lane {
 #[derive(Debug)]
 struct Tried {
     failures: u32,
+    /// How often another one got through after it had failed: then it is to blame itself.
+    passed_by: u32,
     not_before: Instant,
     /// Whether nothing else got through since.
     is_latest: bool,
 }
 
-/// Which of two messages goes first: the one that may be sent, the one that failed less often, the older one. Of those that
-/// wait, the one whose wait is over first.
+/// Which of two messages goes first: the one that may be sent, the one that others passed by less often, the older one. Of
+/// those that wait, the one whose wait is over first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Turn {
     not_before: Option<Instant>,
-    failures: u32,
+    passed_by: u32,
 }
 
 impl Lane {
@@ -57,8 +59,13 @@ impl Lane {
         let tried = self.tried.get(identity);
         Turn {
             not_before: tried.map(|it| it.not_before).filter(|at| *at > now),
-            failures: tried.map_or(0, |it| it.failures),
+            passed_by: tried.map_or(0, |it| it.passed_by),
         }
+    }
+
+    /// Whether this message failed and nothing got through since: nobody knows yet which of both is to blame.
+    pub fn is_open(&self, identity: &str) -> bool {
+        self.tried.get(identity).is_some_and(|it| it.is_latest)
     }
 
     /// When this message may be sent.
@@ -100,9 +107,10 @@ impl Lane {
     pub fn answered(&mut self, identity: &str, kind: Kind, now: Instant) {
         self.is_busy = false;
         self.tried.remove(identity);
-        // What failed beside it may have failed because nothing worked: once more, after what was not tried at all.
+        // What failed before may have failed because nothing worked: once more, after what is not to blame.
         for tried in self.tried.values_mut().filter(|it| it.is_latest) {
             tried.is_latest = false;
+            tried.passed_by = tried.passed_by.saturating_add(1);
             tried.not_before = now;
         }
         self.not_before = Some(now + kind.pace());
@@ -120,6 +128,7 @@ impl Lane {
         self.is_busy = false;
         let tried = self.tried.entry(identity.to_owned()).or_insert(Tried {
             failures: 0,
+            passed_by: 0,
             not_before: now,
             is_latest: true,
         });
@@ -167,9 +176,11 @@ mod tests {
         assert!(lane.message_at("y", now) <= now + Duration::from_secs(1));
         assert!(lane.message_at("x", now) >= now + Duration::from_mins(4));
         assert!(lane.turn("y", now) < lane.turn("x", now));
-        // Its wait is over: still the other one is first.
+        // Its wait is over: from the first that passes it by on, every other one is first.
         let later = now + Duration::from_hours(1);
-        assert!(lane.turn("y", later) < lane.turn("x", later));
+        assert_eq!(lane.turn("y", later), lane.turn("x", later));
+        lane.answered("y", Kind::Webhook, later);
+        assert!(lane.turn("z", later) < lane.turn("x", later));
     }
 
     #[test]

@@ -280,8 +280,10 @@ impl Worker {
         }
         let lane = lane.filter(|it| it.has_tried());
         let singles = with_news.into_iter();
-        let singles =
-            singles.flat_map(|(uid, entry, due)| due.iter().map(move |it| (uid, entry, it)));
+        let singles = singles.flat_map(|(uid, entry, due)| {
+            let next = candidates(lane, due).into_iter();
+            next.map(move |it| (uid, entry, it))
+        });
         let singles = singles.filter(|(_, _, it)| !gathers || is_alone(it));
         let first = singles.min_by_key(|(_, _, message)| {
             let turn = lane.map(|it| it.turn(&message.identity(), instant));
@@ -523,6 +525,19 @@ impl Worker {
             None => stored(entry, channel).is_some_and(|it| it.failing.is_some()),
         }
     }
+}
+
+/// What may be the next message of a request. While nothing gets through only the oldest of those that failed is tried again,
+/// so that the story comes in its order when the service works again.
+fn candidates<'a>(lane: Option<&Lane>, due: &'a [Message]) -> Vec<&'a Message> {
+    let mut has_failed = false;
+    let candidates = due.iter().filter(|it| {
+        let is_open = lane.is_some_and(|lane| lane.is_open(&it.identity()));
+        let waits_for_other = is_open && has_failed;
+        has_failed |= is_open;
+        !waits_for_other
+    });
+    candidates.collect()
 }
 
 /// Whether a message says only what becomes of what was told before.
