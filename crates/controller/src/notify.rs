@@ -301,7 +301,7 @@ fn is_owed(cached: &RollbackRequest, outbox: &Outbox, now: Timestamp) -> bool {
 mod tests {
     use super::*;
 
-    fn request(uid: &str, status: serde_json::Value) -> RollbackRequest {
+    fn request(uid: &str, status: &serde_json::Value) -> RollbackRequest {
         let request = serde_json::json!({
             "apiVersion": "rollback.broxiva.com/v1alpha1",
             "kind": "RollbackRequest",
@@ -340,8 +340,8 @@ mod tests {
             "result": "Cancelled", "reason": "CancelledByUser", "effect": "None", "at": "2026-11-23T15:00:00Z",
             "message": "",
         });
-        let waiting = request("waiting", serde_json::json!({}));
-        let ended = request("ended", serde_json::json!({"outcome": outcome}));
+        let waiting = request("waiting", &serde_json::json!({}));
+        let ended = request("ended", &serde_json::json!({"outcome": outcome}));
         let both = [waiting.clone(), ended.clone()];
         let outbox = holding(&both);
         outbox.watched(&Event::Apply(waiting.clone()));
