@@ -182,6 +182,8 @@ open_enum! {
         ReferenceMissing,
         /// Refused: a tool owns the Deployment and would undo the rollback.
         SelfHealingOwner,
+        /// Refused: the owner could not be kept from undoing the rollback.
+        HoldNotPlaced,
         /// Refused: some of the Deployments cannot be rolled back.
         TargetsRefused,
         /// Cancelled: its turn never came, because another Deployment of the request failed.

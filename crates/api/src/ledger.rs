@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::category::Urgency;
+use crate::hold::Hold;
 use crate::open_enum::{OrNewer, open_enum};
 use crate::policy::Enforce;
 use crate::{RequestState, WorkloadRef};
@@ -56,6 +57,11 @@ pub struct RevisionLedgerSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub quarantine: Vec<Quarantined>,
+
+    /// The holds on the owners of the workload: which are to be placed, stand, or are to be released.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub holds: Vec<Hold>,
 }
 
 /// How many versions in quarantine a ledger holds.

@@ -7,6 +7,7 @@
 
 pub mod category;
 pub mod conditions;
+pub mod hold;
 pub mod identity;
 pub mod ledger;
 pub mod names;

@@ -40,6 +40,17 @@ pub const TEST_CHANNEL: &str = "rollback.broxiva.com/test-channel";
 pub const LIFT: &str = "rollback.broxiva.com/lift";
 /// On a ledger: who lifts the quarantine. The API server accepts only one's own name.
 pub const LIFTED_BY: &str = "rollback.broxiva.com/lifted-by";
+/// On a ledger: name of the request whose holds are released. Written by a person who may approve.
+pub const RELEASE: &str = "rollback.broxiva.com/release";
+/// On a ledger: who releases the holds. The API server accepts only one's own name.
+pub const RELEASED_BY: &str = "rollback.broxiva.com/released-by";
+/// On the object that a hold stands on: the request that it was placed for. It tells a hold of ours from another one's; that
+/// we placed it stands in the ledger.
+pub const HELD_BY: &str = "rollback.broxiva.com/held-by";
+/// On the object that a hold stands on, for people: why, and the command that ends it.
+pub const HELD_BECAUSE: &str = "rollback.broxiva.com/held-because";
+/// Label of a ledger with a hold.
+pub const HOLDS_LABEL: &str = "rollback.broxiva.com/holds";
 /// Beside [`APPROVED_BY`], written or compared by the API server: the approver's uid.
 pub const APPROVER_UID: &str = "rollback.broxiva.com/approver-uid";
 /// Beside [`APPROVED_BY`], written or compared by the API server: the approver's groups, one a line.

@@ -134,15 +134,18 @@ pub enum Enforce {
 pub struct GitOps {
     /// What to do when the owner would undo the rollback by itself, or when nobody can tell.
     #[serde(default)]
-    pub self_healing: SelfHealing,
+    pub on_self_healing: SelfHealing,
 }
 
 /// What to do when the owner of a Deployment would undo the rollback by itself.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SelfHealing {
     /// Refuse, and say the command that pauses the owner.
-    #[default]
     Refuse,
+    /// Have the owner leave the Deployment alone, before the revert and as the plan says that was approved; refuse where
+    /// that cannot be done or the controller has no right to it.
+    #[default]
+    Hold,
     /// Say so in the plan, and go on.
     Warn,
 }

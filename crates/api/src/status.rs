@@ -300,6 +300,9 @@ pub struct TargetStatus {
     /// The intent to revert, stored before the Deployment is touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revert: Option<Intent>,
+    /// When every hold of the plan was seen in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_at: Option<Timestamp>,
     /// When the Deployment was first seen with the old template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverted_at: Option<Timestamp>,

@@ -246,7 +246,7 @@ mod tests {
         "imageOf",
         "onFailure",
         "preset",
-        "selfHealing",
+        "onSelfHealing",
         "unknown",
         "urgency",
         "version",
@@ -277,6 +277,7 @@ mod tests {
             found,
             [
                 "/claim/urgency",
+                "/holds/0/means",
                 "/quarantine/0/enforce",
                 "/rollbacks/0/outcome",
                 "/targetRef/kind",

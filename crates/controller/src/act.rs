@@ -1,5 +1,6 @@
 //! Writes: one idempotent write for each step. What it did is learned by looking again.
 
+mod holds;
 mod jobs;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Request;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
+use rollback_api::hold::Hold;
 use rollback_api::{FIELD_MANAGER, FINALIZER, RollbackRequest, WorkloadRef};
 use rollback_core::approval::MAILBOX;
 use rollback_core::execution::artifact::Artifact;
@@ -42,6 +44,15 @@ pub enum Error {
     Revert {
         /// Which.
         workload: WorkloadRef,
+        /// Why not.
+        #[source]
+        source: kube::Error,
+    },
+    /// The owner of the Deployment.
+    #[error("putting {owner} on hold")]
+    Hold {
+        /// Which.
+        owner: String,
         /// Why not.
         #[source]
         source: kube::Error,
@@ -83,7 +94,7 @@ pub enum Error {
     Mailbox(#[source] kube::Error),
     /// The finalizer, at the beginning.
     #[error("adding the finalizer")]
-    Hold(#[source] kube::Error),
+    Begin(#[source] kube::Error),
     /// The finalizer, at the end.
     #[error("dropping the finalizer")]
     Finalizer(#[source] kube::Error),
@@ -136,6 +147,7 @@ async fn act(
             rule,
             image,
         } => jobs::run(context, request, workload, job, rule, image.as_deref()).await,
+        Step::PlaceHold(place) => holds::place(context, request, place).await,
         Step::Revert(write) | Step::Disown(write) => revert(context, request, write).await,
         Step::ForceDelete { pod, uid, .. } => force_delete(context, request, pod, uid).await,
         Step::Scale(write) => scale(context, request, write).await,
@@ -161,6 +173,12 @@ fn patching() -> PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()
     }
+}
+
+/// Ends a hold: puts back what was there before.
+pub async fn end_hold(client: &Client, hold: &Hold, patch: &Value) -> kube::Result<()> {
+    let written = holds::write(client, hold.means, &hold.object, patch).await;
+    written.map(drop)
 }
 
 /// Creates a ConfigMap whose name and content follow from the request: if it is there, it was us.
@@ -350,7 +368,7 @@ pub async fn hold(
     match api.patch(&request.name_any(), &patching(), &patch).await {
         Ok(held) => Ok(Some(held)),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
-        Err(error) => Err(Error::Hold(error)),
+        Err(error) => Err(Error::Begin(error)),
     }
 }
 

@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::{Api, Client, ResourceExt};
 use rollback_api::{
-    FIELD_MANAGER, LIFT, LIFTED_BY, QUARANTINE_LABEL, RevisionLedger, RevisionLedgerSpec,
-    WORKLOAD_NAME_ANNOTATION, WorkloadRef,
+    FIELD_MANAGER, HOLDS_LABEL, LIFT, LIFTED_BY, QUARANTINE_LABEL, RELEASE, RELEASED_BY,
+    RevisionLedger, RevisionLedgerSpec, WORKLOAD_NAME_ANNOTATION, WorkloadRef,
 };
 use rollback_core::history::ledger::{lift_stands, name_of};
 use rollback_core::history::quarantine::{self, Enforced};
@@ -67,7 +67,7 @@ fn next(old: Option<&RevisionLedger>, spec: &RevisionLedgerSpec) -> RevisionLedg
         ..OwnerReference::default()
     };
     let enforced = quarantine::enforced(spec);
-    if enforced.is_none() {
+    if enforced.is_none() && spec.holds.is_empty() {
         // One that admission looks at outlives its Deployment, or deleting and making it again would end a quarantine.
         ledger.metadata.owner_references = kind.api_version().map(|version| vec![owner(version)]);
     }
@@ -89,25 +89,38 @@ fn next(old: Option<&RevisionLedger>, spec: &RevisionLedgerSpec) -> RevisionLedg
         ledger.annotations_mut().remove(LIFT);
         ledger.annotations_mut().remove(LIFTED_BY);
     }
+    let released = old.annotations().get(RELEASE).is_some_and(|request| {
+        let mut holds = spec.holds.iter();
+        !holds.any(|hold| hold.request == *request && hold.release.is_none())
+    });
+    if released {
+        ledger.annotations_mut().remove(RELEASE);
+        ledger.annotations_mut().remove(RELEASED_BY);
+    }
     ledger
 }
 
-/// Says whether admission has to look at the ledger, and whose it is when no owner says so.
+/// Says whether admission has to look at the ledger and whether it has holds, and whose it is when no owner says so.
 fn mark(ledger: &mut RevisionLedger, enforced: Option<Enforced>) {
     let name = ledger.spec.target_ref.name.clone();
-    let word = match enforced {
-        None => {
-            ledger.labels_mut().remove(QUARANTINE_LABEL);
-            ledger.annotations_mut().remove(WORKLOAD_NAME_ANNOTATION);
-            return;
-        }
-        Some(Enforced::Warn) => "warn",
-        Some(Enforced::Deny) => "deny",
-    };
+    let holds = !ledger.spec.holds.is_empty();
     let labels = ledger.labels_mut();
-    labels.insert(QUARANTINE_LABEL.to_owned(), word.to_owned());
+    match enforced {
+        None => labels.remove(QUARANTINE_LABEL),
+        Some(Enforced::Warn) => labels.insert(QUARANTINE_LABEL.to_owned(), "warn".to_owned()),
+        Some(Enforced::Deny) => labels.insert(QUARANTINE_LABEL.to_owned(), "deny".to_owned()),
+    };
+    if holds {
+        labels.insert(HOLDS_LABEL.to_owned(), "true".to_owned());
+    } else {
+        labels.remove(HOLDS_LABEL);
+    }
     let annotations = ledger.annotations_mut();
-    annotations.insert(WORKLOAD_NAME_ANNOTATION.to_owned(), name);
+    if enforced.is_some() || holds {
+        annotations.insert(WORKLOAD_NAME_ANNOTATION.to_owned(), name);
+    } else {
+        annotations.remove(WORKLOAD_NAME_ANNOTATION);
+    }
 }
 
 #[cfg(test)]

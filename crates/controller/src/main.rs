@@ -10,6 +10,7 @@ mod config;
 mod context;
 mod events;
 mod guard;
+mod holds;
 mod lease;
 mod ledger;
 mod metrics;

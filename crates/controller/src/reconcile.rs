@@ -69,7 +69,7 @@ impl Error {
         let error = match self {
             Self::Commit(error)
             | Self::Act(
-                act::Error::Hold(error) | act::Error::Ledger(error) | act::Error::Mailbox(error),
+                act::Error::Begin(error) | act::Error::Ledger(error) | act::Error::Mailbox(error),
             ) => error,
             Self::Observe(_) | Self::Act(_) | Self::TimedOut => return false,
         };

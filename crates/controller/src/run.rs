@@ -30,6 +30,7 @@ use crate::analysis::{self, Identity};
 use crate::config::Config;
 use crate::context::Context;
 use crate::guard::{GuardWatch, Unreadable};
+use crate::holds;
 use crate::lease::Leadership;
 use crate::lease::election::Lost;
 use crate::lease::leader::LeaderOnly;
@@ -213,6 +214,7 @@ fn control(
         namespace,
         of_a_new_version,
     );
+    let keeper = holds::run(context.clone(), watches.clone(), config.namespace.clone());
     let slots = Shares::new(config.max_analyses.into());
     let analyses = analysis::run(context.clone(), watches.clone(), identity, slots, changes);
     let tester = selftest::run(context.clone());
@@ -255,6 +257,7 @@ fn control(
             () = async { guarded.guard.ready().await; controller.await } => {}
             () = follow_guard => {}
             () = recorder => {}
+            () = keeper => {}
             () = analyses => {}
             () = tester => {}
             () = teller => {}

@@ -16,6 +16,7 @@ mod ending;
 pub mod fallback;
 mod freezing;
 pub mod hold;
+mod holding;
 mod jobs;
 pub mod kept;
 mod lapse;

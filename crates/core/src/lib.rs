@@ -10,6 +10,7 @@ pub mod evidence;
 pub mod execution;
 pub mod health;
 pub mod history;
+pub mod hold;
 pub mod message;
 pub mod notify;
 pub mod observed;

@@ -4,6 +4,8 @@ pub mod fetched;
 pub mod view;
 pub mod workload;
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use rollback_api::status::CheckKind;
 use rollback_api::unknown::Unknown;
@@ -16,6 +18,7 @@ pub use workload::{Deployment, ReplicaSet};
 
 use crate::health::diagnose::End;
 use crate::history::template;
+use crate::hold::plan::HoldRead;
 use crate::plan::owner::Owner;
 
 /// What a namespace has had of rollbacks without a person, and whether there are to be more.
@@ -51,6 +54,8 @@ pub struct Surroundings {
     pub quotas: Fetched<Vec<Value>>,
     /// The objects of the tools that own the Deployment, as far as they were found.
     pub owners: Vec<(Owner, Fetched<Value>)>,
+    /// What was read to know whether those can be held that would undo a rollback.
+    pub holds: BTreeMap<Owner, HoldRead>,
 }
 
 /// What the API server would make of the write, by a dry run.

@@ -65,6 +65,9 @@ pub fn digest(
                 "stored": target.stored_digest,
                 "fallbacks": target.fallbacks,
             });
+            if !target.holds.is_empty() {
+                identity["holds"] = json!(target.holds);
+            }
             // Which Jobs there are, and as what they run, is in the rules.
             if rules.jobs.iter().any(|rule| rule.image_of.is_some()) {
                 let images = rules.jobs.iter().map(|rule| job::image(target, rule).ok());

@@ -116,7 +116,7 @@ pub async fn may_keep_ledgers(client: &Client, namespace: &str) -> Result<bool, 
     .await
 }
 
-async fn may(client: &Client, attributes: ResourceAttributes) -> Result<bool, Error> {
+pub(super) async fn may(client: &Client, attributes: ResourceAttributes) -> Result<bool, Error> {
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(attributes),

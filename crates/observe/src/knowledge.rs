@@ -34,4 +34,8 @@ pub struct Memory {
     pub logs: HashMap<String, LastLog>,
     /// Why a Deployment cannot be scaled down, by its name.
     pub refused_scale: BTreeMap<String, String>,
+    /// The API server's last word on placing a hold, by the UID of its object.
+    pub refused_holds: HashMap<String, Rejection>,
+    /// How often a hold was placed, by the UID of its object.
+    pub placed_holds: HashMap<String, u32>,
 }

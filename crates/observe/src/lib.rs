@@ -11,6 +11,7 @@ pub mod definitions;
 pub mod evidence;
 mod find;
 pub mod guard;
+pub mod holds;
 mod jobs;
 mod knowledge;
 pub mod newer;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use rollback_api::RollbackRequest;
+use rollback_api::policy::SelfHealing;
 use rollback_core::execution::outcome::Ending;
 use rollback_core::observed::view::RulesRead;
 use rollback_core::observed::{Fetched, Reading, Surroundings};
@@ -87,6 +88,12 @@ pub async fn plan(
     })
 }
 
+/// What the rules say of an owner that would undo the rollback.
+fn on_self_healing(rules: &RulesRead) -> SelfHealing {
+    let policy = rules.policy.as_ref();
+    policy.map_or_else(SelfHealing::default, |it| it.git_ops.on_self_healing)
+}
+
 /// The kinds around the Deployments that could not be looked at.
 fn unseen(proposal: &Proposal) -> Vec<&'static str> {
     let chosen = proposal.targets.iter();
@@ -140,7 +147,7 @@ impl RequestScope<'_> {
             }
         };
         let (targets, before) = futures::join!(
-            preflight::checked(self, planner, proposed),
+            preflight::checked(self, planner, on_self_healing(&rules), proposed),
             before::readings(self, asked),
         );
         let proposal = Proposal {

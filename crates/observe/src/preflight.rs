@@ -14,7 +14,9 @@ use kube::Resource;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::{Request, Status};
 use rollback_api::FIELD_MANAGER;
+use rollback_api::policy::SelfHealing;
 use rollback_core::history::template::Template;
+use rollback_core::hold::plan::HoldRead;
 use rollback_core::observed::{Deployment, Fetched, Rehearsal, Surroundings, is_refusal};
 use rollback_core::plan::owner::{self, Owner};
 use rollback_core::plan::references::{Presence, Reference, ReferenceKind};
@@ -23,12 +25,13 @@ use rollback_reads::get;
 use serde_json::Value;
 
 use super::plan::Planner;
-use super::{Error, RequestScope, all_of, raw, reading};
+use super::{Error, RequestScope, all_of, holds, raw, reading};
 
 /// Completes what was chosen with all that a plan looks at.
 pub async fn checked(
     scope: &RequestScope<'_>,
     planner: Planner,
+    on: SelfHealing,
     proposed: Vec<Proposed<Choice>>,
 ) -> Result<Vec<Proposed<Checked>>, Error> {
     let prospects: Vec<Proposed<(Choice, Prospect)>> = proposed
@@ -50,6 +53,8 @@ pub async fn checked(
         .iter()
         .flat_map(|(choice, _)| owner::owners(&choice.deployment))
         .collect();
+    let owned = chosen.iter().map(|(choice, _)| choice.deployment.clone());
+    let owned: Vec<Deployment> = owned.collect();
     let any = !chosen.is_empty();
     let rehearsals = prospects
         .into_iter()
@@ -60,9 +65,14 @@ pub async fn checked(
         surroundings(scope, any),
         owner_objects(scope, owners),
     )?;
+    let owned = owned.iter().flat_map(|deployment| {
+        let owners = owner::owners(deployment).into_iter();
+        owners.map(move |owner| (owner, deployment))
+    });
+    let holds = holds::reads(scope, planner, on, owned.collect(), &owners).await?;
     let check = |(choice, prospect, rehearsal): (Choice, Prospect, Rehearsal)| Checked {
         references: checked_references(prospect.references, &present),
-        surroundings: surroundings_of(&choice.deployment, &lists, &owners),
+        surroundings: surroundings_of(&choice.deployment, &lists, &owners, &holds),
         choice,
         rehearsal,
     };
@@ -99,16 +109,23 @@ fn surroundings_of(
     deployment: &Deployment,
     (autoscalers, budgets, quotas): &Lists,
     owners: &BTreeMap<Owner, Fetched<Value>>,
+    holds: &BTreeMap<Owner, HoldRead>,
 ) -> Surroundings {
     let own = owner::owners(deployment).into_iter().map(|owner| {
         let object = owners.get(&owner).cloned().unwrap_or_default();
         (owner, object)
     });
+    let own: Vec<(Owner, Fetched<Value>)> = own.collect();
+    let read = own.iter().filter_map(|(owner, _)| {
+        let read = holds.get(owner)?;
+        Some((owner.clone(), read.clone()))
+    });
     Surroundings {
         autoscalers: autoscalers.clone(),
         budgets: budgets.clone(),
         quotas: quotas.clone(),
-        owners: own.collect(),
+        holds: read.collect(),
+        owners: own,
     }
 }
 
@@ -290,21 +307,7 @@ async fn owner_objects(
             let Some(lookup) = owner::lookup(&owner) else {
                 return Ok((owner, Fetched::Unknown));
             };
-            let namespace = lookup.namespace.as_ref();
-            let path =
-                namespace.map_or_else(String::new, |namespace| format!("/namespaces/{namespace}"));
-            let url = format!(
-                "/apis/{}/{}{path}/{}",
-                lookup.group, lookup.version, lookup.plural
-            );
-            let object = match raw::get_or_status(&scope.client(), url, &lookup.name, scope.budget)
-                .await
-            {
-                Ok(object) => Fetched::Found(object),
-                // A kind that this cluster does not serve says nothing: the owner may live in another cluster.
-                Err(kube::Error::Api(status)) if raw::names_an_object(&status) => Fetched::Absent,
-                Err(_) => Fetched::Unknown,
-            };
+            let object = holds::look(scope.reader.client, &lookup, scope.budget).await;
             Ok((owner, object))
         })
         .collect();

@@ -137,6 +137,7 @@ impl Pass<'_> {
             let (references, job) = self
                 .beforehand(plan, target, progress, template.as_ref())
                 .await?;
+            let holds = self.holds(target, progress, &live).await?;
             let claiming = ClaimingView {
                 live,
                 ledger: held,
@@ -151,6 +152,7 @@ impl Pass<'_> {
                 references,
                 backup,
                 job,
+                holds,
             }))
         };
         Ok((view, ledger))

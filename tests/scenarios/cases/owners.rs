@@ -102,7 +102,7 @@ async fn case_42_an_owner_that_may_undo_it_is_paused_first() -> Result<()> {
     assert!(scene.image(APP).await?.ends_with(":v2"));
 
     scene
-        .policy(json!({"gitOps": {"selfHealing": "Warn"}}))
+        .policy(json!({"gitOps": {"onSelfHealing": "Warn"}}))
         .await?;
     let (request, outcome) = scene
         .roll_back("warned", APP, json!({"previous": {}}))

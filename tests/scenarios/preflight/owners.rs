@@ -103,7 +103,7 @@ async fn a_kustomization_that_is_suspended_is_a_risk() -> Result<()> {
 async fn a_policy_may_warn_only() -> Result<()> {
     let scene = scene("flux-warn").await?;
     scene
-        .policy(json!({"gitOps": {"selfHealing": "Warn"}}))
+        .policy(json!({"gitOps": {"onSelfHealing": "Warn"}}))
         .await?;
     kustomized(&scene).await?;
     let hold = "Put it on hold with: kubectl annotate deployment";
@@ -227,7 +227,7 @@ async fn an_application_that_cannot_be_read_is_not_trusted() -> Result<()> {
     ];
     refused(&scene, "refused", Reason::SelfHealingOwner, &says).await?;
     scene
-        .policy(json!({"gitOps": {"selfHealing": "Warn"}}))
+        .policy(json!({"gitOps": {"onSelfHealing": "Warn"}}))
         .await?;
     allowed_with(&scene, &["whether it heals itself is not known"]).await
 }

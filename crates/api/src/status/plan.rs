@@ -9,6 +9,7 @@ use crate::open_enum::open_enum;
 
 use super::{SourceRef, TemplateRef};
 use crate::category::Urgency;
+use crate::hold::PlannedHold;
 use crate::policy::{
     ApprovalMode, Approvals, Capacity, ChecklistItem, DataGate, Environment, FreezeWindow, GitOps,
     ImageOf, Ledger, OnJobFailure, Quarantine, Remedies, ReportRules, Rollout, Side, Triggers,
@@ -348,6 +349,10 @@ pub struct PlannedTarget {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]
     pub fallbacks: Vec<Fallback>,
+    /// The owners that would undo the rollback, and how each is kept from it before the revert.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub holds: Vec<PlannedHold>,
 }
 
 /// What is tried, once, when the version to go back to does not do.

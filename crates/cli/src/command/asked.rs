@@ -212,7 +212,7 @@ pub async fn check(
     let all = json!({
         "namespace": cluster.namespace, "workload": name, "hasPolicy": policy.is_some(), "asked": asked,
         "urgencyRefused": refused, "freezeWindows": windows, "dataGate": rules.data_gate, "owners": owners,
-        "selfHealing": rules.git_ops.self_healing, "triggers": triggers,
+        "onSelfHealing": rules.git_ops.on_self_healing, "triggers": triggers,
     });
     if output::data(format, &all)? {
         return Ok(Ending::Done);
@@ -271,8 +271,9 @@ fn rest(
     lines.push(format!(
         "Data             a version that does not fit waits until an approver accepts the risk; {untold}{contact}"
     ));
-    let healing = match rules.git_ops.self_healing {
+    let healing = match rules.git_ops.on_self_healing {
         SelfHealing::Refuse => "refused while it would undo the rollback",
+        SelfHealing::Hold => "kept from undoing the rollback, or refused where that cannot be done",
         SelfHealing::Warn => "warned of, not refused",
     };
     match owners {

@@ -43,6 +43,14 @@ pub fn covers(status: &RollbackRequestStatus, step: &Step) -> bool {
         Step::ForceDelete { workload, .. } => begun(workload)
             .and_then(|progress| rules(status, progress))
             .is_some_and(|rules| rules.remedies.force_delete_after_seconds.is_some()),
+        // Before the Deployment is begun, as the present plan says, while its approvals suffice.
+        Step::PlaceHold(place) => status.plan.as_ref().is_some_and(|plan| {
+            let mut targets = plan.targets.iter();
+            approval::suffices(plan, &status.approvals)
+                && targets.any(|target| {
+                    target.workload == place.workload && target.holds.contains(&place.hold)
+                })
+        }),
         Step::RunJob { workload, rule, .. } => {
             match begun(workload).filter(|progress| is_under_way(progress)) {
                 Some(progress) => rules(status, progress).is_some_and(|rules| names(rules, rule)),

@@ -65,7 +65,7 @@ pub(super) fn winding_up(
         .filter_map(|((target, progress), seen)| {
             let rules = consent::rules(status, progress).unwrap_or(&plan.rules);
             disown(rules, target, progress, seen)
-                .or_else(|| release(request, rules, target, progress, seen))
+                .or_else(|| release(request, rules, target, progress, seen, now))
         })
         .collect();
     if steps.is_empty() {
@@ -95,6 +95,7 @@ fn release(
     target: &PlannedTarget,
     progress: &TargetStatus,
     seen: &EndedTarget,
+    now: Timestamp,
 ) -> Option<Step> {
     // What was tried last is what the rollback went to.
     let meant = fallback::target(target, progress);
@@ -137,7 +138,9 @@ fn release(
             automatic: begun.is_some_and(|begun| begun.automatic),
             verified: outcome.reason == Reason::RolledBack,
         });
-    if !ours && rollback.is_none() {
+    // A hold of a request that rolled nothing back is not kept, whoever has the claim by now.
+    let keeps_away = !known && ledger::holds_for(held, uid(request));
+    if !ours && rollback.is_none() && !keeps_away {
         return None;
     }
     Some(Step::Release(ledger::released(
@@ -150,6 +153,7 @@ fn release(
         rollback,
         &unwell(target, &meant, progress),
         rules.ledger.quarantine_seconds,
+        now,
     )))
 }
 

@@ -7,7 +7,7 @@ use rollback_api::{FIELD_MANAGER, Reason, RequestState};
 
 use super::kept::planned_template;
 use super::write::{self, intend, ready_to_write};
-use super::{TargetDecision, TargetScope, jobs};
+use super::{TargetDecision, TargetScope, holding, jobs};
 use crate::execution::artifact;
 use crate::execution::outcome::end;
 use crate::execution::step::{Step, cause};
@@ -99,6 +99,11 @@ fn towards_the_write(
     progress.backup = Some(backup);
     if progress.revert.is_none()
         && let Some(decision) = jobs::before(scope, &view.job, progress)
+    {
+        return decision;
+    }
+    if progress.revert.is_none()
+        && let Some(decision) = holding::before(scope, view, progress)
     {
         return decision;
     }

@@ -1,6 +1,7 @@
 //! What a decision can ask for.
 
 use jiff::Timestamp;
+use rollback_api::hold::PlannedHold;
 use rollback_api::status::JobRule;
 use rollback_api::{
     CHANGE_CAUSE, RevisionLedgerSpec, RollbackRequest, RollbackRequestStatus, WorkloadRef,
@@ -59,6 +60,8 @@ pub enum Step {
     Claim(RevisionLedgerSpec),
     /// Save the Deployment.
     BackUp(Artifact),
+    /// Keep the owner of a workload from undoing the rollback.
+    PlaceHold(PlaceHold),
     /// Start a Job of the policy.
     RunJob {
         /// The workload that it is for.
@@ -93,6 +96,19 @@ pub enum Step {
     EmptyMailbox,
     /// Let the request go: nothing is owed any more.
     DropFinalizer,
+}
+
+/// One hold to be placed, once the ledger has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlaceHold {
+    /// The workload that it is for.
+    pub workload: WorkloadRef,
+    /// The hold, as the plan has it.
+    pub hold: PlannedHold,
+    /// The mark that it leaves.
+    pub mark: String,
+    /// The JSON Patch, preconditions first.
+    pub patch: Value,
 }
 
 /// One change of the number of replicas: made only while the Deployment is that very one and asks for `from`.

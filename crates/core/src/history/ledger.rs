@@ -1,13 +1,16 @@
 //! The ledger of a workload as values: what it is called, who holds it, what is known of its templates, what to write.
 
 use jiff::Timestamp;
+use rollback_api::hold::{Hold, HoldRelease};
 use rollback_api::ledger::{
     Claim, Evidence, MAX_ROLLBACKS, MAX_TEMPLATES, Quarantined, Rollback, Verdict,
 };
 use rollback_api::open_enum::OrNewer;
 use rollback_api::request::Urgency;
 use rollback_api::status::PlannedTarget;
-use rollback_api::{RequestState, RevisionLedgerSpec, RollbackRequest, WorkloadKind, WorkloadRef};
+use rollback_api::{
+    FIELD_MANAGER, RequestState, RevisionLedgerSpec, RollbackRequest, WorkloadKind, WorkloadRef,
+};
 use serde_json::json;
 
 use crate::history::quarantine;
@@ -177,6 +180,31 @@ pub fn claimed(
     next
 }
 
+/// The ledger with a hold in it that is about to be placed, in the place of what it said of that before.
+pub fn holding(
+    ledger: Option<&RevisionLedgerSpec>,
+    target: &PlannedTarget,
+    hold: Hold,
+) -> RevisionLedgerSpec {
+    let mut next = based_on(ledger, &target.workload);
+    next.holds.retain(|known| !is_same_hold(known, &hold));
+    next.holds.push(hold);
+    next
+}
+
+/// Whether two holds are of one request on one object.
+fn is_same_hold(one: &Hold, other: &Hold) -> bool {
+    one.means == other.means
+        && one.object.uid == other.object.uid
+        && one.request_uid == other.request_uid
+}
+
+/// Whether a hold of this request stands in the ledger that nobody has released yet.
+pub fn holds_for(ledger: Option<&RevisionLedgerSpec>, request_uid: &str) -> bool {
+    let mut holds = ledger.iter().flat_map(|ledger| &ledger.holds);
+    holds.any(|hold| hold.request_uid == request_uid && hold.release.is_none())
+}
+
 /// The ledger without the claim of this request, and with its rollback if one was carried out. `unwell`: digests of the
 /// templates of which a check said that they are not well.
 pub fn released(
@@ -186,6 +214,7 @@ pub fn released(
     rollback: Option<Rollback>,
     unwell: &[String],
     quarantine_seconds: i32,
+    now: Timestamp,
 ) -> RevisionLedgerSpec {
     let mut next = based_on(ledger, &target.workload);
     next.claim = next.claim.filter(|claim| claim.request_uid != request_uid);
@@ -194,6 +223,12 @@ pub fn released(
         .is_some_and(|rollback| rollback.outcome != RequestState::Restored);
     if !stays {
         quarantine::forget(&mut next, request);
+    }
+    if !stays && (rollback.is_some() || !remembers(&next, request_uid)) {
+        let ours = next.holds.iter_mut();
+        for hold in ours.filter(|hold| hold.request_uid == request_uid) {
+            hold.release.get_or_insert_with(|| unneeded(now));
+        }
     }
     if let Some(rollback) = rollback {
         judge(&mut next, target, &rollback, quarantine_seconds);
@@ -209,6 +244,21 @@ pub fn released(
     let surplus = next.rollbacks.len().saturating_sub(MAX_ROLLBACKS);
     next.rollbacks.drain(..surplus);
     next
+}
+
+/// Whether a ledger has the rollback of this request.
+fn remembers(ledger: &RevisionLedgerSpec, request_uid: &str) -> bool {
+    let mut rollbacks = ledger.rollbacks.iter();
+    rollbacks.any(|rollback| rollback.request_uid == request_uid)
+}
+
+/// A hold whose request did not roll back, or put back what was there.
+fn unneeded(now: Timestamp) -> HoldRelease {
+    HoldRelease {
+        by: FIELD_MANAGER.to_owned(),
+        why: "the request ended, and the bad version is not rolled back".to_owned(),
+        at: now,
+    }
 }
 
 /// What a rollback says about the two templates: what was rolled back is bad, unless it was brought back; what
@@ -312,6 +362,8 @@ pub fn based_on(ledger: Option<&RevisionLedgerSpec>, workload: &WorkloadRef) -> 
             target_ref: workload.clone(),
             // What was rolled back is no better for having been deleted and made again.
             quarantine: ledger.map_or_else(Vec::new, |ledger| ledger.quarantine.clone()),
+            // What stands on owners stands there still.
+            holds: ledger.map_or_else(Vec::new, |ledger| ledger.holds.clone()),
             ..RevisionLedgerSpec::default()
         })
 }

@@ -168,6 +168,19 @@ pub struct WritingView {
     pub backup: Option<Timestamp>,
     /// The Job that was begun and whose end is not known; unknown when there is none, absent when it is not there.
     pub job: Fetched<ObservedJob>,
+    /// The holds of the plan, in its order, until the intent is stored.
+    pub holds: Vec<HoldSeen>,
+}
+
+/// The object of a hold of the plan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HoldSeen {
+    /// The object.
+    pub object: Fetched<Value>,
+    /// The API server's last word on the write to it, if it refused it.
+    pub rejection: Option<Rejection>,
+    /// How often this process has placed the hold.
+    pub placed: u32,
 }
 
 /// A Deployment that was written.

@@ -69,9 +69,11 @@ pub fn assess(
     if let Some(missing) = references::missing(references) {
         return Err(refused(Reason::ReferenceMissing, missing, now));
     }
-    let refuse = policy.cloned().unwrap_or_default().git_ops.self_healing == SelfHealing::Refuse;
-    let (owner_risks, owner_refusal) = owner::assess(deployment, &surroundings.owners, refuse);
-    if let Some((what, next)) = owner_refusal {
+    let on = policy.map_or_else(SelfHealing::default, |policy| {
+        policy.git_ops.on_self_healing
+    });
+    let owners = owner::assess(deployment, &surroundings.owners, &surroundings.holds, on);
+    if let Some((what, next)) = owners.refusal {
         return Err(refused(Reason::SelfHealingOwner, what, now).next(next));
     }
     let (stored_digest, rehearsal_risk) = rehearsed(deployment, &chosen.template, rehearsal, now)?;
@@ -86,7 +88,7 @@ pub fn assess(
             now,
         ));
     }
-    let mut risks: Vec<Risk> = owner_risks;
+    let mut risks: Vec<Risk> = owners.risks;
     risks.extend(rehearsal_risk);
     risks.extend(references::unknown(references));
     let unknown = policy.cloned().unwrap_or_default().data_gate.unknown;
@@ -133,6 +135,7 @@ pub fn assess(
         notes,
         risks,
         fallbacks: chosen.fallbacks,
+        holds: owners.holds,
     })
 }
 

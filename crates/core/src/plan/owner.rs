@@ -1,6 +1,7 @@
 //! Who else writes a Deployment, by the marks that tools leave on it.
 
 mod healing;
+pub mod writers;
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,8 @@ use crate::message::text::plain;
 use crate::observed::workload::Deployment;
 use crate::plan::references::is_subdomain;
 
-pub use healing::{Healing, assess, healing};
+pub use healing::{Assessed, Healing, assess, healing, is_listed};
+use writers::Writer;
 
 const ARGO_TRACKING: &str = "argocd.argoproj.io/tracking-id";
 /// Field managers of Argo CD: server-side apply, and client-side apply.
@@ -66,6 +68,13 @@ pub enum Owner {
         /// Its namespace.
         namespace: Option<String>,
     },
+    /// A tool of which the marks are all that is known.
+    Known {
+        /// Which.
+        writer: Writer,
+        /// What it calls what it applies.
+        name: String,
+    },
     /// An operator: the Deployment has a controller.
     Operator {
         /// Kind of the controller.
@@ -107,6 +116,7 @@ impl Owner {
                     plain(name, 253)
                 )
             }
+            Self::Known { writer, name } => writer.told(name),
             Self::Operator { kind, name } => format!("{} {}", plain(kind, 63), plain(name, 253)),
         }
     }
@@ -206,8 +216,20 @@ pub fn owners(deployment: &Deployment) -> Vec<Owner> {
         flux(object, FLUX_KUSTOMIZE)
             .map(|(namespace, name)| Owner::FluxKustomization { namespace, name }),
     );
-    // Flux leaves the marks of Helm as well.
-    let helm = annotation(object, HELM_RELEASE);
+    let namespace = text(object, "/metadata/namespace");
+    let known = writers::known(object, namespace, deployment.name());
+    let by_fleet = known.iter().any(|(writer, _)| *writer == Writer::Fleet);
+    found.extend(
+        known
+            .into_iter()
+            .map(|(writer, name)| Owner::Known { writer, name }),
+    );
+    // Flux and Fleet leave the marks of Helm as well.
+    let helm = if by_fleet {
+        ""
+    } else {
+        annotation(object, HELM_RELEASE)
+    };
     match flux_release {
         Some((namespace, name)) => {
             found.insert(Owner::FluxHelmRelease { namespace, name });
@@ -331,12 +353,19 @@ pub fn lookup(owner: &Owner) -> Option<Lookup> {
             namespace: Some(namespace.clone()),
             name: name.clone(),
         },
-        Owner::Helm { .. } | Owner::Kubectl | Owner::Olm { .. } | Owner::Operator { .. } => {
-            return None;
-        }
+        Owner::Helm { .. }
+        | Owner::Kubectl
+        | Owner::Olm { .. }
+        | Owner::Known { .. }
+        | Owner::Operator { .. } => return None,
     };
+    is_object(&lookup).then_some(lookup)
+}
+
+/// Whether an object can have this name and namespace: anything else may be the path to another one.
+pub fn is_object(lookup: &Lookup) -> bool {
     let place = lookup.namespace.as_deref().unwrap_or_default();
-    (is_namespace(place) && is_subdomain(&lookup.name)).then_some(lookup)
+    is_namespace(place) && is_subdomain(&lookup.name)
 }
 
 /// A namespace is one label, without dots.
@@ -379,6 +408,18 @@ pub fn pause_command(owner: &Owner, deployment: &Deployment) -> Option<String> {
             shell::name(name, "HELMRELEASE"),
             shell::name(namespace, "NAMESPACE"),
         )),
-        Owner::Helm { .. } | Owner::Kubectl | Owner::Olm { .. } | Owner::Operator { .. } => None,
+        Owner::Known {
+            writer: Writer::Keel,
+            ..
+        } => Some(format!(
+            "kubectl annotate deployment {} -n {} keel.sh/policy=never --overwrite",
+            shell::name(deployment.name(), "DEPLOYMENT"),
+            shell::name(text(&deployment.0, "/metadata/namespace"), "NAMESPACE"),
+        )),
+        Owner::Helm { .. }
+        | Owner::Kubectl
+        | Owner::Olm { .. }
+        | Owner::Known { .. }
+        | Owner::Operator { .. } => None,
     }
 }

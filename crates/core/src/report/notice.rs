@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::approval::{self, consent};
 use crate::evidence::Returned;
 use crate::history::template;
+use crate::hold;
 use crate::message::text::plain;
 use crate::report::conditions;
 use crate::time;
@@ -218,7 +219,28 @@ fn channels(status: &RollbackRequestStatus) -> impl Iterator<Item = Notice> {
     })
 }
 
-/// What Jobs, fallbacks and scaling down added to the story.
+/// The holds of a target, and what they owe to Git.
+fn held(status: &RollbackRequestStatus, target: &TargetStatus) -> Vec<String> {
+    let planned = status.plan.iter().flat_map(|plan| &plan.targets);
+    let mut planned = planned.filter(|it| target.is_of(it.workload.kind, &it.workload.name));
+    let Some(planned) = planned.next() else {
+        return Vec::new();
+    };
+    let holds = planned.holds.iter();
+    let told = holds.map(|it| {
+        let owed = hold::owed(&hold::of_plan(planned, it));
+        format!(
+            "Deployment {}: {} {}, until somebody releases it. Owed to Git: {}",
+            target.name,
+            it.owner,
+            hold::how(it.means),
+            owed.unwrap_or_default()
+        )
+    });
+    told.collect()
+}
+
+/// What Jobs, holds, fallbacks and scaling down added to the story.
 fn beside(
     status: &RollbackRequestStatus,
     tell: &mut impl FnMut(Timestamp, bool, &'static str, &'static str, String),
@@ -231,6 +253,11 @@ fn beside(
                 let (stage, job) = (job.stage.as_str(), &job.name);
                 let note = format!("{stage} Job {job} of Deployment {name}: {}", end.message);
                 told.push((end.at, true, "JobFailed", "RunJob", note));
+            }
+        }
+        if let Some(at) = target.held_at {
+            for note in held(status, target) {
+                told.push((at, false, "HoldPlaced", "Hold", note));
             }
         }
         if let Some(fallback) = &target.fallback {

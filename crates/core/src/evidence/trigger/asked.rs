@@ -101,6 +101,7 @@ fn is_of_the_moment(reason: Reason) -> bool {
         | Reason::Forbidden
         | Reason::ReferenceMissing
         | Reason::SelfHealingOwner
+        | Reason::HoldNotPlaced
         | Reason::TooLarge
         | Reason::RequesterUnknown => true,
         Reason::RolledBack

@@ -1,12 +1,19 @@
 //! Whether the owner of a Deployment undoes a rollback by itself.
 
+use std::collections::BTreeMap;
+
+use rollback_api::hold::{MAX_HOLDS, PlannedHold};
+use rollback_api::policy::SelfHealing;
 use rollback_api::status::{Risk, RiskKind};
 use serde_json::Value;
 
+use super::writers::Returns;
 use super::{
     FLUX_HELM, FLUX_KUSTOMIZE, LAST_APPLIED, Owner, annotation, argo_name, is_managed_by, label,
     pause_command, text,
 };
+use crate::hold;
+use crate::hold::plan::HoldRead;
 use crate::message::shell;
 use crate::message::text::plain;
 use crate::observed::fetched::Fetched;
@@ -73,6 +80,15 @@ pub fn healing(owner: &Owner, deployment: &Deployment, object: &Fetched<Value>) 
         Owner::Olm { .. } => Healing::Yes(format!(
             "{who} owns the Deployment and writes it back as soon as it differs."
         )),
+        Owner::Known { writer, .. } => {
+            let (returns, when) = writer.returns();
+            let sentence = format!("{who} applies the Deployment: {when}.");
+            match returns {
+                Returns::Yes => Healing::Yes(sentence),
+                Returns::No => Healing::No(sentence),
+                Returns::Depends => Healing::Unknown(sentence),
+            }
+        }
         Owner::Operator { .. } => Healing::Unknown(format!(
             "{who} controls the Deployment; whether its operator writes it back is not known."
         )),
@@ -231,20 +247,50 @@ fn tracks(application: &Value, deployment: &Deployment) -> Option<bool> {
     }))
 }
 
-/// A risk for each owner, and the refusal (what it is about, and what to do), if owners that undo a rollback are to be
-/// refused and one of
-/// them does, or may.
+/// What the owners of a Deployment mean for a plan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Assessed {
+    /// A risk for each owner.
+    pub risks: Vec<Risk>,
+    /// How those are held that would undo the rollback.
+    pub holds: Vec<PlannedHold>,
+    /// The refusal (what it is about, and what to do), if an owner undoes the rollback, or may, and neither is held nor
+    /// only warned of.
+    pub refusal: Option<(String, String)>,
+}
+
+/// What the owners mean for the plan; `read` is what was read to know whether each can be held.
 pub fn assess(
     deployment: &Deployment,
     owners_seen: &[(Owner, Fetched<Value>)],
-    refuse: bool,
-) -> (Vec<Risk>, Option<(String, String)>) {
+    read: &BTreeMap<Owner, HoldRead>,
+    on: SelfHealing,
+) -> Assessed {
     let mut risks = Vec::new();
+    let mut holds = Vec::new();
     let mut undoing = Vec::new();
     let mut commands = Vec::new();
     for (owner, object) in owners_seen {
         let healing = healing(owner, deployment, object);
         let mut message = healing.sentence().to_owned();
+        message.push_str(promoted(owner, object));
+        if healing.may_undo() && on == SelfHealing::Hold {
+            let read = read.get(owner).cloned().unwrap_or_default();
+            match hold::plan::planned(owner, deployment, object, &read) {
+                Ok(hold) if holds.len() < MAX_HOLDS => {
+                    let message = format!("{message} {}", hold::plan::told(&hold));
+                    holds.push(hold);
+                    risks.push(Risk {
+                        kind: RiskKind::Owner,
+                        message: plain(&message, LONGEST),
+                        blocks: false,
+                    });
+                    continue;
+                }
+                Ok(_) => {}
+                Err(why) => message = format!("{message} {why}"),
+            }
+        }
         if healing.may_undo() {
             let command = pause_command(owner, deployment)
                 .filter(|_| may_be_printed(owner, deployment, object));
@@ -264,7 +310,7 @@ pub fn assess(
             blocks: false,
         });
     }
-    let refusal = (refuse && !undoing.is_empty()).then(|| {
+    let refusal = (on != SelfHealing::Warn && !undoing.is_empty()).then(|| {
         let how = match commands.as_slice() {
             [] => ".".to_owned(),
             commands => format!(": {}", commands.join(" ; ")),
@@ -277,7 +323,45 @@ pub fn assess(
         let next = format!("Put the owner on hold, then create a new request{how}");
         (what, plain(&next, LONGEST))
     });
-    (risks, refusal)
+    Assessed {
+        risks,
+        holds,
+        refusal,
+    }
+}
+
+/// What a promotion of Kargo does, which syncs by itself.
+fn promoted(owner: &Owner, object: &Fetched<Value>) -> &'static str {
+    let is_promoted =
+        |object: &Value| !annotation(object, "kargo.akuity.io/authorized-stage").is_empty();
+    match (owner, object.found()) {
+        (Owner::ArgoCd { .. }, Some(object)) if is_promoted(object) => {
+            " A promotion of Kargo syncs it, whether its automatic sync is on or off, and may bring the bad version back."
+        }
+        (_, _) => "",
+    }
+}
+
+/// Whether an owner is known to apply the Deployment, and not only named by marks that anybody can set.
+pub fn is_listed(owner: &Owner, deployment: &Deployment, object: &Fetched<Value>) -> bool {
+    let Some(found) = object.found() else {
+        return false;
+    };
+    let own = text(&deployment.0, "/metadata/namespace");
+    match owner {
+        Owner::ArgoCd { .. } => tracks(found, deployment) == Some(true),
+        // One without a list, from before there were lists, holds only what is in its own namespace.
+        Owner::FluxHelmRelease { namespace, .. } => {
+            lists(found, deployment).unwrap_or(namespace == own)
+        }
+        // What is written is the Deployment itself.
+        Owner::FluxKustomization { .. } => true,
+        Owner::Helm { .. }
+        | Owner::Kubectl
+        | Owner::Olm { .. }
+        | Owner::Known { .. }
+        | Owner::Operator { .. } => false,
+    }
 }
 
 /// Whether a command that stops this owner may be pasted by whoever reads it. The marks are labels and annotations, which
@@ -296,6 +380,7 @@ fn may_be_printed(owner: &Owner, deployment: &Deployment, object: &Fetched<Value
         | Owner::Helm { .. }
         | Owner::Kubectl
         | Owner::Olm { .. }
+        | Owner::Known { .. }
         | Owner::Operator { .. } => true,
     }
 }
@@ -327,6 +412,7 @@ fn advice(owner: &Owner) -> String {
         Owner::Operator { .. } => {
             "Pause the operator, or change the version in the object that it reads.".to_owned()
         }
+        Owner::Known { writer, .. } => writer.advice().to_owned(),
         Owner::FluxKustomization { .. } | Owner::Helm { .. } | Owner::Kubectl => {
             "Keep it from running.".to_owned()
         }
