@@ -147,6 +147,13 @@ pub enum Command {
         #[command(subcommand)]
         command: Quarantine,
     },
+    /// End what keeps the owner of a workload (Argo CD, Flux) from applying what is in Git, or list what is held
+    Release {
+        /// For example deployment/api, or api; without it, what is held is listed
+        workload: Option<String>,
+        /// Of which request, when there are holds of several
+        request: Option<String>,
+    },
     /// Stop what is rolled back without a person in this namespace
     Pause,
     /// Let what comes by itself be rolled back again

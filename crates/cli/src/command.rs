@@ -14,6 +14,7 @@ mod notify;
 mod plan;
 mod policy;
 mod quarantine;
+mod release;
 pub mod report;
 mod restore;
 pub mod say;
@@ -151,6 +152,9 @@ async fn on_cluster(place: &Place, command: Command) -> Result<Ending, Error> {
         Command::Quarantine {
             command: Quarantine::Lift { workload, revision },
         } => quarantine::lift(cluster, format, &workload, revision.as_deref()).await,
+        Command::Release { workload, request } => {
+            release::run(cluster, format, workload.as_deref(), request.as_deref()).await
+        }
         Command::Pause => policy::pause(cluster, format, true).await,
         Command::Resume => policy::pause(cluster, format, false).await,
         Command::Policy {

@@ -8,7 +8,7 @@ pub mod keep;
 pub mod plan;
 
 use jiff::Timestamp;
-use rollback_api::hold::{HeldObject, Hold, HoldMeans, PlannedHold};
+use rollback_api::hold::{GitSource, HeldObject, Hold, HoldMeans, PlannedHold};
 use rollback_api::status::PlannedTarget;
 use rollback_api::{HELD_BECAUSE, HELD_BY, RollbackRequest};
 use serde_json::{Value, json};
@@ -216,11 +216,14 @@ pub fn placard(request: &RollbackRequest, target: &PlannedTarget, hold: &Planned
 
 /// The command that ends the holds of a Deployment.
 pub fn release_command(namespace: &str, deployment: &str) -> String {
-    format!(
-        "kubectl rollback release {} -n {}",
-        shell::name(deployment, "DEPLOYMENT"),
-        shell::name(namespace, "NAMESPACE")
-    )
+    let namespace = shell::name(namespace, "NAMESPACE");
+    format!("{} -n {namespace}", release_words(deployment))
+}
+
+/// The same, where the namespace is known.
+pub fn release_words(deployment: &str) -> String {
+    let deployment = shell::name(deployment, "DEPLOYMENT");
+    format!("kubectl rollback release {deployment}")
 }
 
 /// The command that ends a hold when no operator does.
@@ -377,27 +380,26 @@ pub fn how(means: HoldMeans) -> String {
 /// What is owed to Git until a hold can be released: where, and which images.
 pub fn owed(hold: &Hold) -> Option<String> {
     let git = hold.git.as_ref()?;
-    let part = |name: &str, value: &Option<String>| {
-        let value = value.as_deref()?;
-        Some(format!("{name} {}", plain(value, 300)))
-    };
-    let place: Vec<String> = [
-        part("repository", &git.repository),
-        part("path", &git.path),
-        part("revision", &git.revision),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let place = if place.is_empty() {
-        plain(&hold.owner, 300)
-    } else {
-        place.join(", ")
-    };
+    let place = place_in_git(git).unwrap_or_else(|| plain(&hold.owner, 300));
     let images = if hold.images.is_empty() {
         "the pod template".to_owned()
     } else {
         hold.images.join("; ")
     };
     Some(format!("{place}: {images}"))
+}
+
+/// Where in Git, as far as the owner tells.
+fn place_in_git(git: &GitSource) -> Option<String> {
+    let part = |name: &str, value: &Option<String>| {
+        let value = value.as_deref()?;
+        Some(format!("{name} {}", plain(value, 300)))
+    };
+    let parts = [
+        part("repository", &git.repository),
+        part("path", &git.path),
+        part("revision", &git.revision),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }

@@ -91,7 +91,7 @@ async fn candidates(place: &Place, typed: &[&str]) -> Vec<String> {
             requests(place, true).await
         }
         ["report" | "restore"] => requests(place, false).await,
-        ["history" | "diff"]
+        ["history" | "diff" | "release"]
         | ["quarantine", "lift"]
         | ["policy", "check"]
         | ["create" | "plan", ..]

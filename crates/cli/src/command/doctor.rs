@@ -2,6 +2,7 @@
 
 mod channels;
 mod guard;
+mod holds;
 mod operator;
 mod quarantine;
 pub mod rights;
@@ -141,6 +142,7 @@ pub async fn run(cluster: &Cluster, place: &Place, operator: bool) -> Result<End
         findings.push(namespace(cluster).await);
         findings.push(opted_in(cluster).await);
         findings.push(by_itself(cluster).await);
+        findings.extend(holds::look(cluster).await);
         findings.extend(channels::look(cluster).await);
         findings.extend(rights::look(cluster).await?);
     }

@@ -11,7 +11,7 @@
 //! refused. Which of the two says whether the policy that writes them has an effect.
 //!
 //! Some policies refuse the controller nothing, so it cannot try them: status, ledger and finalizer are about everybody
-//! else, and a `RollbackPolicy` it may not write at all. Those are only compared with what they should be.
+//! else, a `RollbackPolicy` it may not write at all, and of the owners of Deployments there need be none. Those are only compared with what they should be.
 
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ use kube::{Api, Client, ResourceExt};
 use rollback_api::status::Plan;
 use rollback_api::{
     ACCEPT_DATA_RISK, APPROVED_BY, APPROVER_GROUPS, APPROVER_UID, ARTIFACT_LABEL, CANCELLED_BY,
-    CHECKLIST, CONFIRM, DENIED_BY, DENIED_REASON, FIELD_MANAGER, Identity, PLAN, RollbackRequest,
-    WITHDRAWN_BY,
+    CHECKLIST, CONFIRM, DENIED_BY, DENIED_REASON, FIELD_MANAGER, HELD_BY, Identity, PLAN,
+    RollbackRequest, WITHDRAWN_BY,
 };
 use rollback_core::plan::rules::rules;
 use rollback_observe::who_am_i;
@@ -70,6 +70,8 @@ pub enum Attempt {
     Deployment,
     /// More replicas, along with another template.
     Capacity,
+    /// A hold without its mark.
+    Hold,
 }
 
 /// What came of an attempt.
@@ -89,7 +91,7 @@ pub enum Answer {
 
 impl Attempt {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Birth,
         Self::Name,
         Self::Approval,
@@ -101,6 +103,7 @@ impl Attempt {
         Self::Artifact,
         Self::Deployment,
         Self::Capacity,
+        Self::Hold,
     ];
 
     /// The policy that it is aimed at.
@@ -123,6 +126,7 @@ impl Attempt {
             Self::Artifact => "rollback-guard-artifact",
             Self::Deployment => "rollback-guard-deployment",
             Self::Capacity => "rollback-guard-capacity",
+            Self::Hold => "rollback-guard-hold",
         }
     }
 
@@ -139,6 +143,7 @@ impl Attempt {
             Self::Artifact => "a backup that can be changed",
             Self::Deployment => "a change of a Deployment that is no rollback",
             Self::Capacity => "a change of replicas along with a rollback",
+            Self::Hold => "a hold that does not say whose it is",
         }
     }
 
@@ -254,7 +259,7 @@ impl Stage {
             | Attempt::Spec
             | Attempt::Stamp => (request_kind(), &self.request),
             Attempt::Artifact => (ApiResource::erase::<ConfigMap>(&()), &self.config_map),
-            Attempt::Deployment | Attempt::Capacity => {
+            Attempt::Deployment | Attempt::Capacity | Attempt::Hold => {
                 (ApiResource::erase::<Deployment>(&()), &self.deployment)
             }
         };
@@ -424,6 +429,7 @@ fn forgery(attempt: Attempt, before: &DynamicObject, groups: &str) -> Value {
             let paused = before.data.pointer("/spec/paused").and_then(Value::as_bool);
             json!({"spec": {"paused": !paused.unwrap_or_default()}})
         }
+        Attempt::Hold => annotations(json!({HELD_BY: new})),
         // The policy of replicas may grant them alone; beside a template that nobody had before it never does.
         Attempt::Capacity => {
             let replicas = before

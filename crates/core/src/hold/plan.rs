@@ -360,8 +360,12 @@ pub fn told(hold: &PlannedHold) -> String {
             hold.others.join(", ")
         )
     };
+    let git = hold.git.as_ref().and_then(super::place_in_git);
+    let owed = git.map_or_else(String::new, |git| {
+        format!(" The other version is then owed to Git: {git}.")
+    });
     format!(
-        "Before the revert it is put on hold: it {}, until somebody releases it.{others}",
+        "Before the revert it is put on hold: it {}, until somebody releases it.{others}{owed}",
         how(hold.means)
     )
 }

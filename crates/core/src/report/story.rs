@@ -6,7 +6,11 @@ use rollback_api::{RequestState, RollbackRequest, RollbackRequestStatus};
 
 use super::{Moment, alone, names};
 use crate::approval::{self, consent};
+use crate::hold;
 use crate::message::text::plain;
+
+/// How many holds are told one by one.
+const MOST_RELEASES: usize = 20;
 
 pub(super) fn timeline(
     request: &RollbackRequest,
@@ -94,6 +98,26 @@ pub(super) fn timeline(
     moments
 }
 
+/// What is owed to Git for each owner that was held, as long as that may keep the bad version away.
+fn releases(outcome: &Outcome, plan: &Plan) -> Vec<String> {
+    if outcome.effect == Effect::None || outcome.result == RequestState::Restored {
+        return Vec::new();
+    }
+    let held = plan.targets.iter().flat_map(|target| {
+        let of_target = target.holds.iter();
+        of_target.map(move |hold| (target, hold))
+    });
+    let told = held.map(|(target, it)| {
+        let owed = hold::owed(&hold::of_plan(target, it)).unwrap_or_default();
+        let command = hold::release_words(&target.workload.name);
+        format!(
+            "{} is on hold. Change in Git what it applies ({owed}), then release it: {command}.",
+            it.owner
+        )
+    });
+    told.take(MOST_RELEASES).collect()
+}
+
 pub(super) fn follow_ups(outcome: &Outcome, plan: &Plan, approvals: &[&Approval]) -> Vec<String> {
     let targets = names(plan);
     let mut actions = match outcome.result {
@@ -136,6 +160,7 @@ pub(super) fn follow_ups(outcome: &Outcome, plan: &Plan, approvals: &[&Approval]
     {
         actions.insert(0, "Escalate: the glass was broken. Whoever is responsible for this namespace reads why, and says whether it was right.".to_owned());
     }
+    actions.extend(releases(outcome, plan));
     actions
         .push("Hold the post-incident review and add what was learned to this report.".to_owned());
     actions

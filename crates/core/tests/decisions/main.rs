@@ -38,6 +38,7 @@ mod foreign;
 mod freeze;
 mod health;
 mod hearsay;
+mod held;
 mod history;
 mod hold;
 mod hostile;

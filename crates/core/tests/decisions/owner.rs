@@ -1,6 +1,9 @@
 //! Who else writes a Deployment, and whether it undoes a rollback.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
+use rollback_api::policy::SelfHealing;
 use rollback_api::status::{Risk, RiskKind};
 use rollback_core::observed::{Deployment, Fetched};
 use rollback_core::plan::owner::{self, Healing, Owner, healing, lookup, owners, pause_command};
@@ -20,8 +23,17 @@ fn assess(
     seen: &[(Owner, Fetched<Value>)],
     refuse: bool,
 ) -> (Vec<Risk>, Option<String>) {
-    let (risks, refusal) = owner::assess(deployment, seen, refuse);
-    (risks, refusal.map(|(what, next)| format!("{what} {next}")))
+    let on = if refuse {
+        SelfHealing::Refuse
+    } else {
+        SelfHealing::Warn
+    };
+    let assessed = owner::assess(deployment, seen, &BTreeMap::new(), on);
+    let refusal = assessed.refusal;
+    (
+        assessed.risks,
+        refusal.map(|(what, next)| format!("{what} {next}")),
+    )
 }
 
 fn plain() -> Deployment {

@@ -60,6 +60,7 @@ fn only_records(scene: &mut Scene, deployment: Option<&str>) {
                     Some(workload.name.clone())
                 }
                 Step::Scale(scale) => Some(scale.workload.name.clone()),
+                Step::PlaceHold(place) => Some(place.workload.name.clone()),
             };
             if let Some(touched) = touched {
                 assert!(

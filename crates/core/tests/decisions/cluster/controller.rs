@@ -464,7 +464,7 @@ impl Cluster {
             Step::RunJob { job, .. } => {
                 self.jobs.insert(job.clone());
             }
-            Step::Disown(_) | Step::ForceDelete { .. } | Step::Scale(_) => {}
+            Step::Disown(_) | Step::ForceDelete { .. } | Step::Scale(_) | Step::PlaceHold(_) => {}
             Step::EmptyMailbox => {
                 let current = self.cases[case].request.as_ref();
                 let version = current.and_then(|current| current.metadata.resource_version.clone());

@@ -10,7 +10,7 @@ use rollback_api::{
     WITHDRAWN_BY,
 };
 use rollback_core::execution::phase::{TargetPhase, has_begun, result};
-use rollback_core::execution::step::{Decision, Next, Scale, Step};
+use rollback_core::execution::step::{Decision, Next, PlaceHold, Scale, Step};
 use rollback_core::history::ledger::bad_templates;
 use rollback_core::history::template::Template;
 use rollback_core::observed::{Access, Fetched};
@@ -65,6 +65,7 @@ impl Cluster {
                     &workload.name
                 }
                 Step::Scale(scale) => scale.workload.name.as_str(),
+                Step::PlaceHold(place) => place.workload.name.as_str(),
                 Step::Release(ledger) => ledger.target_ref.name.as_str(),
                 Step::BackUp(artifact) | Step::Publish(artifact) => artifact.name.as_str(),
                 Step::Hold | Step::EmptyMailbox | Step::DropFinalizer => "",
@@ -179,7 +180,9 @@ impl Cluster {
                 let begun = upon(&write.workload.name).is_some();
                 assert!(begun, "{} is written and not begun", write.workload.name);
             }
-            Step::ForceDelete { workload, .. } | Step::Scale(Scale { workload, .. }) => {
+            Step::ForceDelete { workload, .. }
+            | Step::Scale(Scale { workload, .. })
+            | Step::PlaceHold(PlaceHold { workload, .. }) => {
                 panic!("{workload}: no policy of the stories allows that")
             }
             Step::RunJob { workload, rule, .. } => {

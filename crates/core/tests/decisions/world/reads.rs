@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use rollback_api::hold::PlannedHold;
 use rollback_api::status::{Plan, PlannedTarget, TargetStatus};
 use rollback_api::{
     RevisionLedgerSpec, RollbackPolicySpec, RollbackRequest, RollbackRequestStatus,
@@ -18,9 +19,10 @@ use rollback_core::execution::job;
 use rollback_core::execution::outcome::Ending;
 use rollback_core::execution::phase::{Need, Stage, any_unwritten, needs};
 use rollback_core::health::rollout;
+use rollback_core::hold;
 use rollback_core::observed::view::{
-    AwaitingView, Brought, Capacity, ClaimingView, EndedTarget, EndedView, Leaving, Live, Own,
-    PlanningView, RestoringView, RetryingView, RollingOutView, RulesRead, Signs, Terms,
+    AwaitingView, Brought, Capacity, ClaimingView, EndedTarget, EndedView, HoldSeen, Leaving, Live,
+    Own, PlanningView, RestoringView, RetryingView, RollingOutView, RulesRead, Signs, Terms,
     VerifyingView, WorkingView, WritingView,
 };
 use rollback_core::observed::{
@@ -113,6 +115,10 @@ pub struct ObservedTarget {
     pub rehearsal: Fetched<Rehearsal>,
     /// What else works on the Deployment or limits it.
     pub surroundings: Surroundings,
+    /// The API server's last word on placing a hold.
+    pub hold_rejection: Option<Rejection>,
+    /// How often a hold was placed.
+    pub holds_placed: u32,
 }
 
 /// What was there, if anything was.
@@ -479,7 +485,30 @@ impl Look<'_> {
             } else {
                 self.job()
             },
+            holds: if intended { Vec::new() } else { self.holds() },
         })))
+    }
+
+    fn holds(&self) -> Vec<HoldSeen> {
+        let of = |planned: &PlannedHold| {
+            if hold::is_on_the_workload(planned.means) {
+                let deployment = self.seen.deployment.found();
+                return deployment.map_or(Fetched::Absent, |it| Fetched::Found(it.0.clone()));
+            }
+            let owners = self.seen.surroundings.owners.iter();
+            let mut objects = owners.filter_map(|(_, object)| object.found());
+            let is_it = |object: &&Value| object["metadata"]["name"] == planned.object.name;
+            let object = objects.find(is_it);
+            object.map_or(Fetched::Absent, |object| Fetched::Found(object.clone()))
+        };
+        let holds = self.target.holds.iter();
+        holds
+            .map(|planned| HoldSeen {
+                object: of(planned),
+                rejection: self.seen.hold_rejection.clone(),
+                placed: self.seen.holds_placed,
+            })
+            .collect()
     }
 
     fn brought(&self) -> Option<Brought> {

@@ -61,6 +61,7 @@ impl Move {
             Self::Write(Step::Claim { .. }) => "Claim",
             Self::Write(Step::BackUp(_)) => "BackUp",
             Self::Write(Step::RunJob { .. }) => "RunJob",
+            Self::Write(Step::PlaceHold(_)) => "PlaceHold",
             Self::Write(Step::Scale(_)) => "Scale",
             Self::Write(Step::Revert(_)) => "Revert",
             Self::Write(Step::Disown(_)) => "Disown",
@@ -318,6 +319,22 @@ impl Scene {
                 self.backups.insert(artifact.name.clone(), kept);
                 let now = self.now;
                 self.of(&name).backup = Fetched::Found(now);
+            }
+            Step::PlaceHold(place) => {
+                let uid = &place.hold.object.uid;
+                let seen = self.of(&place.workload.name);
+                if let Fetched::Found(Deployment(object)) = &mut seen.deployment
+                    && object["metadata"]["uid"] == json!(uid)
+                {
+                    patch::apply(object, &place.patch).expect("the preconditions hold");
+                }
+                for (_, owner) in &mut seen.surroundings.owners {
+                    if let Fetched::Found(object) = owner
+                        && object["metadata"]["uid"] == json!(uid)
+                    {
+                        patch::apply(object, &place.patch).expect("the preconditions hold");
+                    }
+                }
             }
             Step::RunJob { workload, job, .. } => {
                 let seen = self.of(&workload.name);
