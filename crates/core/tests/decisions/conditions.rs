@@ -132,6 +132,9 @@ fn ends() -> Vec<(&'static str, Scene)> {
     };
     scene.seen().surroundings.owners = vec![(olm, Fetched::Absent)];
     add("Refused/SelfHealingOwner", scene);
+    let mut scene = crate::held::kustomized().approved();
+    scene.seen().holds_placed = 3;
+    add("Refused/HoldNotPlaced", scene);
     let mut scene = Scene::default();
     scene.edit(|d| d["metadata"]["annotations"]["x"] = json!("x".repeat(1_100_000)));
     add("Refused/TooLarge", scene);

@@ -8,11 +8,13 @@ use rollback_core::hold::keep::{Keep, Over, Word, keep};
 use rollback_core::hold::plan::HoldRead;
 use rollback_core::hold::{mark, mark_of, release_command, told};
 use rollback_core::observed::{Deployment, Fetched, Rejection};
-use rollback_core::plan::owner::writers::{ROWS, Shown};
+use rollback_core::plan::owner::writers::{ROWS, Shown, table};
 use rollback_core::plan::owner::{Owner, assess, owners};
 use rollback_core::report::notice::notices;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 use crate::world::{Move, Scene, annotate, at};
 
@@ -68,6 +70,11 @@ fn owned((owner, object): (Owner, Value), granted: bool) -> Scene {
     };
     surroundings.holds = BTreeMap::from([(owner, read)]);
     scene
+}
+
+/// A request whose Deployment is applied by a Kustomization that is held.
+pub fn kustomized() -> Scene {
+    owned(kustomization(), true)
 }
 
 fn ledger(scene: &Scene) -> RevisionLedgerSpec {
@@ -551,4 +558,18 @@ fn every_row_of_the_table_is_whole() {
             "{row:?}"
         );
     }
+}
+
+/// The page that people read; `UPDATE_EXAMPLE=1` writes it anew.
+#[test]
+fn the_page_has_the_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/gitops.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once("| Tool |").unwrap();
+    let after = rest.split_once("\n\n").unwrap().1;
+    let expected = format!("{before}{}\n{after}", table());
+    if std::env::var_os("UPDATE_EXAMPLE").is_some() {
+        fs::write(&path, &expected).unwrap();
+    }
+    assert_eq!(page, expected, "UPDATE_EXAMPLE=1 writes it anew");
 }
