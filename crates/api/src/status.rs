@@ -300,7 +300,7 @@ pub struct TargetStatus {
     /// The intent to revert, stored before the Deployment is touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revert: Option<Intent>,
-    /// When every hold of the plan was seen in place.
+    /// When the holds of the plan were seen in place, unless others held each owner already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_at: Option<Timestamp>,
     /// When the Deployment was first seen with the old template.

@@ -6,6 +6,7 @@ mod channels;
 mod faults;
 mod field;
 mod formats;
+mod holds;
 mod hostile;
 mod looking;
 mod pages;
@@ -14,5 +15,8 @@ mod planning;
 mod risks;
 mod stage;
 mod terminal;
+#[allow(dead_code, reason = "the kinds that other tests ask for")]
+#[path = "../preflight/tools.rs"]
+mod tools;
 mod transcript;
 mod watching;

@@ -9,5 +9,6 @@ mod ends;
 mod means;
 mod refused;
 mod stage;
+#[allow(dead_code, reason = "what other tests ask for")]
 #[path = "../preflight/tools.rs"]
 mod tools;

@@ -3,6 +3,7 @@
 //! changed.
 
 use rollback_api::hold::{Hold, PlannedHold};
+use rollback_api::policy::SelfHealing;
 use rollback_api::status::TargetStatus;
 use rollback_api::{Reason, RequestState};
 use serde_json::Value;
@@ -28,6 +29,11 @@ pub(super) fn before(
     if scope.target.holds.is_empty() {
         return None;
     }
+    if scope.plan.rules.git_ops.on_self_healing != SelfHealing::Hold {
+        let why = "the policy does not have owners held any more.".to_owned();
+        let next = "Create a new request, which gets a new plan.".to_owned();
+        return Some(refused(scope, progress, why, next));
+    }
     let unread = HoldSeen::default();
     for (index, planned) in scope.target.holds.iter().enumerate() {
         let seen = view.holds.get(index).unwrap_or(&unread);
@@ -35,7 +41,14 @@ pub(super) fn before(
             return Some(decision);
         }
     }
-    progress.held_at.get_or_insert(scope.now);
+    let mark = hold::mark(scope.request);
+    let mut both = scope.target.holds.iter().zip(&view.holds);
+    let any_of_ours = both.any(|(planned, seen)| {
+        hold::state(planned.means, &planned.object.uid, &seen.object, &mark) == HoldState::Ours
+    });
+    if any_of_ours {
+        progress.held_at.get_or_insert(scope.now);
+    }
     None
 }
 

@@ -82,7 +82,7 @@ pub const ROWS: &[Row] = &[
         when: "as the Application; and it takes a hold away from that",
         held: "not held: refused, unless it leaves `spec.syncPolicy` of its Applications alone, or does not sync by itself",
         plan: "which object to change, or that a deny sync window does it",
-        shown: Shown::AsDocumented,
+        shown: Shown::InCore,
     },
     Row {
         name: "Argo CD Image Updater",
@@ -180,8 +180,8 @@ pub const ROWS: &[Row] = &[
         returns: Returns::No,
         when: "the Deployment is only a template",
         held: "refused",
-        plan: "which Rollout serves",
-        shown: Shown::AsDocumented,
+        plan: "that the Rollout whose `workloadRef` names it serves",
+        shown: Shown::InCore,
     },
     Row {
         name: "Flagger",
@@ -190,7 +190,7 @@ pub const ROWS: &[Row] = &[
         when: "the Deployment is only a template",
         held: "refused",
         plan: "that the Deployment `NAME-primary` serves",
-        shown: Shown::AsDocumented,
+        shown: Shown::InCore,
     },
     Row {
         name: "Operator Lifecycle Manager",
