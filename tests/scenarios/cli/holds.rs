@@ -26,22 +26,39 @@ async fn what_is_held_is_listed_told_by_doctor_and_released() -> Result<()> {
             .label("kustomize.toolkit.fluxcd.io/namespace", ns);
         scene.deploy(version).await?;
     }
-    run(&scene, Approver, &["release"]).await?.ended(0)?.complains(&["Nothing is held"])?;
-    let (_, outcome) = scene.roll_back("api-5xx", "api", json!({"previous": {}})).await?;
+    run(&scene, Approver, &["release"])
+        .await?
+        .ended(0)?
+        .complains(&["Nothing is held"])?;
+    let (_, outcome) = scene
+        .roll_back("api-5xx", "api", json!({"previous": {}}))
+        .await?;
     ensure!(outcome.reason.as_str() == "Unverified", "{outcome:?}");
     let owed = "owed to Git: repository GitRepository shop, path ./shop";
-    run(&scene, Approver, &["release"]).await?.ended(0)?.prints(&[
-        "Flux Kustomization",
-        "for RollbackRequest api-5xx",
-        owed,
-        &format!("kubectl rollback release api -n {ns}"),
-    ])?;
-    let listed = run(&scene, Approver, &["release", "-o", "json"]).await?.ended(0)?;
-    ensure!(listed.json()?[0]["hold"]["request"] == "api-5xx", "{listed:?}");
+    run(&scene, Approver, &["release"])
+        .await?
+        .ended(0)?
+        .prints(&[
+            "Flux Kustomization",
+            "for RollbackRequest api-5xx",
+            owed,
+            &format!("kubectl rollback release api -n {ns}"),
+        ])?;
+    let listed = run(&scene, Approver, &["release", "-o", "json"])
+        .await?
+        .ended(0)?;
+    ensure!(
+        listed.json()?[0]["hold"]["request"] == "api-5xx",
+        "{listed:?}"
+    );
     let doctor = run(&scene, User::Admin, &["doctor"]).await?;
     doctor.prints(&["holds", owed])?;
-    run(&scene, Approver, &["release", "api", "another"]).await?.ended(6)?;
-    run(&scene, Requester, &["release", "api"]).await?.ended(6)?;
+    run(&scene, Approver, &["release", "api", "another"])
+        .await?
+        .ended(6)?;
+    run(&scene, Requester, &["release", "api"])
+        .await?
+        .ended(6)?;
     run(&scene, Approver, &["release", "api"])
         .await?
         .ended(0)?
@@ -53,6 +70,9 @@ async fn what_is_held_is_listed_told_by_doctor_and_released() -> Result<()> {
     })
     .await?;
     let annotations = scene.deployment("api").await?["metadata"]["annotations"].clone();
-    ensure!(annotations["kustomize.toolkit.fluxcd.io/reconcile"].is_null(), "{annotations}");
+    ensure!(
+        annotations["kustomize.toolkit.fluxcd.io/reconcile"].is_null(),
+        "{annotations}"
+    );
     Ok(())
 }
