@@ -68,6 +68,7 @@ fn patience(cli: &Cli) -> Option<SignedDuration> {
         | Command::Diff { .. }
         | Command::Report { .. }
         | Command::Quarantine { .. }
+        | Command::Release { .. }
         | Command::Pause
         | Command::Resume
         | Command::Policy { .. }

@@ -4,7 +4,7 @@
 //! Ledgers with a hold have a label, and only those are watched. One look decides one write (`rollback_core::hold::keep`);
 //! what came of it is seen by the next look.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -194,7 +194,7 @@ async fn visit(context: &Context, name: &Name) -> Result<Next, Error> {
     let others = if found.spec.holds.iter().any(keep::is_due) {
         holds::held_by_others(client, &name.namespace, &name.name).await?
     } else {
-        Default::default()
+        BTreeSet::new()
     };
     let shared = found
         .spec

@@ -207,11 +207,10 @@ fn control(
     let limits = controller::Config::default().concurrency(config.concurrency);
     let guarded = context.clone();
     let (of_a_new_version, changes) = tokio::sync::mpsc::unbounded_channel();
-    let namespace = config.namespace.clone();
     let recorder = record::run(
         context.clone(),
         watches.clone(),
-        namespace,
+        config.namespace.clone(),
         of_a_new_version,
     );
     let keeper = holds::run(context.clone(), watches.clone(), config.namespace.clone());

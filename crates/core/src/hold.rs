@@ -306,7 +306,7 @@ pub fn place(
     before: Option<&str>,
     placard: &Placard,
 ) -> Option<Value> {
-    let path = pointer(hold.means)?;
+    let place = pointer(hold.means)?;
     let mut patch = vec![json!({"op": "test", "path": "/metadata/uid", "value": hold.object.uid})];
     let annotations = object.pointer("/metadata/annotations");
     if annotations.is_none_or(Value::is_null) {
@@ -314,8 +314,8 @@ pub fn place(
         patch.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
     }
     let before = before.and_then(|json| serde_json::from_str::<Value>(json).ok());
-    patch.push(json!({"op": "test", "path": path, "value": before}));
-    patch.push(json!({"op": "add", "path": path, "value": holding(hold.means)}));
+    patch.push(json!({"op": "test", "path": place, "value": before}));
+    patch.push(json!({"op": "add", "path": place, "value": holding(hold.means)}));
     for (key, value) in [(HELD_BY, &placard.mark), (HELD_BECAUSE, &placard.because)] {
         patch.push(json!({"op": "add", "path": annotation(key), "value": value}));
     }
@@ -324,7 +324,7 @@ pub fn place(
 
 /// The JSON Patch that ends a hold of ours: puts back what was there, and takes the mark away. None where it is not there.
 pub fn lift(hold: &Hold, object: &Fetched<Value>, mark: &str) -> Option<Value> {
-    let path = pointer(hold.means)?;
+    let place = pointer(hold.means)?;
     let found = object.found()?;
     if state(hold.means, &hold.object.uid, object, mark) != HoldState::Ours {
         return None;
@@ -332,13 +332,13 @@ pub fn lift(hold: &Hold, object: &Fetched<Value>, mark: &str) -> Option<Value> {
     let mut patch = vec![
         json!({"op": "test", "path": "/metadata/uid", "value": hold.object.uid}),
         json!({"op": "test", "path": annotation(HELD_BY), "value": mark}),
-        json!({"op": "test", "path": path, "value": holding(hold.means)}),
+        json!({"op": "test", "path": place, "value": holding(hold.means)}),
     ];
     let before = hold.before.as_deref();
     let before = before.and_then(|json| serde_json::from_str::<Value>(json).ok());
     patch.push(match before {
-        Some(value) => json!({"op": "replace", "path": path, "value": value}),
-        None => json!({"op": "remove", "path": path}),
+        Some(value) => json!({"op": "replace", "path": place, "value": value}),
+        None => json!({"op": "remove", "path": place}),
     });
     for key in [HELD_BY, HELD_BECAUSE] {
         if found.pointer(&annotation(key)).is_some() {

@@ -5,12 +5,12 @@ use rollback_api::{Reason, RequestState};
 use serde_json::json;
 use testkit::User;
 
-use crate::stage::{APP, Held, Means};
+use crate::stage::{APP, Held, Means, has_no_mark};
 
 async fn placed_and_released(means: Means) -> Result<()> {
     let held = Held::new("placed", means).await?;
     let target = held.planned().await?;
-    let hold = &target.holds[0];
+    let planned = &target.holds[0];
     let risk = target
         .risks
         .iter()
@@ -24,8 +24,8 @@ async fn placed_and_released(means: Means) -> Result<()> {
             vec![format!("Service {}/other", held.scene.ns())]
         }
     };
-    ensure!(hold.others == waits, "{hold:?}");
-    let git = hold.git.clone().context("nothing of Git")?;
+    ensure!(planned.others == waits, "{planned:?}");
+    let git = planned.git.clone().context("nothing of Git")?;
     ensure!(
         git.repository.is_some() && git.path.is_some() && git.revision.is_some(),
         "{git:?}"
@@ -118,7 +118,7 @@ async fn what_was_there_before_is_there_again() -> Result<()> {
     held.no_hold_is_left().await?;
     let object = held.object().await?;
     ensure!(held.means.value(&object) == json!(false), "{object}");
-    held.has_no_mark(&object)
+    has_no_mark(&object)
 }
 
 /// An owner that is held already, by whomever, is not held by us.
@@ -131,7 +131,7 @@ async fn the_hold_of_another_stays_theirs() -> Result<()> {
         ensure!(outcome.result == RequestState::Succeeded, "{outcome:?}");
         let object = held.object().await?;
         ensure!(means.value(&object) == means.holding(), "{object}");
-        held.has_no_mark(&object)?;
+        has_no_mark(&object)?;
         ensure!(held.holds().await?.is_empty(), "{:?}", held.holds().await?);
         let refusal = held.release(User::Approver, User::Approver.as_str()).await;
         let refusal = format!("{:#}", refusal.err().context("it was taken")?);

@@ -163,6 +163,16 @@ impl Means {
     }
 }
 
+/// That the object has no mark of ours.
+pub fn has_no_mark(object: &Value) -> Result<()> {
+    let annotations = &object["metadata"]["annotations"];
+    ensure!(
+        annotations[HELD_BY].is_null() && annotations[HELD_BECAUSE].is_null(),
+        "{annotations}"
+    );
+    Ok(())
+}
+
 /// A namespace in which the Deployment has such an owner.
 pub struct Held {
     pub scene: Scene,
@@ -256,17 +266,7 @@ impl Held {
     pub async fn is_as_before(&self) -> Result<()> {
         let object = self.object().await?;
         ensure!(self.means.value(&object).is_null(), "{object}");
-        self.has_no_mark(&object)
-    }
-
-    /// That the object has no mark of ours.
-    pub fn has_no_mark(&self, object: &Value) -> Result<()> {
-        let annotations = &object["metadata"]["annotations"];
-        ensure!(
-            annotations[HELD_BY].is_null() && annotations[HELD_BECAUSE].is_null(),
-            "{annotations}"
-        );
-        Ok(())
+        has_no_mark(&object)
     }
 
     /// The ledger, if there is one.

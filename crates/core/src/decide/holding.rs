@@ -30,7 +30,7 @@ pub(super) fn before(
         return None;
     }
     if scope.plan.rules.git_ops.on_self_healing != SelfHealing::Hold {
-        let why = "the policy does not have owners held any more.".to_owned();
+        let why = "the policy does not have owners held any more.";
         let next = "Create a new request, which gets a new plan.".to_owned();
         return Some(refused(scope, progress, why, next));
     }
@@ -81,11 +81,9 @@ fn one(
         HoldState::Gone => Some(refused(
             scope,
             progress,
-            format!("{owner} is gone, or was made again, since the plan was made."),
+            &format!("{owner} is gone, or was made again, since the plan was made."),
             "Create a new request, which gets a new plan.".to_owned(),
         )),
-        // Held by somebody else since: theirs to end, and nothing of ours is there.
-        HoldState::Foreign => None,
         HoldState::Ours if ours.is_none() => {
             // Another Deployment of this request shares it: what was there before is what the plan says.
             Some(remember(scope, view, planned, planned.before.clone()))
@@ -94,7 +92,8 @@ fn one(
             let why = format!("Waiting until {owner} has ended what it began before it was held.");
             Some(TargetDecision::recheck(scope.now, why))
         }
-        HoldState::Ours => None,
+        // In place; or held by somebody else since: theirs to end, and nothing of ours is there.
+        HoldState::Ours | HoldState::Foreign => None,
         HoldState::Free(there) => match ours {
             Some(entry) if entry.before == there => {
                 place(scope, planned, seen, there.as_deref(), progress)
@@ -129,7 +128,7 @@ fn place(
     let object = seen.object.found()?;
     let Some(patch) = hold::place(planned, object, before, &placard) else {
         let why = format!("The plan holds {owner} by means that only a newer version knows.");
-        return Some(refused(scope, progress, why, "Run that.".to_owned()));
+        return Some(refused(scope, progress, &why, "Run that.".to_owned()));
     };
     let what_to_do = || {
         format!(
@@ -139,11 +138,11 @@ fn place(
     };
     if let Some(why) = refusal(seen, &patch) {
         let why = format!("{owner} could not be put on hold {why}.");
-        return Some(refused(scope, progress, why, what_to_do()));
+        return Some(refused(scope, progress, &why, what_to_do()));
     }
     if seen.placed >= MOST_TRIES {
         let why = format!("{owner} was put on hold, and somebody ends that each time.");
-        return Some(refused(scope, progress, why, what_to_do()));
+        return Some(refused(scope, progress, &why, what_to_do()));
     }
     let step = Step::PlaceHold(PlaceHold {
         workload: scope.target.workload.clone(),
@@ -167,11 +166,11 @@ fn refusal(seen: &HoldSeen, patch: &Value) -> Option<String> {
 fn refused(
     scope: TargetScope,
     progress: &mut TargetStatus,
-    what: String,
+    why: &str,
     next: String,
 ) -> TargetDecision {
     let what = format!(
-        "Deployment {} is not rolled back, because it would not last: {what}",
+        "Deployment {} is not rolled back, because it would not last: {why}",
         plain(&scope.target.workload.name, 253)
     );
     let ending = end(

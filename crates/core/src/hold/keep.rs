@@ -118,9 +118,9 @@ fn one(
     let mark = mark_of(namespace, hold);
     let state = state(hold.means, &hold.object.uid, object, &mark);
     let over = match (state, &hold.release) {
-        (HoldState::Unread, _) => return None,
         (HoldState::Gone, _) => Over::Gone,
-        (HoldState::Ours | HoldState::Free(_) | HoldState::Foreign, None) => return None,
+        (HoldState::Unread, _)
+        | (HoldState::Ours | HoldState::Free(_) | HoldState::Foreign, None) => return None,
         (HoldState::Ours, Some(_)) if is_shared => Over::Shared,
         (HoldState::Ours, Some(_)) => {
             let patch = lift(hold, object, &mark)?;

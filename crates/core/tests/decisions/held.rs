@@ -153,8 +153,8 @@ fn the_plan_says_what_is_held_and_what_waits() {
     assert_ne!(other.status().plan.unwrap().digest, plan.digest);
     let mut without = Scene::default();
     without.until(rollback_core::execution::phase::Phase::AwaitingApproval);
-    let plain = serde_json::to_string(&without.status().plan).unwrap();
-    assert!(!plain.contains("holds"), "{plain}");
+    let text = serde_json::to_string(&without.status().plan).unwrap();
+    assert!(!text.contains("holds"), "{text}");
 }
 
 #[test]

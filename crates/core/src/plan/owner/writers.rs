@@ -1,6 +1,8 @@
 //! The tools that are known to write Deployments: one row each. What is recognized is what they leave on the object; rows
 //! of tools that leave nothing there say so, because somebody will look for them.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::{HELM_RELEASE, annotation, label};
@@ -343,7 +345,8 @@ pub fn table() -> String {
             row.plan,
             shown,
         ];
-        text.push_str(&format!("| {} |\n", cells.join(" | ")));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
     }
     text
 }
