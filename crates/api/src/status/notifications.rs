@@ -69,7 +69,7 @@ open_enum! {
         Delivered,
         /// It was told in one message together with others.
         Summarized,
-        /// The service, or the allow-list of the administrator, refuses it for good.
+        /// The service refuses the message itself, so it is not sent again.
         Refused,
         /// It could not be delivered for so long that it is no news any more.
         Abandoned,

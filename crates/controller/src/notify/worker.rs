@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use rollback_api::RollbackRequest;
 use rollback_api::policy::Channel;
@@ -17,7 +18,7 @@ use tokio::task::{self, JoinError, JoinSet};
 
 use super::lanes::Lane;
 use super::secrets::{self, Unreachable};
-use super::{Entry, Outbox, trial};
+use super::{Entry, Outbox, has_ended, trial};
 use crate::context::Context;
 
 /// Longest time between two looks.
@@ -174,11 +175,15 @@ impl Worker {
         self.waiting.retain(|uid, _| entries.contains_key(uid));
         self.reminded
             .retain(|(_, uid), _| entries.contains_key(uid));
-        let (mut asks, mut anew) = (Vec::new(), Vec::new());
+        let (mut asks, mut anew, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for (uid, entry) in entries.iter_mut() {
             let woken = self.waiting.get(uid).and_then(|it| it.wake);
             let is_woken = woken.is_some_and(|at| at <= now);
             if !entry.is_new && !is_woken {
+                continue;
+            }
+            if is_woken && !has_ended(entry) && is_gone(&context, entry) {
+                gone.push(uid.clone());
                 continue;
             }
             if is_woken {
@@ -186,6 +191,10 @@ impl Worker {
             }
             entry.is_new = false;
             anew.push((uid.clone(), entry.clone()));
+        }
+        for uid in gone {
+            entries.remove(&uid);
+            self.waiting.remove(&uid);
         }
         drop(entries);
         // No pass waits for this.
@@ -596,6 +605,17 @@ fn waiting(outbox: &Outbox, entry: &Entry, now: Timestamp) -> Waiting {
         standing,
         wake: level.into_iter().chain(by_time).min(),
     }
+}
+
+/// Whether a request is not in the cache: a pass may have handed it over right after the watch told that it is deleted.
+fn is_gone(context: &Context, entry: &Entry) -> bool {
+    let of = ObjectRef::from_obj(entry.request.as_ref());
+    let cache = context.open.as_ref();
+    cache.is_some_and(|(cache, _)| {
+        cache
+            .get(&of)
+            .is_none_or(|it| it.uid() != entry.request.uid())
+    })
 }
 
 /// Whether nothing can come any more of a request that is over.

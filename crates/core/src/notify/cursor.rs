@@ -122,16 +122,15 @@ pub fn standing<'a>(
     standing.collect()
 }
 
-/// The message, when this channel is told it. A channel that keeps something open is told of every end, whatever it is told
-/// otherwise: nobody else closes what a message or a level has opened there.
+/// The message, when this channel is told it. A channel that keeps something open is told of every end after which nobody has
+/// to do anything, whatever it is told otherwise: nobody else closes what a message or a level has opened there.
 fn for_channel(policy: &Notifications, channel: &Channel, message: &Message) -> Option<Message> {
     if takes(policy, channel, message) {
         return Some(message.clone());
     }
-    let is_end = message.key == END && keeps_open(channel);
-    is_end.then(|| Message {
+    let closes = is_end(message) && message.standing == Standing::Closed;
+    (closes && keeps_open(channel)).then(|| Message {
         about: About::Over,
-        standing: Standing::Closed,
         ..message.clone()
     })
 }

@@ -591,3 +591,27 @@ fn an_alertmanager_is_told_again_of_what_stands_and_of_nothing_after_the_end() {
     ended.settle();
     assert_eq!(standing(&of(&ended)), []);
 }
+
+#[test]
+fn what_keeps_something_open_is_told_of_the_end_of_that_whatever_it_is_told_otherwise() {
+    let quiet = json!({"events": ["ReviewOverdue"]});
+    let pager = json!({"name": "pager", "on": quiet, "pagerDuty": {"routingKey": {"name": "a", "key": "b"}}});
+    let mut team = hook("team");
+    team["on"] = quiet.clone();
+    let policy = policy(json!({"channels": [pager, team]}));
+    let told = |scene: &Scene| {
+        let due = due(&policy, &of(scene), &[], scene.now).into_iter();
+        let due = due.map(|it| (it.channel.name.clone(), it.message.about));
+        due.collect::<Vec<(String, About)>>()
+    };
+    assert_eq!(told(&waiting()), []);
+    let mut ended = Scene::default().rolled_out();
+    ended.settle();
+    assert_eq!(told(&ended), [("pager".to_owned(), About::Over)]);
+    // Somebody has to look, so the incident is theirs.
+    let mut failed = Scene::default().reverted();
+    failed.now = after(failed.now, 10_000);
+    failed.settle();
+    assert_eq!(failed.state(), "Failed/RolloutTimedOut");
+    assert_eq!(told(&failed), []);
+}
