@@ -55,7 +55,7 @@ async fn what_is_held_is_listed_told_by_doctor_and_released() -> Result<()> {
     doctor.prints(&["holds", owed])?;
     run(&scene, Approver, &["release", "api", "another"])
         .await?
-        .ended(6)?;
+        .ended(1)?;
     run(&scene, Requester, &["release", "api"])
         .await?
         .ended(6)?;
