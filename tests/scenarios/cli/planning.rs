@@ -212,7 +212,7 @@ async fn what_would_be_asked_of_whom_is_said_before_anybody_asks() -> Result<()>
         "Frozen           now, by the window always until",
         "Freeze window    always: * * * * * (UTC) for 60 minutes",
         "wait until an approver accepts the risk; ask the database team",
-        "Flux Kustomization flux-system/shop: refused while it would undo the rollback",
+        "Flux Kustomization flux-system/shop: kept from undoing the rollback, or refused where that cannot be done",
         "Break-glass      allowed",
         "paused",
         "anna@broxiva.example: may not ask, may approve",
