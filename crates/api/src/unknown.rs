@@ -246,6 +246,7 @@ mod tests {
         "imageOf",
         "onFailure",
         "preset",
+        "scheme",
         "onSelfHealing",
         "unknown",
         "urgency",
