@@ -31,7 +31,7 @@ async fn a_prefix_finds_those_whose_names_begin_so_and_no_others() -> Result<()>
     assert_eq!(names, ["broxiva-api", "broxiva-web"]);
     assert_eq!(plan.rules.rollout.timeout_seconds, 180);
     let before = row(&scene).await?;
-    ensure!(before.contains("2 Deployments  "), "{before}");
+    ensure!(before.contains("2 Deployments to "), "{before}");
     ensure!(before.contains("previous  "), "{before}");
 
     scene.approve(REQUEST, User::Approver).await?;
@@ -45,7 +45,7 @@ async fn a_prefix_finds_those_whose_names_begin_so_and_no_others() -> Result<()>
         ],
     )?;
     let after = row(&scene).await?;
-    ensure!(after.contains("2 Deployments (2 done)  "), "{after}");
+    ensure!(after.contains("2 Deployments (2 done) to "), "{after}");
     let names = ["broxiva-api", "broxiva-web", "broxiva", "other"];
     assert_eq!(tags(&scene, &names).await?, ["v1", "v1", "v2", "v2"]);
     if let Some(record) = Record::of(&scene)? {
@@ -101,7 +101,7 @@ async fn a_named_one_is_not_also_one_of_those_that_a_prefix_finds() -> Result<()
     let wanted = [("broxiva-web", 0), ("cart", 0), ("broxiva-api", 1)];
     assert_eq!(order, wanted.map(|(name, wave)| (name.to_owned(), wave)));
     let row = row(&scene).await?;
-    ensure!(row.contains("3 Deployments (3 done)  "), "{row}");
+    ensure!(row.contains("3 Deployments (3 done) to "), "{row}");
     Ok(())
 }
 
@@ -114,7 +114,7 @@ async fn a_name_that_is_said_twice_is_refused() -> Result<()> {
     ensure!(message.contains("spec.targets[2].name: api"), "{message}");
     ensure!(message.contains("spec.targets[0]"), "{message}");
     let row = row(&scene).await?;
-    ensure!(row.contains("deployment/api and 2 more  "), "{row}");
+    ensure!(row.contains("deployment/api and 2 more to "), "{row}");
     Ok(())
 }
 
