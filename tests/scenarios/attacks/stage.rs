@@ -347,7 +347,9 @@ impl Stage {
             }
             let mut change = json!({"status": {"approvals": approvals}});
             if moment != Moment::Approved {
-                let mut targets = request["status"]["targets"].clone();
+                // Nothing is known of them yet, so the status has none.
+                let name = &request["status"]["plan"]["targets"][0]["name"];
+                let mut targets = json!([{"kind": "Deployment", "name": name}]);
                 targets[0]["revert"] =
                     json!({"intendedAt": "2026-06-01T14:05:00Z", "generation": 2});
                 targets[0]["revertedAt"] = json!("2026-06-01T14:05:01Z");

@@ -83,7 +83,10 @@ async fn stop_begins_no_other_and_lets_those_under_way_finish() -> Result<()> {
         record.ensure_written(&[("a-ok", 1), ("b-bad", 1), ("c-slow", 1)])?;
     }
     let row = crate::stage::row(&scene).await?;
-    ensure!(row.contains("5 Deployments (2 done, 3 not) to previous"), "{row}");
+    ensure!(
+        row.contains("5 Deployments (2 done, 3 not) to previous"),
+        "{row}"
+    );
     Ok(())
 }
 
