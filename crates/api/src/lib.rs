@@ -37,12 +37,12 @@ use kube::CustomResourceExt;
 /// words that this version does not know.
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     let mut request = RollbackRequest::crd();
-    request::default_status(&mut request);
     for status in fields(&mut request, "status") {
         open_enum::open(status);
         status::raise_limits(status);
         status::take_defaults_out(status);
     }
+    request::default_status(&mut request);
     let mut ledger = RevisionLedger::crd();
     for spec in fields(&mut ledger, "spec") {
         open_enum::open(spec);

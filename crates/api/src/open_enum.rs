@@ -192,22 +192,38 @@ pub(crate) use open_enum;
 
 /// Takes every list of words out of a schema: what looks like a word is taken in their places.
 pub(crate) fn open(schema: &mut JSONSchemaProps) {
-    if schema.enum_.take().is_some() {
-        schema.pattern = Some(PATTERN.to_owned());
-        schema.max_length = i64::try_from(LONGEST).ok();
-    }
-    schema
+    everywhere(schema, &mut |schema| {
+        if schema.enum_.take().is_some() {
+            schema.pattern = Some(PATTERN.to_owned());
+            schema.max_length = i64::try_from(LONGEST).ok();
+        }
+    });
+}
+
+/// Changes a schema and all that is below it.
+pub(crate) fn everywhere(
+    schema: &mut JSONSchemaProps,
+    change: &mut impl FnMut(&mut JSONSchemaProps),
+) {
+    change(schema);
+    for field in schema
         .properties
         .iter_mut()
-        .flatten()
-        .for_each(|(_, field)| open(field));
+        .flat_map(|fields| fields.values_mut())
+    {
+        everywhere(field, change);
+    }
     match &mut schema.items {
-        Some(JSONSchemaPropsOrArray::Schema(item)) => open(item),
-        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(open),
+        Some(JSONSchemaPropsOrArray::Schema(item)) => everywhere(item, change),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => {
+            for item in items {
+                everywhere(item, change);
+            }
+        }
         None => {}
     }
     match &mut schema.additional_properties {
-        Some(JSONSchemaPropsOrBool::Schema(entry)) => open(entry),
+        Some(JSONSchemaPropsOrBool::Schema(entry)) => everywhere(entry, change),
         Some(JSONSchemaPropsOrBool::Bool(_)) | None => {}
     }
 }

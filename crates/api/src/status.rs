@@ -17,7 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::open_enum::open_enum;
+use crate::open_enum::{everywhere, open_enum};
 
 pub use health::*;
 pub use lines::{SourceRef, Summary, TemplateRef};
@@ -127,21 +127,7 @@ pub(crate) fn raise_limits(status: &mut JSONSchemaProps) {
 /// Only what the controller wrote stands in a status. Were defaults filled in, a plan would be twice as long as it is; who
 /// reads it knows them.
 pub(crate) fn take_defaults_out(status: &mut JSONSchemaProps) {
-    for field in status
-        .properties
-        .iter_mut()
-        .flat_map(|fields| fields.values_mut())
-    {
-        field.default = None;
-        take_defaults_out(field);
-    }
-    match &mut status.items {
-        Some(JSONSchemaPropsOrArray::Schema(item)) => take_defaults_out(item),
-        Some(JSONSchemaPropsOrArray::Schemas(items)) => {
-            items.iter_mut().for_each(take_defaults_out);
-        }
-        None => {}
-    }
+    everywhere(status, &mut |schema| schema.default = None);
 }
 
 /// A field of a schema, or of the items of a list.
