@@ -58,6 +58,20 @@ pub enum Stamp {
     NotServed,
     /// They themselves, although it could; and what is wrong.
     Missing(String),
+    /// They themselves: the policies that stamp are all there, and the API server did not obey them when that was tried. It
+    /// takes up a policy some time after it has accepted it.
+    Disobeyed,
+}
+
+impl Stamp {
+    /// What is wrong with it, when something is.
+    fn lack(&self) -> &str {
+        match self {
+            Self::InForce | Self::NotServed => "",
+            Self::Missing(what) => what,
+            Self::Disobeyed => "MutatingAdmissionPolicy rollback-guard-stamp is not obeyed",
+        }
+    }
 }
 
 /// What forged attempts came to.
@@ -207,22 +221,14 @@ impl GuardWatch {
             return Stamp::Missing(format!("{} {name} is missing", kind.as_str()));
         }
         match self.tried.borrow().as_ref().and_then(|tried| tried.stamps) {
-            Some(false) => {
-                Stamp::Missing("MutatingAdmissionPolicy rollback-guard-stamp is not obeyed".into())
-            }
+            Some(false) => Stamp::Disobeyed,
             Some(true) | None => Stamp::InForce,
         }
     }
 
-    /// Whether the policies that stamp are all there, and the API server did not obey them when that was tried: it takes up
-    /// a policy some time after it has accepted it.
+    /// Whether policies that stamp are there and are not obeyed.
     pub fn is_stamp_disobeyed(&self) -> bool {
-        let seen = self.seen.borrow();
-        let mut stamping = self.expected.places().filter(|place| place.kind.stamps());
-        let is_there = !seen.not_served.iter().any(|kind| kind.stamps())
-            && stamping.all(|place| seen.found.contains_key(place));
-        let tried = self.tried.borrow().as_ref().and_then(|tried| tried.stamps);
-        is_there && tried == Some(false)
+        self.stamp(&self.seen.borrow()) == Stamp::Disobeyed
     }
 
     fn holes(&self, seen: &SeenObject) -> Holes {
@@ -321,8 +327,8 @@ fn log_stamp(stamp: &Stamp) {
             "who asks and who approves write their own names, and the API server compares them: it has no \
              MutatingAdmissionPolicy v1"
         ),
-        Stamp::Missing(why) => tracing::warn!(
-            why,
+        Stamp::Missing(_) | Stamp::Disobeyed => tracing::warn!(
+            why = stamp.lack(),
             "who asks and who approves write their own names, and the API server compares them; this one could write them \
              itself: kubectl apply -f deploy/21-guard-stamp.yaml"
         ),
@@ -480,11 +486,13 @@ mod tests {
             stamps: Some(false),
         });
         assert!(guard.seen().typed && guard.seen().holes.is_empty());
+        assert!(guard.is_stamp_disobeyed());
         guard.judge(Tried {
             holes: Holes::new(),
             stamps: Some(true),
         });
         assert_eq!(guard.seen(), with);
+        assert!(!guard.is_stamp_disobeyed());
 
         // Half of it is gone: nothing is stamped, and nothing is a hole.
         let gone = |kind: GuardKind| {

@@ -246,7 +246,7 @@ impl Metrics {
     pub fn guard_stamp(&self, stamp: &Stamp) {
         let missing = match stamp {
             Stamp::InForce | Stamp::NotServed => false,
-            Stamp::Missing(_) => true,
+            Stamp::Missing(_) | Stamp::Disobeyed => true,
         };
         self.guard_stamp_missing.set(missing.into());
     }
