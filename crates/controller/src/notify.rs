@@ -5,6 +5,7 @@
 //! into the status together with everything else ([`Outbox::advance`]), so that two never write the same status. After a crash
 //! what is not in the status is told again, under the same key.
 
+mod due;
 mod lanes;
 mod policies;
 mod secrets;

@@ -1,21 +1,20 @@
 //! What delivers.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use rollback_api::RollbackRequest;
 use rollback_api::policy::Channel;
-use rollback_api::status::{ChannelStatus, DeliveryResult};
+use rollback_api::status::DeliveryResult;
 use rollback_core::notify::cursor::{self, Receipt};
 use rollback_core::notify::{self, Message, STORM, Standing};
-use rollback_core::time;
 use rollback_notify::{Answer, Client, Kind};
 use tokio::task::{self, JoinError, JoinSet};
 
+use super::due::{Waiting, is_done_with, is_gone, known, stored, waiting};
 use super::lanes::Lane;
 use super::secrets::{self, Unreachable};
 use super::{Entry, Outbox, has_ended, trial};
@@ -23,27 +22,11 @@ use crate::context::Context;
 
 /// Longest time between two looks.
 const LOOK: Duration = Duration::from_secs(30);
-/// How many seconds a pass that was asked for has to come.
-const PASS_SECONDS: i64 = 2;
-/// For how long a request is kept in mind of which nothing is due any more.
-const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
-
 /// How often what stands is told again.
 const REMIND: Duration = Duration::from_mins(4);
 
 /// Namespace and name of a channel.
 type Place = (String, String);
-
-/// What is due of one request.
-#[derive(Default)]
-struct Waiting {
-    /// By the name of the channel, in the order of the facts.
-    due: BTreeMap<String, Vec<Message>>,
-    /// What is told again from time to time, by the name of the channel.
-    standing: BTreeMap<String, Message>,
-    /// When there will be more by itself.
-    wake: Option<Timestamp>,
-}
 
 /// What is sent now.
 struct Batch {
@@ -555,81 +538,6 @@ fn settles(message: &Message) -> bool {
         Standing::Closed | Standing::Acknowledged => true,
         Standing::Open | Standing::Unchanged => false,
     }
-}
-
-fn stored<'a>(entry: &'a Entry, channel: &str) -> Option<&'a ChannelStatus> {
-    let kept = entry.request.status.as_ref()?.notifications.as_ref()?;
-    kept.channels.iter().find(|it| it.name == channel)
-}
-
-/// What the service calls the message of this request.
-fn known(entry: &Entry, channel: &str) -> Option<String> {
-    let of_channel = |it: &&Receipt| it.channel == channel;
-    let mut new = entry.receipts.iter().rev().filter(of_channel);
-    let new = new.find_map(|it| it.message.clone());
-    new.or_else(|| stored(entry, channel)?.message.clone())
-}
-
-/// What is due of a request.
-fn waiting(outbox: &Outbox, entry: &Entry, now: Timestamp) -> Waiting {
-    let request = entry.request.as_ref();
-    let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
-    let (Some(policy), Some(status)) = (outbox.policies.of(namespace), &request.status) else {
-        return Waiting::default();
-    };
-    let mut due: BTreeMap<String, Vec<Message>> = BTreeMap::new();
-    let all = cursor::due(&policy, request, &entry.receipts, now);
-    let standing = cursor::standing(&policy, request, &all, now).into_iter();
-    let standing = standing.map(|it| (it.channel.name.clone(), it.message));
-    let standing = standing.collect();
-    for one in all {
-        due.entry(one.channel.name.clone())
-            .or_default()
-            .push(one.message);
-    }
-    let kept = status.notifications.as_ref();
-    let level = kept
-        .and_then(|it| it.escalation.as_ref())
-        .and_then(|it| it.next_at);
-    // When it is overdue a pass has been asked for, and is asked for again if it does not come.
-    let level = level.map(|at| {
-        if at > now {
-            at
-        } else {
-            time::after(now, PASS_SECONDS)
-        }
-    });
-    let by_time = notify::due_by_time(request, status, now);
-    Waiting {
-        due,
-        standing,
-        wake: level.into_iter().chain(by_time).min(),
-    }
-}
-
-/// Whether a request is not in the cache: a pass may have handed it over right after the watch told that it is deleted.
-fn is_gone(context: &Context, entry: &Entry) -> bool {
-    let of = ObjectRef::from_obj(entry.request.as_ref());
-    let cache = context.open.as_ref();
-    cache.is_some_and(|(cache, _)| {
-        cache
-            .get(&of)
-            .is_none_or(|it| it.uid() != entry.request.uid())
-    })
-}
-
-/// Whether nothing can come any more of a request that is over.
-fn is_done_with(entry: &Entry, waiting: Option<&Waiting>, now: Timestamp) -> bool {
-    let status = entry.request.status.as_ref();
-    if entry.is_new || status.is_none_or(|it| it.outcome.is_none()) {
-        return false;
-    }
-    let kept = status.and_then(|it| it.notifications.as_ref());
-    let is_stored = entry.receipts.is_empty() && kept.is_some_and(|it| it.settled);
-    let is_quiet = waiting.is_none_or(|it| it.wake.is_none() && it.due.values().all(Vec::is_empty));
-    let age = now.duration_since(entry.at);
-    // What was deleted is stored by nobody.
-    is_stored || (is_quiet && age > KEPT) || age > cursor::STALE
 }
 
 async fn deliver(context: &Context, client: &Client, batch: &Batch, now: Timestamp) -> Answer {
