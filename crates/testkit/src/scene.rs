@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::proxy::Proxy;
 use crate::shop::{self, DeploymentBuilder};
 use crate::{Cluster, ControllerProcess, Namespace, User, eventually};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -51,6 +52,21 @@ impl Scene {
     /// A namespace whose controller is not running yet.
     pub async fn without_controller(program: impl AsRef<Path>, name: &str) -> Result<Self> {
         Self::on(Cluster::shared().await?, program, name).await
+    }
+
+    /// The same with a proxy between the controller and the API server.
+    pub async fn behind_proxy(program: impl AsRef<Path>, name: &str) -> Result<(Self, Proxy)> {
+        let mut scene = Self::without_controller(program, name).await?;
+        let cluster = scene.cluster;
+        let proxy = Proxy::start(&cluster.server()?, &cluster.ca()?).await?;
+        scene.kubeconfig = cluster
+            .service_account_kubeconfig(
+                "rollback-system",
+                "rollback-controller",
+                Some(&proxy.url()),
+            )
+            .await?;
+        Ok((scene, proxy))
     }
 
     /// The same on this cluster.

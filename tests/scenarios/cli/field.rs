@@ -312,20 +312,7 @@ async fn a_report_that_does_not_come_keeps_no_pipeline_waiting() -> Result<()> {
         .ended(0)?;
     // As if the controller had gone before it wrote the report.
     scene.controller = None;
-    let held = json!({"metadata": {"finalizers": [rollback_api::FINALIZER]}}).to_string();
-    let patch = [
-        "patch",
-        "rbr",
-        "api-5xx",
-        "-n",
-        scene.ns(),
-        "--as",
-        CONTROLLER,
-        "--type=merge",
-        "-p",
-        &held,
-    ];
-    scene.cluster.kubectl_ok(Admin, &patch, "").await?;
+    finalizers(&scene, &json!([rollback_api::FINALIZER])).await?;
     let began = Instant::now();
     run(
         &scene,
@@ -339,8 +326,13 @@ async fn a_report_that_does_not_come_keeps_no_pipeline_waiting() -> Result<()> {
     ensure!(began.elapsed() < Duration::from_mins(1), "{began:?}");
     let words = [&["approve", "api-5xx", "--wait"], &APPROVAL[..]].concat();
     run(&scene, Approver, &words).await?.ended(3)?;
-    let free = json!({"metadata": {"finalizers": null}}).to_string();
-    let patch = [
+    finalizers(&scene, &Value::Null).await
+}
+
+/// Writes the finalizers of the request, as the controller.
+async fn finalizers(scene: &Scene, finalizers: &Value) -> Result<()> {
+    let patch = json!({"metadata": {"finalizers": finalizers}}).to_string();
+    let words = [
         "patch",
         "rbr",
         "api-5xx",
@@ -350,9 +342,9 @@ async fn a_report_that_does_not_come_keeps_no_pipeline_waiting() -> Result<()> {
         CONTROLLER,
         "--type=merge",
         "-p",
-        &free,
+        &patch,
     ];
-    scene.cluster.kubectl_ok(Admin, &patch, "").await?;
+    scene.cluster.kubectl_ok(Admin, &words, "").await?;
     Ok(())
 }
 

@@ -29,16 +29,7 @@ pub struct Run {
 impl Run {
     /// Sets the stage; `good` is the version that is there first.
     pub async fn new(name: &str, good: &str) -> Result<Self> {
-        let mut scene = Scene::without_controller(PROGRAM, name).await?;
-        let cluster = scene.cluster;
-        let proxy = Proxy::start(&cluster.server()?, &cluster.ca()?).await?;
-        scene.kubeconfig = cluster
-            .service_account_kubeconfig(
-                "rollback-system",
-                "rollback-controller",
-                Some(&proxy.url()),
-            )
-            .await?;
+        let (scene, proxy) = Scene::behind_proxy(PROGRAM, name).await?;
         let health = HealthServer::start().await?;
         let check = json!({"name": "ready", "port": HEALTH_PORT, "path": "/health/ready", "periodSeconds": 1});
         // Evidence is written in its own time, which would make other writes the first or the second.

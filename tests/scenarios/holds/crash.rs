@@ -28,16 +28,7 @@ struct Run {
 impl Run {
     async fn new(name: &str, means: Means) -> Result<Self> {
         let name = format!("{name}-{}", means.word());
-        let mut scene = Scene::without_controller(PROGRAM, &name).await?;
-        let cluster = scene.cluster;
-        let proxy = Proxy::start(&cluster.server()?, &cluster.ca()?).await?;
-        scene.kubeconfig = cluster
-            .service_account_kubeconfig(
-                "rollback-system",
-                "rollback-controller",
-                Some(&proxy.url()),
-            )
-            .await?;
+        let (scene, proxy) = Scene::behind_proxy(PROGRAM, &name).await?;
         // Evidence is written in its own time.
         scene.policy(json!({"ledger": {"record": false}})).await?;
         scene.grant(means.role()).await?;

@@ -25,13 +25,7 @@ struct Race {
 
 impl Race {
     async fn new(name: &str) -> Result<Self> {
-        let mut scene = Scene::without_controller(PROGRAM, name).await?;
-        let cluster = scene.cluster;
-        let proxy = Proxy::start(&cluster.server()?, &cluster.ca()?).await?;
-        let (system, account) = ("rollback-system", "rollback-controller");
-        scene.kubeconfig = cluster
-            .service_account_kubeconfig(system, account, Some(&proxy.url()))
-            .await?;
+        let (mut scene, proxy) = Scene::behind_proxy(PROGRAM, name).await?;
         let goes_on = Arc::new(AtomicBool::new(true));
         let deployments = shop::api(
             &scene.client(User::Admin).await?,
