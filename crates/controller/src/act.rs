@@ -133,7 +133,7 @@ async fn act(
     step: &Step,
 ) -> Result<(), Error> {
     match step {
-        Step::Hold => hold(context, request).await.map(drop),
+        Step::AddFinalizer => add_finalizer(context, request).await.map(drop),
         Step::Claim(spec) | Step::Release(spec) => {
             let old = read.ledgers.get(&name_of(&spec.target_ref));
             ledger::write(&context.client, &namespace(request), old, spec)
@@ -354,7 +354,7 @@ async fn empty_mailbox(context: &Context, request: &RollbackRequest) -> Result<(
 }
 
 /// Holds the request, beside the finalizers of others; the request as it is then. `None` when it is gone.
-pub async fn hold(
+pub async fn add_finalizer(
     context: &Context,
     request: &RollbackRequest,
 ) -> Result<Option<RollbackRequest>, Error> {

@@ -1,7 +1,7 @@
 //! Ends holds: those that a person releases, and those of requests that rolled nothing back. It works from the ledgers
 //! alone: the requests may be gone by then.
 //!
-//! Ledgers with a hold have a label, and only those are watched. One look decides one write (`rollback_core::hold::keep`);
+//! Ledgers with a hold have a label, and only those are watched. One look decides one write (`rollback_core::hold::release`);
 //! what came of it is seen by the next look.
 
 use std::collections::{BTreeSet, HashMap};
@@ -17,7 +17,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use rollback_api::hold::Hold;
 use rollback_api::{HOLDS_LABEL, RELEASE, RELEASED_BY, RevisionLedger, WorkloadRef};
-use rollback_core::hold::keep::{self, Keep, Over, Word};
+use rollback_core::hold::release::{self, NextWrite, Over, ReleaseAnnotations};
 use rollback_core::observed::is_refusal;
 use rollback_core::report::notice::Notice;
 use rollback_observe::{self as observe, holds};
@@ -191,7 +191,7 @@ async fn visit(context: &Context, name: &Name) -> Result<Next, Error> {
         .iter()
         .map(|hold| holds::object(client, hold.means, &hold.object));
     let objects = futures::future::join_all(reads).await;
-    let others = if found.spec.holds.iter().any(keep::is_due) {
+    let others = if found.spec.holds.iter().any(release::is_due) {
         holds::held_by_others(client, &name.namespace, &name.name).await?
     } else {
         BTreeSet::new()
@@ -203,16 +203,16 @@ async fn visit(context: &Context, name: &Name) -> Result<Next, Error> {
         .map(|hold| others.contains(&hold.object.uid));
     let shared: Vec<bool> = shared.collect();
     let now = Timestamp::now();
-    match keep::keep(
+    match release::next_write(
         &name.namespace,
         &found.spec,
-        word(&found),
+        annotations(&found),
         &objects,
         &shared,
         now,
     ) {
-        Keep::Nothing => Ok(Next::Later),
-        Keep::Ledger { next, over } => {
+        NextWrite::Nothing => Ok(Next::Later),
+        NextWrite::Ledger { next, over } => {
             ledger::write(client, &name.namespace, Some(&found), &next)
                 .await
                 .map_err(Error::Ledger)?;
@@ -228,7 +228,7 @@ async fn visit(context: &Context, name: &Name) -> Result<Next, Error> {
             }
             Ok(Next::Again)
         }
-        Keep::Lift { index, patch } => {
+        NextWrite::Lift { index, patch } => {
             let Some(hold) = found.spec.holds.get(index) else {
                 return Ok(Next::Again);
             };
@@ -252,9 +252,9 @@ async fn visit(context: &Context, name: &Name) -> Result<Next, Error> {
 }
 
 /// What a person wrote on the ledger.
-fn word(ledger: &RevisionLedger) -> Option<Word<'_>> {
+fn annotations(ledger: &RevisionLedger) -> Option<ReleaseAnnotations<'_>> {
     let annotations = ledger.metadata.annotations.as_ref()?;
-    Some(Word {
+    Some(ReleaseAnnotations {
         request: annotations.get(RELEASE)?,
         by: annotations.get(RELEASED_BY)?,
     })
@@ -271,7 +271,7 @@ fn ended(hold: &Hold, over: Over, now: Timestamp) -> Notice {
         warning,
         reason,
         action: "Release",
-        note: keep::told_over(hold, over),
+        note: release::told_over(hold, over),
         key: Some(format!("{} {}", hold.request_uid, hold.object.uid)),
     }
 }
@@ -282,7 +282,7 @@ fn stuck(hold: &Hold, why: &str, now: Timestamp) -> Notice {
         warning: true,
         reason: "HoldNotReleased",
         action: "Release",
-        note: keep::told_stuck(hold, why),
+        note: release::told_stuck(hold, why),
         key: Some(format!("{} {}", hold.request_uid, hold.object.uid)),
     }
 }

@@ -10,7 +10,7 @@ use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use rollback_api::status::Approval;
 use rollback_api::{FIELD_MANAGER, RollbackRequest, RollbackRequestStatus};
-use rollback_core::decide::{automatic, decide, hold};
+use rollback_core::decide::{automatic, decide, finalizer};
 use rollback_core::execution::intent;
 use rollback_core::execution::step::{self, Decision, Step};
 use rollback_core::message::text::plain;
@@ -332,12 +332,12 @@ fn uid(request: &RollbackRequest) -> String {
 
 async fn pass(request: &RollbackRequest, context: &Context) -> Result<Next, Error> {
     let now = Timestamp::now();
-    if hold::is_leaving(request) {
+    if finalizer::is_leaving(request) {
         return Ok(Next::Change);
     }
-    if hold::is_due(request) {
+    if finalizer::is_due(request) {
         // Nothing is read for that, and nothing else is written before.
-        let held = act::hold(context, request).await?;
+        let held = act::add_finalizer(context, request).await?;
         return Ok(held.map_or(Next::Change, |held| Next::Pass(Box::new(held))));
     }
     let status = request.status.as_ref();

@@ -14,8 +14,8 @@ pub mod capacity;
 pub mod crowd;
 mod ending;
 pub mod fallback;
+pub mod finalizer;
 mod freezing;
-pub mod hold;
 mod holding;
 mod jobs;
 pub mod kept;
@@ -63,7 +63,7 @@ use together::working;
 /// approved; a fallback, a Job, a deletion by force, scaling down or a further Deployment that it did not name is not.
 /// Nothing is written for a request that is not held by its finalizer.
 pub fn decide(request: &RollbackRequest, view: &View, now: Timestamp) -> Decision {
-    if let Some(decision) = hold::first(request) {
+    if let Some(decision) = finalizer::first(request) {
         return decision;
     }
     let mut status = request.status.clone().unwrap_or_default();

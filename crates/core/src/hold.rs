@@ -4,8 +4,8 @@
 //! object that keeps the owner away; and beside it a mark that names the request. It is taken for ours only when all three
 //! are there. The mark alone proves nothing; without it the value is somebody else's, and theirs to take away.
 
-pub mod keep;
 pub mod plan;
+pub mod release;
 
 use jiff::Timestamp;
 use rollback_api::hold::{GitSource, HeldObject, Hold, HoldMeans, PlannedHold};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::message::shell;
 use crate::message::text::plain;
 use crate::observed::Fetched;
-use crate::plan::owner::Lookup;
+use crate::plan::owner::{Lookup, text};
 use crate::plan::uid;
 use crate::time;
 
@@ -181,14 +181,9 @@ pub fn is_at_work(means: HoldMeans, object: &Fetched<Value>) -> bool {
     }
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    let found = value.pointer(pointer).and_then(Value::as_str);
-    found.unwrap_or_default()
-}
-
 /// What a held object says of its hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placard {
+pub struct HoldAnnotations {
     /// The mark of the request.
     pub mark: String,
     /// Why it is held, and what ends it.
@@ -196,11 +191,15 @@ pub struct Placard {
 }
 
 /// What the object of a hold says: who, why, and two ways to end it, one of which needs no operator.
-pub fn placard(request: &RollbackRequest, target: &PlannedTarget, hold: &PlannedHold) -> Placard {
+pub fn annotations(
+    request: &RollbackRequest,
+    target: &PlannedTarget,
+    hold: &PlannedHold,
+) -> HoldAnnotations {
     let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
     let name = request.metadata.name.as_deref().unwrap_or_default();
     let summary = &request.spec.reason.summary;
-    Placard {
+    HoldAnnotations {
         mark: mark(request),
         because: format!(
             "The rollback operator keeps {} from undoing RollbackRequest {} of Deployment {}: {}. When Git does not want that version any more: {}. Without the operator: {}",
@@ -209,7 +208,7 @@ pub fn placard(request: &RollbackRequest, target: &PlannedTarget, hold: &Planned
             plain(&target.workload.name, 253),
             plain(summary, 300).trim_end_matches('.'),
             release_command(namespace, &target.workload.name),
-            bare_command(hold.means, &hold.object, hold.before.as_deref()),
+            manual_command(hold.means, &hold.object, hold.before.as_deref()),
         ),
     }
 }
@@ -226,17 +225,23 @@ pub fn release_words(deployment: &str) -> String {
     format!("kubectl rollback release {deployment}")
 }
 
+/// What stood there before a hold, out of the JSON that is kept of it.
+fn stood(before: Option<&str>) -> Option<Value> {
+    before.and_then(|json| serde_json::from_str(json).ok())
+}
+
 /// The command that ends a hold when no operator does.
-pub fn bare_command(means: HoldMeans, object: &HeldObject, before: Option<&str>) -> String {
+pub fn manual_command(means: HoldMeans, object: &HeldObject, before: Option<&str>) -> String {
     let name = shell::name(&object.name, "NAME");
     let namespace = shell::name(&object.namespace, "NAMESPACE");
     let merge = |kind: &str, patch: Value| {
         format!("kubectl patch {kind} {name} -n {namespace} --type merge -p '{patch}'")
     };
     let gone = json!({HELD_BY: null, HELD_BECAUSE: null});
-    let before = before.and_then(|json| serde_json::from_str::<Value>(json).ok());
     // Only what can have stood there; anything else is left out.
-    let before = before.filter(Value::is_boolean).unwrap_or(Value::Null);
+    let before = stood(before)
+        .filter(Value::is_boolean)
+        .unwrap_or(Value::Null);
     match means {
         HoldMeans::FluxReconcileDisabled => format!(
             "kubectl annotate deployment {name} -n {namespace} {RECONCILE}- {HELD_BY}- {HELD_BECAUSE}-"
@@ -265,16 +270,21 @@ pub fn entry(
     now: Timestamp,
 ) -> Hold {
     Hold {
+        means: hold.means,
+        owner: hold.owner.clone(),
+        object: hold.object.clone(),
         before,
         request: request.metadata.name.clone().unwrap_or_default(),
         request_uid: uid(request).to_owned(),
         at: now,
-        ..of_plan(target, hold)
+        git: hold.git.clone(),
+        images: images(target),
+        release: None,
     }
 }
 
-/// A hold of a plan, for what is told of holds.
-pub fn of_plan(target: &PlannedTarget, hold: &PlannedHold) -> Hold {
+/// The images that have to be changed in Git.
+fn images(target: &PlannedTarget) -> Vec<String> {
     let images = target.images.iter().take(MOST_IMAGES).map(|change| {
         let image = |image: &Option<String>| plain(image.as_deref().unwrap_or("none"), 500);
         format!(
@@ -284,18 +294,7 @@ pub fn of_plan(target: &PlannedTarget, hold: &PlannedHold) -> Hold {
             image(&change.to)
         )
     });
-    Hold {
-        means: hold.means,
-        owner: hold.owner.clone(),
-        object: hold.object.clone(),
-        before: hold.before.clone(),
-        request: String::new(),
-        request_uid: String::new(),
-        at: Timestamp::UNIX_EPOCH,
-        git: hold.git.clone(),
-        images: images.collect(),
-        release: None,
-    }
+    images.collect()
 }
 
 /// The JSON Patch that places a hold, preconditions first: the object is this one, and nobody has changed what is there.
@@ -304,19 +303,21 @@ pub fn place(
     hold: &PlannedHold,
     object: &Value,
     before: Option<&str>,
-    placard: &Placard,
+    annotations: &HoldAnnotations,
 ) -> Option<Value> {
     let place = pointer(hold.means)?;
     let mut patch = vec![json!({"op": "test", "path": "/metadata/uid", "value": hold.object.uid})];
-    let annotations = object.pointer("/metadata/annotations");
-    if annotations.is_none_or(Value::is_null) {
+    let present = object.pointer("/metadata/annotations");
+    if present.is_none_or(Value::is_null) {
         patch.push(json!({"op": "test", "path": "/metadata/annotations", "value": null}));
         patch.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
     }
-    let before = before.and_then(|json| serde_json::from_str::<Value>(json).ok());
-    patch.push(json!({"op": "test", "path": place, "value": before}));
+    patch.push(json!({"op": "test", "path": place, "value": stood(before)}));
     patch.push(json!({"op": "add", "path": place, "value": holding(hold.means)}));
-    for (key, value) in [(HELD_BY, &placard.mark), (HELD_BECAUSE, &placard.because)] {
+    for (key, value) in [
+        (HELD_BY, &annotations.mark),
+        (HELD_BECAUSE, &annotations.because),
+    ] {
         patch.push(json!({"op": "add", "path": annotation(key), "value": value}));
     }
     Some(Value::Array(patch))
@@ -334,9 +335,7 @@ pub fn lift(hold: &Hold, object: &Fetched<Value>, mark: &str) -> Option<Value> {
         json!({"op": "test", "path": annotation(HELD_BY), "value": mark}),
         json!({"op": "test", "path": place, "value": holding(hold.means)}),
     ];
-    let before = hold.before.as_deref();
-    let before = before.and_then(|json| serde_json::from_str::<Value>(json).ok());
-    patch.push(match before {
+    patch.push(match stood(hold.before.as_deref()) {
         Some(value) => json!({"op": "replace", "path": place, "value": value}),
         None => json!({"op": "remove", "path": place}),
     });
@@ -379,12 +378,20 @@ pub fn how(means: HoldMeans) -> String {
 
 /// What is owed to Git until a hold can be released: where, and which images.
 pub fn owed(hold: &Hold) -> Option<String> {
-    let git = hold.git.as_ref()?;
-    let place = place_in_git(git).unwrap_or_else(|| plain(&hold.owner, 300));
-    let images = if hold.images.is_empty() {
+    owed_at(&hold.owner, hold.git.as_ref(), &hold.images)
+}
+
+/// The same of a hold that is planned.
+pub fn owed_by_plan(target: &PlannedTarget, hold: &PlannedHold) -> Option<String> {
+    owed_at(&hold.owner, hold.git.as_ref(), &images(target))
+}
+
+fn owed_at(owner: &str, git: Option<&GitSource>, images: &[String]) -> Option<String> {
+    let place = place_in_git(git?).unwrap_or_else(|| plain(owner, 300));
+    let images = if images.is_empty() {
         "the pod template".to_owned()
     } else {
-        hold.images.join("; ")
+        images.join("; ")
     };
     Some(format!("{place}: {images}"))
 }

@@ -36,7 +36,7 @@ pub fn covers(status: &RollbackRequestStatus, step: &Step) -> bool {
         | Step::BackUp(_)
         | Step::Publish(_)
         | Step::Release(_)
-        | Step::Hold
+        | Step::AddFinalizer
         | Step::EmptyMailbox
         | Step::DropFinalizer => true,
         Step::Revert(write) | Step::Disown(write) => begun(&write.workload).is_some(),

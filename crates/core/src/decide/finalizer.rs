@@ -22,7 +22,7 @@ fn is_loose(request: &RollbackRequest) -> bool {
 /// What comes before everything else, if anything does. The status stays as it is.
 pub(super) fn first(request: &RollbackRequest) -> Option<Decision> {
     let (steps, next) = if is_due(request) {
-        (vec![Step::Hold], Next::Again)
+        (vec![Step::AddFinalizer], Next::Again)
     } else if is_leaving(request) {
         (Vec::new(), Next::Wait { until: None })
     } else {

@@ -124,9 +124,9 @@ fn place(
     progress: &mut TargetStatus,
 ) -> Option<TargetDecision> {
     let owner = plain(&planned.owner, 300);
-    let placard = hold::placard(scope.request, scope.target, planned);
+    let annotations = hold::annotations(scope.request, scope.target, planned);
     let object = seen.object.found()?;
-    let Some(patch) = hold::place(planned, object, before, &placard) else {
+    let Some(patch) = hold::place(planned, object, before, &annotations) else {
         let why = format!("The plan holds {owner} by means that only a newer version knows.");
         return Some(refused(scope, progress, &why, "Run that.".to_owned()));
     };
@@ -147,7 +147,7 @@ fn place(
     let step = Step::PlaceHold(PlaceHold {
         workload: scope.target.workload.clone(),
         hold: planned.clone(),
-        mark: placard.mark,
+        mark: annotations.mark,
         patch,
     });
     let message = format!("Putting {owner} on hold.");

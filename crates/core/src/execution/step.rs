@@ -55,7 +55,7 @@ impl Next {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Hold the request by its finalizer, before anything is written for it.
-    Hold,
+    AddFinalizer,
     /// Write the claim: what the ledger of the workload has to say.
     Claim(RevisionLedgerSpec),
     /// Save the Deployment.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::how;
 use crate::message::text::plain;
 use crate::observed::{Deployment, Fetched};
-use crate::plan::owner::{Lookup, Owner, is_listed, is_object};
+use crate::plan::owner::{Lookup, Owner, is_listed, is_object, text};
 
 /// How many of the things that wait as well are listed.
 const MOST_OTHERS: usize = 20;
@@ -368,9 +368,4 @@ pub fn told(hold: &PlannedHold) -> String {
         "Before the revert it is put on hold: it {}, until somebody releases it.{others}{owed}",
         how(hold.means)
     )
-}
-
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    let found = value.pointer(pointer).and_then(Value::as_str);
-    found.unwrap_or_default()
 }

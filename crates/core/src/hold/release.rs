@@ -16,7 +16,7 @@ const MAX_NAME: usize = 300;
 
 /// What somebody wrote on a ledger to release its holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Word<'a> {
+pub struct ReleaseAnnotations<'a> {
     /// The request that they are for.
     pub request: &'a str,
     /// Who wrote that.
@@ -25,7 +25,7 @@ pub struct Word<'a> {
 
 /// The next write, one at a time.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Keep {
+pub enum NextWrite {
     /// What the ledger has to say.
     Ledger {
         /// The ledger.
@@ -57,23 +57,23 @@ pub enum Over {
     Gone,
 }
 
-/// Whether the object of a hold is read: it is to be released, or its object may be gone.
+/// Whether a hold is to be released.
 pub fn is_due(hold: &Hold) -> bool {
     hold.release.is_some()
 }
 
 /// What to do for a ledger. `objects` are those of its holds, in its order; `shared` says which of them another ledger
 /// holds as well.
-pub fn keep(
+pub fn next_write(
     namespace: &str,
     ledger: &RevisionLedgerSpec,
-    word: Option<Word>,
+    annotations: Option<ReleaseAnnotations>,
     objects: &[Fetched<Value>],
     shared: &[bool],
     now: Timestamp,
-) -> Keep {
-    if let Some(next) = word.and_then(|word| asked(ledger, word, now)) {
-        return Keep::Ledger {
+) -> NextWrite {
+    if let Some(next) = annotations.and_then(|asked| released(ledger, asked, now)) {
+        return NextWrite::Ledger {
             next: Box::new(next),
             over: None,
         };
@@ -81,25 +81,29 @@ pub fn keep(
     for (index, hold) in ledger.holds.iter().enumerate() {
         let object = objects.get(index).unwrap_or(&Fetched::Unknown);
         let is_shared = shared.get(index).copied().unwrap_or(false);
-        if let Some(keep) = one(namespace, ledger, index, hold, object, is_shared) {
-            return keep;
+        if let Some(write) = one(namespace, ledger, index, hold, object, is_shared) {
+            return write;
         }
     }
-    Keep::Nothing
+    NextWrite::Nothing
 }
 
 /// The ledger with what a person asked for.
-fn asked(ledger: &RevisionLedgerSpec, word: Word, now: Timestamp) -> Option<RevisionLedgerSpec> {
+fn released(
+    ledger: &RevisionLedgerSpec,
+    asked: ReleaseAnnotations,
+    now: Timestamp,
+) -> Option<RevisionLedgerSpec> {
     let mut next = ledger.clone();
     let meant = next
         .holds
         .iter_mut()
-        .filter(|hold| hold.request == word.request && hold.release.is_none());
+        .filter(|hold| hold.request == asked.request && hold.release.is_none());
     let mut any = false;
     for hold in meant {
         any = true;
         hold.release = Some(HoldRelease {
-            by: plain(word.by, MAX_NAME),
+            by: plain(asked.by, MAX_NAME),
             why: "a person released it".to_owned(),
             at: now,
         });
@@ -114,7 +118,7 @@ fn one(
     hold: &Hold,
     object: &Fetched<Value>,
     is_shared: bool,
-) -> Option<Keep> {
+) -> Option<NextWrite> {
     let mark = mark_of(namespace, hold);
     let state = state(hold.means, &hold.object.uid, object, &mark);
     let over = match (state, &hold.release) {
@@ -124,7 +128,7 @@ fn one(
         (HoldState::Ours, Some(_)) if is_shared => Over::Shared,
         (HoldState::Ours, Some(_)) => {
             let patch = lift(hold, object, &mark)?;
-            return Some(Keep::Lift { index, patch });
+            return Some(NextWrite::Lift { index, patch });
         }
         // Ours was taken away: by us, or by somebody who did it by hand.
         (HoldState::Free(there), Some(_)) if there == hold.before => Over::Released,
@@ -132,7 +136,7 @@ fn one(
     };
     let mut next = ledger.clone();
     next.holds.remove(index);
-    Some(Keep::Ledger {
+    Some(NextWrite::Ledger {
         next: Box::new(next),
         over: Some((Box::new(hold.clone()), over)),
     })
@@ -173,6 +177,6 @@ pub fn told_stuck(hold: &Hold, why: &str) -> String {
         "{} and cannot be released: {}. By hand: {}",
         told(hold),
         plain(why, 300).trim_end_matches('.'),
-        super::bare_command(hold.means, &hold.object, hold.before.as_deref())
+        super::manual_command(hold.means, &hold.object, hold.before.as_deref())
     )
 }

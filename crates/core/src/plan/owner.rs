@@ -137,7 +137,8 @@ pub struct Lookup {
     pub name: String,
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+/// A text in an object, by JSON pointer; empty when there is none.
+pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value
         .pointer(pointer)
         .and_then(Value::as_str)

@@ -228,7 +228,7 @@ fn held(status: &RollbackRequestStatus, target: &TargetStatus) -> Vec<String> {
     };
     let holds = planned.holds.iter();
     let told = holds.map(|it| {
-        let owed = hold::owed(&hold::of_plan(planned, it));
+        let owed = hold::owed_by_plan(planned, it);
         format!(
             "Deployment {}: {} {}, until somebody releases it. Owed to Git: {}",
             target.name,

@@ -108,7 +108,7 @@ fn releases(outcome: &Outcome, plan: &Plan) -> Vec<String> {
         of_target.map(move |hold| (target, hold))
     });
     let told = held.map(|(target, it)| {
-        let owed = hold::owed(&hold::of_plan(target, it)).unwrap_or_default();
+        let owed = hold::owed_by_plan(target, it).unwrap_or_default();
         let command = hold::release_words(&target.workload.name);
         format!(
             "{} is on hold. Change in Git what it applies ({owed}), then release it: {command}.",

@@ -17,7 +17,7 @@ fn new() -> Scene {
 fn the_finalizer_comes_first_and_alone() {
     let mut scene = new();
     let decision = scene.pass_all();
-    assert_eq!(decision.steps, [Step::Hold]);
+    assert_eq!(decision.steps, [Step::AddFinalizer]);
     assert_eq!(decision.next, Next::Again);
     let nothing = RollbackRequestStatus::default();
     assert_eq!(decision.status, nothing, "something is written before");
@@ -33,7 +33,7 @@ fn the_finalizer_comes_first_and_alone() {
 fn the_finalizers_of_others_are_no_hold() {
     let mut scene = new();
     scene.request.metadata.finalizers = Some(vec!["example.com/mine".to_owned()]);
-    assert_eq!(scene.pass_all().steps, [Step::Hold]);
+    assert_eq!(scene.pass_all().steps, [Step::AddFinalizer]);
     assert_eq!(scene.request.metadata.finalizers.as_ref().unwrap().len(), 2);
 }
 
@@ -50,7 +50,7 @@ fn it_is_written_again_before_anything_else() {
         scene.request.metadata.finalizers = None;
         let before = scene.request.status.clone();
         let decision = scene.pass_all();
-        assert_eq!(decision.steps, [Step::Hold]);
+        assert_eq!(decision.steps, [Step::AddFinalizer]);
         assert_eq!(Some(decision.status), before);
     }
 }

@@ -4,8 +4,8 @@ use rollback_api::hold::HoldMeans;
 use rollback_api::policy::SelfHealing;
 use rollback_api::{CANCELLED_BY, HELD_BY, Reason, RequestState, RevisionLedgerSpec};
 use rollback_core::execution::step::Step;
-use rollback_core::hold::keep::{Keep, Over, Word, keep};
 use rollback_core::hold::plan::HoldRead;
+use rollback_core::hold::release::{NextWrite, Over, ReleaseAnnotations, next_write};
 use rollback_core::hold::{mark, mark_of, release_command, told};
 use rollback_core::observed::{Deployment, Fetched, Rejection};
 use rollback_core::plan::owner::writers::{ROWS, Shown, table};
@@ -195,7 +195,9 @@ fn what_is_placed_is_released_at_once_when_the_request_ends_before_the_revert() 
     // The Deployment says whose it is, and what was there before comes back.
     let object = scene.deployment().clone();
     let state = Fetched::Found(object.clone());
-    let Keep::Lift { patch, .. } = keep(NAMESPACE, &ledger, None, &[state], &[false], at(9)) else {
+    let NextWrite::Lift { patch, .. } =
+        next_write(NAMESPACE, &ledger, None, &[state], &[false], at(9))
+    else {
         panic!("it is not lifted");
     };
     let mut object = object;
@@ -209,7 +211,8 @@ fn what_is_placed_is_released_at_once_when_the_request_ends_before_the_revert() 
         assert!(annotations.get(key).is_none(), "{key}: {annotations}");
     }
     let after = [Fetched::Found(object)];
-    let Keep::Ledger { next, over } = keep(NAMESPACE, &ledger, None, &after, &[false], at(9))
+    let NextWrite::Ledger { next, over } =
+        next_write(NAMESPACE, &ledger, None, &after, &[false], at(9))
     else {
         panic!("it is not forgotten");
     };
@@ -319,18 +322,18 @@ fn a_person_releases_it_and_nothing_of_others_is_touched() {
     let seen = |object: &Value| [Fetched::Found(object.clone())];
     // Nobody asked for it.
     assert_eq!(
-        keep(NAMESPACE, &held, None, &seen(&object), &[false], at(9)),
-        Keep::Nothing
+        next_write(NAMESPACE, &held, None, &seen(&object), &[false], at(9)),
+        NextWrite::Nothing
     );
     let request = held.holds[0].request.clone();
     let word = |request| {
-        Some(Word {
+        Some(ReleaseAnnotations {
             request,
             by: "anna",
         })
     };
     assert_eq!(
-        keep(
+        next_write(
             NAMESPACE,
             &held,
             word("another"),
@@ -338,9 +341,9 @@ fn a_person_releases_it_and_nothing_of_others_is_touched() {
             &[false],
             at(9)
         ),
-        Keep::Nothing
+        NextWrite::Nothing
     );
-    let Keep::Ledger { next, over: None } = keep(
+    let NextWrite::Ledger { next, over: None } = next_write(
         NAMESPACE,
         &held,
         word(&request),
@@ -352,7 +355,7 @@ fn a_person_releases_it_and_nothing_of_others_is_touched() {
     };
     assert_eq!(next.holds[0].release.as_ref().unwrap().by, "anna");
 
-    let end = |object: &Value, shared: bool| match keep(
+    let end = |object: &Value, shared: bool| match next_write(
         NAMESPACE,
         &next,
         None,
@@ -360,12 +363,12 @@ fn a_person_releases_it_and_nothing_of_others_is_touched() {
         &[shared],
         at(9),
     ) {
-        Keep::Ledger { over, .. } => over.map(|(_, over)| over),
-        Keep::Lift { .. } | Keep::Nothing => None,
+        NextWrite::Ledger { over, .. } => over.map(|(_, over)| over),
+        NextWrite::Lift { .. } | NextWrite::Nothing => None,
     };
     assert!(matches!(
-        keep(NAMESPACE, &next, None, &seen(&object), &[false], at(9)),
-        Keep::Lift { .. }
+        next_write(NAMESPACE, &next, None, &seen(&object), &[false], at(9)),
+        NextWrite::Lift { .. }
     ));
     assert_eq!(end(&object, true), Some(Over::Shared));
     let mut theirs = object.clone();
@@ -378,9 +381,10 @@ fn a_person_releases_it_and_nothing_of_others_is_touched() {
     again["metadata"]["uid"] = json!("a-2");
     assert_eq!(end(&again, false), Some(Over::Gone));
     // Of one that nobody releases it is told when it is gone, and nothing is concluded from what was not read.
-    let over = |objects: &[Fetched<Value>]| keep(NAMESPACE, &held, None, objects, &[false], at(9));
-    assert!(matches!(over(&seen(&again)), Keep::Ledger { .. }));
-    assert_eq!(over(&[Fetched::Unknown]), Keep::Nothing);
+    let over =
+        |objects: &[Fetched<Value>]| next_write(NAMESPACE, &held, None, objects, &[false], at(9));
+    assert!(matches!(over(&seen(&again)), NextWrite::Ledger { .. }));
+    assert_eq!(over(&[Fetched::Unknown]), NextWrite::Nothing);
 }
 
 #[test]
@@ -395,7 +399,7 @@ fn what_was_there_before_comes_back_letter_by_letter() {
         why: String::new(),
         at: at(9),
     });
-    let Keep::Lift { patch, .. } = keep(
+    let NextWrite::Lift { patch, .. } = next_write(
         NAMESPACE,
         &ledger,
         None,

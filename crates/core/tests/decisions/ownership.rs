@@ -52,7 +52,7 @@ fn only_records(scene: &mut Scene, deployment: Option<&str>) {
                 | Step::BackUp(_)
                 | Step::Publish(_)
                 | Step::Release { .. }
-                | Step::Hold
+                | Step::AddFinalizer
                 | Step::EmptyMailbox
                 | Step::DropFinalizer => None,
                 Step::Revert(write) | Step::Disown(write) => Some(write.workload.name.clone()),

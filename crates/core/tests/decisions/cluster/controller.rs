@@ -475,7 +475,7 @@ impl Cluster {
                     });
                 }
             }
-            Step::Hold => {
+            Step::AddFinalizer => {
                 let current = self.cases[case].request.as_ref();
                 let is_live = |request: &&RollbackRequest| {
                     let version = request.metadata.resource_version.as_deref();

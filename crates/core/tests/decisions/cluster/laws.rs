@@ -68,7 +68,7 @@ impl Cluster {
                 Step::PlaceHold(place) => place.workload.name.as_str(),
                 Step::Release(ledger) => ledger.target_ref.name.as_str(),
                 Step::BackUp(artifact) | Step::Publish(artifact) => artifact.name.as_str(),
-                Step::Hold | Step::EmptyMailbox | Step::DropFinalizer => "",
+                Step::AddFinalizer | Step::EmptyMailbox | Step::DropFinalizer => "",
             };
             assert!(
                 touched.insert(deployment),
@@ -164,7 +164,7 @@ impl Cluster {
             Step::Claim(_)
             | Step::BackUp(_)
             | Step::Publish(_)
-            | Step::Hold
+            | Step::AddFinalizer
             | Step::EmptyMailbox
             | Step::DropFinalizer => {}
             Step::Release(ledger) => {
@@ -724,7 +724,10 @@ fn judge_hold(request: &RollbackRequest, decision: &Decision) {
         return;
     }
     assert_eq!(decision.status, old, "a plan without the finalizer");
-    let only = decision.steps.iter().all(|step| *step == Step::Hold);
+    let only = decision
+        .steps
+        .iter()
+        .all(|step| *step == Step::AddFinalizer);
     assert!(only, "a write without the finalizer: {:?}", decision.steps);
 }
 

@@ -57,7 +57,7 @@ impl Move {
     /// Its name.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Write(Step::Hold) => "Hold",
+            Self::Write(Step::AddFinalizer) => "Hold",
             Self::Write(Step::Claim { .. }) => "Claim",
             Self::Write(Step::BackUp(_)) => "BackUp",
             Self::Write(Step::RunJob { .. }) => "RunJob",
@@ -371,7 +371,7 @@ impl Scene {
                 let annotations = self.request.metadata.annotations.get_or_insert_default();
                 annotations.retain(|key, _| !MAILBOX.contains(&key.as_str()));
             }
-            Step::Hold => {
+            Step::AddFinalizer => {
                 let finalizers = self.request.metadata.finalizers.get_or_insert_default();
                 finalizers.push(FINALIZER.to_owned());
             }
